@@ -1,0 +1,89 @@
+use std::{net::IpAddr, sync::Arc};
+
+use crate::{Claims, ClientPolicy, Denied, KeySet, Kind, Profile, Scopes, State, UnixSeconds};
+
+/// How far in the future a token may have been issued: what the clocks of two nodes may differ by,
+/// in seconds. Expiry has no such leeway.
+const MAX_CLOCK_DIFFERENCE: UnixSeconds = 60;
+
+/// The keys and the profile that tokens are checked against. See the crate's rules.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    keys: KeySet,
+    profile: Profile,
+}
+
+impl Verifier {
+    /// A verifier of tokens signed with one of `keys` and written in `profile`.
+    pub fn new(keys: KeySet, profile: Profile) -> Verifier {
+        Verifier { keys, profile }
+    }
+
+    /// Rules 1 to 6: what the token's text alone decides. The claims are the issuer's own words,
+    /// and say nothing of whether the token was revoked since.
+    pub fn authenticate(&self, token: &str, kind: Kind, now: UnixSeconds) -> Result<Claims, Denied> {
+        let (actual, payload) = self.keys.open(token)?;
+        if actual != kind {
+            return Err(Denied::WrongKind);
+        }
+        let claims = Claims::read(payload.as_bytes(), &self.profile)?;
+        if claims.issued_at > now.saturating_add(MAX_CLOCK_DIFFERENCE) {
+            return Err(Denied::NotYetValid);
+        }
+        if now >= claims.expires_at {
+            return Err(Denied::Expired);
+        }
+        Ok(claims)
+    }
+
+    /// All the rules, for an access token. `caller` is the caller's address, `None` if it could not
+    /// be told.
+    pub fn verify(
+        &self,
+        token: &str,
+        caller: Option<IpAddr>,
+        now: UnixSeconds,
+        state: &impl State,
+    ) -> Result<VerifiedToken, Denied> {
+        let claims = self.authenticate(token, Kind::Access, now)?;
+        VerifiedToken::decide(claims, caller, state)
+    }
+}
+
+/// An access token that stood when it was checked. Only a [`Verifier`] makes one.
+#[derive(Debug, Clone)]
+pub struct VerifiedToken {
+    claims: Claims,
+    client: Arc<ClientPolicy>,
+}
+
+impl VerifiedToken {
+    fn decide(claims: Claims, caller: Option<IpAddr>, state: &impl State) -> Result<VerifiedToken, Denied> {
+        let client = state.client(claims.client).ok_or(Denied::NotKnown)?;
+        client.stands_behind(&claims)?;
+        let session = state.session(claims.session).ok_or(Denied::NotKnown)?;
+        if session.client != claims.client || claims.pair > session.pair {
+            return Err(Denied::NotKnown);
+        }
+        if session.ended {
+            return Err(Denied::Revoked);
+        }
+        client.permits(caller)?;
+        Ok(VerifiedToken { claims, client })
+    }
+
+    /// What the token says.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// What it may do: what it was issued for, as far as its client may still do that.
+    pub fn scopes(&self) -> Scopes {
+        self.claims.scopes.intersection(&self.client.scopes)
+    }
+
+    /// Its client, as known when the token was checked.
+    pub fn client(&self) -> &ClientPolicy {
+        &self.client
+    }
+}

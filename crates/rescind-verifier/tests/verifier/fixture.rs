@@ -1,0 +1,175 @@
+//! A small issuer that signs whatever it is given, and a state of one client with one session.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use rescind_verifier::{
+    Claims, ClientId, ClientPolicy, Denied, Key, KeySet, Kind, Profile, SessionId, SessionState, State,
+    UnixSeconds, VerifiedToken, Verifier, header_segment,
+};
+use sha2::Sha256;
+
+pub(crate) const NOW: UnixSeconds = 1_736_942_400;
+
+/// The header of an access token, in clear.
+pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"at+jwt","kid":"k1"}"#;
+
+/// The key of every verifier here, unless a test says otherwise.
+pub(crate) const KEY: Signer = Signer { id: "k1", secret: [1; 32] };
+
+/// A key that no verifier here knows, unless a test says otherwise.
+pub(crate) const STRANGER: Signer = Signer { id: "k2", secret: [2; 32] };
+
+#[derive(Clone, Copy)]
+pub(crate) struct Signer {
+    pub(crate) id: &'static str,
+    pub(crate) secret: [u8; 32],
+}
+
+impl Signer {
+    pub(crate) fn key(&self) -> Key {
+        Key::hs256(self.id, &self.secret).unwrap()
+    }
+
+    /// Adds the HS256 tag to any text at all.
+    pub(crate) fn sign(&self, signed: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).unwrap();
+        mac.update(signed.as_bytes());
+        format!("{signed}.{}", base64url(mac.finalize().into_bytes()))
+    }
+
+    /// A token of any header and payload.
+    pub(crate) fn mint(&self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+        self.sign(&format!("{}.{}", base64url(header), base64url(payload)))
+    }
+
+    /// A token as the issuer writes it.
+    pub(crate) fn issue(&self, kind: Kind, claims: &Claims, profile: &Profile) -> String {
+        self.sign(&format!("{}.{}", header_segment(self.id, kind), base64url(claims.write(profile))))
+    }
+}
+
+pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+pub(crate) fn profile() -> Profile {
+    Profile::new("https://id.example", "https://api.example").unwrap()
+}
+
+pub(crate) fn claims() -> Claims {
+    Claims {
+        client: 42,
+        issued_at: NOW,
+        expires_at: NOW + 3600,
+        session: 7,
+        credential: 3,
+        generation: 5,
+        pair: 2,
+        scopes: "orders:read orders:write".parse().unwrap(),
+    }
+}
+
+/// The payload of [`claims`], in clear.
+pub(crate) fn payload() -> String {
+    claims().write(&profile())
+}
+
+/// An access token that stands.
+pub(crate) fn token() -> String {
+    KEY.issue(Kind::Access, &claims(), &profile())
+}
+
+pub(crate) fn verifier_of(signers: &[Signer]) -> Verifier {
+    Verifier::new(signers.iter().map(Signer::key).collect(), profile())
+}
+
+/// Rules 1 to 6 for an access token, now.
+pub(crate) fn authenticate(token: &str) -> Result<Claims, Denied> {
+    verifier_of(&[KEY]).authenticate(token, Kind::Access, NOW)
+}
+
+/// `text` with one part replaced. A part that is not there would make a test that tests nothing.
+pub(crate) fn with(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from:?} is not in {text:?}");
+    text.replacen(from, to, 1)
+}
+
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) clients: HashMap<ClientId, Arc<ClientPolicy>>,
+    pub(crate) sessions: HashMap<SessionId, SessionState>,
+}
+
+impl State for Memory {
+    fn client(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
+        self.clients.get(&id).cloned()
+    }
+
+    fn session(&self, id: SessionId) -> Option<SessionState> {
+        self.sessions.get(&id).copied()
+    }
+}
+
+/// Everything that one decision depends on. As made, the token stands; a test spoils what it is
+/// about.
+pub(crate) struct Scene {
+    pub(crate) claims: Claims,
+    pub(crate) kind: Kind,
+    pub(crate) profile: Profile,
+    pub(crate) signer: Signer,
+    /// The last thing done to the token's text.
+    pub(crate) spoil: fn(String) -> String,
+    pub(crate) caller: Option<IpAddr>,
+    /// Known under the id of `claims()`, however a test changes the claims.
+    pub(crate) client: Option<ClientPolicy>,
+    pub(crate) session: Option<SessionState>,
+}
+
+impl Scene {
+    pub(crate) fn good() -> Scene {
+        Scene {
+            claims: claims(),
+            kind: Kind::Access,
+            profile: profile(),
+            signer: KEY,
+            spoil: |token| token,
+            caller: Some("203.0.113.7".parse().unwrap()),
+            client: Some(ClientPolicy {
+                name: "billing".to_owned(),
+                revision: 9,
+                generation: 5,
+                active: true,
+                allowlist: ["203.0.113.0/24".parse().unwrap()].into_iter().collect(),
+                scopes: "orders:read orders:write".parse().unwrap(),
+                credentials: vec![3, 4],
+            }),
+            session: Some(SessionState { client: 42, pair: 2, ended: false }),
+        }
+    }
+
+    pub(crate) fn client(&mut self) -> &mut ClientPolicy {
+        self.client.as_mut().unwrap()
+    }
+
+    pub(crate) fn session(&mut self) -> &mut SessionState {
+        self.session.as_mut().unwrap()
+    }
+
+    pub(crate) fn verify(&self) -> Result<VerifiedToken, Denied> {
+        let token = (self.spoil)(self.signer.issue(self.kind, &self.claims, &self.profile));
+        let mut memory = Memory::default();
+        memory.clients.extend(self.client.clone().map(|client| (42, Arc::new(client))));
+        memory.sessions.extend(self.session.map(|session| (7, session)));
+        let verifier = Verifier::new(KeySet::from_iter([KEY.key()]), profile());
+        verifier.verify(&token, self.caller, NOW, &memory)
+    }
+
+    /// The reason for which the scene is refused, after `change`.
+    pub(crate) fn denied(change: impl FnOnce(&mut Scene)) -> Denied {
+        let mut scene = Scene::good();
+        change(&mut scene);
+        scene.verify().unwrap_err()
+    }
+}

@@ -1,0 +1,258 @@
+//! Clients and where they may call from.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+use rescind_verifier::{Allowlist, ScopeError, parse_cidr};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::{Error, change, credential::new_credential, find, invalid};
+use crate::{
+    app::{App, to_the_end},
+    clock::rfc3339,
+    model::{Client, ClientId, Status},
+};
+
+const MAX_NAME_LENGTH: usize = 200;
+const MAX_ALLOWLIST_ENTRIES: usize = 256;
+
+/// A client to be.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewClient {
+    pub name: String,
+    #[serde(default)]
+    pub allow: Vec<String>,
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Takes a network of prefix length 0 for what it is.
+    #[serde(default)]
+    pub allow_any: bool,
+}
+
+/// A change of an allowlist.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowChange {
+    #[serde(default)]
+    pub add: Vec<String>,
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Lets the list become empty, or take a network of prefix length 0: every address may call.
+    #[serde(default)]
+    pub allow_any: bool,
+}
+
+/// A client as shown.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ClientView {
+    pub client_id: ClientId,
+    pub name: String,
+    pub allow: Vec<String>,
+    pub scopes: Vec<String>,
+    pub status: Status,
+    pub created_at: String,
+}
+
+/// A client just created, with the one sight of its first secret.
+#[derive(Serialize, Deserialize)]
+pub struct CreatedClient {
+    pub client_id: ClientId,
+    pub name: String,
+    pub allow: Vec<String>,
+    pub scopes: Vec<String>,
+    pub status: Status,
+    pub api_key: String,
+    pub api_secret: String,
+}
+
+/// Whether a client may be used from an address.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AddressCheck {
+    pub client_id: ClientId,
+    pub address: IpAddr,
+    pub allowed: bool,
+    /// The entries that hold it. None is needed where there are no entries at all.
+    pub entries: Vec<String>,
+}
+
+/// Creates a client with its first credential.
+pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClient, Error> {
+    let allowlist = allowlist("allow", &new.allow, new.allow_any)?;
+    let scopes = new.scopes.join(" ").parse().map_err(|e: ScopeError| invalid("scopes", e.to_string()))?;
+    let (credential, secret) = new_credential(app, None);
+    let client = Client {
+        id: 0,
+        name: checked_name(&new.name)?,
+        status: Status::Active,
+        generation: 0,
+        revision: 0,
+        allowlist,
+        scopes,
+        created_at: app.clock.now(),
+        credentials: vec![credential],
+    };
+    let app = Arc::clone(app);
+    let client = to_the_end(async move {
+        let client = app.store.create_client(client).await?;
+        app.registry.apply(&client);
+        info!(client = client.id, "client created");
+        Ok(client)
+    })
+    .await?;
+    let api_key = client.credentials.first().map(|c| c.api_key.clone()).unwrap_or_default();
+    let ClientView { client_id, name, allow, scopes, status, .. } = view(&client);
+    Ok(CreatedClient {
+        client_id,
+        name,
+        allow,
+        scopes,
+        status,
+        api_key,
+        api_secret: secret.expose().to_owned(),
+    })
+}
+
+/// Every client that was not deleted.
+pub async fn clients(app: &App) -> Result<Vec<ClientView>, Error> {
+    Ok(app.store.clients().await?.iter().map(view).collect())
+}
+
+/// One client.
+pub async fn client(app: &App, id: ClientId) -> Result<ClientView, Error> {
+    Ok(view(&find(app, id).await?))
+}
+
+/// Suspends a client and takes back all it holds.
+pub async fn suspend(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
+    let rule = |client: &mut Client| {
+        client.status = Status::Suspended;
+        client.generation += 1;
+        Ok(())
+    };
+    changed_view(change(app, id, "client suspended", rule).await?)
+}
+
+/// Lets a client be used again. What it held before stays revoked.
+pub async fn resume(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
+    let rule = |client: &mut Client| {
+        client.status = Status::Active;
+        Ok(())
+    };
+    changed_view(change(app, id, "client resumed", rule).await?)
+}
+
+/// Takes back all that a client holds.
+pub async fn logout(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
+    let rule = |client: &mut Client| {
+        client.generation += 1;
+        Ok(())
+    };
+    changed_view(change(app, id, "client logged out", rule).await?)
+}
+
+/// Ends a client for good, its credentials and all it holds.
+pub async fn delete(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
+    let now = app.clock.now();
+    let rule = move |client: &mut Client| {
+        client.status = Status::Deleted;
+        client.generation += 1;
+        for credential in &mut client.credentials {
+            credential.revoked_at.get_or_insert(now);
+        }
+        Ok(())
+    };
+    changed_view(change(app, id, "client deleted", rule).await?)
+}
+
+/// Changes where a client may call from.
+pub async fn change_allowlist(
+    app: &Arc<App>,
+    id: ClientId,
+    wanted: AllowChange,
+) -> Result<ClientView, Error> {
+    let add = allowlist("add", &wanted.add, wanted.allow_any)?;
+    let remove = allowlist("remove", &wanted.remove, true)?;
+    let rule = move |client: &mut Client| {
+        let before = &client.allowlist;
+        if let Some(missing) = remove.entries().iter().find(|net| !before.entries().contains(net)) {
+            return Err(invalid("remove", format!("{missing} is not on the allowlist")));
+        }
+        let kept = before.entries().iter().filter(|net| !remove.entries().contains(net));
+        let after: Allowlist = kept.chain(add.entries()).copied().collect();
+        if after.is_empty() && !before.is_empty() && !wanted.allow_any {
+            let problem = "this would leave no entry, and an empty allowlist lets every address call: say so with allow_any (--allow-any)";
+            return Err(Error::Refused(problem.into()));
+        }
+        check_length("add", after.entries().len())?;
+        client.allowlist = after;
+        Ok(())
+    };
+    changed_view(change(app, id, "allowlist changed", rule).await?)
+}
+
+/// Whether a client may be used from an address, and by which entries.
+pub async fn check_address(app: &App, id: ClientId, address: &str) -> Result<AddressCheck, Error> {
+    let address: IpAddr = address.parse().map_err(|_| {
+        invalid("address", format!("{address:?} is not an IP address such as 203.0.113.7 or 2001:db8::1"))
+    })?;
+    let address = address.to_canonical();
+    let client = find(app, id).await?;
+    let entries = client.allowlist.entries().iter().filter(|net| net.contains(&address));
+    Ok(AddressCheck {
+        client_id: id,
+        address,
+        allowed: client.allowlist.permits(Some(address)),
+        entries: entries.map(ToString::to_string).collect(),
+    })
+}
+
+fn checked_name(name: &str) -> Result<String, Error> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > MAX_NAME_LENGTH || name.chars().any(char::is_control) {
+        return Err(invalid(
+            "name",
+            format!("expected 1 to {MAX_NAME_LENGTH} characters, none of them control characters"),
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+fn allowlist(field: &'static str, texts: &[String], allow_any: bool) -> Result<Allowlist, Error> {
+    check_length(field, texts.len())?;
+    let entries: Result<Vec<IpNet>, _> = texts.iter().map(|text| parse_cidr(text)).collect();
+    let entries = entries.map_err(|e| invalid(field, e.to_string()))?;
+    if let Some(any) = entries.iter().find(|net| net.prefix_len() == 0 && !allow_any) {
+        return Err(invalid(
+            field,
+            format!("{any} lets every address of its kind call: say so with allow_any (--allow-any)"),
+        ));
+    }
+    Ok(Allowlist::from_iter(entries))
+}
+
+fn check_length(field: &'static str, entries: usize) -> Result<(), Error> {
+    if entries > MAX_ALLOWLIST_ENTRIES {
+        return Err(invalid(
+            field,
+            format!("an allowlist has at most {MAX_ALLOWLIST_ENTRIES} entries: use wider networks"),
+        ));
+    }
+    Ok(())
+}
+
+fn changed_view(((), client): ((), Client)) -> Result<ClientView, Error> {
+    Ok(view(&client))
+}
+
+fn view(client: &Client) -> ClientView {
+    ClientView {
+        client_id: client.id,
+        name: client.name.clone(),
+        allow: client.allowlist.entries().iter().map(ToString::to_string).collect(),
+        scopes: client.scopes.iter().map(str::to_owned).collect(),
+        status: client.status,
+        created_at: rfc3339(client.created_at),
+    }
+}

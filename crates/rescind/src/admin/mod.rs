@@ -1,0 +1,112 @@
+//! What operators do: shared by the admin API and the command line.
+
+mod client;
+mod credential;
+mod key;
+mod token;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tracing::info;
+
+pub use client::{
+    AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,
+    clients, create_client, delete, logout, resume, suspend,
+};
+pub use credential::{
+    CreatedCredential, CredentialView, NewCredential, Replaced, Rotation, create_credential, credentials,
+    revoke_credential, rotate_credential,
+};
+pub use key::{KeyView, keys, retire_key, rotate_key};
+pub use token::{TokenView, inspect};
+
+use crate::{
+    app::{App, to_the_end},
+    issuer::KeyringError,
+    model::{Client, ClientId, Status},
+    secret::SealError,
+    store::StoreError,
+};
+
+/// Why not.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A field of the request, and what would be right.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field's name.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// Nothing goes by this name.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// Well said, but against a rule.
+    #[error("{0}")]
+    Refused(String),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A key could not be opened again.
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
+}
+
+/// How the process is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StatusView {
+    pub ready: bool,
+    pub version: String,
+    pub store: String,
+    pub clients: usize,
+    pub sessions_in_memory: usize,
+}
+
+/// How this process is.
+pub fn status(app: &App) -> StatusView {
+    StatusView {
+        ready: app.is_ready(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        store: "sqlite".into(),
+        clients: app.registry.clients(),
+        sessions_in_memory: app.registry.sessions(),
+    }
+}
+
+/// Lets a rule change a client that was not deleted. Answers when every verification that begins
+/// after sees the change.
+async fn change<T: Send + 'static>(
+    app: &Arc<App>,
+    id: ClientId,
+    what: &'static str,
+    rule: impl FnOnce(&mut Client) -> Result<T, Error> + Send + 'static,
+) -> Result<(T, Client), Error> {
+    let app = Arc::clone(app);
+    to_the_end(async move {
+        let live_only = move |client: &mut Client| match client.status {
+            Status::Deleted => Err(Error::NotFound("client")),
+            Status::Active | Status::Suspended => rule(client),
+        };
+        let changed = app.store.change_client(id, live_only).await?;
+        Ok(changed.unwrap_or(Err(Error::NotFound("client"))).inspect(|(_, client)| {
+            app.registry.apply(client);
+            info!(client = id, "{what}");
+        }))
+    })
+    .await?
+}
+
+async fn find(app: &App, id: ClientId) -> Result<Client, Error> {
+    let client = app.store.find(id, 0).await?.client;
+    client.filter(|c| c.status != Status::Deleted).ok_or(Error::NotFound("client"))
+}
+
+fn invalid(field: &'static str, problem: impl Into<String>) -> Error {
+    Error::Invalid { field, problem: problem.into() }
+}

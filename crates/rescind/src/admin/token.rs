@@ -1,0 +1,81 @@
+//! A look into a token.
+
+use rescind_verifier::{Denied, Kind, State};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::{
+    app::App,
+    clock::rfc3339,
+    model::{ClientId, Presented},
+};
+
+/// What a token says, and whether it stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TokenView {
+    /// `stands`, or why it does not.
+    pub verdict: String,
+    pub stands: bool,
+    pub kind: Option<String>,
+    pub client_id: Option<ClientId>,
+    pub session: Option<u64>,
+    pub pair: Option<u64>,
+    pub generation: Option<u64>,
+    pub scopes: Vec<String>,
+    pub issued_at: Option<String>,
+    pub expires_at: Option<String>,
+}
+
+/// What a token of either kind says, and whether it stands, the caller's address left aside.
+pub async fn inspect(app: &App, token: &str) -> Result<TokenView, Error> {
+    let now = app.clock.now();
+    let keyring = app.issuer.keyring().clone();
+    let verifier = keyring.verifier();
+    let (kind, read) = match verifier.authenticate(token, Kind::Access, now) {
+        Err(Denied::WrongKind) => (Kind::Refresh, verifier.authenticate(token, Kind::Refresh, now)),
+        read => (Kind::Access, read),
+    };
+    let claims = match read {
+        Ok(claims) => claims,
+        Err(denied) => {
+            return Ok(TokenView {
+                verdict: denied.to_string(),
+                stands: false,
+                kind: None,
+                client_id: None,
+                session: None,
+                pair: None,
+                generation: None,
+                scopes: vec![],
+                issued_at: None,
+                expires_at: None,
+            });
+        }
+    };
+    let found = app.store.find(claims.client, claims.session).await?;
+    let verdict = (|| {
+        let client = found.client.as_ref().ok_or(Denied::NotKnown)?;
+        client.policy().stands_behind(&claims)?;
+        let session = found.session.as_ref().filter(|s| s.client == client.id && claims.pair <= s.pair);
+        let session = session.ok_or(Denied::NotKnown)?;
+        let state = found.session(session.id).ok_or(Denied::NotKnown)?;
+        let spent =
+            kind == Kind::Refresh && session.present(claims.pair, now, &app.rules) != Presented::Current;
+        if state.ended || spent { Err(Denied::Revoked) } else { Ok(()) }
+    })();
+    Ok(TokenView {
+        verdict: verdict.map_or_else(|denied: Denied| denied.to_string(), |()| "stands".into()),
+        stands: verdict.is_ok(),
+        kind: Some(match kind {
+            Kind::Access => "access".into(),
+            Kind::Refresh => "refresh".into(),
+        }),
+        client_id: Some(claims.client),
+        session: Some(claims.session),
+        pair: Some(claims.pair),
+        generation: Some(claims.generation),
+        scopes: claims.scopes.iter().map(str::to_owned).collect(),
+        issued_at: Some(rfc3339(claims.issued_at)),
+        expires_at: Some(rfc3339(claims.expires_at)),
+    })
+}

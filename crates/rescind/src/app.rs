@@ -1,0 +1,162 @@
+//! What one process is made of, put together.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use thiserror::Error;
+use tracing::{Instrument, info, warn};
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    data_folder::{DataFolder, FolderError},
+    issuer::{Issuer, KeyringError, generate_key},
+    limiter::Limiter,
+    model::TokenRules,
+    random::Random,
+    registry::Registry,
+    secret::{MasterKey, Pepper, SealError},
+    store::{Store, StoreError},
+};
+
+/// For how long expired sessions are kept: a clock set back within it finds them again.
+const SWEEP_MARGIN: u64 = 3600;
+const PEPPER: &str = "pepper";
+
+/// One process's parts.
+pub struct App {
+    pub clock: Clock,
+    pub random: Random,
+    pub rules: TokenRules,
+    pub store: Store,
+    pub registry: Registry,
+    pub issuer: Issuer,
+    pub limiter: Limiter,
+    pub pepper: Pepper,
+    pub master: MasterKey,
+    ready: AtomicBool,
+    // Last, so that the store is closed before another process may take the folder.
+    folder: DataFolder,
+}
+
+/// Why a process cannot start.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("RESCIND_MASTER_KEY: {0}")]
+    MasterKey(SealError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}: set the master key that it was sealed under")]
+    Sealed(#[from] SealError),
+    #[error("{0}")]
+    Keys(#[from] KeyringError),
+    #[error("tokens.issuer or tokens.audience cannot be written in a token")]
+    Profile,
+}
+
+impl App {
+    /// Takes the data folder, opens the store and loads what is kept in memory. A new store gets
+    /// its pepper and its first signing key. `master_key` is the one given by the environment.
+    pub async fn open(
+        config: &Config,
+        master_key: Option<&str>,
+        clock: Clock,
+        random: Random,
+    ) -> Result<Arc<App>, OpenError> {
+        let profile = config.profile().ok_or(OpenError::Profile)?;
+        let folder = DataFolder::take(&config.server.data_dir)?;
+        let store = Store::open(&folder.store())?;
+        let mut loaded = store.load().await?;
+        let master = match master_key {
+            Some(text) => MasterKey::parse(text).map_err(OpenError::MasterKey)?,
+            None => folder.master_key(loaded.pepper.is_none(), &random)?,
+        };
+
+        let pepper = match &loaded.pepper {
+            Some(sealed) => master.open(PEPPER, sealed)?,
+            None => {
+                let pepper = random.bytes();
+                store.set_pepper(master.seal(PEPPER, &pepper, &random)?).await?;
+                pepper
+            }
+        };
+        if loaded.keys.is_empty() {
+            let now = clock.now();
+            loaded.keys = store.rotate_key(generate_key(&master, &random, now)?, now).await?;
+        }
+
+        let registry = Registry::new(config.server.sessions_in_memory);
+        for client in &loaded.clients {
+            registry.apply(client);
+        }
+        Ok(Arc::new(App {
+            issuer: Issuer::new(profile, &loaded.keys, &master)?,
+            rules: config.token_rules(),
+            limiter: Limiter::new(config.limits.failed_logins_per_minute),
+            pepper: Pepper::new(&pepper),
+            ready: AtomicBool::new(true),
+            clock,
+            random,
+            store,
+            registry,
+            master,
+            folder,
+        }))
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &DataFolder {
+        &self.folder
+    }
+
+    /// Whether new work is welcome.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Tells probes to send new work elsewhere.
+    pub fn begin_drain(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+
+    /// Deletes, batch by batch, sessions that are over and keys whose last token has run out.
+    /// Returns how many sessions went.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let keys = self.store.retire_keys(move |key| key.retire_at.is_some_and(|at| at < now)).await?;
+        if let Err(e) = self.issuer.set_keys(&keys, &self.master) {
+            warn!(error = %e, "the signing keys were left as they were");
+        }
+        let (mut after, mut deleted) = (0, 0);
+        loop {
+            let swept = self.store.sweep(after, now.saturating_sub(SWEEP_MARGIN)).await?;
+            deleted += swept.deleted;
+            match swept.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        if deleted > 0 {
+            info!(deleted, "swept sessions that were over");
+        }
+        Ok(deleted)
+    }
+}
+
+/// Runs a change to its end even if whoever asked for it goes away: what the store has taken, the
+/// registry must hear of.
+pub async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::spawn(change.in_current_span()).await {
+        Ok(outcome) => outcome,
+        Err(e) => match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(e) => Err(StoreError::Unavailable(e.into())),
+        },
+    }
+}

@@ -1,0 +1,254 @@
+//! The rules of login, refresh, logout and verification. No HTTP.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use rescind_verifier::{Claims, Denied, Kind, State, VerifiedToken};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::{
+    app::{App, to_the_end},
+    issuer::Pair,
+    limiter::Throttled,
+    model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    secret::SecretHash,
+    store::StoreError,
+};
+
+/// Who is asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// The caller's own address: the peer's, or what a trusted proxy says. `None` if the proxy's
+    /// word could not be read.
+    pub address: Option<IpAddr>,
+}
+
+/// What login and refresh give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// To whom.
+    pub client: ClientId,
+    /// The tokens.
+    pub pair: Pair,
+}
+
+/// Why not.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Unknown key, wrong secret, revoked or expired credential, suspended client.
+    #[error("invalid credentials")]
+    InvalidCredentials,
+    /// Good for nothing, for this reason.
+    #[error("invalid token: {0}")]
+    InvalidToken(Denied),
+    /// A refresh token used before.
+    #[error("invalid token: used before")]
+    Reused,
+    /// Good once.
+    #[error("token expired")]
+    TokenExpired,
+    /// All is well but the caller's address.
+    #[error("address not allowed")]
+    AddressNotAllowed,
+    /// Too many failures.
+    #[error("too many failures")]
+    Throttled(Duration),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Error {
+        match denied {
+            Denied::Expired => Error::TokenExpired,
+            Denied::AddressNotAllowed => Error::AddressNotAllowed,
+            Denied::Malformed
+            | Denied::UnknownKey
+            | Denied::BadSignature
+            | Denied::WrongKind
+            | Denied::WrongIssuer
+            | Denied::WrongAudience
+            | Denied::NotYetValid
+            | Denied::NotKnown
+            | Denied::ClientInactive
+            | Denied::Revoked => Error::InvalidToken(denied),
+        }
+    }
+}
+
+/// Trades an API key and secret for a pair of tokens.
+///
+/// Whether the credentials are good is decided in memory, at one cost for every way in which they
+/// may be bad. The transaction that stores the session looks again.
+pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: Caller) -> Result<Grant, Error> {
+    let now = app.clock.now();
+    let presented = app.pepper.hash(secret);
+    let known = app.registry.credential(api_key);
+    let stored = known.as_ref().map_or(SecretHash([0; 32]), |known| known.credential.secret_hash);
+    let Some(known) = known.filter(|_| presented == stored).filter(|known| {
+        let active = app.registry.client(known.client).is_some_and(|client| client.active);
+        active && known.credential.is_good(now)
+    }) else {
+        return Err(failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials));
+    };
+
+    let (client, credential) = (known.client, known.credential.id);
+    let (key, rules) = (app.issuer.signing_key(), app.rules);
+    let open = move |client: &Client| {
+        client.admits(credential, now)?;
+        client.permits(caller.address)?;
+        Ok(Session::open(client, credential, key, now, &rules))
+    };
+    let app = Arc::clone(app);
+    let opened = to_the_end(async move {
+        let opened = app.store.open_session(client, open).await?;
+        Ok(opened.unwrap_or(Err(Denied::ClientInactive)).map(|session| {
+            app.registry.update(session.id, session.state());
+            info!(client, session = session.id, "login");
+            grant(&app, &session)
+        }))
+    });
+    match opened.await? {
+        Ok(grant) => grant,
+        Err(Denied::AddressNotAllowed) => Err(Error::AddressNotAllowed),
+        Err(_) => Err(Error::InvalidCredentials),
+    }
+}
+
+/// Trades a refresh token for the session's next pair. The token can be used once.
+pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
+    let now = app.clock.now();
+    let claims = app
+        .issuer
+        .keyring()
+        .verifier()
+        .authenticate(token, Kind::Refresh, now)
+        .map_err(|denied| failed(app, b"", caller, denied.into()))?;
+    let (client, session) = (claims.client, claims.session);
+
+    // What memory knows to be dead costs the store nothing.
+    let known = app.registry.client(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
+    let outcome = match known {
+        Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
+        _ => {
+            let (key, rules, app) = (app.issuer.signing_key(), app.rules, Arc::clone(app));
+            to_the_end(async move {
+                let rule = move |client: &Client, session: &mut Session| {
+                    rotate(client, session, &claims, caller.address, key, now, &rules)
+                };
+                let Some((outcome, session)) = app.store.change_session(client, session, rule).await? else {
+                    return Ok(Err(Denied::NotKnown.into()));
+                };
+                app.registry.update(session.id, session.state());
+                Ok(outcome.and_then(|()| {
+                    info!(client, session = session.id, pair = session.pair, "refresh");
+                    grant(&app, &session)
+                }))
+            })
+            .await?
+        }
+    };
+    outcome.map_err(|error| match error {
+        Error::Reused => {
+            warn!(client, session, "a refresh token was used again: the session can be refreshed no more");
+            failed(app, &client.to_le_bytes(), caller, error)
+        }
+        Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), caller, error),
+        error => error,
+    })
+}
+
+/// What a refresh token does to its session, decided over client and session as they are now.
+fn rotate(
+    client: &Client,
+    session: &mut Session,
+    claims: &Claims,
+    caller: Option<IpAddr>,
+    key: u64,
+    now: UnixSeconds,
+    rules: &TokenRules,
+) -> Result<(), Error> {
+    client.policy().stands_behind(claims)?;
+    client.admits(claims.credential, now)?;
+    match session.present(claims.pair, now, rules) {
+        Presented::Current => {
+            client.permits(caller)?;
+            session.advance(key, now, rules);
+            Ok(())
+        }
+        Presented::Again => Ok(client.permits(caller)?),
+        Presented::Reused => {
+            session.phase = match rules.on_reuse {
+                OnReuse::EndRefresh => Phase::RefreshEnded,
+                OnReuse::EndSession => Phase::Ended,
+            };
+            Err(Error::Reused)
+        }
+        Presented::Ended => Err(Denied::Revoked.into()),
+        Presented::Unknown => Err(Denied::NotKnown.into()),
+    }
+}
+
+/// Takes back every token of the client that this access token is of: one increment.
+pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), Error> {
+    let verified = verify(app, token, caller).await?;
+    let (client, generation) = (verified.claims().client, verified.claims().generation);
+    let app = Arc::clone(app);
+    to_the_end(async move {
+        // Of two logouts with one generation's tokens the later one comes with revoked ones: it
+        // must not take back what a login in between has given.
+        let rule = move |client: &mut Client| {
+            if client.generation != generation {
+                return Err(Denied::Revoked);
+            }
+            client.generation += 1;
+            Ok(())
+        };
+        let changed = app.store.change_client(client, rule).await?.unwrap_or(Err(Denied::NotKnown));
+        Ok(changed.map_err(Error::from).map(|((), changed)| {
+            app.registry.apply(&changed);
+            info!(client, generation = changed.generation, "logout");
+        }))
+    })
+    .await?
+}
+
+/// Decides over an access token: in memory, unless the token is newer than that; then the store is
+/// asked once.
+pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedToken, Error> {
+    let now = app.clock.now();
+    match app.issuer.keyring().verifier().verify(token, caller.address, now, &app.registry) {
+        Err(Denied::NotKnown) => {}
+        decided => return Ok(decided?),
+    }
+
+    let keyring = app.issuer.keyring().clone();
+    let claims = keyring.verifier().authenticate(token, Kind::Access, now)?;
+    let asked = app.registry.asking(claims.session);
+    let found = app.store.find(claims.client, claims.session).await?;
+    if let Some(client) = &found.client {
+        app.registry.apply(client);
+    }
+    if let Some(session) = &found.session {
+        app.registry.learn(session.id, session.state(), asked);
+    }
+    Ok(keyring.verifier().verify(token, caller.address, now, &found)?)
+}
+
+fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
+    // Only a key retired since the session was saved is missing.
+    let pair = app.issuer.pair(session).ok_or(Denied::UnknownKey)?;
+    Ok(Grant { client: session.client, pair })
+}
+
+/// Counts a failure of `key` from the caller's network.
+fn failed(app: &App, key: &[u8], caller: Caller, error: Error) -> Error {
+    let source = caller.address.unwrap_or(caller.peer);
+    match app.limiter.failed(key, source, app.clock.elapsed()) {
+        Ok(()) => error,
+        Err(Throttled { retry_after }) => Error::Throttled(retry_after),
+    }
+}

@@ -1,0 +1,152 @@
+//! The command line.
+//!
+//! Output: data goes to standard output (as one JSON value with `--json`), prose and questions to
+//! standard error. Exit codes: 0 done, 1 failed, 2 bad usage; `status`: 0 ready, 1 error, 2 not ready.
+
+mod admin;
+mod backend;
+mod config;
+mod dev;
+mod log;
+mod output;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, Environment, Flags};
+use output::Output;
+
+/// A token service for APIs whose callers are machines: one logout takes back every token, at once.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Configuration file (TOML)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the store, the master key and the management socket [default: ./rescind-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print one JSON value and nothing else
+    #[arg(long, global = true)]
+    json: bool,
+    /// Do not ask before destroying something
+    #[arg(long, global = true)]
+    yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try it out: a throw-away service with one client, and commands to paste
+    Dev {
+        /// Where to listen
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+        listen: String,
+    },
+    /// Run the service
+    Serve {
+        /// Where clients, proxies and APIs ask [default: 127.0.0.1:8080]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<String>,
+        /// Where probes ask [default: 127.0.0.1:8081]
+        #[arg(long, value_name = "ADDR")]
+        management_listen: Option<String>,
+        /// Where the store is [default: in the data folder]
+        #[arg(long, value_name = "URL")]
+        database_url: Option<String>,
+    },
+    /// Clients and where they may call from
+    #[command(subcommand)]
+    Client(admin::ClientCommand),
+    /// API keys and secrets
+    #[command(subcommand)]
+    Credential(admin::CredentialCommand),
+    /// Signing keys
+    #[command(subcommand)]
+    Key(admin::KeyCommand),
+    /// Tokens
+    #[command(subcommand)]
+    Token(admin::TokenCommand),
+    /// Configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// How the running service is
+    Status,
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command did not do what it was asked.
+enum Failure {
+    /// Exit code 1.
+    Failed(anyhow::Error),
+    /// Exit code 2.
+    Usage(String),
+    /// `status`: exit code 2.
+    NotReady(String),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Failed(error.into())
+    }
+}
+
+/// Runs the command line to its exit code.
+pub fn run() -> ExitCode {
+    let Cli { command, global } = Cli::parse();
+    let output = Output { json: global.json, yes: global.yes };
+    match execute(command, &global, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (code, text) = match failure {
+                Failure::Failed(error) => (1, format!("error: {error:#}")),
+                Failure::Usage(text) => (2, format!("error: {text}")),
+                Failure::NotReady(text) => (2, text),
+            };
+            output.prose(&text);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Failure> {
+    let environment = Environment::of_process();
+    let flags =
+        Flags { config: global.config.clone(), data_dir: global.data_dir.clone(), ..Flags::default() };
+    let load = |flags: &Flags| Config::load(&environment, flags);
+    match command {
+        Command::Dev { listen } => dev::run(&listen, output),
+        Command::Serve { listen, management_listen, database_url } => {
+            let flags = Flags { listen, management_listen, database_url, ..flags };
+            serve::run(&load(&flags)?, &environment)
+        }
+        Command::Client(command) => admin::client(command, &load(&flags)?, &environment, output),
+        Command::Credential(command) => admin::credential(command, &load(&flags)?, &environment, output),
+        Command::Key(command) => admin::key(command, &load(&flags)?, &environment, output),
+        Command::Token(command) => admin::token(command, &load(&flags)?, &environment, output),
+        Command::Config(command) => config::run(command, || load(&flags), output),
+        Command::Status => admin::status(&load(&flags)?, output),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "rescind", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// A runtime for one command.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

@@ -1,0 +1,166 @@
+//! Configuration: a TOML file, then the environment, then flags. The only reader of the environment.
+
+mod source;
+mod values;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use hyper::header::HeaderName;
+use ipnet::IpNet;
+use rescind_verifier::Profile;
+use serde::{Deserialize, Serialize};
+
+pub use source::{ConfigError, Environment, Flags};
+pub use values::Span;
+
+use crate::model::{OnReuse, TokenRules};
+
+/// Every key with its default and what it is for.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub database: Database,
+    pub tokens: Tokens,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub management_listen: SocketAddr,
+    pub data_dir: PathBuf,
+    #[serde(with = "values::networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    #[serde(with = "values::header")]
+    pub client_address_header: Option<HeaderName>,
+    pub drain_timeout: Span,
+    pub sessions_in_memory: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    pub issuer: String,
+    pub audience: String,
+    pub access_ttl: Span,
+    pub refresh_ttl: Span,
+    #[serde(with = "values::span_or_off")]
+    pub session_max_age: Option<Span>,
+    #[serde(with = "values::span_or_off")]
+    pub refresh_grace: Option<Span>,
+    pub on_reuse: OnReuse,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub failed_logins_per_minute: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Auto,
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Reads file, environment and flags, and checks the whole.
+    pub fn load(environment: &Environment, flags: &Flags) -> Result<Config, ConfigError> {
+        source::load(environment, flags)
+    }
+
+    /// The rules that hold between keys: the key at fault, and what would be right.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let Tokens { access_ttl, refresh_ttl, session_max_age, refresh_grace, .. } = &self.tokens;
+        let at_least_one_second = [
+            ("tokens.access_ttl", Some(access_ttl)),
+            ("tokens.refresh_ttl", Some(refresh_ttl)),
+            ("tokens.session_max_age", session_max_age.as_ref()),
+            ("tokens.refresh_grace", refresh_grace.as_ref()),
+        ];
+        for (key, span) in at_least_one_second {
+            if span.is_some_and(|span| span.seconds() == 0) {
+                return Err((key, "expected at least 1s".into()));
+            }
+        }
+        if access_ttl > refresh_ttl {
+            return Err((
+                "tokens.access_ttl",
+                format!("expected no more than tokens.refresh_ttl ({refresh_ttl})"),
+            ));
+        }
+        if Profile::new(&self.tokens.issuer, "x").is_none() {
+            return Err((
+                "tokens.issuer",
+                "expected 1 to 255 visible ASCII characters other than \" and \\".into(),
+            ));
+        }
+        if self.profile().is_none() {
+            return Err((
+                "tokens.audience",
+                "expected at most 255 visible ASCII characters other than \" and \\".into(),
+            ));
+        }
+        if self.server.client_address_header.is_some() && self.server.trusted_proxies.is_empty() {
+            return Err((
+                "server.client_address_header",
+                "expected server.trusted_proxies to name the proxies that write it".into(),
+            ));
+        }
+        if !self.database.url.is_empty() {
+            return Err((
+                "database.url",
+                "expected nothing: this version keeps everything in the data folder".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What every token says of its issuer and audience. `None` if it cannot be written in a token.
+    pub fn profile(&self) -> Option<Profile> {
+        let Tokens { issuer, audience, .. } = &self.tokens;
+        Profile::new(issuer, if audience.is_empty() { issuer } else { audience })
+    }
+
+    /// The life of tokens, in seconds.
+    pub fn token_rules(&self) -> TokenRules {
+        TokenRules {
+            access_ttl: self.tokens.access_ttl.seconds(),
+            refresh_ttl: self.tokens.refresh_ttl.seconds(),
+            session_max_age: self.tokens.session_max_age.map(Span::seconds),
+            refresh_grace: self.tokens.refresh_grace.map(Span::seconds),
+            on_reuse: self.tokens.on_reuse,
+        }
+    }
+}

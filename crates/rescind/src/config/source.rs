@@ -1,0 +1,400 @@
+//! Where values come from, and who is to blame for a bad one.
+
+use std::{collections::HashMap, fmt, fs, io, path::PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+use toml::{Table, Value};
+use zeroize::Zeroizing;
+
+use super::{Config, DEFAULTS};
+
+/// What stops a start: the key, its value, where it stands, and what would be right.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {0}: {1}")]
+    File(PathBuf, io::Error),
+    /// The file is no TOML.
+    #[error("configuration file {0}: {1}")]
+    Syntax(PathBuf, Box<toml::de::Error>),
+    /// A secret's file cannot be read.
+    #[error("{0} names {1}: {2}")]
+    SecretFile(String, PathBuf, io::Error),
+    /// A key or its value.
+    #[error("{key}{shown} ({origin}): {problem}")]
+    Key {
+        /// `section.field`
+        key: String,
+        /// ` = value`, or nothing.
+        shown: String,
+        /// Where it was set.
+        origin: Origin,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+/// Where a value was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File(PathBuf),
+    Variable(String),
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Variable(name) => write!(f, "environment variable {name}"),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// The environment's variables that are ours: `RESCIND_…`.
+#[derive(Default)]
+pub struct Environment(HashMap<String, Zeroizing<String>>);
+
+impl Environment {
+    /// The process's own.
+    pub fn of_process() -> Environment {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    /// The master key's text, from `RESCIND_MASTER_KEY` or the file that `RESCIND_MASTER_KEY_FILE`
+    /// names.
+    pub fn master_key(&self) -> Result<Option<Zeroizing<String>>, ConfigError> {
+        self.secret("RESCIND_MASTER_KEY")
+    }
+
+    fn secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, ConfigError> {
+        if let Some(value) = self.0.get(name) {
+            return Ok(Some(value.clone()));
+        }
+        let variable = format!("{name}_FILE");
+        let Some(path) = self.0.get(&variable).map(|path| PathBuf::from(path.as_str())) else {
+            return Ok(None);
+        };
+        let text = fs::read_to_string(&path).map_err(|e| ConfigError::SecretFile(variable, path, e))?;
+        Ok(Some(Zeroizing::new(text.trim_end().to_owned())))
+    }
+
+    /// The variables that set a key, in a fixed order: (variable, section, field).
+    fn settings(&self) -> Vec<(&str, String, String)> {
+        let mut settings: Vec<_> = self
+            .0
+            .keys()
+            .filter_map(|name| {
+                let (section, field) = name.strip_prefix("RESCIND_")?.split_once("__")?;
+                Some((name.as_str(), section.to_lowercase(), field.to_lowercase()))
+            })
+            .collect();
+        settings.sort();
+        settings
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        let ours = variables.into_iter().filter(|(name, _)| name.starts_with("RESCIND_"));
+        Environment(ours.map(|(name, value)| (name, Zeroizing::new(value))).collect())
+    }
+}
+
+/// What the command line sets.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    pub config: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
+    pub listen: Option<String>,
+    pub management_listen: Option<String>,
+    pub database_url: Option<String>,
+}
+
+pub(super) fn load(environment: &Environment, flags: &Flags) -> Result<Config, ConfigError> {
+    let mut layers = Layers::default()?;
+    let file =
+        flags.config.clone().or_else(|| environment.0.get("RESCIND_CONFIG").map(|path| path.as_str().into()));
+    if let Some(path) = file {
+        layers.add_file(path)?;
+    }
+    for (variable, section, field) in environment.settings() {
+        layers.add_variable(environment, variable, section, field)?;
+    }
+    let data_dir = flags.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned());
+    for (flag, field, value) in [
+        ("--listen", "server.listen", &flags.listen),
+        ("--management-listen", "server.management_listen", &flags.management_listen),
+        ("--data-dir", "server.data_dir", &data_dir),
+        ("--database-url", "database.url", &flags.database_url),
+    ] {
+        if let Some(value) = value {
+            layers.set(field, Value::String(value.clone()), Origin::Flag(flag));
+        }
+    }
+    layers.read()
+}
+
+/// The values so far, and where those that are not defaults were set.
+struct Layers {
+    values: Table,
+    origins: HashMap<String, Origin>,
+}
+
+impl Layers {
+    fn default() -> Result<Layers, ConfigError> {
+        let values =
+            DEFAULTS.parse().map_err(|e| ConfigError::Syntax("defaults.toml".into(), Box::new(e)))?;
+        Ok(Layers { values, origins: HashMap::new() })
+    }
+
+    fn add_file(&mut self, path: PathBuf) -> Result<(), ConfigError> {
+        let text = fs::read_to_string(&path).map_err(|e| ConfigError::File(path.clone(), e))?;
+        let file: Table = text.parse().map_err(|e| ConfigError::Syntax(path.clone(), Box::new(e)))?;
+        for (section, fields) in file {
+            let origin = Origin::File(path.clone());
+            match fields {
+                Value::Table(fields) => {
+                    for (field, value) in fields {
+                        self.set(&format!("{section}.{field}"), value, origin.clone());
+                    }
+                }
+                value => {
+                    let problem = "expected a key within a section such as [server]".into();
+                    return Err(ConfigError::Key {
+                        key: section,
+                        shown: format!(" = {value}"),
+                        origin,
+                        problem,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_variable(
+        &mut self,
+        environment: &Environment,
+        variable: &str,
+        section: String,
+        field: String,
+    ) -> Result<(), ConfigError> {
+        // The one key that may hold a secret can be read from a file.
+        let (variable, field) = match variable.strip_suffix("_FILE") {
+            Some(name) if name == "RESCIND_DATABASE__URL" => (name, "url".to_owned()),
+            _ => (variable, field),
+        };
+        let text = environment.secret(variable)?.unwrap_or_default();
+        let key = format!("{section}.{field}");
+        // A variable is text; what it stands for is told by the key's default.
+        let value = match self.values.get(&section).and_then(|s| s.get(&field)) {
+            Some(Value::Integer(_)) => text.parse().map_or(Value::String(text.to_string()), Value::Integer),
+            Some(Value::Array(_)) => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+            }
+            _ => Value::String(text.to_string()),
+        };
+        self.set(&key, value, Origin::Variable(variable.to_owned()));
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, value: Value, origin: Origin) {
+        let (section, field) = key.split_once('.').unwrap_or((key, ""));
+        let section = self.values.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(section) = section {
+            section.insert(field.to_owned(), value);
+        }
+        self.origins.insert(key.to_owned(), origin);
+    }
+
+    fn read(self) -> Result<Config, ConfigError> {
+        let config: Config = match serde_path_to_error::deserialize(Value::Table(self.values.clone())) {
+            Ok(config) => config,
+            Err(e) => return Err(self.blame(&e.path().to_string(), e.inner().message())),
+        };
+        config.check().map_err(|(key, problem)| self.blame(key, &problem))?;
+        Ok(config)
+    }
+
+    fn blame(&self, path: &str, problem: &str) -> ConfigError {
+        let problem = problem.trim().to_owned();
+        // The path of an unknown field ends at its section or at itself; of a bad list item, at the item.
+        let mut key = path.split('[').next().unwrap_or(path).trim_end_matches('.').to_owned();
+        if let Some(unknown) = problem.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
+            && !key.ends_with(&format!(".{unknown}"))
+            && key != unknown
+        {
+            key = if key.is_empty() || key == "?" { unknown.to_owned() } else { format!("{key}.{unknown}") };
+        }
+        let value = key.split_once('.').and_then(|(section, field)| self.values.get(section)?.get(field));
+        let shown = match value {
+            // It may hold a password.
+            _ if key == "database.url" => String::new(),
+            Some(value) => format!(" = {value}"),
+            None => String::new(),
+        };
+        let whole_section =
+            || self.origins.iter().find(|(k, _)| k.starts_with(&format!("{key}."))).map(|(_, o)| o);
+        let origin = self.origins.get(&key).or_else(whole_section).cloned().unwrap_or(Origin::Default);
+        ConfigError::Key { key, shown, origin, problem }
+    }
+}
+
+impl Default for Config {
+    /// The defaults of `defaults.toml`, which a test reads.
+    fn default() -> Config {
+        #[expect(clippy::expect_used, reason = "the text is part of the program")]
+        Table::deserialize(toml::Deserializer::parse(DEFAULTS).expect("TOML"))
+            .and_then(Config::deserialize)
+            .expect("the defaults")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let environment = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Config::load(&environment, &Flags::default()).map_err(|e| e.to_string())
+    }
+
+    fn with_file(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rescind.toml");
+        fs::write(&path, text).unwrap();
+        let flags = Flags { config: Some(path), ..Flags::default() };
+        Config::load(&Environment::default(), &flags)
+            .map_err(|e| e.to_string().replace(dir.path().to_str().unwrap(), ""))
+    }
+
+    #[test]
+    fn nothing_set_is_the_defaults() {
+        let config = with(&[]).unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.tokens.access_ttl.seconds(), 3600);
+        assert_eq!(config.profile().unwrap().audience(), "http://127.0.0.1:8080");
+    }
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        let config = with(&[
+            ("RESCIND_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+            ("RESCIND_SERVER__CLIENT_ADDRESS_HEADER", "X-Forwarded-For"),
+            ("RESCIND_TOKENS__REFRESH_GRACE", "10s"),
+            ("RESCIND_TOKENS__ON_REUSE", "end-session"),
+        ])
+        .unwrap();
+        assert_eq!(with_file(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn flags_go_before_variables_before_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        fs::write(
+            &path,
+            "[server]\nlisten='127.0.0.1:1'\nmanagement_listen='127.0.0.1:1'\ndrain_timeout='1s'",
+        )
+        .unwrap();
+        let environment =
+            [("RESCIND_SERVER__LISTEN", "127.0.0.1:2"), ("RESCIND_SERVER__MANAGEMENT_LISTEN", "127.0.0.1:2")];
+        let environment = environment.map(|(n, v)| (n.to_owned(), v.to_owned())).into_iter().collect();
+        let flags = Flags { config: Some(path), listen: Some("127.0.0.1:3".into()), ..Flags::default() };
+        let server = Config::load(&environment, &flags).unwrap().server;
+        assert_eq!((server.listen.port(), server.management_listen.port()), (3, 2));
+        assert_eq!(server.drain_timeout.seconds(), 1);
+    }
+
+    #[test]
+    fn a_bad_key_or_value_is_named_with_what_would_be_right() {
+        for (text, expected) in [
+            (
+                "[tokens]\naccess_ttl = 'soon'",
+                "tokens.access_ttl = \"soon\" (/rescind.toml): expected a duration such as 30s, 10m, 1h or 7d, up to 3650d",
+            ),
+            (
+                "[tokens]\naccess_ttl = 60",
+                "tokens.access_ttl = 60 (/rescind.toml): invalid type: integer `60`, expected a string",
+            ),
+            (
+                "[tokens]\naccess_ttl = '8d'",
+                "tokens.access_ttl = \"8d\" (/rescind.toml): expected no more than tokens.refresh_ttl (7d)",
+            ),
+            (
+                "[tokens]\nrefresh_grace = '0s'",
+                "tokens.refresh_grace = \"0s\" (/rescind.toml): expected at least 1s",
+            ),
+            (
+                "[tokens]\non_reuse = 'explode'",
+                "tokens.on_reuse = \"explode\" (/rescind.toml): unknown variant `explode`, expected `end-refresh` or `end-session`",
+            ),
+            (
+                "[server]\nlisten = 'localhost'",
+                "server.listen = \"localhost\" (/rescind.toml): invalid socket address syntax",
+            ),
+            (
+                "[server]\ntrusted_proxies = ['10.0.0.1/8']",
+                "server.trusted_proxies = [\"10.0.0.1/8\"] (/rescind.toml): 10.0.0.1/8 has host bits set: the network is 10.0.0.0/8",
+            ),
+            (
+                "[server]\nclient_address_header = 'X-Real-IP'",
+                "server.client_address_header = \"X-Real-IP\" (/rescind.toml): expected server.trusted_proxies to name the proxies that write it",
+            ),
+            (
+                "[limits]\nfailed_logins = 3",
+                "limits.failed_logins = 3 (/rescind.toml): unknown field `failed_logins`, expected `failed_logins_per_minute`",
+            ),
+            (
+                "listen = '127.0.0.1:1'",
+                "listen = \"127.0.0.1:1\" (/rescind.toml): expected a key within a section such as [server]",
+            ),
+        ] {
+            assert_eq!(with_file(text).unwrap_err(), expected);
+        }
+        let section = with_file("[servre]\nlisten = '127.0.0.1:1'").unwrap_err();
+        assert!(
+            section.starts_with("servre (/rescind.toml): unknown field `servre`, expected one of"),
+            "{section}"
+        );
+        assert!(with_file("[server").unwrap_err().contains("TOML parse error at line 1"));
+    }
+
+    #[test]
+    fn a_bad_variable_is_named() {
+        assert_eq!(
+            with(&[("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "many")]).unwrap_err(),
+            "limits.failed_logins_per_minute = \"many\" (environment variable RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE): invalid type: string \"many\", expected u32"
+        );
+        assert!(
+            with(&[("RESCIND_SERVER__LISTN", "x")]).unwrap_err().starts_with(
+                "server.listn = \"x\" (environment variable RESCIND_SERVER__LISTN): unknown field"
+            )
+        );
+        // What a container platform sets of its own accord for a service named "rescind".
+        assert!(with(&[("RESCIND_SERVICE_HOST", "10.0.0.1"), ("RESCIND_PORT", "tcp://10.0.0.1:80")]).is_ok());
+    }
+
+    #[test]
+    fn secrets_may_stand_in_files_and_are_not_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "abc\n").unwrap();
+        let environment =
+            |name: &str, value: &str| Environment::from_iter([(name.to_owned(), value.to_owned())]);
+        let from_file = environment("RESCIND_MASTER_KEY_FILE", file.path().to_str().unwrap());
+        assert_eq!(from_file.master_key().unwrap().unwrap().as_str(), "abc");
+        assert!(environment("RESCIND_MASTER_KEY_FILE", "/nowhere").master_key().is_err());
+        let error = with(&[("RESCIND_DATABASE__URL", "postgres://u:canary@db/x")]).unwrap_err();
+        assert!(error.starts_with("database.url (environment variable RESCIND_DATABASE__URL)"), "{error}");
+        assert!(!error.contains("canary"));
+    }
+}

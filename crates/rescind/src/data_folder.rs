@@ -1,0 +1,143 @@
+//! The data folder: the store's file, the master key, the management socket, and the lock that says
+//! which process has them.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use crate::{
+    random::Random,
+    secret::{MasterKey, SealError},
+};
+
+/// A data folder that this process alone may change, until dropped.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, Error)]
+pub enum FolderError {
+    /// Another process has it.
+    #[error(
+        "data folder {0} is in use by another rescind; stop that one, or name another folder with --data-dir"
+    )]
+    InUse(PathBuf),
+    /// The machine says no.
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
+    /// The master key is somewhere else.
+    #[error(
+        "{0} is missing, and the store beside it is sealed under it: put it back, or set RESCIND_MASTER_KEY or RESCIND_MASTER_KEY_FILE"
+    )]
+    KeyMissing(PathBuf),
+    /// Others can read the master key.
+    #[error("{0} can be read by other users: chmod 600 it")]
+    KeyExposed(PathBuf),
+    /// The file is no key.
+    #[error("{0}: {1}")]
+    KeyUnreadable(PathBuf, SealError),
+}
+
+impl DataFolder {
+    /// Takes the folder, making it if there is none.
+    pub fn take(path: &Path) -> Result<DataFolder, FolderError> {
+        let io = |e| FolderError::Io(path.to_owned(), e);
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("rescind.lock"))
+            .map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(DataFolder { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_owned())),
+            Err(TryLockError::Error(e)) => Err(io(e)),
+        }
+    }
+
+    /// The embedded store's file.
+    pub fn store(&self) -> PathBuf {
+        self.path.join("rescind.db")
+    }
+
+    /// The management socket.
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.path)
+    }
+
+    /// The master key in the folder. Made if there is none and nothing is sealed yet.
+    pub fn master_key(&self, nothing_sealed: bool, random: &Random) -> Result<MasterKey, FolderError> {
+        let path = self.path.join("master.key");
+        let io = |e| FolderError::Io(path.clone(), e);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => Err(FolderError::KeyExposed(path)),
+            Ok(_) => {
+                let text = zeroize::Zeroizing::new(fs::read_to_string(&path).map_err(io)?);
+                MasterKey::parse(&text).map_err(|e| FolderError::KeyUnreadable(path, e))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound && nothing_sealed => {
+                let key = MasterKey::generate(random);
+                self.write_durably(&path, key.to_text().as_bytes()).map_err(io)?;
+                Ok(key)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(FolderError::KeyMissing(path)),
+            Err(e) => Err(io(e)),
+        }
+    }
+
+    /// All of it or nothing, also after a power cut.
+    fn write_durably(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+        file.write_all(text)?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path)?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+/// Where the server of this data folder listens for the command line.
+pub fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("rescind.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::take(&dir.path().join("a/b")).unwrap();
+        assert!(matches!(DataFolder::take(&dir.path().join("a/b")), Err(FolderError::InUse(_))));
+        drop(folder);
+        assert!(DataFolder::take(&dir.path().join("a/b")).is_ok());
+    }
+
+    #[test]
+    fn the_master_key_is_made_once_and_kept_to_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::take(dir.path()).unwrap();
+        let random = Random::System;
+        assert!(matches!(folder.master_key(false, &random), Err(FolderError::KeyMissing(_))));
+        let made = folder.master_key(true, &random).unwrap();
+        assert_eq!(*folder.master_key(false, &random).unwrap().to_text(), *made.to_text());
+        let path = dir.path().join("master.key");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(folder.master_key(false, &random), Err(FolderError::KeyExposed(_))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "short").unwrap();
+        assert!(matches!(folder.master_key(false, &random), Err(FolderError::KeyUnreadable(..))));
+    }
+}

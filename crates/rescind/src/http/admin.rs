@@ -1,0 +1,169 @@
+//! The admin API, as the command line uses it over the data folder's socket.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    body::JsonBody,
+    error::{ApiError, Class},
+};
+use crate::{
+    admin::{self, AllowChange, NewClient, NewCredential, Rotation},
+    app::App,
+    model::ClientId,
+};
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    let routes = Router::new()
+        .route("/status", get(async |State(app): State<Arc<App>>| Json(admin::status(&app))))
+        .route("/clients", get(clients).post(create_client))
+        .route("/clients/{id}", get(client).delete(delete))
+        .route("/clients/{id}/suspend", post(suspend))
+        .route("/clients/{id}/resume", post(resume))
+        .route("/clients/{id}/logout", post(logout))
+        .route("/clients/{id}/allow", post(allow))
+        .route("/clients/{id}/allow/check", get(check))
+        .route("/clients/{id}/credentials", get(credentials).post(create_credential))
+        .route("/credentials/{api_key}/rotate", post(rotate_credential))
+        .route("/credentials/{api_key}/revoke", post(revoke_credential))
+        .route("/keys", get(keys))
+        .route("/keys/rotate", post(rotate_key))
+        .route("/keys/{kid}/retire", post(retire_key))
+        .route("/tokens/inspect", post(inspect));
+    Router::new().nest("/admin/v1", routes)
+}
+
+#[derive(Deserialize)]
+struct Address {
+    address: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Token {
+    token: String,
+}
+
+/// A path's one parameter. What cannot be read names nothing.
+type Parameter<T> = Result<Path<T>, PathRejection>;
+
+fn parameter<T: DeserializeOwned>(parameter: Parameter<T>) -> Result<T, ApiError> {
+    parameter.map(|Path(value)| value).map_err(|_| ApiError::new(Class::NotFound, "No such path"))
+}
+
+fn answer<T: Serialize>(outcome: Result<T, admin::Error>) -> Answer<T> {
+    Ok(Json(outcome?))
+}
+
+async fn clients(State(app): State<Arc<App>>) -> Answer<Vec<admin::ClientView>> {
+    answer(admin::clients(&app).await)
+}
+
+async fn create_client(
+    State(app): State<Arc<App>>,
+    JsonBody(new): JsonBody<NewClient>,
+) -> Answer<admin::CreatedClient> {
+    answer(admin::create_client(&app, new).await)
+}
+
+async fn client(State(app): State<Arc<App>>, id: Parameter<ClientId>) -> Answer<admin::ClientView> {
+    answer(admin::client(&app, parameter(id)?).await)
+}
+
+async fn delete(State(app): State<Arc<App>>, id: Parameter<ClientId>) -> Answer<admin::ClientView> {
+    answer(admin::delete(&app, parameter(id)?).await)
+}
+
+async fn suspend(State(app): State<Arc<App>>, id: Parameter<ClientId>) -> Answer<admin::ClientView> {
+    answer(admin::suspend(&app, parameter(id)?).await)
+}
+
+async fn resume(State(app): State<Arc<App>>, id: Parameter<ClientId>) -> Answer<admin::ClientView> {
+    answer(admin::resume(&app, parameter(id)?).await)
+}
+
+async fn logout(State(app): State<Arc<App>>, id: Parameter<ClientId>) -> Answer<admin::ClientView> {
+    answer(admin::logout(&app, parameter(id)?).await)
+}
+
+async fn allow(
+    State(app): State<Arc<App>>,
+    id: Parameter<ClientId>,
+    JsonBody(change): JsonBody<AllowChange>,
+) -> Answer<admin::ClientView> {
+    answer(admin::change_allowlist(&app, parameter(id)?, change).await)
+}
+
+async fn check(
+    State(app): State<Arc<App>>,
+    id: Parameter<ClientId>,
+    query: Result<Query<Address>, QueryRejection>,
+) -> Answer<admin::AddressCheck> {
+    let Ok(Query(Address { address })) = query else {
+        return Err(ApiError::new(
+            Class::Validation,
+            "address: expected one in the query, as ?address=203.0.113.7",
+        ));
+    };
+    answer(admin::check_address(&app, parameter(id)?, &address).await)
+}
+
+async fn credentials(
+    State(app): State<Arc<App>>,
+    id: Parameter<ClientId>,
+) -> Answer<Vec<admin::CredentialView>> {
+    answer(admin::credentials(&app, parameter(id)?).await)
+}
+
+async fn create_credential(
+    State(app): State<Arc<App>>,
+    id: Parameter<ClientId>,
+    JsonBody(new): JsonBody<NewCredential>,
+) -> Answer<admin::CreatedCredential> {
+    answer(admin::create_credential(&app, parameter(id)?, new).await)
+}
+
+async fn rotate_credential(
+    State(app): State<Arc<App>>,
+    api_key: Parameter<String>,
+    JsonBody(rotation): JsonBody<Rotation>,
+) -> Answer<admin::CreatedCredential> {
+    answer(admin::rotate_credential(&app, &parameter(api_key)?, rotation).await)
+}
+
+async fn revoke_credential(
+    State(app): State<Arc<App>>,
+    api_key: Parameter<String>,
+) -> Answer<admin::CredentialView> {
+    answer(admin::revoke_credential(&app, &parameter(api_key)?).await)
+}
+
+async fn keys(State(app): State<Arc<App>>) -> Answer<Vec<admin::KeyView>> {
+    answer(admin::keys(&app).await)
+}
+
+async fn rotate_key(State(app): State<Arc<App>>) -> Answer<Vec<admin::KeyView>> {
+    answer(admin::rotate_key(&app).await)
+}
+
+async fn retire_key(State(app): State<Arc<App>>, kid: Parameter<String>) -> Answer<Vec<admin::KeyView>> {
+    answer(admin::retire_key(&app, &parameter(kid)?).await)
+}
+
+async fn inspect(
+    State(app): State<Arc<App>>,
+    JsonBody(Token { token }): JsonBody<Token>,
+) -> Answer<admin::TokenView> {
+    answer(admin::inspect(&app, &token).await)
+}

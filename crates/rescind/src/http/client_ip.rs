@@ -1,0 +1,261 @@
+//! The caller's address, told once for every request.
+
+use std::net::IpAddr;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use hyper::{HeaderMap, header::HeaderName};
+use ipnet::IpNet;
+
+use crate::auth::Caller;
+
+/// Whose word is taken for a caller's address, and where it stands.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedProxies {
+    /// Networks of the proxies.
+    pub networks: Vec<IpNet>,
+    /// The one header they write.
+    pub header: Option<HeaderName>,
+}
+
+/// The other end of the connection, put into a request by the accept loop.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// Puts the [`Caller`] into the request.
+pub async fn resolve(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
+    if let Some(&Peer(peer)) = request.extensions().get() {
+        let caller = Caller { peer, address: proxies.caller(peer, request.headers()) };
+        request.extensions_mut().insert(caller);
+    }
+    next.run(request).await
+}
+
+impl TrustedProxies {
+    /// The caller's address: walks the header from its right end, the hop nearest to us, over the
+    /// trusted proxies to the first hop that is none. `None`: a hop on the way could not be read.
+    pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        let peer = peer.to_canonical();
+        let Some(header) = self.header.as_ref().filter(|_| self.trusts(peer)) else { return Some(peer) };
+        let mut nearest = peer;
+        for line in headers.get_all(header).iter().rev() {
+            // Visible ASCII only: anything else is no list of addresses.
+            let line = line.to_str().ok()?;
+            let hops = if header == "forwarded" { split(line, ',') } else { line.split(',').collect() };
+            for hop in hops.into_iter().rev() {
+                let hop = if header == "forwarded" { forwarded_for(hop)? } else { hop };
+                nearest = parse_hop(hop.trim())?;
+                if !self.trusts(nearest) {
+                    return Some(nearest);
+                }
+            }
+        }
+        Some(nearest)
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// Splits at a separator outside quoted strings.
+fn split(text: &str, separator: char) -> Vec<&str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    text.split(|c| {
+        let at_separator = c == separator && !quoted;
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && quoted && !escaped;
+        at_separator
+    })
+    .collect()
+}
+
+/// The one `for` of a `Forwarded` element (RFC 7239 §4).
+fn forwarded_for(element: &str) -> Option<&str> {
+    let mut found = None;
+    for pair in split(element, ';') {
+        let (name, value) = pair.split_once('=')?;
+        if name.trim().eq_ignore_ascii_case("for") && found.replace(value.trim()).is_some() {
+            return None;
+        }
+    }
+    let value = found?;
+    match value.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"'),
+        None => Some(value),
+    }
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. Not a zone id,
+/// `unknown` or `_hidden`: nothing can be decided on those.
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let address: IpAddr = if let Some(bracketed) = hop.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        let port_is_good = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        IpAddr::V6(address.parse().ok().filter(|_| port_is_good)?)
+    } else {
+        match hop.split_once(':') {
+            Some((address, port)) if is_port(port) => IpAddr::V4(address.parse().ok()?),
+            _ => hop.parse().ok()?,
+        }
+    };
+    Some(address.to_canonical())
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PROXY: &str = "10.0.0.1";
+
+    fn proxies(header: &str) -> TrustedProxies {
+        TrustedProxies {
+            networks: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            header: Some(header.parse().unwrap()),
+        }
+    }
+
+    fn told(header: &str, peer: &str, lines: &[&str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header.parse::<HeaderName>().unwrap(), line.parse().unwrap());
+        }
+        proxies(header).caller(peer.parse().unwrap(), &headers).map(|a| a.to_string())
+    }
+
+    fn xff(peer: &str, lines: &[&str]) -> Option<String> {
+        told("x-forwarded-for", peer, lines)
+    }
+
+    // check 63
+    #[test]
+    fn nobody_is_trusted_unless_configured() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "203.0.113.7".parse().unwrap());
+        let peer = PROXY.parse().unwrap();
+        assert_eq!(TrustedProxies::default().caller(peer, &headers), Some(peer));
+        assert_eq!(xff("192.0.2.1", &["203.0.113.7"]), Some("192.0.2.1".into()));
+    }
+
+    // check 64
+    #[test]
+    fn the_walk_goes_from_right_to_left_over_trusted_hops_only() {
+        let found = Some("203.0.113.7".to_owned());
+        assert_eq!(xff(PROXY, &["203.0.113.7"]), found);
+        assert_eq!(xff(PROXY, &["198.51.100.1, 203.0.113.7"]), found);
+        assert_eq!(xff(PROXY, &["198.51.100.1, 203.0.113.7, 10.2.3.4"]), found);
+        assert_eq!(xff(PROXY, &["198.51.100.1", "203.0.113.7, 10.2.3.4", "10.9.9.9"]), found);
+        assert_eq!(xff(PROXY, &["10.2.3.4"]), Some("10.2.3.4".into()));
+        assert_eq!(xff(PROXY, &[]), Some(PROXY.into()));
+    }
+
+    // check 65, 67, 68
+    #[test]
+    fn a_hop_that_cannot_be_read_is_nobody() {
+        for bad in [
+            "",
+            "unknown",
+            "_hidden",
+            "203.0.113",
+            "0203.0.113.7",
+            "0xcb.0.113.7",
+            "203.0.113.7:",
+            "203.0.113.7:+80",
+            "203.0.113.7:99999",
+            "fe80::1%eth0",
+            "[fe80::1%eth0]",
+            "[203.0.113.7]",
+            "[::1",
+            "[::1]80",
+            "::1:80:",
+            "203.0.113.7,",
+            "\"203.0.113.7\"",
+            "203.0.113.7 203.0.113.8",
+        ] {
+            assert_eq!(xff(PROXY, &[bad]), None, "{bad:?}");
+        }
+        // What lies behind the first untrusted hop was written by that hop, and is not read.
+        assert_eq!(xff(PROXY, &["garbage, 203.0.113.7"]), Some("203.0.113.7".into()));
+        assert_eq!(xff(PROXY, &["garbage, 10.0.0.2"]), None);
+    }
+
+    // check 66, 67
+    #[test]
+    fn ports_brackets_and_mapped_addresses() {
+        for (hop, address) in [
+            ("203.0.113.7:8080", "203.0.113.7"),
+            ("[2001:db9::1]:8080", "2001:db9::1"),
+            ("[2001:db9::1]", "2001:db9::1"),
+            ("2001:db9::1", "2001:db9::1"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+        ] {
+            assert_eq!(xff(PROXY, &[hop]).as_deref(), Some(address), "{hop:?}");
+        }
+        assert_eq!(xff("::ffff:10.0.0.1", &["203.0.113.7"]).as_deref(), Some("203.0.113.7"));
+    }
+
+    #[test]
+    fn forwarded() {
+        let forwarded = |line: &str| told("forwarded", PROXY, &[line]);
+        for good in [
+            "for=203.0.113.7",
+            "For=\"203.0.113.7:80\";proto=https",
+            "for=198.51.100.1, for=203.0.113.7;by=\"a,b;c\\\"d\", for=\"[2001:db8::5]:1\"",
+        ] {
+            assert_eq!(forwarded(good).as_deref(), Some("203.0.113.7"), "{good:?}");
+        }
+        for bad in [
+            "for=unknown",
+            "for=_x",
+            "proto=https",
+            "for=203.0.113.7;for=203.0.113.8",
+            "203.0.113.7",
+            "for=\"203.0.113.7",
+        ] {
+            assert_eq!(forwarded(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_confuses_the_walk(text in "[ -~]{0,80}") {
+            let _ = xff(PROXY, &[&text]);
+            let _ = told("forwarded", PROXY, &[&text]);
+        }
+
+        // The right end is the proxies': whatever a client writes before it changes nothing.
+        #[test]
+        fn what_a_client_writes_changes_nothing(forged in "[ -~]{0,60}", address in any::<u32>(), hops in 0usize..3) {
+            let address = IpAddr::from(std::net::Ipv4Addr::from(address));
+            prop_assume!(!proxies("x-forwarded-for").trusts(address));
+            let line = format!("{forged}, {address}{}", ", 10.1.1.1".repeat(hops));
+            prop_assert_eq!(xff(PROXY, &[&line]), Some(address.to_string()));
+            // A quote that the client leaves open can make a Forwarded list unreadable, nothing else.
+            let line = format!("{forged}, for={address}{}", ", for=10.1.1.1".repeat(hops));
+            let told = told("forwarded", PROXY, &[&line]);
+            prop_assert!(told.is_none() || told == Some(address.to_string()), "{:?}", told);
+        }
+
+        #[test]
+        fn agrees_with_a_plain_walk(hops in prop::collection::vec((0u8..3, any::<u8>()), 0..6)) {
+            let hops: Vec<IpAddr> = hops.iter().map(|(a, b)| IpAddr::from([10 + a % 2, 0, 0, *b])).collect();
+            let line = hops.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            let lines: &[&str] = if hops.is_empty() { &[] } else { &[&line] };
+            let mut chain = hops.clone();
+            chain.push(PROXY.parse().unwrap());
+            let trusted: IpNet = "10.0.0.0/8".parse().unwrap();
+            let expected = chain.iter().rev().find(|hop| !trusted.contains(*hop)).unwrap_or(&chain[0]);
+            prop_assert_eq!(xff(PROXY, lines), Some(expected.to_string()));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The service over HTTP.
+
+mod admin;
+mod auth;
+mod bearer;
+mod body;
+pub mod client_ip;
+mod error;
+mod ops;
+mod verify;
+mod wire;
+
+use std::{any::Any, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+use svix_ksuid::{Ksuid, KsuidLike};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{Instrument, debug, error, info_span};
+
+pub use body::parse as parse_json;
+use client_ip::TrustedProxies;
+use error::{ApiError, Class};
+pub use wire::Enveloped;
+
+use crate::{app::App, clock::Clock, random::Random};
+
+const REQUEST_ID: &str = "x-request-id";
+const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
+/// 2014-05-13T16:53:20Z, where KSUIDs begin.
+const KSUID_EPOCH: u64 = 1_400_000_000;
+const MAX_HEADERS: usize = 100;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// What clients, proxies and APIs ask.
+pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Router {
+    let routes = auth::routes()
+        .merge(verify::routes())
+        .layer(middleware::from_fn_with_state(proxies, client_ip::resolve));
+    finish(routes, app)
+}
+
+/// What probes ask, with nothing to hide and nothing to change.
+pub fn management(app: Arc<App>) -> Router {
+    finish(ops::routes(), app)
+}
+
+/// The same and the admin API, for whoever may open the data folder.
+pub fn local(app: Arc<App>) -> Router {
+    finish(ops::routes().merge(admin::routes()), app)
+}
+
+fn finish(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
+        .fallback(async || ApiError::new(Class::NotFound, "No such path"))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(Class::MethodNotAllowed, "Method not allowed on this path")
+        })
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), frame))
+        .with_state(app)
+}
+
+/// What every request and answer has.
+async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
+    let id = sent.unwrap_or_else(|| new_request_id(&app.clock, &app.random));
+    let span = info_span!("request", id = id.to_str().unwrap_or_default());
+    let started = app.clock.elapsed();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+
+    let mut response = async {
+        let response = if has_sane_headers(&request) {
+            next.run(request).await
+        } else {
+            ApiError::new(Class::HeadersTooLarge, HEADERS_TOO_LARGE).into_response()
+        };
+        let took = app.clock.elapsed().saturating_sub(started);
+        debug!(%method, path, status = response.status().as_u16(), took_us = took.as_micros(), "answered");
+        response
+    }
+    .instrument(span)
+    .await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn is_sane(id: &HeaderValue) -> bool {
+    (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+fn has_sane_headers(request: &Request) -> bool {
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    headers.len() <= MAX_HEADERS && bytes <= MAX_HEADER_BYTES
+}
+
+/// A KSUID: they sort by time.
+fn new_request_id(clock: &Clock, random: &Random) -> HeaderValue {
+    let seconds = u32::try_from(clock.now().saturating_sub(KSUID_EPOCH)).unwrap_or(u32::MAX);
+    let mut bytes = [0; 20];
+    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+    bytes[4..].copy_from_slice(&*random.bytes::<16>());
+    let id = Ksuid::from_bytes(bytes).to_string();
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    error!(panic = text.unwrap_or("no text"), "a handler panicked");
+    ApiError::new(Class::Internal, "Internal server error").into_response()
+}

@@ -1,0 +1,18 @@
+//! Rescind: a token service for APIs whose callers are machines. ARCHITECTURE.md has the map.
+
+pub mod admin;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod data_folder;
+pub mod http;
+pub mod issuer;
+pub mod limiter;
+pub mod model;
+pub mod random;
+pub mod registry;
+pub mod secret;
+pub mod server;
+pub mod store;

@@ -1,0 +1,154 @@
+//! Counts failures per subject in a fixed amount of memory.
+//!
+//! Each slot keeps one number, the moment at which its failures will be forgiven (GCRA, ITU-T I.371
+//! §A.1). A stranger who floods the table makes it forget failures, and nothing else: it refuses
+//! nobody who has not failed, and right credentials never ask it.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Slots that share a lock; a subject may stand in any of its set.
+const WAYS: usize = 8;
+const SETS: usize = 8192;
+/// What a source network may fail, in multiples of what one key may fail from it.
+const PER_NETWORK: u32 = 10;
+
+/// The failure limiter.
+#[derive(Debug)]
+pub struct Limiter {
+    per_minute: u32,
+    hasher: RandomState,
+    sets: Box<[Mutex<[Slot; WAYS]>]>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    subject: u64,
+    forgiven_at: Duration,
+}
+
+/// Over a limit: try again after so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttled {
+    /// Until the next failure would be within the limit.
+    pub retry_after: Duration,
+}
+
+impl Limiter {
+    /// Allows so many failures a minute for each key and source network; 0 allows any number.
+    pub fn new(per_minute: u32) -> Limiter {
+        Limiter {
+            per_minute,
+            hasher: RandomState::new(),
+            sets: (0..SETS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Counts a failure of `key` (whatever the caller presented) from `source`.
+    pub fn failed(&self, key: &[u8], source: IpAddr, now: Duration) -> Result<(), Throttled> {
+        if self.per_minute == 0 {
+            return Ok(());
+        }
+        let network = network(source);
+        self.count(&(key, network), self.per_minute, now).and(self.count(
+            &network,
+            self.per_minute.saturating_mul(PER_NETWORK),
+            now,
+        ))
+    }
+
+    fn count(&self, subject: &impl Hash, per_minute: u32, now: Duration) -> Result<(), Throttled> {
+        let window = Duration::from_secs(60);
+        let cost = window / per_minute;
+        let subject = self.hasher.hash_one(subject);
+        let mut set = self.sets[subject as usize % SETS].lock().unwrap_or_else(PoisonError::into_inner);
+        let known = set.iter().position(|slot| slot.subject == subject);
+        let slot = match known {
+            Some(i) => &mut set[i],
+            None => {
+                // The one whose failures are forgiven first has the least to lose.
+                #[expect(clippy::unwrap_used, reason = "a set is never empty")]
+                let slot = set.iter_mut().min_by_key(|slot| slot.forgiven_at).unwrap();
+                *slot = Slot { subject, forgiven_at: Duration::ZERO };
+                slot
+            }
+        };
+        let forgiven_at = slot.forgiven_at.max(now) + cost;
+        if forgiven_at > now + window {
+            return Err(Throttled { retry_after: forgiven_at - window - now });
+        }
+        slot.forgiven_at = forgiven_at;
+        Ok(())
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the /64 that one IPv6 subscriber gets.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(1000 + seconds)
+    }
+
+    // check 76
+    #[test]
+    fn failures_are_bounded_per_key_and_network() {
+        let limiter = Limiter::new(30);
+        let fails = |key: &[u8], from: IpAddr, s| limiter.failed(key, from, at(s));
+        for _ in 0..30 {
+            assert_eq!(fails(b"a", HOME, 0), Ok(()));
+        }
+        assert_eq!(fails(b"a", HOME, 0), Err(Throttled { retry_after: Duration::from_secs(2) }));
+        assert_eq!(fails(b"a", HOME, 2), Ok(()));
+        assert!(fails(b"a", HOME, 2).is_err());
+        assert_eq!(fails(b"b", HOME, 2), Ok(()));
+        assert_eq!(fails(b"a", "203.0.113.9".parse().unwrap(), 2), Ok(()));
+        assert_eq!(fails(b"a", HOME, 120), Ok(()));
+    }
+
+    #[test]
+    fn one_network_fails_ten_times_as_often_whatever_the_keys() {
+        let limiter = Limiter::new(30);
+        let allowed = (0..1000_u32).filter(|i| limiter.failed(&i.to_le_bytes(), HOME, at(0)).is_ok()).count();
+        assert_eq!(allowed, 300);
+    }
+
+    #[test]
+    fn an_ipv6_subscriber_is_one_network_and_a_mapped_address_is_ipv4() {
+        let limiter = Limiter::new(1);
+        assert!(limiter.failed(b"a", "2001:db8::1".parse().unwrap(), at(0)).is_ok());
+        assert!(limiter.failed(b"a", "2001:db8::2".parse().unwrap(), at(0)).is_err());
+        assert!(limiter.failed(b"a", "2001:db8:0:1::1".parse().unwrap(), at(0)).is_ok());
+        assert!(limiter.failed(b"a", HOME, at(0)).is_ok());
+        assert!(limiter.failed(b"a", "::ffff:127.0.0.1".parse().unwrap(), at(0)).is_err());
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let limiter = Limiter::new(0);
+        assert!((0..10_000).all(|_| limiter.failed(b"a", HOME, at(0)).is_ok()));
+    }
+
+    #[test]
+    fn a_flood_of_strangers_takes_no_memory() {
+        let limiter = Limiter::new(30);
+        for i in 0..200_000_u32 {
+            let _ = limiter.failed(b"a", std::net::Ipv4Addr::from(i).into(), at(0));
+        }
+        assert_eq!(limiter.sets.len() * WAYS * size_of::<Slot>(), 65_536 * 24);
+    }
+}

@@ -1,0 +1,5 @@
+//! The `rescind` program.
+
+fn main() -> std::process::ExitCode {
+    rescind::cli::run()
+}

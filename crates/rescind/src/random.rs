@@ -1,0 +1,39 @@
+//! The only source of randomness.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::{
+    Rng, SeedableRng, TryRng,
+    rngs::{StdRng, SysRng},
+};
+use zeroize::Zeroizing;
+
+/// The operating system's generator, or a seeded one for tests.
+#[derive(Debug, Clone)]
+pub enum Random {
+    /// `getrandom(2)`.
+    System,
+    /// The same bytes for the same seed.
+    Seeded(Arc<Mutex<StdRng>>),
+}
+
+impl Random {
+    /// A generator that repeats itself, for tests.
+    pub fn seeded(seed: u64) -> Random {
+        Random::Seeded(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+    }
+
+    /// Fresh bytes, wiped when dropped.
+    ///
+    /// # Panics
+    /// If the operating system has no randomness to give: there is no safe way on.
+    pub fn bytes<const N: usize>(&self) -> Zeroizing<[u8; N]> {
+        let mut bytes = Zeroizing::new([0; N]);
+        match self {
+            #[expect(clippy::expect_used, reason = "without randomness no key or id may be made")]
+            Random::System => SysRng.try_fill_bytes(&mut *bytes).expect("the operating system's randomness"),
+            Random::Seeded(rng) => rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut *bytes),
+        }
+        bytes
+    }
+}

@@ -1,0 +1,243 @@
+//! What this process holds in memory: every client and credential, and the sessions met lately.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use papaya::HashMap as ConcurrentMap;
+use rescind_verifier::{ClientPolicy, SessionState, State};
+
+use crate::{
+    model::{Client, ClientId, Credential, SessionId, Status},
+    secret::ApiKey,
+};
+
+/// Sessions are spread over so many locks.
+const SHARDS: usize = 64;
+
+/// Always as new as the last change that this process has answered for.
+#[derive(Debug)]
+pub struct Registry {
+    clients: ConcurrentMap<ClientId, Arc<ClientPolicy>>,
+    credentials: ConcurrentMap<ApiKey, Arc<KnownCredential>>,
+    /// Held by whoever changes `clients` and `credentials`, so that they change together.
+    applying: Mutex<()>,
+    shards: Box<[RwLock<Shard>]>,
+    shard_capacity: usize,
+}
+
+/// A credential and the client it is of.
+#[derive(Debug)]
+pub struct KnownCredential {
+    /// Whose it is.
+    pub client: ClientId,
+    /// The credential.
+    pub credential: Credential,
+}
+
+/// Sessions in the order of arrival, in two halves: when the younger is full, the older is dropped.
+#[derive(Debug, Default)]
+struct Shard {
+    young: HashMap<SessionId, SessionState>,
+    old: HashMap<SessionId, SessionState>,
+    endings: u64,
+}
+
+/// Taken before the store is asked for a session: proves, when the answer is remembered, that no
+/// session ended in between, whose ending an answer from before it would hide.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    endings: u64,
+}
+
+impl Registry {
+    /// An empty registry that remembers about so many sessions.
+    pub fn new(max_sessions: usize) -> Registry {
+        Registry {
+            clients: ConcurrentMap::new(),
+            credentials: ConcurrentMap::new(),
+            applying: Mutex::new(()),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shard_capacity: max_sessions.div_ceil(SHARDS * 2).max(1),
+        }
+    }
+
+    /// Takes over a client as the store has it, unless what is known is as new. A deleted one is
+    /// remembered as such, so that nothing older can bring it back.
+    pub fn apply(&self, client: &Client) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let clients = self.clients.pin();
+        let known = clients.get(&client.id);
+        if known.is_some_and(|known| known.revision >= client.revision) {
+            return;
+        }
+        let credentials = self.credentials.pin();
+        for credential in &client.credentials {
+            if client.status == Status::Deleted || credential.revoked_at.is_some() {
+                credentials.remove(&credential.api_key);
+            } else {
+                let known = KnownCredential { client: client.id, credential: credential.clone() };
+                credentials.insert(credential.api_key.clone(), Arc::new(known));
+            }
+        }
+        clients.insert(client.id, Arc::new(client.policy()));
+    }
+
+    /// The credential with this API key, unless revoked.
+    pub fn credential(&self, api_key: &str) -> Option<Arc<KnownCredential>> {
+        self.credentials.pin().get(api_key).cloned()
+    }
+
+    /// To be called before the store is asked for a session.
+    pub fn asking(&self, id: SessionId) -> Asked {
+        let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
+        Asked { endings: shard.endings }
+    }
+
+    /// Remembers what the store answered, unless a session ended meanwhile.
+    pub fn learn(&self, id: SessionId, state: SessionState, asked: Asked) {
+        let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
+        if shard.endings == asked.endings {
+            shard.put(id, state, self.shard_capacity);
+        }
+    }
+
+    /// Takes over a session that this process has just changed in the store.
+    pub fn update(&self, id: SessionId, state: SessionState) {
+        let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
+        shard.endings += u64::from(state.ended);
+        shard.put(id, state, self.shard_capacity);
+    }
+
+    /// How many sessions are remembered.
+    pub fn sessions(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| {
+                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                shard.young.len() + shard.old.len()
+            })
+            .sum()
+    }
+
+    /// How many clients are known, suspended ones included.
+    pub fn clients(&self) -> usize {
+        self.clients.pin().len()
+    }
+
+    fn shard(&self, id: SessionId) -> &RwLock<Shard> {
+        &self.shards[(id % SHARDS as u64) as usize]
+    }
+}
+
+impl State for Registry {
+    fn client(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
+        self.clients.pin().get(&id).cloned()
+    }
+
+    fn session(&self, id: SessionId) -> Option<SessionState> {
+        let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
+        shard.find(id)
+    }
+}
+
+impl Shard {
+    fn find(&self, id: SessionId) -> Option<SessionState> {
+        self.young.get(&id).or_else(|| self.old.get(&id)).copied()
+    }
+
+    /// Two changes of one session may arrive in either order: what is known only ever moves on.
+    fn put(&mut self, id: SessionId, new: SessionState, capacity: usize) {
+        let merged = match self.find(id) {
+            Some(known) => SessionState {
+                client: new.client,
+                pair: known.pair.max(new.pair),
+                ended: known.ended || new.ended,
+            },
+            None => new,
+        };
+        if let Some(known) = self.old.get_mut(&id) {
+            *known = merged;
+            return;
+        }
+        if self.young.len() >= capacity && !self.young.contains_key(&id) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id, merged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rescind_verifier::{Allowlist, Scopes};
+
+    use super::*;
+    use crate::secret::SecretHash;
+
+    fn client(revision: u64, status: Status) -> Client {
+        let credential = Credential {
+            id: 1,
+            api_key: "rk_a".into(),
+            secret_hash: SecretHash([0; 32]),
+            created_at: 0,
+            expires_at: None,
+            revoked_at: None,
+        };
+        Client {
+            id: 1,
+            name: format!("revision {revision}"),
+            status,
+            generation: 0,
+            revision,
+            allowlist: Allowlist::default(),
+            scopes: Scopes::default(),
+            created_at: 0,
+            credentials: vec![credential],
+        }
+    }
+
+    const LIVE: SessionState = SessionState { client: 1, pair: 1, ended: false };
+
+    #[test]
+    fn changes_may_arrive_in_any_order() {
+        let registry = Registry::new(100);
+        registry.apply(&client(2, Status::Active));
+        registry.apply(&client(1, Status::Active));
+        assert_eq!(registry.client(1).unwrap().revision, 2);
+        assert!(registry.credential("rk_a").is_some());
+        registry.apply(&client(4, Status::Deleted));
+        registry.apply(&client(3, Status::Active));
+        assert!(!registry.client(1).unwrap().active);
+        assert!(registry.credential("rk_a").is_none());
+
+        registry.update(7, SessionState { pair: 3, ended: true, ..LIVE });
+        registry.update(7, SessionState { pair: 2, ..LIVE });
+        assert_eq!(registry.session(7), Some(SessionState { pair: 3, ended: true, ..LIVE }));
+    }
+
+    #[test]
+    fn an_answer_from_before_an_ending_is_not_remembered() {
+        let registry = Registry::new(1);
+        let asked = registry.asking(7);
+        registry.update(7, SessionState { ended: true, ..LIVE });
+        // Both halves of the shard are filled by others, so the ending itself is forgotten.
+        registry.update(7 + 64, LIVE);
+        registry.update(7 + 128, LIVE);
+        assert_eq!(registry.session(7), None);
+        registry.learn(7, LIVE, asked);
+        assert_eq!(registry.session(7), None);
+        registry.learn(7, SessionState { ended: true, ..LIVE }, registry.asking(7));
+        assert!(registry.session(7).unwrap().ended);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let registry = Registry::new(6400);
+        for id in 0..1_000_000 {
+            registry.update(id, LIVE);
+        }
+        assert!(registry.sessions() <= 6400, "{}", registry.sessions());
+        assert!(registry.session(999_999).is_some());
+    }
+}

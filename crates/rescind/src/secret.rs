@@ -1,0 +1,258 @@
+//! API keys and secrets: their text, their hash, and the sealing of what the store must keep secret.
+
+use std::fmt;
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::random::Random;
+
+/// The name of a credential, sent as `username`: `rk_` and a text as [`generate`] makes it.
+pub type ApiKey = String;
+
+const KEY_PREFIX: &str = "rk_";
+const SECRET_PREFIX: &str = "rs_";
+
+/// 256 random bits and their checksum, in base32: scanners can tell a leaked one from a look-alike.
+fn generate(prefix: &str, random: &Random) -> Zeroizing<String> {
+    let random = random.bytes::<32>();
+    let mut body = Zeroizing::new([0; 36]);
+    body[..32].copy_from_slice(&*random);
+    body[32..].copy_from_slice(&checksum(prefix, &*random));
+    let mut text = Zeroizing::new(BASE32_NOPAD.encode(&*body));
+    text.make_ascii_lowercase();
+    Zeroizing::new(format!("{prefix}{}", *text))
+}
+
+/// Whether `text` is, to the letter, what [`generate`] writes under this prefix.
+fn is_well_formed(prefix: &str, text: &str) -> bool {
+    let Some(body) = text.strip_prefix(prefix) else { return false };
+    if body.bytes().any(|b| b.is_ascii_uppercase()) {
+        return false;
+    }
+    let Ok(body) = BASE32_NOPAD.decode(body.to_ascii_uppercase().as_bytes()).map(Zeroizing::new) else {
+        return false;
+    };
+    body.len() == 36 && body[32..] == checksum(prefix, &body[..32])
+}
+
+fn checksum(prefix: &str, body: &[u8]) -> [u8; 4] {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(prefix.as_bytes());
+    crc.update(body);
+    crc.finalize().to_be_bytes()
+}
+
+/// A new API key.
+pub fn generate_api_key(random: &Random) -> ApiKey {
+    generate(KEY_PREFIX, random).to_string()
+}
+
+/// Whether `text` is an API key that was generated here or by another Rescind.
+pub fn is_api_key(text: &str) -> bool {
+    is_well_formed(KEY_PREFIX, text)
+}
+
+/// An API secret, sent as `password`. It is shown once, at its creation, and never stored.
+pub struct ApiSecret(Zeroizing<String>);
+
+impl ApiSecret {
+    /// A new secret.
+    pub fn generate(random: &Random) -> ApiSecret {
+        ApiSecret(generate(SECRET_PREFIX, random))
+    }
+
+    /// The text, for the one answer that shows it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiSecret(…)")
+    }
+}
+
+/// HMAC-SHA-256 of an API secret under the pepper. The secrets have 256 random bits, so one fast
+/// keyed hash is enough (NIST SP 800-63B §5.1.2.2), and a stolen table cannot be tried offline.
+#[derive(Clone, Copy, Eq)]
+pub struct SecretHash(pub [u8; 32]);
+
+/// In constant time.
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &SecretHash) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(…)")
+    }
+}
+
+/// HMAC-SHA-256 with its key prepared.
+pub fn hmac_sha256(key: &[u8; 32]) -> Hmac<Sha256> {
+    // A key shorter than the hash's block is filled up with zeros (RFC 2104 §2).
+    let mut block = Zeroizing::new([0; 64]);
+    block[..32].copy_from_slice(key);
+    Hmac::new((&*block).into())
+}
+
+/// The key of the secrets' hash.
+pub struct Pepper(Hmac<Sha256>);
+
+impl Pepper {
+    /// From 256 random bits.
+    pub fn new(key: &[u8; 32]) -> Pepper {
+        Pepper(hmac_sha256(key))
+    }
+
+    /// What the store keeps of a secret.
+    pub fn hash(&self, secret: &str) -> SecretHash {
+        let mut mac = self.0.clone();
+        mac.update(secret.as_bytes());
+        SecretHash(mac.finalize().into_bytes().into())
+    }
+}
+
+/// The key under which the store's own secrets are sealed (XChaCha20-Poly1305).
+pub struct MasterKey(Zeroizing<[u8; 32]>);
+
+/// Why a master key or what it sealed cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SealError {
+    /// The text is no key.
+    #[error("a master key is 64 hexadecimal digits, as `openssl rand -hex 32` prints them")]
+    BadKey,
+    /// Sealed under another key, for another name, or damaged.
+    #[error("the store was sealed under another master key")]
+    CannotOpen,
+}
+
+const NONCE_LENGTH: usize = 24;
+
+impl MasterKey {
+    /// A new key.
+    pub fn generate(random: &Random) -> MasterKey {
+        MasterKey(random.bytes())
+    }
+
+    /// Reads 64 hexadecimal digits; white space around them is ignored.
+    pub fn parse(text: &str) -> Result<MasterKey, SealError> {
+        let mut key = Zeroizing::new([0; 32]);
+        let text = text.trim().as_bytes();
+        if text.len() != 64 {
+            return Err(SealError::BadKey);
+        }
+        HEXLOWER_PERMISSIVE.decode_mut(text, &mut *key).map_err(|_| SealError::BadKey)?;
+        Ok(MasterKey(key))
+    }
+
+    /// The key as 64 hexadecimal digits.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(HEXLOWER.encode(&*self.0))
+    }
+
+    /// Seals a 256-bit secret. `name` is bound to it: what was sealed as one thing opens as no other.
+    pub fn seal(&self, name: &str, secret: &[u8; 32], random: &Random) -> Result<Vec<u8>, SealError> {
+        let nonce = random.bytes::<NONCE_LENGTH>();
+        let payload = Payload { msg: secret, aad: name.as_bytes() };
+        let sealed =
+            self.cipher().encrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError::CannotOpen)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// Opens what [`seal`](Self::seal) made under the same name.
+    pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealError> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LENGTH>().ok_or(SealError::CannotOpen)?;
+        let payload = Payload { msg: sealed, aad: name.as_bytes() };
+        let opened = self.cipher().decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new);
+        let opened = opened.map_err(|_| SealError::CannotOpen)?;
+        let secret = <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| SealError::CannotOpen)?;
+        Ok(Zeroizing::new(secret))
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new((&*self.0).into())
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // check 73
+    #[test]
+    fn keys_and_secrets_are_told_apart_and_checked() {
+        let random = Random::seeded(1);
+        let key = generate_api_key(&random);
+        let secret = ApiSecret::generate(&random);
+        assert!(is_api_key(&key), "{key}");
+        assert!(is_well_formed(SECRET_PREFIX, secret.expose()));
+        assert_eq!((key.len(), secret.expose().len()), (61, 61));
+        assert!(!is_api_key(secret.expose()));
+        assert!(!is_api_key(&key.replacen("rk_", "rs_", 1)));
+        assert!(!is_api_key(&key.to_uppercase()) && !is_api_key(&key[..60]) && !is_api_key(""));
+        for i in 3..key.len() {
+            let mut typo = key.clone().into_bytes();
+            typo[i] = if typo[i] == b'a' { b'b' } else { b'a' };
+            assert!(!is_api_key(std::str::from_utf8(&typo).unwrap()), "position {i}");
+        }
+    }
+
+    // check 74
+    #[test]
+    fn hashes_depend_on_secret_and_pepper() {
+        let (one, two) = (Pepper::new(&[1; 32]), Pepper::new(&[2; 32]));
+        assert!(one.hash("a") == one.hash("a"));
+        assert!(one.hash("a") != one.hash("b"));
+        assert!(one.hash("a") != two.hash("a"));
+    }
+
+    #[test]
+    fn sealed_secrets_open_under_the_same_key_and_name_only() {
+        let random = Random::seeded(2);
+        let master = MasterKey::generate(&random);
+        let mut sealed = master.seal("pepper", &[7; 32], &random).unwrap();
+        assert_eq!(*master.open("pepper", &sealed).unwrap(), [7; 32]);
+        assert_eq!(master.open("key", &sealed).unwrap_err(), SealError::CannotOpen);
+        assert_eq!(MasterKey::generate(&random).open("pepper", &sealed).unwrap_err(), SealError::CannotOpen);
+        assert_eq!(master.open("pepper", &sealed[..20]).unwrap_err(), SealError::CannotOpen);
+        sealed[30] ^= 1;
+        assert_eq!(master.open("pepper", &sealed).unwrap_err(), SealError::CannotOpen);
+    }
+
+    #[test]
+    fn master_keys_are_64_hexadecimal_digits() {
+        let master = MasterKey::generate(&Random::seeded(3));
+        let again = MasterKey::parse(&format!(" {}\n", master.to_text().to_uppercase())).unwrap();
+        assert_eq!(*again.to_text(), *master.to_text());
+        for bad in ["", "ab", &"g".repeat(64), &"a".repeat(65)] {
+            assert_eq!(MasterKey::parse(bad).unwrap_err(), SealError::BadKey);
+        }
+    }
+
+    // check 79
+    #[test]
+    fn debug_shows_nothing() {
+        let secret = ApiSecret::generate(&Random::seeded(4));
+        assert_eq!(format!("{secret:?}"), "ApiSecret(…)");
+        assert_eq!(format!("{:?}", SecretHash([1; 32])), "SecretHash(…)");
+    }
+}

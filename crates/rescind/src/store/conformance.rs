@@ -1,0 +1,199 @@
+//! What every store must do, whatever it is made of.
+
+use std::sync::Arc;
+
+use rescind_verifier::{Allowlist, State};
+use tokio::task::JoinSet;
+
+use super::{Store, StoreError, StoredKey, Swept};
+use crate::{
+    model::{Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
+    secret::SecretHash,
+};
+
+const RULES: TokenRules = TokenRules {
+    access_ttl: 3600,
+    refresh_ttl: 7200,
+    session_max_age: None,
+    refresh_grace: None,
+    on_reuse: OnReuse::EndRefresh,
+};
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("rescind.db")).unwrap();
+    (dir, store)
+}
+
+fn credential(api_key: &str) -> Credential {
+    Credential {
+        id: 0,
+        api_key: api_key.into(),
+        secret_hash: SecretHash([7; 32]),
+        created_at: 1000,
+        expires_at: None,
+        revoked_at: None,
+    }
+}
+
+fn client(api_key: &str) -> Client {
+    Client {
+        id: 0,
+        name: "tést".into(),
+        status: Status::Active,
+        generation: 0,
+        revision: 0,
+        allowlist: Allowlist::from_iter(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
+        scopes: "a b".parse().unwrap(),
+        created_at: 1000,
+        credentials: vec![credential(api_key)],
+    }
+}
+
+fn key(kid: &str) -> StoredKey {
+    StoredKey { id: 0, kid: kid.into(), sealed: vec![1, 2, 3], created_at: 1000, retire_at: None }
+}
+
+async fn login(store: &Store, client: &Client, now: u64) -> Session {
+    let credential = client.credentials[0].id;
+    let open = move |client: &Client| Ok::<_, ()>(Session::open(client, credential, 1, now, &RULES));
+    store.open_session(client.id, open).await.unwrap().unwrap().unwrap()
+}
+
+async fn logout(store: &Store, client: &Client) -> Client {
+    let rule = |client: &mut Client| {
+        client.generation += 1;
+        Ok::<_, ()>(())
+    };
+    store.change_client(client.id, rule).await.unwrap().unwrap().unwrap().1
+}
+
+#[tokio::test]
+async fn what_is_saved_is_loaded_again() {
+    let (dir, store) = open();
+    assert!(store.load().await.unwrap().pepper.is_none());
+    store.set_pepper(vec![9]).await.unwrap();
+    let saved = store.create_client(client("rk_1")).await.unwrap();
+    assert_eq!((saved.id, saved.credentials[0].id), (1, 1));
+    store.rotate_key(key("k1"), 5).await.unwrap();
+    let session = login(&store, &saved, 2000).await;
+    drop(store);
+
+    let store = Store::open(&dir.path().join("rescind.db")).unwrap();
+    let loaded = store.load().await.unwrap();
+    assert_eq!(loaded.clients, [saved]);
+    assert_eq!(loaded.pepper, Some(vec![9]));
+    assert_eq!(loaded.keys[0].kid, "k1");
+    let found = store.find(1, session.id).await.unwrap();
+    assert_eq!(found.session, Some(session));
+    assert!(found.client(1).is_some() && found.client(2).is_none());
+}
+
+#[tokio::test]
+async fn a_change_is_one_revision_and_nothing_changes_on_an_error() {
+    let (_dir, store) = open();
+    let saved = store.create_client(client("rk_1")).await.unwrap();
+    let rule = |client: &mut Client| {
+        client.name = "other".into();
+        client.credentials[0].revoked_at = Some(1);
+        client.credentials.push(credential("rk_2"));
+        Ok::<_, ()>(5)
+    };
+    let (outcome, changed) = store.change_client(saved.id, rule).await.unwrap().unwrap().unwrap();
+    assert_eq!((outcome, changed.revision, changed.credentials[1].id), (5, 1, 2));
+    assert_eq!(store.clients().await.unwrap(), std::slice::from_ref(&changed));
+
+    let rule = |client: &mut Client| {
+        client.name = "lost".into();
+        Err::<(), _>("no")
+    };
+    assert_eq!(store.change_client(saved.id, rule).await.unwrap().unwrap().unwrap_err(), "no");
+    let (_, same) = store.change_client(saved.id, |_| Ok::<_, ()>(())).await.unwrap().unwrap().unwrap();
+    assert_eq!(same, changed);
+    assert!(store.change_client(99, |_| Ok::<_, ()>(())).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn sessions_are_changed_with_their_own_client_only() {
+    let (_dir, store) = open();
+    let one = store.create_client(client("rk_1")).await.unwrap();
+    let two = store.create_client(client("rk_2")).await.unwrap();
+    let session = login(&store, &one, 2000).await;
+    assert!(store.change_session(two.id, session.id, |_, _| ()).await.unwrap().is_none());
+    assert!(store.change_session(one.id, 99, |_, _| ()).await.unwrap().is_none());
+    let advance = |_: &Client, session: &mut Session| session.advance(2, 2100, &RULES);
+    let ((), changed) = store.change_session(one.id, session.id, advance).await.unwrap().unwrap();
+    assert_eq!((changed.pair, changed.key, changed.refresh_expires_at), (2, 2, 9300));
+    let end = |_: &Client, session: &mut Session| session.phase = Phase::Ended;
+    store.change_session(one.id, session.id, end).await.unwrap().unwrap();
+    let found = store.find(one.id, session.id).await.unwrap();
+    assert_eq!(found.session.unwrap(), Session { phase: Phase::Ended, ..changed });
+}
+
+#[tokio::test]
+async fn a_rule_that_fails_or_panics_costs_nobody_else_anything() {
+    let (_dir, store) = open();
+    let saved = store.create_client(client("rk_1")).await.unwrap();
+    let duplicate = store.create_client(client("rk_1"));
+    let panicking = store.change_client(saved.id, |_| -> Result<(), ()> { panic!("a rule's own fault") });
+    let good = store.create_client(client("rk_3"));
+    let (duplicate, panicking, good) = tokio::join!(duplicate, panicking, good);
+    assert!(matches!(duplicate, Err(StoreError::Unavailable(_))));
+    assert!(matches!(panicking, Err(StoreError::Unavailable(_))));
+    assert_eq!(store.clients().await.unwrap(), [saved, good.unwrap()]);
+}
+
+#[tokio::test]
+async fn one_key_signs_at_a_time() {
+    let (_dir, store) = open();
+    store.rotate_key(key("k1"), 5).await.unwrap();
+    let keys = store.rotate_key(key("k2"), 500).await.unwrap();
+    let state: Vec<_> = keys.iter().map(|k| (k.id, k.kid.as_str(), k.retire_at)).collect();
+    assert_eq!(state, [(1, "k1", Some(500)), (2, "k2", None)]);
+    let left = store.retire_keys(|key| key.retire_at.is_some_and(|at| at < 501)).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(store.load().await.unwrap().keys[0].kid, "k2");
+}
+
+#[tokio::test]
+async fn a_sweep_takes_what_is_over_and_nothing_else() {
+    let (_dir, store) = open();
+    let one = store.create_client(client("rk_1")).await.unwrap();
+    let two = store.create_client(client("rk_2")).await.unwrap();
+    for _ in 0..1500 {
+        login(&store, &one, 1000).await;
+    }
+    let live = login(&store, &one, 9000).await;
+    let loggedout = login(&store, &two, 9000).await;
+    logout(&store, &two).await;
+    assert_eq!(store.sweep(0, 8200).await.unwrap(), Swept { deleted: 0, next: Some(1000) });
+    assert_eq!(store.sweep(0, 8201).await.unwrap(), Swept { deleted: 1000, next: Some(1000) });
+    assert_eq!(store.sweep(1000, 8201).await.unwrap(), Swept { deleted: 501, next: Some(loggedout.id) });
+    assert_eq!(store.sweep(loggedout.id, 8201).await.unwrap(), Swept { deleted: 0, next: None });
+    assert_eq!(store.find(one.id, live.id).await.unwrap().session, Some(live.clone()));
+    // A swept session's number is not given again.
+    assert!(login(&store, &one, 9000).await.id > loggedout.id);
+}
+
+#[tokio::test]
+async fn logout_writes_one_row_however_many_sessions_live() {
+    let (_dir, store) = open();
+    let one = store.create_client(client("rk_1")).await.unwrap();
+    let many = store.create_client(client("rk_2")).await.unwrap();
+    login(&store, &one, 1000).await;
+    let store = Arc::new(store);
+    let mut logins = JoinSet::new();
+    for _ in 0..100_000 {
+        if logins.len() == 1000 {
+            logins.join_next().await.unwrap().unwrap();
+        }
+        let (store, many) = (Arc::clone(&store), many.clone());
+        logins.spawn(async move { login(&store, &many, 1000).await });
+    }
+    logins.join_all().await;
+    for client in [&one, &many] {
+        let before = store.rows_written().await.unwrap();
+        assert_eq!(logout(&store, client).await.generation, 1);
+        assert_eq!(store.rows_written().await.unwrap() - before, 1);
+    }
+}

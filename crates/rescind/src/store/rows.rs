@@ -1,0 +1,260 @@
+//! How the domain's values stand in rows.
+
+use std::str::FromStr;
+
+use rescind_verifier::{Allowlist, parse_cidr};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::{StoreError, StoredKey};
+use crate::{
+    model::{Client, ClientId, Credential, Phase, Session, SessionId, Status},
+    secret::SecretHash,
+};
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(e: rusqlite::Error) -> Self {
+        match e {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..) => StoreError::Unreadable(e.to_string()),
+            e => StoreError::Unavailable(e.into()),
+        }
+    }
+}
+
+pub(super) fn client(db: &Connection, id: ClientId) -> Result<Option<Client>, StoreError> {
+    let mut query = db.prepare_cached("SELECT * FROM client WHERE id = ?")?;
+    let Some(mut client) = query.query_row([id], |row| Ok(read_client(row))).optional()?.transpose()? else {
+        return Ok(None);
+    };
+    let mut query = db.prepare_cached("SELECT * FROM credential WHERE client_id = ? ORDER BY id")?;
+    let mut rows = query.query([id])?;
+    while let Some(row) = rows.next()? {
+        client.credentials.push(read_credential(row)?);
+    }
+    Ok(Some(client))
+}
+
+pub(super) fn clients(db: &Connection) -> Result<Vec<Client>, StoreError> {
+    let mut query = db.prepare("SELECT * FROM client WHERE status <> 'deleted' ORDER BY id")?;
+    let mut rows = query.query([])?;
+    let mut clients: Vec<Client> = Vec::new();
+    while let Some(row) = rows.next()? {
+        clients.push(read_client(row)?);
+    }
+    let mut query = db.prepare("SELECT * FROM credential ORDER BY client_id, id")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let owner: ClientId = row.get("client_id")?;
+        if let Ok(i) = clients.binary_search_by_key(&owner, |c| c.id) {
+            clients[i].credentials.push(read_credential(row)?);
+        }
+    }
+    Ok(clients)
+}
+
+pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO client (name, status, generation, revision, allowlist, scopes, created_at)
+         VALUES (:name, :status, :generation, :revision, :allowlist, :scopes, :created_at)",
+    )?
+    .execute(named_params! {
+        ":name": client.name,
+        ":status": status_text(client.status),
+        ":generation": client.generation,
+        ":revision": client.revision,
+        ":allowlist": allowlist_text(&client.allowlist),
+        ":scopes": client.scopes.as_str(),
+        ":created_at": client.created_at,
+    })?;
+    client.id = db.last_insert_rowid().cast_unsigned();
+    for credential in &mut client.credentials {
+        insert_credential(db, client.id, credential)?;
+    }
+    Ok(())
+}
+
+/// Writes what differs, and nothing else.
+pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "UPDATE client SET name = :name, status = :status, generation = :generation, revision = :revision,
+         allowlist = :allowlist, scopes = :scopes WHERE id = :id",
+    )?
+    .execute(named_params! {
+        ":id": after.id,
+        ":name": after.name,
+        ":status": status_text(after.status),
+        ":generation": after.generation,
+        ":revision": after.revision,
+        ":allowlist": allowlist_text(&after.allowlist),
+        ":scopes": after.scopes.as_str(),
+    })?;
+    for credential in &mut after.credentials {
+        if credential.id == 0 {
+            insert_credential(db, after.id, credential)?;
+        } else if !before.credentials.contains(credential) {
+            db.prepare_cached("UPDATE credential SET expires_at = ?2, revoked_at = ?3 WHERE id = ?1")?
+                .execute((credential.id, credential.expires_at, credential.revoked_at))?;
+        }
+    }
+    Ok(())
+}
+
+fn insert_credential(
+    db: &Connection,
+    client: ClientId,
+    credential: &mut Credential,
+) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO credential (client_id, api_key, secret_hash, created_at, expires_at, revoked_at)
+         VALUES (:client, :api_key, :secret_hash, :created_at, :expires_at, :revoked_at)",
+    )?
+    .execute(named_params! {
+        ":client": client,
+        ":api_key": credential.api_key,
+        ":secret_hash": credential.secret_hash.0,
+        ":created_at": credential.created_at,
+        ":expires_at": credential.expires_at,
+        ":revoked_at": credential.revoked_at,
+    })?;
+    credential.id = db.last_insert_rowid().cast_unsigned();
+    Ok(())
+}
+
+pub(super) fn session(db: &Connection, id: SessionId) -> Result<Option<Session>, StoreError> {
+    let mut query = db.prepare_cached("SELECT * FROM session WHERE id = ?")?;
+    query.query_row([id], |row| Ok(read_session(row))).optional()?.transpose()
+}
+
+pub(super) fn insert_session(db: &Connection, session: &mut Session) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
+                              issued_at, access_expires_at, refresh_expires_at)
+         VALUES (:client, :credential, :key, :generation, :scopes, :pair, :phase, :started_at,
+                 :issued_at, :access_expires_at, :refresh_expires_at)",
+    )?
+    .execute(named_params! {
+        ":client": session.client,
+        ":credential": session.credential,
+        ":key": session.key,
+        ":generation": session.generation,
+        ":scopes": session.scopes.as_str(),
+        ":pair": session.pair,
+        ":phase": session.phase as u8,
+        ":started_at": session.started_at,
+        ":issued_at": session.issued_at,
+        ":access_expires_at": session.access_expires_at,
+        ":refresh_expires_at": session.refresh_expires_at,
+    })?;
+    session.id = db.last_insert_rowid().cast_unsigned();
+    Ok(())
+}
+
+pub(super) fn update_session(db: &Connection, session: &Session) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "UPDATE session SET key_id = :key, pair = :pair, phase = :phase, issued_at = :issued_at,
+         access_expires_at = :access_expires_at, refresh_expires_at = :refresh_expires_at WHERE id = :id",
+    )?
+    .execute(named_params! {
+        ":id": session.id,
+        ":key": session.key,
+        ":pair": session.pair,
+        ":phase": session.phase as u8,
+        ":issued_at": session.issued_at,
+        ":access_expires_at": session.access_expires_at,
+        ":refresh_expires_at": session.refresh_expires_at,
+    })?;
+    Ok(())
+}
+
+pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
+    let mut query = db.prepare_cached("SELECT * FROM signing_key ORDER BY id")?;
+    let keys = query.query_map([], |row| {
+        Ok(StoredKey {
+            id: row.get("id")?,
+            kid: row.get("kid")?,
+            sealed: row.get("sealed")?,
+            created_at: row.get("created_at")?,
+            retire_at: row.get("retire_at")?,
+        })
+    })?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
+
+fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
+    let allowlist: String = row.get("allowlist")?;
+    let scopes: String = row.get("scopes")?;
+    let status: String = row.get("status")?;
+    Ok(Client {
+        id: row.get("id")?,
+        name: row.get("name")?,
+        status: match status.as_str() {
+            "active" => Status::Active,
+            "suspended" => Status::Suspended,
+            "deleted" => Status::Deleted,
+            other => return Err(StoreError::Unreadable(format!("client status {other:?}"))),
+        },
+        generation: row.get("generation")?,
+        revision: row.get("revision")?,
+        allowlist: read_allowlist(&allowlist)?,
+        scopes: parsed(&scopes)?,
+        created_at: row.get("created_at")?,
+        credentials: Vec::new(),
+    })
+}
+
+fn read_credential(row: &Row<'_>) -> Result<Credential, StoreError> {
+    Ok(Credential {
+        id: row.get("id")?,
+        api_key: row.get("api_key")?,
+        secret_hash: SecretHash(row.get("secret_hash")?),
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+        revoked_at: row.get("revoked_at")?,
+    })
+}
+
+fn read_session(row: &Row<'_>) -> Result<Session, StoreError> {
+    let scopes: String = row.get("scopes")?;
+    let phase: u8 = row.get("phase")?;
+    Ok(Session {
+        id: row.get("id")?,
+        client: row.get("client_id")?,
+        credential: row.get("credential_id")?,
+        key: row.get("key_id")?,
+        generation: row.get("generation")?,
+        scopes: parsed(&scopes)?,
+        pair: row.get("pair")?,
+        phase: match phase {
+            0 => Phase::Live,
+            1 => Phase::RefreshEnded,
+            2 => Phase::Ended,
+            other => return Err(StoreError::Unreadable(format!("session phase {other}"))),
+        },
+        started_at: row.get("started_at")?,
+        issued_at: row.get("issued_at")?,
+        access_expires_at: row.get("access_expires_at")?,
+        refresh_expires_at: row.get("refresh_expires_at")?,
+    })
+}
+
+fn status_text(status: Status) -> &'static str {
+    match status {
+        Status::Active => "active",
+        Status::Suspended => "suspended",
+        Status::Deleted => "deleted",
+    }
+}
+
+fn allowlist_text(allowlist: &Allowlist) -> String {
+    allowlist.entries().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn read_allowlist(text: &str) -> Result<Allowlist, StoreError> {
+    let entries: Result<Vec<_>, _> = text.split_whitespace().map(parse_cidr).collect();
+    entries.map(Allowlist::from_iter).map_err(|e| StoreError::Unreadable(e.to_string()))
+}
+
+fn parsed<T: FromStr<Err: ToString>>(text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|e: T::Err| StoreError::Unreadable(e.to_string()))
+}

@@ -1,0 +1,258 @@
+//! The embedded store: SQLite in WAL mode, flushed to the disk at every commit.
+
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::Connection;
+
+use super::{Found, Loaded, StoreError, StoredKey, Swept, rows, writer::Writer};
+use crate::model::{Client, ClientId, Session, SessionId, UnixSeconds};
+
+mod migrations {
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+/// Readers kept open between questions.
+const IDLE_READERS: usize = 4;
+/// Rows looked at by one batch of a sweep: short enough for no login to wait on it.
+const SWEEP_BATCH: u64 = 1000;
+
+/// The store in one file.
+#[derive(Debug)]
+pub struct Store {
+    writer: Writer,
+    readers: Arc<Readers>,
+}
+
+#[derive(Debug)]
+struct Readers {
+    path: Box<Path>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Store {
+    /// Opens the file, making it if there is none, and brings its tables up to date.
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|e| StoreError::Unavailable(e.into()))?;
+        let mut connection = connect(path)?;
+        migrations::migrations::runner().run(&mut connection).map_err(|e| {
+            StoreError::Unreadable(format!("its tables are not those of this version, nor older ones: {e}"))
+        })?;
+        let readers = Readers { path: path.into(), idle: Mutex::default() };
+        Ok(Store { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+    }
+
+    /// Everything that a process holds in memory from its start.
+    pub async fn load(&self) -> Result<Loaded, StoreError> {
+        self.read(|db| {
+            let mut pepper = db.prepare("SELECT sealed FROM sealed_secret WHERE name = 'pepper'")?;
+            let pepper = pepper.query_map([], |row| row.get(0))?.next().transpose()?;
+            Ok(Loaded { clients: rows::clients(db)?, keys: rows::keys(db)?, pepper })
+        })
+        .await
+    }
+
+    /// Every client that was not deleted.
+    pub async fn clients(&self) -> Result<Vec<Client>, StoreError> {
+        self.read(rows::clients).await
+    }
+
+    /// Puts the pepper into a new store.
+    pub async fn set_pepper(&self, sealed: Vec<u8>) -> Result<(), StoreError> {
+        self.writer
+            .write(move |db| {
+                db.execute("INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', ?)", [sealed])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Makes `key` the one that signs. The one that did so far verifies until `retire_at`. Returns
+    /// every key.
+    pub async fn rotate_key(
+        &self,
+        key: StoredKey,
+        retire_at: UnixSeconds,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        self.writer
+            .write(move |db| {
+                db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
+                db.execute(
+                    "INSERT INTO signing_key (kid, sealed, created_at) VALUES (?, ?, ?)",
+                    (key.kid, key.sealed, key.created_at),
+                )?;
+                rows::keys(db)
+            })
+            .await
+    }
+
+    /// Forgets the keys that `retired` picks. Returns those that stay.
+    pub async fn retire_keys(
+        &self,
+        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let (gone, stay): (Vec<_>, Vec<_>) = rows::keys(db)?.into_iter().partition(retired);
+                for key in gone {
+                    db.execute("DELETE FROM signing_key WHERE id = ?", [key.id])?;
+                }
+                Ok(stay)
+            })
+            .await
+    }
+
+    /// Adds a client with its credentials, and numbers them.
+    pub async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
+        self.writer
+            .write(move |db| {
+                rows::insert_client(db, &mut client)?;
+                Ok(client)
+            })
+            .await
+    }
+
+    /// Lets `rule` change a client and saves what it changed, one revision further; on an error
+    /// nothing. `None`: no such client.
+    pub async fn change_client<T: Send + 'static, E: Send + 'static>(
+        &self,
+        id: ClientId,
+        rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
+    ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let Some(before) = rows::client(db, id)? else { return Ok(None) };
+                let mut after = before.clone();
+                let outcome = rule(&mut after);
+                if outcome.is_ok() && after != before {
+                    after.revision += 1;
+                    rows::update_client(db, &before, &mut after)?;
+                }
+                Ok(Some(outcome.map(|outcome| (outcome, after))))
+            })
+            .await
+    }
+
+    /// Saves the session that `rule` opens for a client as it is at this moment, and numbers it.
+    /// `None`: no such client.
+    pub async fn open_session<E: Send + 'static>(
+        &self,
+        client: ClientId,
+        rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
+    ) -> Result<Option<Result<Session, E>>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let Some(client) = rows::client(db, client)? else { return Ok(None) };
+                let mut opened = rule(&client);
+                if let Ok(session) = &mut opened {
+                    rows::insert_session(db, session)?;
+                }
+                Ok(Some(opened))
+            })
+            .await
+    }
+
+    /// Lets `rule` change a session of a client, both as they are at this moment, and saves what it
+    /// changed, whatever it answers. `None`: no such session of that client.
+    pub async fn change_session<T: Send + 'static>(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+    ) -> Result<Option<(T, Session)>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let Some(client) = rows::client(db, client)? else { return Ok(None) };
+                let Some(before) = rows::session(db, session)?.filter(|s| s.client == client.id) else {
+                    return Ok(None);
+                };
+                let mut after = before.clone();
+                let outcome = rule(&client, &mut after);
+                if after != before {
+                    rows::update_session(db, &after)?;
+                }
+                Ok(Some((outcome, after)))
+            })
+            .await
+    }
+
+    /// What the store has of a token's client and session, after everything answered so far.
+    pub async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+        self.read(move |db| {
+            let db = db.unchecked_transaction()?;
+            Ok(Found { client: rows::client(&db, client)?, session: rows::session(&db, session)? })
+        })
+        .await
+    }
+
+    /// Deletes, among the next rows after `after`, the sessions that expired before `expired` or
+    /// whose client's generation has moved on.
+    pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
+        self.writer
+            .write(move |db| {
+                let mut last = db.prepare_cached(
+                    "SELECT max(id) FROM (SELECT id FROM session WHERE id > ? ORDER BY id LIMIT ?)",
+                )?;
+                let last: Option<SessionId> = last.query_row((after, SWEEP_BATCH), |row| row.get(0))?;
+                let Some(last) = last else { return Ok(Swept { deleted: 0, next: None }) };
+                let mut delete = db.prepare_cached(
+                    "DELETE FROM session WHERE id IN (
+                         SELECT session.id FROM session JOIN client ON client.id = client_id
+                         WHERE session.id > ?1 AND session.id <= ?2
+                           AND (refresh_expires_at < ?3 OR session.generation < client.generation))",
+                )?;
+                let deleted = delete.execute((after, last, expired))?;
+                Ok(Swept { deleted, next: Some(last) })
+            })
+            .await
+    }
+
+    /// Rows inserted, changed and deleted since the start.
+    #[cfg(test)]
+    pub(super) async fn rows_written(&self) -> Result<u64, StoreError> {
+        self.writer.write(|db| Ok(db.total_changes())).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = Arc::clone(&self.readers);
+        let answer = tokio::task::spawn_blocking(move || readers.ask(question)).await;
+        answer.map_err(|e| StoreError::Unavailable(e.into()))?
+    }
+}
+
+impl Readers {
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.path)?,
+        };
+        let answer = question(&connection);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that failed is not asked again.
+        if answer.is_ok() && idle.len() < IDLE_READERS {
+            idle.push(connection);
+        }
+        answer
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA busy_timeout = 5000;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}

@@ -1,0 +1,116 @@
+//! The one thread that writes: whatever waits is committed together.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::JoinHandle,
+};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::StoreError;
+
+/// At most so many jobs share a commit, so that the first does not wait for an endless stream.
+const MAX_BATCH: usize = 256;
+/// At most so many jobs wait. Beyond it callers are told at once that the store is not available.
+const MAX_WAITING: usize = 8192;
+
+/// Runs within the batch's transaction, and hands back how to answer once its fate is known.
+type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// The writer thread's doorbell.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Writer, StoreError> {
+        let (jobs, waiting) = sync_channel(MAX_WAITING);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(&connection, &waiting))
+            .map_err(|e| StoreError::Unavailable(e.into()))?;
+        Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Runs `job` in a transaction, and answers when that is on the disk. An error of the job undoes
+    /// what the job did, and nothing else.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let result = in_savepoint(connection, job);
+            Box::new(move |committed| {
+                // Nobody may be waiting any more: the deed is done all the same.
+                let _ = answer.send(result.and_then(|value| committed.map(|()| value)));
+            })
+        });
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        jobs.try_send(job).map_err(|e| StoreError::Unavailable(e.to_string().into()))?;
+        answered.await.map_err(|_| stopped())?
+    }
+}
+
+impl Drop for Writer {
+    /// Waits for what was begun, so that the file is closed when the store is gone.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the writer has stopped".into())
+}
+
+fn run(connection: &Connection, waiting: &Receiver<Job>) {
+    while let Ok(first) = waiting.recv() {
+        let batch = std::iter::once(first).chain(waiting.try_iter()).take(MAX_BATCH);
+        let (answers, outcome) = commit(connection, batch);
+        for answer in answers {
+            answer(outcome.as_ref().copied().map_err(|e| StoreError::Unavailable(e.to_string().into())));
+        }
+    }
+}
+
+fn commit(
+    connection: &Connection,
+    batch: impl Iterator<Item = Job>,
+) -> (Vec<Answer>, Result<(), rusqlite::Error>) {
+    let begun = connection.execute_batch("BEGIN IMMEDIATE");
+    // Where the transaction could not begin, the jobs run into that and fail by themselves.
+    let answers = batch.map(|job| job(connection)).collect();
+    let outcome = begun.and_then(|()| connection.execute_batch("COMMIT"));
+    if outcome.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    (answers, outcome)
+}
+
+fn in_savepoint<T>(
+    connection: &Connection,
+    job: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    if connection.is_autocommit() {
+        return Err(StoreError::Unavailable("no transaction could begin".into()));
+    }
+    connection.prepare_cached("SAVEPOINT job")?.execute([])?;
+    // A rule that panics costs its caller the answer, and nobody else anything.
+    let result = catch_unwind(AssertUnwindSafe(|| job(connection)))
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("the change was given up: a rule panicked".into())));
+    if result.is_err() && !connection.is_autocommit() {
+        connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
+    }
+    if !connection.is_autocommit() {
+        connection.prepare_cached("RELEASE job")?.execute([])?;
+    }
+    result
+}
