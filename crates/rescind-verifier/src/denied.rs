@@ -41,4 +41,7 @@ pub enum Denied {
     /// The caller's address is on no entry of the client's allowlist, or could not be told.
     #[error("address not allowed")]
     AddressNotAllowed,
+    /// It stands, but not for what is asked of it.
+    #[error("scope missing")]
+    ScopeMissing,
 }

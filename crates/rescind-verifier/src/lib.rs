@@ -39,7 +39,7 @@ pub use ipnet::IpNet;
 pub use keys::{Key, KeyError, KeySet, MAX_TOKEN_LENGTH, header_segment};
 pub use policy::{ClientPolicy, SessionState, State};
 pub use scopes::{ScopeError, Scopes};
-pub use verifier::{VerifiedToken, Verifier};
+pub use verifier::{StandingToken, VerifiedToken, Verifier};
 
 /// The number that names a client, as `sub` carries it.
 pub type ClientId = u64;

@@ -1,4 +1,4 @@
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, ops::Deref, sync::Arc};
 
 use crate::{Claims, ClientPolicy, Denied, KeySet, Kind, Profile, Scopes, State, UnixSeconds};
 
@@ -36,29 +36,10 @@ impl Verifier {
         Ok(claims)
     }
 
-    /// All the rules, for an access token. `caller` is the caller's address, `None` if it could not
-    /// be told.
-    pub fn verify(
-        &self,
-        token: &str,
-        caller: Option<IpAddr>,
-        now: UnixSeconds,
-        state: &impl State,
-    ) -> Result<VerifiedToken, Denied> {
+    /// Rules 1 to 7, for an access token: it stands, for a caller whose address is on its client's
+    /// allowlist.
+    pub fn stand(&self, token: &str, now: UnixSeconds, state: &impl State) -> Result<StandingToken, Denied> {
         let claims = self.authenticate(token, Kind::Access, now)?;
-        VerifiedToken::decide(claims, caller, state)
-    }
-}
-
-/// An access token that stood when it was checked. Only a [`Verifier`] makes one.
-#[derive(Debug, Clone)]
-pub struct VerifiedToken {
-    claims: Claims,
-    client: Arc<ClientPolicy>,
-}
-
-impl VerifiedToken {
-    fn decide(claims: Claims, caller: Option<IpAddr>, state: &impl State) -> Result<VerifiedToken, Denied> {
         let client = state.client(claims.client).ok_or(Denied::NotKnown)?;
         client.stands_behind(&claims)?;
         let session = state.session(claims.session).ok_or(Denied::NotKnown)?;
@@ -68,8 +49,35 @@ impl VerifiedToken {
         if session.ended {
             return Err(Denied::Revoked);
         }
-        client.permits(caller)?;
-        Ok(VerifiedToken { claims, client })
+        Ok(StandingToken { claims, client })
+    }
+
+    /// All the rules, for an access token. `caller` is the caller's address, `None` if it could not
+    /// be told.
+    pub fn verify(
+        &self,
+        token: &str,
+        caller: Option<IpAddr>,
+        now: UnixSeconds,
+        state: &impl State,
+    ) -> Result<VerifiedToken, Denied> {
+        self.stand(token, now, state)?.presented_by(caller)
+    }
+}
+
+/// An access token that keeps every rule but the last: who may present it is not decided. Only a
+/// [`Verifier`] makes one.
+#[derive(Debug, Clone)]
+pub struct StandingToken {
+    claims: Claims,
+    client: Arc<ClientPolicy>,
+}
+
+impl StandingToken {
+    /// Rule 8.
+    pub fn presented_by(self, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
+        self.client.permits(caller)?;
+        Ok(VerifiedToken(self))
     }
 
     /// What the token says.
@@ -82,8 +90,27 @@ impl VerifiedToken {
         self.claims.scopes.intersection(&self.client.scopes)
     }
 
+    /// Whether it may do all of `needed`.
+    pub fn require(&self, needed: &Scopes) -> Result<(), Denied> {
+        let scopes = self.scopes();
+        if needed.iter().all(|scope| scopes.contains(scope)) { Ok(()) } else { Err(Denied::ScopeMissing) }
+    }
+
     /// Its client, as known when the token was checked.
     pub fn client(&self) -> &ClientPolicy {
         &self.client
+    }
+}
+
+/// An access token that stood when it was checked, presented by a caller who may. Only a
+/// [`Verifier`] makes one.
+#[derive(Debug, Clone)]
+pub struct VerifiedToken(StandingToken);
+
+impl Deref for VerifiedToken {
+    type Target = StandingToken;
+
+    fn deref(&self) -> &StandingToken {
+        &self.0
     }
 }

@@ -10,7 +10,7 @@ use tracing::{Instrument, info, warn};
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, Undecided},
     data_folder::{DataFolder, FolderError},
     issuer::{Issuer, KeyringError, generate_key},
     limiter::Limiter,
@@ -36,6 +36,7 @@ pub struct App {
     pub limiter: Limiter,
     pub pepper: Pepper,
     pub master: MasterKey,
+    pub undecided: Undecided,
     ready: AtomicBool,
     // Last, so that the store is closed before another process may take the folder.
     folder: DataFolder,
@@ -98,6 +99,7 @@ impl App {
             rules: config.token_rules(),
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
             pepper: Pepper::new(&pepper),
+            undecided: config.forward_auth.unavailable,
             ready: AtomicBool::new(true),
             clock,
             random,

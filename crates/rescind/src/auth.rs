@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use rescind_verifier::{Claims, Denied, Kind, State, VerifiedToken};
+use rescind_verifier::{Claims, Denied, Kind, Scopes, StandingToken, State, VerifiedToken};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -11,6 +11,7 @@ use crate::{
     issuer::Pair,
     limiter::Throttled,
     model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    registry::KnownCredential,
     secret::SecretHash,
     store::StoreError,
 };
@@ -23,6 +24,8 @@ pub struct Caller {
     /// The caller's own address: the peer's, or what a trusted proxy says. `None` if the proxy's
     /// word could not be read.
     pub address: Option<IpAddr>,
+    /// The peer is a trusted proxy.
+    pub through_proxy: bool,
 }
 
 /// What login and refresh give.
@@ -32,6 +35,8 @@ pub struct Grant {
     pub client: ClientId,
     /// The tokens.
     pub pair: Pair,
+    /// What they may do.
+    pub scopes: Scopes,
 }
 
 /// Why not.
@@ -52,6 +57,9 @@ pub enum Error {
     /// All is well but the caller's address.
     #[error("address not allowed")]
     AddressNotAllowed,
+    /// All is well but what is asked for.
+    #[error("scope missing")]
+    ScopeMissing,
     /// Too many failures.
     #[error("too many failures")]
     Throttled(Duration),
@@ -65,6 +73,7 @@ impl From<Denied> for Error {
         match denied {
             Denied::Expired => Error::TokenExpired,
             Denied::AddressNotAllowed => Error::AddressNotAllowed,
+            Denied::ScopeMissing => Error::ScopeMissing,
             Denied::Malformed
             | Denied::UnknownKey
             | Denied::BadSignature
@@ -80,27 +89,50 @@ impl From<Denied> for Error {
 }
 
 /// Trades an API key and secret for a pair of tokens.
-///
-/// Whether the credentials are good is decided in memory, at one cost for every way in which they
-/// may be bad. The transaction that stores the session looks again.
 pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: Caller) -> Result<Grant, Error> {
+    let credential = authenticate(app, api_key, secret, caller)?;
+    open_session(app, &credential, caller, app.rules, None).await
+}
+
+/// Whose credentials these are.
+///
+/// Whether they are good is decided in memory, at one cost for every way in which they may be bad.
+/// The transaction that stores a session looks again.
+pub fn authenticate(
+    app: &App,
+    api_key: &str,
+    secret: &str,
+    caller: Caller,
+) -> Result<Arc<KnownCredential>, Error> {
     let now = app.clock.now();
     let presented = app.pepper.hash(secret);
     let known = app.registry.credential(api_key);
     let stored = known.as_ref().map_or(SecretHash([0; 32]), |known| known.credential.secret_hash);
-    let Some(known) = known.filter(|_| presented == stored).filter(|known| {
+    let known = known.filter(|_| presented == stored).filter(|known| {
         let active = app.registry.client(known.client).is_some_and(|client| client.active);
         active && known.credential.is_good(now)
-    }) else {
-        return Err(failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials));
-    };
+    });
+    known.ok_or_else(|| failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials))
+}
 
+/// Opens a session for these scopes, or for all that the client has.
+pub async fn open_session(
+    app: &Arc<App>,
+    known: &KnownCredential,
+    caller: Caller,
+    rules: TokenRules,
+    scopes: Option<Scopes>,
+) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
-    let (key, rules) = (app.issuer.signing_key(), app.rules);
+    let (now, key) = (app.clock.now(), app.issuer.signing_key());
     let open = move |client: &Client| {
         client.admits(credential, now)?;
         client.permits(caller.address)?;
-        Ok(Session::open(client, credential, key, now, &rules))
+        let scopes = scopes.unwrap_or_else(|| client.scopes.clone());
+        if scopes.intersection(&client.scopes) != scopes {
+            return Err(Denied::ScopeMissing);
+        }
+        Ok(Session::open(client, credential, scopes, key, now, &rules))
     };
     let app = Arc::clone(app);
     let opened = to_the_end(async move {
@@ -113,7 +145,7 @@ pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: Caller) 
     });
     match opened.await? {
         Ok(grant) => grant,
-        Err(Denied::AddressNotAllowed) => Err(Error::AddressNotAllowed),
+        Err(denied @ (Denied::AddressNotAllowed | Denied::ScopeMissing)) => Err(denied.into()),
         Err(_) => Err(Error::InvalidCredentials),
     }
 }
@@ -216,11 +248,16 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), E
     .await?
 }
 
-/// Decides over an access token: in memory, unless the token is newer than that; then the store is
-/// asked once.
+/// Decides over an access token that a caller presents.
 pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedToken, Error> {
+    Ok(stand(app, token).await?.presented_by(caller.address)?)
+}
+
+/// Decides over an access token, whoever may present it: in memory, unless the token is newer than
+/// that; then the store is asked once.
+pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
     let now = app.clock.now();
-    match app.issuer.keyring().verifier().verify(token, caller.address, now, &app.registry) {
+    match app.issuer.keyring().verifier().stand(token, now, &app.registry) {
         Err(Denied::NotKnown) => {}
         decided => return Ok(decided?),
     }
@@ -235,17 +272,17 @@ pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedTo
     if let Some(session) = &found.session {
         app.registry.learn(session.id, session.state(), asked);
     }
-    Ok(keyring.verifier().verify(token, caller.address, now, &found)?)
+    Ok(keyring.verifier().stand(token, now, &found)?)
 }
 
 fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
     // Only a key retired since the session was saved is missing.
     let pair = app.issuer.pair(session).ok_or(Denied::UnknownKey)?;
-    Ok(Grant { client: session.client, pair })
+    Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 
 /// Counts a failure of `key` from the caller's network.
-fn failed(app: &App, key: &[u8], caller: Caller, error: Error) -> Error {
+pub(crate) fn failed(app: &App, key: &[u8], caller: Caller, error: Error) -> Error {
     let source = caller.address.unwrap_or(caller.peer);
     match app.limiter.failed(key, source, app.clock.elapsed()) {
         Ok(()) => error,

@@ -88,6 +88,11 @@ impl Issuer {
         self.keyring.load().signing
     }
 
+    /// What every token says of its issuer and audience.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
     /// The keys of this moment.
     pub fn keyring(&self) -> arc_swap::Guard<Arc<Keyring>> {
         self.keyring.load()

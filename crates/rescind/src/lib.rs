@@ -11,6 +11,7 @@ pub mod http;
 pub mod issuer;
 pub mod limiter;
 pub mod model;
+pub mod oauth;
 pub mod random;
 pub mod registry;
 pub mod secret;

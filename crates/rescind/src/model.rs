@@ -186,6 +186,7 @@ impl Session {
     pub fn open(
         client: &Client,
         credential: CredentialId,
+        scopes: Scopes,
         key: u64,
         now: UnixSeconds,
         rules: &TokenRules,
@@ -196,7 +197,7 @@ impl Session {
             credential,
             key,
             generation: client.generation,
-            scopes: client.scopes.clone(),
+            scopes,
             pair: 0,
             phase: Phase::Live,
             started_at: now,
@@ -274,7 +275,7 @@ mod tests {
             created_at: 0,
             credentials: vec![],
         };
-        Session::open(&client, 1, 1, 1000, rules)
+        Session::open(&client, 1, Scopes::default(), 1, 1000, rules)
     }
 
     #[test]

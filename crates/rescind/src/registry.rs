@@ -9,7 +9,7 @@ use papaya::HashMap as ConcurrentMap;
 use rescind_verifier::{ClientPolicy, SessionState, State};
 
 use crate::{
-    model::{Client, ClientId, Credential, SessionId, Status},
+    model::{Client, ClientId, Credential, CredentialId, SessionId, Status},
     secret::ApiKey,
 };
 
@@ -21,7 +21,8 @@ const SHARDS: usize = 64;
 pub struct Registry {
     clients: ConcurrentMap<ClientId, Arc<ClientPolicy>>,
     credentials: ConcurrentMap<ApiKey, Arc<KnownCredential>>,
-    /// Held by whoever changes `clients` and `credentials`, so that they change together.
+    api_keys: ConcurrentMap<CredentialId, ApiKey>,
+    /// Held by whoever changes the maps above, so that they change together.
     applying: Mutex<()>,
     shards: Box<[RwLock<Shard>]>,
     shard_capacity: usize,
@@ -57,6 +58,7 @@ impl Registry {
         Registry {
             clients: ConcurrentMap::new(),
             credentials: ConcurrentMap::new(),
+            api_keys: ConcurrentMap::new(),
             applying: Mutex::new(()),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             shard_capacity: max_sessions.div_ceil(SHARDS * 2).max(1),
@@ -72,13 +74,15 @@ impl Registry {
         if known.is_some_and(|known| known.revision >= client.revision) {
             return;
         }
-        let credentials = self.credentials.pin();
+        let (credentials, api_keys) = (self.credentials.pin(), self.api_keys.pin());
         for credential in &client.credentials {
             if client.status == Status::Deleted || credential.revoked_at.is_some() {
                 credentials.remove(&credential.api_key);
+                api_keys.remove(&credential.id);
             } else {
                 let known = KnownCredential { client: client.id, credential: credential.clone() };
                 credentials.insert(credential.api_key.clone(), Arc::new(known));
+                api_keys.insert(credential.id, credential.api_key.clone());
             }
         }
         clients.insert(client.id, Arc::new(client.policy()));
@@ -87,6 +91,11 @@ impl Registry {
     /// The credential with this API key, unless revoked.
     pub fn credential(&self, api_key: &str) -> Option<Arc<KnownCredential>> {
         self.credentials.pin().get(api_key).cloned()
+    }
+
+    /// The API key of a credential, unless revoked.
+    pub fn api_key(&self, id: CredentialId) -> Option<ApiKey> {
+        self.api_keys.pin().get(&id).cloned()
     }
 
     /// To be called before the store is asked for a session.

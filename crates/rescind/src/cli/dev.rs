@@ -23,6 +23,7 @@ pub(super) fn run(listen: &str, output: &Output) -> Result<(), Failure> {
     };
     let mut config = Config::load(&Environment::default(), &flags)?;
     config.log.level = LogLevel::Warn;
+    config.tokens.issuer = format!("http://{listen}");
     log::start(&config.log);
 
     runtime()?.block_on(async {
@@ -31,7 +32,7 @@ pub(super) fn run(listen: &str, output: &Output) -> Result<(), Failure> {
         let server = Server::bind(app.clone(), &config).await?;
         let client = admin::create_client(&app, NewClient { name: "demo".into(), ..NewClient::default() }).await?;
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let caller = Caller { peer: here, address: Some(here) };
+        let caller = Caller { peer: here, address: Some(here), through_proxy: false };
         let grant = auth::login(&app, &client.api_key, &client.api_secret, caller).await?;
 
         let url = format!("http://{}", server.address()?);

@@ -25,6 +25,7 @@ pub struct Config {
     pub server: Server,
     pub database: Database,
     pub tokens: Tokens,
+    pub forward_auth: ForwardAuth,
     pub limits: Limits,
     pub log: Log,
 }
@@ -61,6 +62,20 @@ pub struct Tokens {
     #[serde(with = "values::span_or_off")]
     pub refresh_grace: Option<Span>,
     pub on_reuse: OnReuse,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForwardAuth {
+    pub unavailable: Undecided,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Undecided {
+    #[serde(rename = "403")]
+    Forbidden,
+    #[serde(rename = "503")]
+    Unavailable,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

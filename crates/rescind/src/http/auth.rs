@@ -77,7 +77,7 @@ async fn logout(
     Ok(success(Message { message: "Successfully logged out" }))
 }
 
-fn tokens(Grant { client, pair }: Grant) -> Json<Success<Tokens>> {
+fn tokens(Grant { client, pair, .. }: Grant) -> Json<Success<Tokens>> {
     success(Tokens {
         access_token: pair.access_token,
         refresh_token: pair.refresh_token,

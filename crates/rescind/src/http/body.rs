@@ -29,7 +29,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = read(request).await?;
+        let bytes = read(request, "application/json").await?;
         if bytes.is_empty() {
             return Ok(JsonObject(serde_json::Map::new()));
         }
@@ -68,7 +68,8 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
     ApiError::new(Class::Validation, message)
 }
 
-async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+/// A request's body, which must be of this type, if there is one.
+pub(super) async fn read(request: Request, media_type: &'static str) -> Result<Vec<u8>, ApiError> {
     let (head, body) = request.into_parts();
     if body.is_end_stream() {
         return Ok(Vec::new());
@@ -76,8 +77,8 @@ async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
     let content_type =
         head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(ApiError::new(Class::UnsupportedMediaType, "Content-Type must be application/json"));
+    if !essence.eq_ignore_ascii_case(media_type) {
+        return Err(ApiError::new(Class::UnsupportedMediaType, format!("Content-Type must be {media_type}")));
     }
     match tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_LENGTH).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),

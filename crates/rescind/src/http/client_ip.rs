@@ -28,7 +28,8 @@ pub struct Peer(pub IpAddr);
 /// Puts the [`Caller`] into the request.
 pub async fn resolve(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
     if let Some(&Peer(peer)) = request.extensions().get() {
-        let caller = Caller { peer, address: proxies.caller(peer, request.headers()) };
+        let address = proxies.caller(peer, request.headers());
+        let caller = Caller { peer, address, through_proxy: proxies.trusts(peer.to_canonical()) };
         request.extensions_mut().insert(caller);
     }
     next.run(request).await

@@ -22,7 +22,7 @@ pub struct ApiError {
     class: Class,
     message: Cow<'static, str>,
     /// For `WWW-Authenticate`.
-    challenge: Option<&'static str>,
+    challenge: Option<Cow<'static, str>>,
     /// For `Retry-After`, in seconds.
     retry_after: Option<u64>,
     /// Logged, never told.
@@ -116,8 +116,17 @@ impl ApiError {
         }
     }
 
-    fn challenge(mut self, value: &'static str) -> ApiError {
-        self.challenge = Some(value);
+    /// A token that stands, for less than this (RFC 6750 §3.1).
+    pub fn insufficient_scope(needed: &str) -> ApiError {
+        // What cannot stand in a quoted string cannot be a scope either.
+        let plain = needed.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\');
+        let scope = if plain { format!(", scope=\"{needed}\"") } else { String::new() };
+        ApiError::from(auth::Error::ScopeMissing)
+            .challenge(format!("Bearer realm=\"rescind\", error=\"insufficient_scope\"{scope}"))
+    }
+
+    fn challenge(mut self, value: impl Into<Cow<'static, str>>) -> ApiError {
+        self.challenge = Some(value.into());
         self
     }
 
@@ -146,19 +155,92 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, name, code) = self.class.parts();
-        match &self.cause {
-            Some(cause) if status.is_server_error() => {
-                error!(%status, cause = %chain(cause.as_ref()), "failed")
-            }
-            Some(cause) => debug!(%status, cause = %chain(cause.as_ref()), "refused"),
-            None => debug!(%status, message = %self.message, "refused"),
-        }
+        log(status, &self.message, self.cause.as_deref());
         let body = Envelope { error: Body { name, code, message: &self.message } };
-        let mut response = (status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        headers.extend(self.challenge.map(|value| (WWW_AUTHENTICATE, HeaderValue::from_static(value))));
-        headers.extend(self.retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
-        response
+        respond(status, body, self.challenge, self.retry_after)
+    }
+}
+
+/// What a forward-auth answer may be: anything else becomes a refusal.
+pub(super) async fn only_verdicts(response: Response) -> Response {
+    match response.status() {
+        StatusCode::OK
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::SERVICE_UNAVAILABLE => response,
+        _ => ApiError::new(Class::Forbidden, "Not able to decide on this request").into_response(),
+    }
+}
+
+/// An answer of the OAuth doors other than success (RFC 6749 §5.2).
+#[derive(Debug)]
+pub(super) struct OAuthError {
+    code: &'static str,
+    error: ApiError,
+}
+
+impl OAuthError {
+    /// An error by its OAuth code.
+    pub(super) fn new(class: Class, code: &'static str, message: impl Into<Cow<'static, str>>) -> OAuthError {
+        OAuthError { code, error: ApiError::new(class, message) }
+    }
+
+    /// Bad or missing client authentication.
+    pub(super) fn invalid_client() -> OAuthError {
+        let error = ApiError::new(Class::Unauthorized, "Client authentication failed");
+        OAuthError { code: "invalid_client", error: error.challenge("Basic realm=\"rescind\"") }
+    }
+}
+
+impl From<ApiError> for OAuthError {
+    fn from(error: ApiError) -> OAuthError {
+        let code = match error.class {
+            Class::Validation
+            | Class::BadRequest
+            | Class::NotFound
+            | Class::MethodNotAllowed
+            | Class::RequestTimeout
+            | Class::PayloadTooLarge
+            | Class::UriTooLong
+            | Class::UnsupportedMediaType
+            | Class::HeadersTooLarge => "invalid_request",
+            Class::Unauthorized => "invalid_token",
+            Class::Forbidden => "insufficient_scope",
+            Class::TooManyRequests | Class::Unavailable => "temporarily_unavailable",
+            Class::Internal => "server_error",
+        };
+        OAuthError { code, error }
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let OAuthError { code, error } = self;
+        let (status, ..) = error.class.parts();
+        log(status, &error.message, error.cause.as_deref());
+        let body = json!({ "error": code, "error_description": error.message });
+        respond(status, body, error.challenge, error.retry_after)
+    }
+}
+
+fn respond(
+    status: StatusCode,
+    body: impl Serialize,
+    challenge: Option<Cow<'static, str>>,
+    retry_after: Option<u64>,
+) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    let challenge = challenge.and_then(|value| HeaderValue::try_from(value.as_ref()).ok());
+    response.headers_mut().extend(challenge.map(|value| (WWW_AUTHENTICATE, value)));
+    response.headers_mut().extend(retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
+    response
+}
+
+fn log(status: StatusCode, message: &str, cause: Option<&(dyn StdError + Send + Sync + 'static)>) {
+    match cause {
+        Some(cause) if status.is_server_error() => error!(%status, cause = %chain(cause), "failed"),
+        Some(cause) => debug!(%status, cause = %chain(cause), "refused"),
+        None => debug!(%status, message, "refused"),
     }
 }
 
@@ -188,6 +270,7 @@ impl From<auth::Error> for ApiError {
             }
             auth::Error::TokenExpired => ApiError::new(Class::Unauthorized, "Token expired"),
             auth::Error::AddressNotAllowed => ApiError::new(Class::Forbidden, "IP address not authorized"),
+            auth::Error::ScopeMissing => ApiError::new(Class::Forbidden, "Insufficient scope"),
             auth::Error::Throttled(after) => {
                 let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
                 let message = format!("Rate limit exceeded. Retry after {seconds} seconds.");

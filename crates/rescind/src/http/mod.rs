@@ -6,6 +6,7 @@ mod bearer;
 mod body;
 pub mod client_ip;
 mod error;
+mod oauth;
 mod ops;
 mod verify;
 mod wire;
@@ -25,7 +26,7 @@ use tracing::{Instrument, debug, error, info_span};
 
 pub use body::parse as parse_json;
 use client_ip::TrustedProxies;
-use error::{ApiError, Class};
+use error::{ApiError, Class, only_verdicts};
 pub use wire::Enveloped;
 
 use crate::{app::App, clock::Clock, random::Random};
@@ -41,6 +42,7 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Router {
     let routes = auth::routes()
         .merge(verify::routes())
+        .merge(oauth::routes())
         .layer(middleware::from_fn_with_state(proxies, client_ip::resolve));
     finish(routes, app)
 }
@@ -78,7 +80,9 @@ async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         let response = if has_sane_headers(&request) {
             next.run(request).await
         } else {
-            ApiError::new(Class::HeadersTooLarge, HEADERS_TOO_LARGE).into_response()
+            let refused = ApiError::new(Class::HeadersTooLarge, HEADERS_TOO_LARGE).into_response();
+            // A proxy copies its client's headers: they may be too many, and must not become a fault.
+            if path.starts_with(verify::PATH) { only_verdicts(refused).await } else { refused }
         };
         let took = app.clock.elapsed().saturating_sub(started);
         debug!(%method, path, status = response.status().as_u16(), took_us = took.as_micros(), "answered");

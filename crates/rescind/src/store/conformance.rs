@@ -56,7 +56,9 @@ fn key(kid: &str) -> StoredKey {
 
 async fn login(store: &Store, client: &Client, now: u64) -> Session {
     let credential = client.credentials[0].id;
-    let open = move |client: &Client| Ok::<_, ()>(Session::open(client, credential, 1, now, &RULES));
+    let open = move |client: &Client| {
+        Ok::<_, ()>(Session::open(client, credential, client.scopes.clone(), 1, now, &RULES))
+    };
     store.open_session(client.id, open).await.unwrap().unwrap().unwrap()
 }
 

@@ -1,0 +1,273 @@
+//! The OAuth 2.0 doors: token (RFC 6749), introspection (RFC 7662), revocation (RFC 7009) and
+//! metadata (RFC 8414). `client_id` is the API key, `client_secret` the API secret.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Extension, Json, Router,
+    extract::{FromRequest, Request, State},
+    routing::{get, post},
+};
+use data_encoding::BASE64;
+use hyper::{HeaderMap, header::AUTHORIZATION};
+use rescind_verifier::{Kind, Scopes, State as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    bearer::bearer,
+    body::read,
+    error::{ApiError, Class, OAuthError},
+};
+use crate::{
+    app::App,
+    auth::{self, Caller},
+    oauth::{self, INTROSPECT, NotRevoked},
+    registry::KnownCredential,
+};
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/oauth2/token", post(token))
+        .route("/oauth2/introspect", post(introspect))
+        .route("/oauth2/revoke", post(revoke))
+        .route("/.well-known/oauth-authorization-server", get(metadata))
+        .route("/.well-known/jwks.json", get(jwks))
+}
+
+/// A form's parameters: each at most once, empty ones left out (RFC 6749 §3.2).
+struct Form(HashMap<String, String>);
+
+impl<S: Send + Sync> FromRequest<S> for Form {
+    type Rejection = OAuthError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, OAuthError> {
+        let body = read(request, "application/x-www-form-urlencoded").await?;
+        let mut form = HashMap::new();
+        for (name, value) in form_urlencoded::parse(&body).into_owned() {
+            if form.contains_key(&name) {
+                return Err(invalid_request(format!("{name} is given twice")));
+            }
+            form.insert(name, value);
+        }
+        form.retain(|_, value| !value.is_empty());
+        Ok(Form(form))
+    }
+}
+
+impl Form {
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    fn need(&mut self, name: &str) -> Result<String, OAuthError> {
+        self.take(name).ok_or_else(|| invalid_request(format!("{name} is required")))
+    }
+
+    /// The client, by HTTP Basic or by the body, not by both (RFC 6749 §2.3), from an address that it
+    /// may call from.
+    fn client(
+        &mut self,
+        app: &App,
+        caller: Caller,
+        headers: &HeaderMap,
+    ) -> Result<Arc<KnownCredential>, OAuthError> {
+        let (id, secret) = (self.take("client_id"), self.take("client_secret"));
+        let (id, secret) = match (basic(headers)?, id, secret) {
+            (Some(_), _, Some(_)) => {
+                return Err(invalid_request("client_secret is given by Basic and by the body"));
+            }
+            (Some((basic_id, _)), Some(id), None) if basic_id != id => {
+                return Err(invalid_request("client_id differs between Basic and the body"));
+            }
+            (Some(basic), _, None) => basic,
+            (None, Some(id), Some(secret)) => (id, secret),
+            (None, ..) => return Err(OAuthError::invalid_client()),
+        };
+        let credential = auth::authenticate(app, &id, &secret, caller).map_err(client_error)?;
+        let policy = app.registry.client(credential.client);
+        if policy.is_none_or(|policy| policy.permits(caller.address).is_err()) {
+            return Err(client_error(auth::Error::AddressNotAllowed));
+        }
+        Ok(credential)
+    }
+}
+
+/// The parts of an HTTP Basic header, each form-decoded (RFC 6749 §2.3.1). `None`: there is no
+/// `Authorization` header.
+fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, OAuthError> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(invalid_request("Authorization is given twice"));
+    }
+    let parts = || {
+        let (scheme, encoded) = line.as_bytes().split_at_checked(b"Basic ".len())?;
+        if !scheme.eq_ignore_ascii_case(b"Basic ") {
+            return None;
+        }
+        let decoded = String::from_utf8(BASE64.decode(encoded.trim_ascii()).ok()?).ok()?;
+        let (id, secret) = decoded.split_once(':')?;
+        Some((form_decoded(id), form_decoded(secret)))
+    };
+    parts().map(Some).ok_or_else(OAuthError::invalid_client)
+}
+
+fn form_decoded(text: &str) -> String {
+    // "=" is what would end a name: with it written out, all of the text is one.
+    let text = text.replace('=', "%3D").replace('&', "%26");
+    form_urlencoded::parse(text.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Issued {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    scope: String,
+}
+
+async fn token(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    mut form: Form,
+) -> Result<Json<Issued>, OAuthError> {
+    let credential = form.client(&app, caller, &headers)?;
+    match form.need("grant_type")?.as_str() {
+        "client_credentials" => {}
+        _ => {
+            let description = "grant_type must be client_credentials";
+            return Err(OAuthError::new(Class::BadRequest, "unsupported_grant_type", description));
+        }
+    }
+    let scopes = form.take("scope").map(|scope| scope.parse::<Scopes>()).transpose();
+    let scopes = scopes.map_err(|e| OAuthError::new(Class::BadRequest, "invalid_scope", e.to_string()))?;
+    let now = app.clock.now();
+    let grant = oauth::client_credentials(&app, &credential, caller, scopes).await.map_err(client_error)?;
+    Ok(Json(Issued {
+        access_token: grant.pair.access_token,
+        token_type: "Bearer",
+        expires_in: grant.pair.access_expires_at.saturating_sub(now),
+        scope: grant.scopes.to_string(),
+    }))
+}
+
+async fn introspect(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    mut form: Form,
+) -> Result<Json<Value>, OAuthError> {
+    authorize_introspection(&app, caller, &headers, &mut form).await?;
+    let token = form.need("token")?;
+    // The hint is not needed: a token tells its kind by itself.
+    let Some(found) = oauth::introspect(&app, &token).await.map_err(client_error)? else {
+        return Ok(Json(json!({ "active": false })));
+    };
+    let profile = app.issuer.profile();
+    let mut answer = json!({
+        "active": true,
+        "client_id": found.api_key,
+        "token_type": match found.kind { Kind::Access => "Bearer", Kind::Refresh => "refresh_token" },
+        "exp": found.claims.expires_at,
+        "iat": found.claims.issued_at,
+        "sub": found.claims.client.to_string(),
+        "aud": profile.audience(),
+        "iss": profile.issuer(),
+        "sid": found.claims.session.to_string(),
+    });
+    if !found.scopes.is_empty() {
+        answer["scope"] = found.scopes.as_str().into();
+    }
+    if !found.allow.is_empty() {
+        answer["allow"] = found.allow.into();
+    }
+    Ok(Json(answer))
+}
+
+/// A client with the right to introspect: by its credentials, or by an access token of such scope.
+async fn authorize_introspection(
+    app: &App,
+    caller: Caller,
+    headers: &HeaderMap,
+    form: &mut Form,
+) -> Result<(), OAuthError> {
+    let is_bearer =
+        |value: &[u8]| value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "));
+    if headers.get(AUTHORIZATION).is_some_and(|value| is_bearer(value.as_bytes())) {
+        let token = auth::verify(app, bearer(headers)?, caller).await.map_err(|error| match error {
+            auth::Error::AddressNotAllowed => client_error(error),
+            error => ApiError::bearer(error).into(),
+        })?;
+        let right: Scopes = INTROSPECT.parse().unwrap_or_default();
+        return Ok(token.require(&right).map_err(|_| ApiError::insufficient_scope(INTROSPECT))?);
+    }
+    let credential = form.client(app, caller, headers)?;
+    if !oauth::may_introspect(app, credential.client) {
+        return Err(ApiError::insufficient_scope(INTROSPECT).into());
+    }
+    Ok(())
+}
+
+async fn revoke(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    mut form: Form,
+) -> Result<(), OAuthError> {
+    let credential = form.client(&app, caller, &headers)?;
+    let token = form.need("token")?;
+    oauth::revoke(&app, credential.client, &token).await.map_err(|error| match error {
+        NotRevoked::Foreign => {
+            OAuthError::new(Class::BadRequest, "invalid_grant", "The token was issued to another client")
+        }
+        NotRevoked::Error(error) => client_error(error),
+    })
+}
+
+async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
+    let issuer = app.issuer.profile().issuer();
+    let at = |path: &str| format!("{}{path}", issuer.trim_end_matches('/'));
+    let methods = ["client_secret_basic", "client_secret_post"];
+    Json(json!({
+        "issuer": issuer,
+        "token_endpoint": at("/oauth2/token"),
+        "token_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint": at("/oauth2/introspect"),
+        "introspection_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint": at("/oauth2/revoke"),
+        "revocation_endpoint_auth_methods_supported": methods,
+        "jwks_uri": at("/.well-known/jwks.json"),
+        "grant_types_supported": ["client_credentials"],
+        "response_types_supported": [],
+    }))
+}
+
+/// The public keys (RFC 7517). An HS256 key is a secret, and never among them.
+async fn jwks() -> Json<Value> {
+    Json(json!({ "keys": [] }))
+}
+
+fn invalid_request(description: impl Into<std::borrow::Cow<'static, str>>) -> OAuthError {
+    OAuthError::new(Class::BadRequest, "invalid_request", description)
+}
+
+/// What the rules refuse, by its OAuth name.
+fn client_error(error: auth::Error) -> OAuthError {
+    match error {
+        auth::Error::InvalidCredentials => OAuthError::invalid_client(),
+        auth::Error::AddressNotAllowed => {
+            OAuthError::new(Class::BadRequest, "unauthorized_client", "IP address not authorized")
+        }
+        auth::Error::ScopeMissing => {
+            OAuthError::new(Class::BadRequest, "invalid_scope", "The client does not have this scope")
+        }
+        auth::Error::InvalidToken(_)
+        | auth::Error::Reused
+        | auth::Error::TokenExpired
+        | auth::Error::Throttled(_)
+        | auth::Error::Store(_) => ApiError::from(error).into(),
+    }
+}
