@@ -85,7 +85,8 @@ fn main() {
     };
     let mac = Hmac::<Sha256>::new_from_slice(&SECRET).unwrap();
     let payload = URL_SAFE_NO_PAD.encode(claims.write(&profile));
-    let signed = format!("{}.{payload}", header_segment("k1", Kind::Access));
+    let signed =
+        format!("{}.{payload}", header_segment(rescind_verifier::Algorithm::Hs256, "k1", Kind::Access));
     let tag = URL_SAFE_NO_PAD.encode(mac.clone().chain_update(&signed).finalize().into_bytes());
     let token = format!("{signed}.{tag}");
 

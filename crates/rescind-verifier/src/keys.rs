@@ -14,8 +14,43 @@ pub const MAX_TOKEN_LENGTH: usize = 4096;
 /// What a payload of a token of that length decodes to.
 const MAX_PAYLOAD_LENGTH: usize = MAX_TOKEN_LENGTH / 4 * 3;
 
-/// An HS256 tag (RFC 7518 §3.2), as base64url.
-const TAG_LENGTH: usize = 43;
+/// 32 and 64 bytes, as base64url.
+const SIGNATURE_LENGTHS: [usize; 2] = [43, 86];
+
+/// How tokens are signed. It is a property of the key, never read from a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// HMAC with SHA-256 (RFC 7518 §3.2): whoever verifies can also sign.
+    Hs256,
+    /// Ed25519 (RFC 8037 §3.1).
+    EdDsa,
+    /// ECDSA with P-256 and SHA-256 (RFC 7518 §3.4).
+    Es256,
+}
+
+impl Algorithm {
+    /// The value of `alg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Hs256 => "HS256",
+            Algorithm::EdDsa => "EdDSA",
+            Algorithm::Es256 => "ES256",
+        }
+    }
+
+    /// The algorithm of this name.
+    pub fn from_name(name: &str) -> Option<Algorithm> {
+        [Algorithm::Hs256, Algorithm::EdDsa, Algorithm::Es256].into_iter().find(|a| a.name() == name)
+    }
+
+    /// The length of a signature, in bytes.
+    fn signature_length(self) -> usize {
+        match self {
+            Algorithm::Hs256 => 32,
+            Algorithm::EdDsa | Algorithm::Es256 => 64,
+        }
+    }
+}
 
 /// Why a key cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -26,15 +61,27 @@ pub enum KeyError {
     /// The id goes into the header unescaped.
     #[error("a key id is 1 to 64 letters, digits, - or _")]
     BadId,
+    /// The bytes are no point of the curve.
+    #[error("the public key is not on its curve")]
+    NotOnCurve,
 }
 
-/// A verification key. The algorithm belongs to the key, never to the token.
+/// A verification key.
 #[derive(Clone)]
 pub struct Key {
     id: String,
-    mac: Hmac<Sha256>,
+    material: Material,
     access_header: String,
     refresh_header: String,
+}
+
+#[derive(Clone)]
+enum Material {
+    Hs256(Hmac<Sha256>),
+    #[cfg(feature = "asymmetric")]
+    EdDsa(ed25519_dalek::VerifyingKey),
+    #[cfg(feature = "asymmetric")]
+    Es256(p256::ecdsa::VerifyingKey),
 }
 
 impl Key {
@@ -43,17 +90,33 @@ impl Key {
         if secret.len() < 32 {
             return Err(KeyError::TooShort);
         }
+        let mac = Hmac::new_from_slice(secret).map_err(|_| KeyError::TooShort)?;
+        Key::new(id, Material::Hs256(mac))
+    }
+
+    /// An Ed25519 public key (RFC 8032 §5.1.5).
+    #[cfg(feature = "asymmetric")]
+    pub fn eddsa(id: &str, public: &[u8; 32]) -> Result<Key, KeyError> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| KeyError::NotOnCurve)?;
+        Key::new(id, Material::EdDsa(key))
+    }
+
+    /// A P-256 public key, as SEC 1 §2.3.3 writes points.
+    #[cfg(feature = "asymmetric")]
+    pub fn es256(id: &str, public: &[u8]) -> Result<Key, KeyError> {
+        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(public).map_err(|_| KeyError::NotOnCurve)?;
+        Key::new(id, Material::Es256(key))
+    }
+
+    fn new(id: &str, material: Material) -> Result<Key, KeyError> {
         if !(1..=64).contains(&id.len())
             || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         {
             return Err(KeyError::BadId);
         }
-        Ok(Key {
-            id: id.to_owned(),
-            mac: Hmac::new_from_slice(secret).map_err(|_| KeyError::TooShort)?,
-            access_header: header_segment(id, Kind::Access),
-            refresh_header: header_segment(id, Kind::Refresh),
-        })
+        let header = |kind| header_segment(material.algorithm(), id, kind);
+        let (access_header, refresh_header) = (header(Kind::Access), header(Kind::Refresh));
+        Ok(Key { id: id.to_owned(), material, access_header, refresh_header })
     }
 
     fn kind_of(&self, header: &str) -> Option<Kind> {
@@ -67,15 +130,42 @@ impl Key {
     }
 }
 
+impl Material {
+    fn algorithm(&self) -> Algorithm {
+        match self {
+            Material::Hs256(_) => Algorithm::Hs256,
+            #[cfg(feature = "asymmetric")]
+            Material::EdDsa(_) => Algorithm::EdDsa,
+            #[cfg(feature = "asymmetric")]
+            Material::Es256(_) => Algorithm::Es256,
+        }
+    }
+
+    fn verify(&self, signed: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Material::Hs256(mac) => mac.clone().chain_update(signed).verify_slice(signature).is_ok(),
+            #[cfg(feature = "asymmetric")]
+            Material::EdDsa(key) => ed25519_dalek::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(signed, &signature).is_ok()),
+            #[cfg(feature = "asymmetric")]
+            Material::Es256(key) => {
+                use p256::ecdsa::{Signature, signature::Verifier};
+                Signature::from_slice(signature).is_ok_and(|signature| key.verify(signed, &signature).is_ok())
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-/// The first segment of every token of this kind signed with this HS256 key.
-pub fn header_segment(key_id: &str, kind: Kind) -> String {
-    URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"HS256","typ":"{}","kid":"{key_id}"}}"#, kind.typ()))
+/// The first segment of every token of this kind signed with this key.
+pub fn header_segment(algorithm: Algorithm, key_id: &str, kind: Kind) -> String {
+    let (alg, typ) = (algorithm.name(), kind.typ());
+    URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{alg}","typ":"{typ}","kid":"{key_id}"}}"#))
 }
 
 /// The keys whose tokens are good.
@@ -90,17 +180,20 @@ impl KeySet {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(Denied::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(Denied::Malformed)?;
-        if signature.len() != TAG_LENGTH {
+        if !SIGNATURE_LENGTHS.contains(&signature.len()) {
             return Err(Denied::Malformed);
         }
         let (key, kind) =
             self.0.iter().find_map(|key| Some((key, key.kind_of(header)?))).ok_or(Denied::UnknownKey)?;
 
-        let mut tag = [0; 32];
-        let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut tag).map_err(|_| Denied::Malformed)?;
-        let mut mac = key.mac.clone();
-        mac.update(signed.as_bytes());
-        mac.verify_slice(&tag[..length]).map_err(|_| Denied::BadSignature)?;
+        let mut bytes = [0; 64];
+        let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut bytes).map_err(|_| Denied::Malformed)?;
+        if length != key.material.algorithm().signature_length() {
+            return Err(Denied::Malformed);
+        }
+        if !key.material.verify(signed.as_bytes(), &bytes[..length]) {
+            return Err(Denied::BadSignature);
+        }
 
         let mut bytes = [0; MAX_PAYLOAD_LENGTH];
         let length = URL_SAFE_NO_PAD.decode_slice(payload, &mut bytes).map_err(|_| Denied::Malformed)?;

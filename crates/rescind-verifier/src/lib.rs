@@ -36,7 +36,7 @@ pub use allowlist::{Allowlist, CidrError, parse_cidr};
 pub use claims::{Claims, Kind, Profile};
 pub use denied::Denied;
 pub use ipnet::IpNet;
-pub use keys::{Key, KeyError, KeySet, MAX_TOKEN_LENGTH, header_segment};
+pub use keys::{Algorithm, Key, KeyError, KeySet, MAX_TOKEN_LENGTH, header_segment};
 pub use policy::{ClientPolicy, SessionState, State};
 pub use scopes::{ScopeError, Scopes};
 pub use verifier::{StandingToken, VerifiedToken, Verifier};

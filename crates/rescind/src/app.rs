@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use rescind_verifier::Algorithm;
 use thiserror::Error;
+use tokio::sync::Mutex;
 use tracing::{Instrument, info, warn};
 
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
     random::Random,
     registry::Registry,
     secret::{MasterKey, Pepper, SealError},
-    store::{Store, StoreError},
+    store::{Store, StoreError, StoredKey},
 };
 
 /// For how long expired sessions are kept: a clock set back within it finds them again.
@@ -37,6 +39,8 @@ pub struct App {
     pub pepper: Pepper,
     pub master: MasterKey,
     pub undecided: Undecided,
+    /// Held while the keys change, so that memory takes the changes over in the store's order.
+    changing_keys: Mutex<()>,
     ready: AtomicBool,
     // Last, so that the store is closed before another process may take the folder.
     folder: DataFolder,
@@ -87,7 +91,8 @@ impl App {
         };
         if loaded.keys.is_empty() {
             let now = clock.now();
-            loaded.keys = store.rotate_key(generate_key(&master, &random, now)?, now).await?;
+            let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
+            loaded.keys = store.rotate_key(first, now).await?;
         }
 
         let registry = Registry::new(config.server.sessions_in_memory);
@@ -100,6 +105,7 @@ impl App {
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
             pepper: Pepper::new(&pepper),
             undecided: config.forward_auth.unavailable,
+            changing_keys: Mutex::new(()),
             ready: AtomicBool::new(true),
             clock,
             random,
@@ -125,12 +131,31 @@ impl App {
         self.ready.store(false, Ordering::Relaxed);
     }
 
+    /// Changes the signing keys in the store, and goes over to what it answers. Runs to its end even
+    /// if whoever asked for it goes away.
+    pub async fn change_keys<F>(
+        self: &Arc<App>,
+        change: impl FnOnce(Arc<App>) -> F + Send + 'static,
+    ) -> Result<Result<Vec<StoredKey>, KeyringError>, StoreError>
+    where
+        F: Future<Output = Result<Vec<StoredKey>, StoreError>> + Send,
+    {
+        let app = Arc::clone(self);
+        to_the_end(async move {
+            let _changing = app.changing_keys.lock().await;
+            let keys = change(Arc::clone(&app)).await?;
+            Ok(app.issuer.set_keys(&keys, &app.master).map(|()| keys))
+        })
+        .await
+    }
+
     /// Deletes, batch by batch, sessions that are over and keys whose last token has run out.
     /// Returns how many sessions went.
-    pub async fn sweep(&self) -> Result<usize, StoreError> {
+    pub async fn sweep(self: &Arc<App>) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        let keys = self.store.retire_keys(move |key| key.retire_at.is_some_and(|at| at < now)).await?;
-        if let Err(e) = self.issuer.set_keys(&keys, &self.master) {
+        let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
+        let swept = self.change_keys(async move |app| app.store.retire_keys(over).await).await?;
+        if let Err(e) = swept {
             warn!(error = %e, "the signing keys were left as they were");
         }
         let (mut after, mut deleted) = (0, 0);

@@ -124,7 +124,8 @@ pub async fn open_session(
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
-    let (now, key) = (app.clock.now(), app.issuer.signing_key());
+    let now = app.clock.now();
+    let key = app.issuer.signing_key(now);
     let open = move |client: &Client| {
         client.admits(credential, now)?;
         client.permits(caller.address)?;
@@ -166,7 +167,7 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
     let outcome = match known {
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
-            let (key, rules, app) = (app.issuer.signing_key(), app.rules, Arc::clone(app));
+            let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
             to_the_end(async move {
                 let rule = move |client: &Client, session: &mut Session| {
                     rotate(client, session, &claims, caller.address, key, now, &rules)

@@ -4,16 +4,14 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
-use hmac::{Hmac, Mac};
-use rescind_verifier::{Key, KeyError, KeySet, Kind, Profile, Verifier, header_segment};
-use sha2::Sha256;
+use rescind_verifier::{Algorithm, KeyError, KeySet, Kind, Profile, Verifier, header_segment};
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::{
     model::{Session, UnixSeconds},
     random::Random,
-    secret::{MasterKey, SealError, hmac_sha256},
+    secret::{MasterKey, SealError},
+    signer::{PublicKey, Signer},
     store::StoredKey,
 };
 
@@ -56,16 +54,17 @@ pub struct Issuer {
     keyring: ArcSwap<Keyring>,
 }
 
-/// The good keys at one moment.
+/// The good keys at one moment, the newest last.
 pub struct Keyring {
     keys: Vec<SigningKey>,
-    signing: u64,
     verifier: Verifier,
 }
 
 struct SigningKey {
     id: u64,
-    mac: Hmac<Sha256>,
+    kid: String,
+    signs_from: UnixSeconds,
+    signer: Signer,
     access_header: String,
     refresh_header: String,
 }
@@ -84,8 +83,11 @@ impl Issuer {
     }
 
     /// The id of the key that signs now.
-    pub fn signing_key(&self) -> u64 {
-        self.keyring.load().signing
+    pub fn signing_key(&self, now: UnixSeconds) -> u64 {
+        let keyring = self.keyring.load();
+        let begun = keyring.keys.iter().rfind(|key| key.signs_from <= now);
+        // A clock set back to before all keys leaves the oldest.
+        begun.or(keyring.keys.first()).map_or(0, |key| key.id)
     }
 
     /// What every token says of its issuer and audience.
@@ -117,24 +119,34 @@ impl Keyring {
     fn unseal(profile: &Profile, stored: &[StoredKey], master: &MasterKey) -> Result<Keyring, KeyringError> {
         let mut keys = Vec::with_capacity(stored.len());
         let mut good = Vec::with_capacity(stored.len());
-        for StoredKey { id, kid, sealed, .. } in stored {
+        for StoredKey { id, kid, algorithm, sealed, signs_from, .. } in stored {
             let secret =
                 master.open(&seal_name(kid), sealed).map_err(|e| KeyringError::Sealed(kid.clone(), e))?;
-            good.push(Key::hs256(kid, &*secret).map_err(|e| KeyringError::Key(kid.clone(), e))?);
+            let unusable = |e| KeyringError::Key(kid.clone(), e);
+            good.push(Signer::verification_key(*algorithm, kid, &secret).map_err(unusable)?);
             keys.push(SigningKey {
                 id: *id,
-                mac: hmac_sha256(&secret),
-                access_header: header_segment(kid, Kind::Access),
-                refresh_header: header_segment(kid, Kind::Refresh),
+                kid: kid.clone(),
+                signs_from: *signs_from,
+                signer: Signer::new(*algorithm, &secret).map_err(unusable)?,
+                access_header: header_segment(*algorithm, kid, Kind::Access),
+                refresh_header: header_segment(*algorithm, kid, Kind::Refresh),
             });
         }
-        let signing = stored.iter().find(|key| key.retire_at.is_none()).ok_or(KeyringError::NoneSigns)?.id;
-        Ok(Keyring { keys, signing, verifier: Verifier::new(KeySet::from_iter(good), profile.clone()) })
+        if keys.is_empty() {
+            return Err(KeyringError::NoneSigns);
+        }
+        Ok(Keyring { keys, verifier: Verifier::new(KeySet::from_iter(good), profile.clone()) })
     }
 
     /// Decides over tokens of all the good keys.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// The keys that anybody may know, with their ids: those that only verify.
+    pub fn public_keys(&self) -> impl Iterator<Item = (&str, PublicKey)> {
+        self.keys.iter().filter_map(|key| Some((key.kid.as_str(), key.signer.public()?)))
     }
 }
 
@@ -146,10 +158,9 @@ impl SigningKey {
         };
         token.push('.');
         BASE64URL_NOPAD.encode_append(payload.as_bytes(), &mut token);
-        let mut mac = self.mac.clone();
-        mac.update(token.as_bytes());
+        let signature = self.signer.sign(token.as_bytes());
         token.push('.');
-        BASE64URL_NOPAD.encode_append(&mac.finalize().into_bytes(), &mut token);
+        BASE64URL_NOPAD.encode_append(&signature, &mut token);
         token
     }
 }
@@ -160,13 +171,19 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// A new HS256 key, sealed for the store, which numbers it.
-pub fn generate_key(master: &MasterKey, random: &Random, now: UnixSeconds) -> Result<StoredKey, SealError> {
+/// A new key, sealed for the store, which numbers it.
+pub fn generate_key(
+    algorithm: Algorithm,
+    master: &MasterKey,
+    random: &Random,
+    created_at: UnixSeconds,
+    signs_from: UnixSeconds,
+) -> Result<StoredKey, SealError> {
     let mut kid = BASE32_NOPAD.encode(&*random.bytes::<10>());
     kid.make_ascii_lowercase();
-    let secret: Zeroizing<[u8; 32]> = random.bytes();
+    let secret = Signer::generate(algorithm, random);
     let sealed = master.seal(&seal_name(&kid), &secret, random)?;
-    Ok(StoredKey { id: 0, kid, sealed, created_at: now, retire_at: None })
+    Ok(StoredKey { id: 0, kid, algorithm, sealed, created_at, signs_from, retire_at: None })
 }
 
 fn seal_name(kid: &str) -> String {

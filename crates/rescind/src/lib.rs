@@ -16,4 +16,5 @@ pub mod random;
 pub mod registry;
 pub mod secret;
 pub mod server;
+pub mod signer;
 pub mod store;

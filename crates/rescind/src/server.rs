@@ -177,7 +177,7 @@ where
     });
 }
 
-async fn sweep(app: &App) {
+async fn sweep(app: &Arc<App>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

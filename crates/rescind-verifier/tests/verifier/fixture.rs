@@ -46,7 +46,11 @@ impl Signer {
 
     /// A token as the issuer writes it.
     pub(crate) fn issue(&self, kind: Kind, claims: &Claims, profile: &Profile) -> String {
-        self.sign(&format!("{}.{}", header_segment(self.id, kind), base64url(claims.write(profile))))
+        self.sign(&format!(
+            "{}.{}",
+            header_segment(rescind_verifier::Algorithm::Hs256, self.id, kind),
+            base64url(claims.write(profile))
+        ))
     }
 }
 

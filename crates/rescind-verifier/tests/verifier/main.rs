@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[cfg(feature = "asymmetric")]
+mod algorithms;
 mod fixture;
 mod jwt;
 mod mutations;

@@ -102,7 +102,7 @@ proptest! {
         let payload = claims.write(&profile);
         let token = {
             use hmac::{Hmac, KeyInit, Mac};
-            let signed = format!("{}.{}", header_segment(&id, kind), base64url(payload));
+            let signed = format!("{}.{}", header_segment(rescind_verifier::Algorithm::Hs256, &id, kind), base64url(payload));
             let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&secret).unwrap();
             mac.update(signed.as_bytes());
             format!("{signed}.{}", base64url(mac.finalize().into_bytes()))

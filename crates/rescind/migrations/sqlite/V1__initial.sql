@@ -6,15 +6,18 @@ CREATE TABLE sealed_secret (
     sealed BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- retire_at is NULL for the one key that signs.
+-- Each key signs from signs_from until the next one does, and verifies until retire_at, which is
+-- NULL for the newest.
 CREATE TABLE signing_key (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     kid        TEXT    NOT NULL UNIQUE,
+    algorithm  TEXT    NOT NULL CHECK (algorithm IN ('HS256', 'EdDSA', 'ES256')),
     sealed     BLOB    NOT NULL,
     created_at INTEGER NOT NULL,
+    signs_from INTEGER NOT NULL,
     retire_at  INTEGER
 ) STRICT;
-CREATE UNIQUE INDEX signing_key_active ON signing_key ((retire_at IS NULL)) WHERE retire_at IS NULL;
+CREATE UNIQUE INDEX signing_key_newest ON signing_key ((retire_at IS NULL)) WHERE retire_at IS NULL;
 
 -- Deleted clients stay as a row, so that their tokens have somebody to be refused for.
 CREATE TABLE client (

@@ -2,73 +2,100 @@
 
 use std::sync::Arc;
 
+use rescind_verifier::Algorithm;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::Error;
-use crate::{
-    app::{App, to_the_end},
-    clock::rfc3339,
-    issuer::generate_key,
-    store::StoredKey,
-};
+use super::{Error, invalid};
+use crate::{app::App, clock::rfc3339, config::Span, issuer::generate_key, store::StoredKey};
+
+/// For how long a new public key is shown before it signs, unless told otherwise: longer than the
+/// usual caches of key sets keep an old one.
+const DEFAULT_PUBLISH_AHEAD: u64 = 600;
+
+/// The rotation of the signing key.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRotation {
+    /// `HS256`, `EdDSA` or `ES256`; that of the newest key if absent.
+    #[serde(default)]
+    pub algorithm: Option<String>,
+    /// For how long the new key is published before it signs.
+    #[serde(default)]
+    pub publish_ahead: Option<Span>,
+}
 
 /// A signing key as shown.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct KeyView {
     pub kid: String,
     pub algorithm: String,
-    /// `signing` or `verifying`.
+    /// `next`, `signing` or `verifying`.
     pub status: String,
     pub created_at: String,
+    pub signs_from: String,
     /// When its last token has run out, and it goes by itself.
     pub retires_at: Option<String>,
 }
 
 /// Every signing key, the newest last.
 pub async fn keys(app: &App) -> Result<Vec<KeyView>, Error> {
-    Ok(app.store.load().await?.keys.iter().map(view_key).collect())
+    Ok(view_keys(app, &app.store.load().await?.keys))
 }
 
-/// Signs with a new key from now on. The old one verifies until its last token has run out.
-pub async fn rotate_key(app: &Arc<App>) -> Result<Vec<KeyView>, Error> {
+/// Adds a key that signs from now on, or as soon as it has been published for long enough. The one
+/// before verifies until its last token has run out.
+pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyView>, Error> {
     let now = app.clock.now();
-    let key = generate_key(&app.master, &app.random, now)?;
-    let retire_at = now + app.rules.refresh_ttl;
-    let changing = Arc::clone(app);
-    let kid = key.kid.clone();
-    let keys = to_the_end(async move {
-        let keys = changing.store.rotate_key(key, retire_at).await?;
-        Ok(changing.issuer.set_keys(&keys, &changing.master).map(|()| keys))
-    });
-    let keys = keys.await??;
-    info!(kid, "signing key rotated");
-    Ok(keys.iter().map(view_key).collect())
+    let newest = app.store.load().await?.keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
+    let algorithm = match &wanted.algorithm {
+        Some(name) => Algorithm::from_name(name)
+            .ok_or_else(|| invalid("algorithm", format!("{name:?} is not one of HS256, EdDSA and ES256")))?,
+        None => newest,
+    };
+    let publish_ahead = match (wanted.publish_ahead, algorithm) {
+        (Some(span), _) => span.seconds(),
+        // A secret key is published to nobody.
+        (None, Algorithm::Hs256) => 0,
+        (None, Algorithm::EdDsa | Algorithm::Es256) => DEFAULT_PUBLISH_AHEAD,
+    };
+    let signs_from = now + publish_ahead;
+    let key = generate_key(algorithm, &app.master, &app.random, now, signs_from)?;
+    let (kid, retire_at) = (key.kid.clone(), signs_from + app.rules.refresh_ttl);
+    let keys = app.change_keys(async move |app| app.store.rotate_key(key, retire_at).await).await??;
+    info!(kid, algorithm = algorithm.name(), "signing key rotated");
+    Ok(view_keys(app, &keys))
 }
 
 /// Refuses every token signed with a key, from now on.
 pub async fn retire_key(app: &Arc<App>, kid: &str) -> Result<Vec<KeyView>, Error> {
     let known = app.store.load().await?.keys;
     let key = known.iter().find(|key| key.kid == kid).ok_or(Error::NotFound("signing key"))?;
-    if key.retire_at.is_none() {
-        return Err(Error::Refused(format!("{kid} signs: rotate the key first, then retire this one")));
+    if key.retire_at.is_none() || key.id == app.issuer.signing_key(app.clock.now()) {
+        let problem = "signs, or is the next to: rotate the key, and retire this one when the new one signs";
+        return Err(Error::Refused(format!("{kid} {problem}")));
     }
-    let (id, changing) = (key.id, Arc::clone(app));
-    let keys = to_the_end(async move {
-        let keys = changing.store.retire_keys(move |key| key.id == id && key.retire_at.is_some()).await?;
-        Ok(changing.issuer.set_keys(&keys, &changing.master).map(|()| keys))
-    });
-    let keys = keys.await??;
+    let id = key.id;
+    let keys =
+        app.change_keys(async move |app| app.store.retire_keys(move |key| key.id == id).await).await??;
     info!(kid, "signing key retired");
-    Ok(keys.iter().map(view_key).collect())
+    Ok(view_keys(app, &keys))
 }
 
-fn view_key(key: &StoredKey) -> KeyView {
-    KeyView {
+fn view_keys(app: &App, keys: &[StoredKey]) -> Vec<KeyView> {
+    let now = app.clock.now();
+    let signing = app.issuer.signing_key(now);
+    let view = |key: &StoredKey| KeyView {
         kid: key.kid.clone(),
-        algorithm: "HS256".into(),
-        status: if key.retire_at.is_none() { "signing".into() } else { "verifying".into() },
+        algorithm: key.algorithm.name().into(),
+        status: match key {
+            key if key.id == signing => "signing".into(),
+            key if key.signs_from > now => "next".into(),
+            _ => "verifying".into(),
+        },
         created_at: rfc3339(key.created_at),
+        signs_from: rfc3339(key.signs_from),
         retires_at: key.retire_at.map(rfc3339),
-    }
+    };
+    keys.iter().map(view).collect()
 }

@@ -19,7 +19,7 @@ pub use credential::{
     CreatedCredential, CredentialView, NewCredential, Replaced, Rotation, create_credential, credentials,
     revoke_credential, rotate_credential,
 };
-pub use key::{KeyView, keys, retire_key, rotate_key};
+pub use key::{KeyRotation, KeyView, keys, retire_key, rotate_key};
 pub use token::{TokenView, inspect};
 
 use crate::{

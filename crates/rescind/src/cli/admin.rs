@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     admin::{
-        AddressCheck, AllowChange, ClientView, CreatedClient, CreatedCredential, CredentialView, KeyView,
-        NewClient, NewCredential, Rotation, StatusView, TokenView,
+        AddressCheck, AllowChange, ClientView, CreatedClient, CreatedCredential, CredentialView, KeyRotation,
+        KeyView, NewClient, NewCredential, Rotation, StatusView, TokenView,
     },
     config::{Config, Environment, Span},
     model::{ClientId, Status},
@@ -106,7 +106,14 @@ pub(super) enum KeyCommand {
     /// List the signing keys
     List,
     /// Sign with a new key; the old one verifies until its last token has run out
-    Rotate,
+    Rotate {
+        /// HS256, EdDSA or ES256 [default: as now]
+        #[arg(long)]
+        algorithm: Option<String>,
+        /// For how long it is published before it signs [default: 10m; 0s for HS256]
+        #[arg(long, value_name = "DURATION")]
+        publish_ahead: Option<Span>,
+    },
     /// Refuse every token signed with a key, at once
     Retire { kid: String },
 }
@@ -260,7 +267,9 @@ pub(super) fn key(
     with_backend(config, environment, false, async |backend| {
         let keys: Vec<KeyView> = match command {
             KeyCommand::List => backend.get("/admin/v1/keys").await?,
-            KeyCommand::Rotate => backend.post("/admin/v1/keys/rotate", &json!({})).await?,
+            KeyCommand::Rotate { algorithm, publish_ahead } => {
+                backend.post("/admin/v1/keys/rotate", &KeyRotation { algorithm, publish_ahead }).await?
+            }
             KeyCommand::Retire { kid } => {
                 backend.post(&format!("/admin/v1/keys/{}/retire", percent_encoded(&kid)), &json!({})).await?
             }
@@ -268,9 +277,9 @@ pub(super) fn key(
         output.data(&keys, |keys| {
             let rows = keys.iter().map(|k| {
                 let retires = k.retires_at.clone().unwrap_or("-".into());
-                [k.kid.clone(), k.algorithm.clone(), k.status.clone(), k.created_at.clone(), retires]
+                [k.kid.clone(), k.algorithm.clone(), k.status.clone(), k.signs_from.clone(), retires]
             });
-            table(["KID", "ALGORITHM", "STATUS", "CREATED", "RETIRES"], rows)
+            table(["KID", "ALGORITHM", "STATUS", "SIGNS FROM", "RETIRES"], rows)
         })
     })
 }

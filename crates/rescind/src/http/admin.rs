@@ -17,7 +17,7 @@ use super::{
     error::{ApiError, Class},
 };
 use crate::{
-    admin::{self, AllowChange, NewClient, NewCredential, Rotation},
+    admin::{self, AllowChange, KeyRotation, NewClient, NewCredential, Rotation},
     app::App,
     model::ClientId,
 };
@@ -153,8 +153,11 @@ async fn keys(State(app): State<Arc<App>>) -> Answer<Vec<admin::KeyView>> {
     answer(admin::keys(&app).await)
 }
 
-async fn rotate_key(State(app): State<Arc<App>>) -> Answer<Vec<admin::KeyView>> {
-    answer(admin::rotate_key(&app).await)
+async fn rotate_key(
+    State(app): State<Arc<App>>,
+    JsonBody(rotation): JsonBody<KeyRotation>,
+) -> Answer<Vec<admin::KeyView>> {
+    answer(admin::rotate_key(&app, rotation).await)
 }
 
 async fn retire_key(State(app): State<Arc<App>>, kid: Parameter<String>) -> Answer<Vec<admin::KeyView>> {

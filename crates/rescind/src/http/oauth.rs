@@ -8,7 +8,7 @@ use axum::{
     extract::{FromRequest, Request, State},
     routing::{get, post},
 };
-use data_encoding::BASE64;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 use hyper::{HeaderMap, header::AUTHORIZATION};
 use rescind_verifier::{Kind, Scopes, State as _};
 use serde::Serialize;
@@ -24,6 +24,7 @@ use crate::{
     auth::{self, Caller},
     oauth::{self, INTROSPECT, NotRevoked},
     registry::KnownCredential,
+    signer::PublicKey,
 };
 
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -246,8 +247,19 @@ async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 /// The public keys (RFC 7517). An HS256 key is a secret, and never among them.
-async fn jwks() -> Json<Value> {
-    Json(json!({ "keys": [] }))
+async fn jwks(State(app): State<Arc<App>>) -> Json<Value> {
+    let keyring = app.issuer.keyring();
+    let keys = keyring.public_keys().map(|(kid, key)| match key {
+        PublicKey::EdDsa(point) => json!({
+            "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid,
+            "x": BASE64URL_NOPAD.encode(&point),
+        }),
+        PublicKey::Es256 { x, y } => json!({
+            "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": kid,
+            "x": BASE64URL_NOPAD.encode(&x), "y": BASE64URL_NOPAD.encode(&y),
+        }),
+    });
+    Json(json!({ "keys": keys.collect::<Vec<_>>() }))
 }
 
 fn invalid_request(description: impl Into<std::borrow::Cow<'static, str>>) -> OAuthError {

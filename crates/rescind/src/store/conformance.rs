@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rescind_verifier::{Allowlist, State};
+use rescind_verifier::{Algorithm, Allowlist, State};
 use tokio::task::JoinSet;
 
 use super::{Store, StoreError, StoredKey, Swept};
@@ -51,7 +51,15 @@ fn client(api_key: &str) -> Client {
 }
 
 fn key(kid: &str) -> StoredKey {
-    StoredKey { id: 0, kid: kid.into(), sealed: vec![1, 2, 3], created_at: 1000, retire_at: None }
+    StoredKey {
+        id: 0,
+        kid: kid.into(),
+        algorithm: Algorithm::Es256,
+        sealed: vec![1, 2, 3],
+        created_at: 1000,
+        signs_from: 1000,
+        retire_at: None,
+    }
 }
 
 async fn login(store: &Store, client: &Client, now: u64) -> Session {

@@ -9,7 +9,7 @@ mod rows;
 mod sqlite;
 mod writer;
 
-use rescind_verifier::{SessionState, State};
+use rescind_verifier::{Algorithm, SessionState, State};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -34,11 +34,15 @@ pub struct StoredKey {
     pub id: u64,
     /// The name that tokens carry.
     pub kid: String,
+    /// How it signs.
+    pub algorithm: Algorithm,
     /// Sealed under the master key.
     pub sealed: Vec<u8>,
     /// When it was made.
     pub created_at: UnixSeconds,
-    /// When its last token has run out. `None`: it signs.
+    /// From when it signs, until the next key does.
+    pub signs_from: UnixSeconds,
+    /// When its last token has run out. `None`: it is the newest.
     pub retire_at: Option<UnixSeconds>,
 }
 

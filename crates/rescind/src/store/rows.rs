@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use rescind_verifier::{Allowlist, parse_cidr};
+use rescind_verifier::{Algorithm, Allowlist, parse_cidr};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{StoreError, StoredKey};
@@ -169,16 +169,22 @@ pub(super) fn update_session(db: &Connection, session: &Session) -> Result<(), S
 
 pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
     let mut query = db.prepare_cached("SELECT * FROM signing_key ORDER BY id")?;
-    let keys = query.query_map([], |row| {
-        Ok(StoredKey {
+    let mut rows = query.query([])?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        let algorithm: String = row.get("algorithm")?;
+        keys.push(StoredKey {
             id: row.get("id")?,
             kid: row.get("kid")?,
+            algorithm: Algorithm::from_name(&algorithm)
+                .ok_or_else(|| StoreError::Unreadable(format!("signing algorithm {algorithm:?}")))?,
             sealed: row.get("sealed")?,
             created_at: row.get("created_at")?,
+            signs_from: row.get("signs_from")?,
             retire_at: row.get("retire_at")?,
-        })
-    })?;
-    Ok(keys.collect::<Result<_, _>>()?)
+        });
+    }
+    Ok(keys)
 }
 
 fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {

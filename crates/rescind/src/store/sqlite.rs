@@ -72,8 +72,7 @@ impl Store {
             .await
     }
 
-    /// Makes `key` the one that signs. The one that did so far verifies until `retire_at`. Returns
-    /// every key.
+    /// Adds a signing key. The newest so far verifies until `retire_at`. Returns every key.
     pub async fn rotate_key(
         &self,
         key: StoredKey,
@@ -83,8 +82,9 @@ impl Store {
             .write(move |db| {
                 db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
                 db.execute(
-                    "INSERT INTO signing_key (kid, sealed, created_at) VALUES (?, ?, ?)",
-                    (key.kid, key.sealed, key.created_at),
+                    "INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from)
+                     VALUES (?, ?, ?, ?, ?)",
+                    (key.kid, key.algorithm.name(), key.sealed, key.created_at, key.signs_from),
                 )?;
                 rows::keys(db)
             })
