@@ -41,6 +41,9 @@ pub enum Denied {
     /// The caller's address is on no entry of the client's allowlist, or could not be told.
     #[error("address not allowed")]
     AddressNotAllowed,
+    /// What is known is older than it may be, so that nothing can be decided.
+    #[error("state too old")]
+    Stale,
     /// It stands, but not for what is asked of it.
     #[error("scope missing")]
     ScopeMissing,

@@ -27,6 +27,8 @@ struct Readme;
 mod allowlist;
 mod claims;
 mod denied;
+#[cfg(feature = "follow")]
+pub mod follow;
 mod keys;
 mod policy;
 mod scopes;

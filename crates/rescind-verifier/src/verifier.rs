@@ -39,17 +39,7 @@ impl Verifier {
     /// Rules 1 to 7, for an access token: it stands, for a caller whose address is on its client's
     /// allowlist.
     pub fn stand(&self, token: &str, now: UnixSeconds, state: &impl State) -> Result<StandingToken, Denied> {
-        let claims = self.authenticate(token, Kind::Access, now)?;
-        let client = state.client(claims.client).ok_or(Denied::NotKnown)?;
-        client.stands_behind(&claims)?;
-        let session = state.session(claims.session).ok_or(Denied::NotKnown)?;
-        if session.client != claims.client || claims.pair > session.pair {
-            return Err(Denied::NotKnown);
-        }
-        if session.ended {
-            return Err(Denied::Revoked);
-        }
-        Ok(StandingToken { claims, client })
+        StandingToken::decide(self.authenticate(token, Kind::Access, now)?, state)
     }
 
     /// All the rules, for an access token. `caller` is the caller's address, `None` if it could not
@@ -74,6 +64,20 @@ pub struct StandingToken {
 }
 
 impl StandingToken {
+    /// Rule 7, of an access token that keeps those before.
+    pub(crate) fn decide(claims: Claims, state: &impl State) -> Result<StandingToken, Denied> {
+        let client = state.client(claims.client).ok_or(Denied::NotKnown)?;
+        client.stands_behind(&claims)?;
+        let session = state.session(claims.session).ok_or(Denied::NotKnown)?;
+        if session.client != claims.client || claims.pair > session.pair {
+            return Err(Denied::NotKnown);
+        }
+        if session.ended {
+            return Err(Denied::Revoked);
+        }
+        Ok(StandingToken { claims, client })
+    }
+
     /// Rule 8.
     pub fn presented_by(self, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
         self.client.permits(caller)?;

@@ -1,22 +1,22 @@
 //! What one process is made of, put together.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rescind_verifier::Algorithm;
+use svix_ksuid::{Ksuid, KsuidLike};
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::{Instrument, info, warn};
 
 use crate::{
     clock::Clock,
     config::{Config, Undecided},
     data_folder::{DataFolder, FolderError},
+    feed::{Changed, Feed},
     issuer::{Issuer, KeyringError, generate_key},
     limiter::Limiter,
-    model::TokenRules,
+    model::{KnownVerifier, TokenRules},
     random::Random,
     registry::Registry,
     secret::{MasterKey, Pepper, SealError},
@@ -36,12 +36,16 @@ pub struct App {
     pub registry: Registry,
     pub issuer: Issuer,
     pub limiter: Limiter,
+    /// Who may follow the feed.
+    pub verifiers: ArcSwap<Vec<KnownVerifier>>,
     pub pepper: Pepper,
     pub master: MasterKey,
     pub undecided: Undecided,
     /// Held while the keys change, so that memory takes the changes over in the store's order.
     changing_keys: Mutex<()>,
-    ready: AtomicBool,
+    /// The same for the verifiers.
+    pub(crate) changing_verifiers: Mutex<()>,
+    ready: watch::Sender<bool>,
     // Last, so that the store is closed before another process may take the folder.
     folder: DataFolder,
 }
@@ -51,7 +55,7 @@ pub struct App {
 pub enum OpenError {
     #[error(transparent)]
     Folder(#[from] FolderError),
-    #[error("RESCIND_MASTER_KEY: {0}")]
+    #[error("RESCIND_MASTER_KEY, or the file that RESCIND_MASTER_KEY_FILE names: {0}")]
     MasterKey(SealError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -95,7 +99,9 @@ impl App {
             loaded.keys = store.rotate_key(first, now).await?;
         }
 
-        let registry = Registry::new(config.server.sessions_in_memory);
+        let epoch = Ksuid::from_bytes(*random.bytes()).to_string();
+        let feed = Feed::new(epoch, loaded.ended);
+        let registry = Registry::new(config.server.sessions_in_memory, feed);
         for client in &loaded.clients {
             registry.apply(client);
         }
@@ -104,9 +110,11 @@ impl App {
             rules: config.token_rules(),
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
             pepper: Pepper::new(&pepper),
+            verifiers: ArcSwap::from_pointee(loaded.verifiers),
             undecided: config.forward_auth.unavailable,
             changing_keys: Mutex::new(()),
-            ready: AtomicBool::new(true),
+            changing_verifiers: Mutex::new(()),
+            ready: watch::Sender::new(true),
             clock,
             random,
             store,
@@ -123,12 +131,17 @@ impl App {
 
     /// Whether new work is welcome.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        *self.ready.borrow()
+    }
+
+    /// Tells when it no longer is.
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
     }
 
     /// Tells probes to send new work elsewhere.
     pub fn begin_drain(&self) {
-        self.ready.store(false, Ordering::Relaxed);
+        self.ready.send_replace(false);
     }
 
     /// Changes the signing keys in the store, and goes over to what it answers. Runs to its end even
@@ -144,7 +157,9 @@ impl App {
         to_the_end(async move {
             let _changing = app.changing_keys.lock().await;
             let keys = change(Arc::clone(&app)).await?;
-            Ok(app.issuer.set_keys(&keys, &app.master).map(|()| keys))
+            let taken_over = app.issuer.set_keys(&keys, &app.master);
+            app.registry.feed().publish(Changed::Keys);
+            Ok(taken_over.map(|()| keys))
         })
         .await
     }
@@ -154,10 +169,13 @@ impl App {
     pub async fn sweep(self: &Arc<App>) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
-        let swept = self.change_keys(async move |app| app.store.retire_keys(over).await).await?;
-        if let Err(e) = swept {
-            warn!(error = %e, "the signing keys were left as they were");
+        if self.store.keys().await?.iter().any(over) {
+            let swept = self.change_keys(async move |app| app.store.retire_keys(over).await).await?;
+            if let Err(e) = swept {
+                warn!(error = %e, "the signing keys were left as they were");
+            }
         }
+        self.registry.feed().sweep(now);
         let (mut after, mut deleted) = (0, 0);
         loop {
             let swept = self.store.sweep(after, now.saturating_sub(SWEEP_MARGIN)).await?;

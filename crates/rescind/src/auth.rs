@@ -12,7 +12,6 @@ use crate::{
     limiter::Throttled,
     model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
     registry::KnownCredential,
-    secret::SecretHash,
     store::StoreError,
 };
 
@@ -26,6 +25,13 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// The peer is a trusted proxy.
     pub through_proxy: bool,
+}
+
+impl Caller {
+    /// One who calls without a proxy.
+    pub const fn direct(peer: IpAddr) -> Caller {
+        Caller { peer, address: Some(peer), through_proxy: false }
+    }
 }
 
 /// What login and refresh give.
@@ -82,6 +88,7 @@ impl From<Denied> for Error {
             | Denied::WrongAudience
             | Denied::NotYetValid
             | Denied::NotKnown
+            | Denied::Stale
             | Denied::ClientInactive
             | Denied::Revoked => Error::InvalidToken(denied),
         }
@@ -106,13 +113,10 @@ pub fn authenticate(
 ) -> Result<Arc<KnownCredential>, Error> {
     let now = app.clock.now();
     let presented = app.pepper.hash(secret);
-    let known = app.registry.credential(api_key);
-    let stored = known.as_ref().map_or(SecretHash([0; 32]), |known| known.credential.secret_hash);
-    let known = known.filter(|_| presented == stored).filter(|known| {
-        let active = app.registry.client(known.client).is_some_and(|client| client.active);
-        active && known.credential.is_good(now)
-    });
-    known.ok_or_else(|| failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials))
+    let (known, client) = app.registry.credential_or_decoy(api_key);
+    // Every part is looked at whatever the others say: the time taken must not tell which it was.
+    let good = (presented == known.credential.secret_hash) & client.active & known.credential.is_good(now);
+    if good { Ok(known) } else { Err(failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials)) }
 }
 
 /// Opens a session for these scopes, or for all that the client has.
@@ -139,7 +143,7 @@ pub async fn open_session(
     let opened = to_the_end(async move {
         let opened = app.store.open_session(client, open).await?;
         Ok(opened.unwrap_or(Err(Denied::ClientInactive)).map(|session| {
-            app.registry.update(session.id, session.state());
+            app.registry.update(&session);
             info!(client, session = session.id, "login");
             grant(&app, &session)
         }))
@@ -175,7 +179,7 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
                 let Some((outcome, session)) = app.store.change_session(client, session, rule).await? else {
                     return Ok(Err(Denied::NotKnown.into()));
                 };
-                app.registry.update(session.id, session.state());
+                app.registry.update(&session);
                 Ok(outcome.and_then(|()| {
                     info!(client, session = session.id, pair = session.pair, "refresh");
                     grant(&app, &session)

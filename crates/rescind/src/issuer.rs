@@ -4,8 +4,11 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
-use rescind_verifier::{Algorithm, KeyError, KeySet, Kind, Profile, Verifier, header_segment};
+use rescind_verifier::{
+    Algorithm, KeyError, KeySet, Kind, Profile, Verifier, follow::wire::WireKey, header_segment,
+};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::{
     model::{Session, UnixSeconds},
@@ -65,6 +68,7 @@ struct SigningKey {
     kid: String,
     signs_from: UnixSeconds,
     signer: Signer,
+    secret: Zeroizing<[u8; 32]>,
     access_header: String,
     refresh_header: String,
 }
@@ -131,6 +135,7 @@ impl Keyring {
                 signer: Signer::new(*algorithm, &secret).map_err(unusable)?,
                 access_header: header_segment(*algorithm, kid, Kind::Access),
                 refresh_header: header_segment(*algorithm, kid, Kind::Refresh),
+                secret,
             });
         }
         if keys.is_empty() {
@@ -142,6 +147,20 @@ impl Keyring {
     /// Decides over tokens of all the good keys.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// The keys for a verifier. HS256 keys are secrets: whoever has one can sign.
+    pub fn wire_keys(&self, with_secrets: bool) -> Vec<WireKey> {
+        let keys = self.keys.iter().filter_map(|key| {
+            let wire = |algorithm, bytes: &[u8]| Some(WireKey::new(&key.kid, algorithm, bytes));
+            match key.signer.public() {
+                Some(PublicKey::EdDsa(point)) => wire(Algorithm::EdDsa, &point),
+                Some(PublicKey::Es256 { x, y }) => wire(Algorithm::Es256, &[&[4], x.as_slice(), &y].concat()),
+                None if with_secrets => wire(Algorithm::Hs256, &*key.secret),
+                None => None,
+            }
+        });
+        keys.collect()
     }
 
     /// The keys that anybody may know, with their ids: those that only verify.

@@ -100,6 +100,21 @@ impl Client {
     }
 }
 
+/// Another process that may follow the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownVerifier {
+    /// The number that names it.
+    pub id: u64,
+    /// For people.
+    pub name: String,
+    /// What is kept of its token.
+    pub token_hash: SecretHash,
+    /// It is given HS256 keys, with which it could also sign.
+    pub shares_hs256: bool,
+    /// When it was created.
+    pub created_at: UnixSeconds,
+}
+
 /// How long tokens live, in seconds, and what becomes of a refresh token used again.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenRules {

@@ -110,7 +110,7 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
     let ended = to_the_end(async move {
         let end = |_: &Client, session: &mut Session| session.phase = Phase::Ended;
         if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
-            app.registry.update(session.id, session.state());
+            app.registry.update(&session);
             info!(client, session = session.id, "session revoked");
         }
         Ok(())

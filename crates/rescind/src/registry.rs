@@ -6,11 +6,12 @@ use std::{
 };
 
 use papaya::HashMap as ConcurrentMap;
-use rescind_verifier::{ClientPolicy, SessionState, State};
+use rescind_verifier::{Allowlist, ClientPolicy, Scopes, SessionState, State, follow::wire::EndedSession};
 
 use crate::{
-    model::{Client, ClientId, Credential, CredentialId, SessionId, Status},
-    secret::ApiKey,
+    feed::{Changed, Feed},
+    model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status},
+    secret::{ApiKey, SecretHash},
 };
 
 /// Sessions are spread over so many locks.
@@ -26,6 +27,8 @@ pub struct Registry {
     applying: Mutex<()>,
     shards: Box<[RwLock<Shard>]>,
     shard_capacity: usize,
+    feed: Feed,
+    decoys: (Arc<KnownCredential>, Arc<ClientPolicy>),
 }
 
 /// A credential and the client it is of.
@@ -53,8 +56,8 @@ pub struct Asked {
 }
 
 impl Registry {
-    /// An empty registry that remembers about so many sessions.
-    pub fn new(max_sessions: usize) -> Registry {
+    /// An empty registry that remembers about so many sessions, and tells the feed what changes.
+    pub fn new(max_sessions: usize, feed: Feed) -> Registry {
         Registry {
             clients: ConcurrentMap::new(),
             credentials: ConcurrentMap::new(),
@@ -62,6 +65,8 @@ impl Registry {
             applying: Mutex::new(()),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             shard_capacity: max_sessions.div_ceil(SHARDS * 2).max(1),
+            feed,
+            decoys: decoys(),
         }
     }
 
@@ -86,11 +91,22 @@ impl Registry {
             }
         }
         clients.insert(client.id, Arc::new(client.policy()));
+        self.feed.publish(Changed::Client(client.id));
     }
 
     /// The credential with this API key, unless revoked.
     pub fn credential(&self, api_key: &str) -> Option<Arc<KnownCredential>> {
         self.credentials.pin().get(api_key).cloned()
+    }
+
+    /// The credential with this API key and its client's policy, or else decoys that no secret fits:
+    /// whoever checks them does the same work in either case.
+    pub fn credential_or_decoy(&self, api_key: &str) -> (Arc<KnownCredential>, Arc<ClientPolicy>) {
+        let credentials = self.credentials.pin();
+        let known = credentials.get(api_key).unwrap_or(&self.decoys.0).clone();
+        let clients = self.clients.pin();
+        let policy = clients.get(&known.client).unwrap_or(&self.decoys.1).clone();
+        (known, policy)
     }
 
     /// The API key of a credential, unless revoked.
@@ -113,10 +129,26 @@ impl Registry {
     }
 
     /// Takes over a session that this process has just changed in the store.
-    pub fn update(&self, id: SessionId, state: SessionState) {
+    pub fn update(&self, session: &Session) {
+        let (id, state) = (session.id, session.state());
         let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
         shard.endings += u64::from(state.ended);
         shard.put(id, state, self.shard_capacity);
+        drop(shard);
+        if state.ended {
+            self.feed
+                .publish(Changed::Session(EndedSession { session: id, until: session.refresh_expires_at }));
+        }
+    }
+
+    /// What changed, in order.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Every client known, with its policy.
+    pub fn policies(&self) -> Vec<(ClientId, Arc<ClientPolicy>)> {
+        self.clients.pin().iter().map(|(id, policy)| (*id, Arc::clone(policy))).collect()
     }
 
     /// How many sessions are remembered.
@@ -138,6 +170,28 @@ impl Registry {
     fn shard(&self, id: SessionId) -> &RwLock<Shard> {
         &self.shards[(id % SHARDS as u64) as usize]
     }
+}
+
+/// What stands in for an unknown API key. Its hash is that of no secret.
+fn decoys() -> (Arc<KnownCredential>, Arc<ClientPolicy>) {
+    let credential = Credential {
+        id: 0,
+        api_key: String::new(),
+        secret_hash: SecretHash([0; 32]),
+        created_at: 0,
+        expires_at: None,
+        revoked_at: None,
+    };
+    let policy = ClientPolicy {
+        name: String::new(),
+        revision: 0,
+        generation: 0,
+        active: false,
+        allowlist: Allowlist::default(),
+        scopes: Scopes::default(),
+        credentials: Vec::new(),
+    };
+    (Arc::new(KnownCredential { client: 0, credential }), Arc::new(policy))
 }
 
 impl State for Registry {
@@ -179,10 +233,8 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use rescind_verifier::{Allowlist, Scopes};
-
     use super::*;
-    use crate::secret::SecretHash;
+    use crate::model::Phase;
 
     fn client(revision: u64, status: Status) -> Client {
         let credential = Credential {
@@ -208,9 +260,30 @@ mod tests {
 
     const LIVE: SessionState = SessionState { client: 1, pair: 1, ended: false };
 
+    fn registry(max_sessions: usize) -> Registry {
+        Registry::new(max_sessions, Feed::new("epoch".into(), vec![]))
+    }
+
+    fn session(id: SessionId, pair: u64, phase: Phase) -> Session {
+        Session {
+            id,
+            client: 1,
+            credential: 1,
+            key: 1,
+            generation: 0,
+            scopes: Scopes::default(),
+            pair,
+            phase,
+            started_at: 0,
+            issued_at: 0,
+            access_expires_at: 0,
+            refresh_expires_at: 9,
+        }
+    }
+
     #[test]
     fn changes_may_arrive_in_any_order() {
-        let registry = Registry::new(100);
+        let registry = registry(100);
         registry.apply(&client(2, Status::Active));
         registry.apply(&client(1, Status::Active));
         assert_eq!(registry.client(1).unwrap().revision, 2);
@@ -220,19 +293,21 @@ mod tests {
         assert!(!registry.client(1).unwrap().active);
         assert!(registry.credential("rk_a").is_none());
 
-        registry.update(7, SessionState { pair: 3, ended: true, ..LIVE });
-        registry.update(7, SessionState { pair: 2, ..LIVE });
+        registry.update(&session(7, 3, Phase::Ended));
+        registry.update(&session(7, 2, Phase::Live));
         assert_eq!(registry.session(7), Some(SessionState { pair: 3, ended: true, ..LIVE }));
+        let ended = Changed::Session(EndedSession { session: 7, until: 9 });
+        assert_eq!(registry.feed().since(0), Some(vec![Changed::Client(1), Changed::Client(1), ended]));
     }
 
     #[test]
     fn an_answer_from_before_an_ending_is_not_remembered() {
-        let registry = Registry::new(1);
+        let registry = registry(1);
         let asked = registry.asking(7);
-        registry.update(7, SessionState { ended: true, ..LIVE });
+        registry.update(&session(7, 1, Phase::Ended));
         // Both halves of the shard are filled by others, so the ending itself is forgotten.
-        registry.update(7 + 64, LIVE);
-        registry.update(7 + 128, LIVE);
+        registry.update(&session(7 + 64, 1, Phase::Live));
+        registry.update(&session(7 + 128, 1, Phase::Live));
         assert_eq!(registry.session(7), None);
         registry.learn(7, LIVE, asked);
         assert_eq!(registry.session(7), None);
@@ -242,9 +317,9 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let registry = Registry::new(6400);
+        let registry = registry(6400);
         for id in 0..1_000_000 {
-            registry.update(id, LIVE);
+            registry.update(&session(id, 1, Phase::Live));
         }
         assert!(registry.sessions() <= 6400, "{}", registry.sessions());
         assert!(registry.session(999_999).is_some());

@@ -15,11 +15,12 @@ use zeroize::Zeroizing;
 
 use crate::random::Random;
 
-/// The name of a credential, sent as `username`: `rk_` and a text as [`generate`] makes it.
+/// The name of a credential, sent as `username`: `rk_` and a text with a checksum.
 pub type ApiKey = String;
 
 const KEY_PREFIX: &str = "rk_";
 const SECRET_PREFIX: &str = "rs_";
+const VERIFIER_PREFIX: &str = "rv_";
 
 /// 256 random bits and their checksum, in base32: scanners can tell a leaked one from a look-alike.
 fn generate(prefix: &str, random: &Random) -> Zeroizing<String> {
@@ -68,6 +69,11 @@ impl ApiSecret {
     /// A new secret.
     pub fn generate(random: &Random) -> ApiSecret {
         ApiSecret(generate(SECRET_PREFIX, random))
+    }
+
+    /// A new verifier token, which is kept and shown like a secret.
+    pub fn generate_verifier_token(random: &Random) -> ApiSecret {
+        ApiSecret(generate(VERIFIER_PREFIX, random))
     }
 
     /// The text, for the one answer that shows it.

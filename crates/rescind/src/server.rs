@@ -1,6 +1,15 @@
 //! Listeners, connections, and an orderly end.
 
-use std::{io, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::{Router, extract::Request};
@@ -10,7 +19,6 @@ use hyper_util::{
     server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
-use rustix::{fs::Mode, process::umask};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -108,14 +116,19 @@ async fn bind(key: &str, flag: &str, address: SocketAddr) -> anyhow::Result<TcpL
     bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag} or {key}"))
 }
 
-/// For this user alone, from the moment it exists.
+/// For this user alone, from the moment it exists: it is made in a folder that nobody else may enter.
 fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
-    // The folder's lock is held, so a socket that is there was left by a process that is gone.
-    let _ = std::fs::remove_file(path);
-    let before = umask(Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(path);
-    umask(before);
-    bound.with_context(|| format!("cannot listen on {}; a shorter --data-dir may help", path.display()))
+    let bound = || {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let private = tempfile::Builder::new().prefix(".sock-").rand_bytes(3).tempdir_in(folder)?;
+        let inside = private.path().join("s");
+        let listener = UnixListener::bind(&inside)?;
+        fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
+        // The folder's lock is held, so a socket that is there was left by a process that is gone.
+        fs::rename(&inside, path)?;
+        Ok::<_, io::Error>(listener)
+    };
+    bound().with_context(|| format!("cannot listen on {}; a shorter --data-dir may help", path.display()))
 }
 
 async fn accept_tcp(listener: TcpListener, router: Router, app: &App, graceful: &GracefulShutdown) {

@@ -42,6 +42,15 @@ CREATE TABLE credential (
 ) STRICT;
 CREATE INDEX credential_client ON credential (client_id);
 
+-- Other processes that may follow the feed.
+CREATE TABLE verifier (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    name         TEXT    NOT NULL,
+    token_hash   BLOB    NOT NULL,
+    shares_hs256 INTEGER NOT NULL,
+    created_at   INTEGER NOT NULL
+) STRICT;
+
 -- One row a login, found by its id alone: no index to write at login, none at refresh.
 CREATE TABLE session (
     id                 INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -57,3 +66,5 @@ CREATE TABLE session (
     access_expires_at  INTEGER NOT NULL,
     refresh_expires_at INTEGER NOT NULL
 ) STRICT;
+-- Sessions that ended before their time, for the feed. No login or refresh writes it.
+CREATE INDEX session_ended ON session (id) WHERE phase = 2;

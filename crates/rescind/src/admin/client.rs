@@ -208,7 +208,7 @@ pub async fn check_address(app: &App, id: ClientId, address: &str) -> Result<Add
     })
 }
 
-fn checked_name(name: &str) -> Result<String, Error> {
+pub(super) fn checked_name(name: &str) -> Result<String, Error> {
     let name = name.trim();
     if name.is_empty() || name.chars().count() > MAX_NAME_LENGTH || name.chars().any(char::is_control) {
         return Err(invalid(

@@ -40,14 +40,14 @@ pub struct KeyView {
 
 /// Every signing key, the newest last.
 pub async fn keys(app: &App) -> Result<Vec<KeyView>, Error> {
-    Ok(view_keys(app, &app.store.load().await?.keys))
+    Ok(view_keys(app, &app.store.keys().await?))
 }
 
 /// Adds a key that signs from now on, or as soon as it has been published for long enough. The one
 /// before verifies until its last token has run out.
 pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyView>, Error> {
     let now = app.clock.now();
-    let newest = app.store.load().await?.keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
+    let newest = app.store.keys().await?.last().map_or(Algorithm::Hs256, |key| key.algorithm);
     let algorithm = match &wanted.algorithm {
         Some(name) => Algorithm::from_name(name)
             .ok_or_else(|| invalid("algorithm", format!("{name:?} is not one of HS256, EdDSA and ES256")))?,
@@ -69,7 +69,7 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
 
 /// Refuses every token signed with a key, from now on.
 pub async fn retire_key(app: &Arc<App>, kid: &str) -> Result<Vec<KeyView>, Error> {
-    let known = app.store.load().await?.keys;
+    let known = app.store.keys().await?;
     let key = known.iter().find(|key| key.kid == kid).ok_or(Error::NotFound("signing key"))?;
     if key.retire_at.is_none() || key.id == app.issuer.signing_key(app.clock.now()) {
         let problem = "signs, or is the next to: rotate the key, and retire this one when the new one signs";

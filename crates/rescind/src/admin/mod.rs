@@ -4,6 +4,7 @@ mod client;
 mod credential;
 mod key;
 mod token;
+mod verifier;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub use credential::{
 };
 pub use key::{KeyRotation, KeyView, keys, retire_key, rotate_key};
 pub use token::{TokenView, inspect};
+pub use verifier::{CreatedVerifier, NewVerifier, VerifierView, create_verifier, revoke_verifier, verifiers};
 
 use crate::{
     app::{App, to_the_end},

@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     admin::{
-        AddressCheck, AllowChange, ClientView, CreatedClient, CreatedCredential, CredentialView, KeyRotation,
-        KeyView, NewClient, NewCredential, Rotation, StatusView, TokenView,
+        AddressCheck, AllowChange, ClientView, CreatedClient, CreatedCredential, CreatedVerifier,
+        CredentialView, KeyRotation, KeyView, NewClient, NewCredential, NewVerifier, Rotation, StatusView,
+        TokenView, VerifierView,
     },
     config::{Config, Environment, Span},
     model::{ClientId, Status},
@@ -116,6 +117,24 @@ pub(super) enum KeyCommand {
     },
     /// Refuse every token signed with a key, at once
     Retire { kid: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VerifierCommand {
+    /// Let another process follow this service, and print its token
+    Create {
+        /// For people
+        #[arg(long)]
+        name: String,
+        /// Give it HS256 keys as well. It could then sign tokens itself: EdDSA or ES256 keys (`rescind
+        /// key rotate --algorithm EdDSA`) need no such trust
+        #[arg(long)]
+        share_hs256: bool,
+    },
+    /// List every verifier
+    List,
+    /// Let a verifier follow no more
+    Revoke { id: u64 },
 }
 
 #[derive(Debug, Subcommand)]
@@ -281,6 +300,40 @@ pub(super) fn key(
             });
             table(["KID", "ALGORITHM", "STATUS", "SIGNS FROM", "RETIRES"], rows)
         })
+    })
+}
+
+pub(super) fn verifier(
+    command: VerifierCommand,
+    config: &Config,
+    environment: &Environment,
+    output: &Output,
+) -> Result<(), Failure> {
+    if let VerifierCommand::Revoke { id } = &command {
+        output.confirm(&format!("Verifier {id} will follow no more, and refuse everything soon after."))?;
+    }
+    let list = |verifiers: &Vec<VerifierView>| {
+        let rows = verifiers.iter().map(|v| {
+            let keys = if v.share_hs256 { "all, HS256 as well" } else { "public" };
+            [v.verifier_id.to_string(), v.name.clone(), keys.to_owned(), v.created_at.clone()]
+        });
+        table(["ID", "NAME", "KEYS", "CREATED"], rows)
+    };
+    with_backend(config, environment, false, async |backend| match command {
+        VerifierCommand::Create { name, share_hs256 } => {
+            let new = NewVerifier { name, share_hs256 };
+            let created: CreatedVerifier = backend.post("/admin/v1/verifiers", &new).await?;
+            output.data(&created, |v| {
+                format!(
+                    "Verifier {} \"{}\" created.\n\n  token  {}\n         (shown this once, and never again)\n\nIt follows http://{}",
+                    v.verifier_id, v.name, v.token, config.server.management_listen
+                )
+            })
+        }
+        VerifierCommand::List => output.data(&backend.get("/admin/v1/verifiers").await?, list),
+        VerifierCommand::Revoke { id } => {
+            output.data(&backend.delete(&format!("/admin/v1/verifiers/{id}")).await?, list)
+        }
     })
 }
 

@@ -1,7 +1,7 @@
 //! Who carries out an admin command: the running server, over its socket, or, where none runs, this
 //! process, by the same routes.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use axum::{Router, body::Body};
@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::{Method, Request, StatusCode, client::conn::http1, header::CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 use tower::ServiceExt;
 
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
     http,
     random::Random,
 };
+
+/// A server that has not answered by then has a fault.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) enum Backend {
     Server(http1::SendRequest<Body>),
@@ -101,8 +104,12 @@ impl Backend {
             .body(body)?;
         let (status, body) = match self {
             Backend::Server(requests) => {
-                let response = requests.send_request(request).await.context("the server went away")?;
-                (response.status(), response.into_body().collect().await?.to_bytes())
+                let answer = async {
+                    let response = requests.send_request(request).await.context("the server went away")?;
+                    let status = response.status();
+                    Ok::<_, anyhow::Error>((status, response.into_body().collect().await?.to_bytes()))
+                };
+                timeout(PATIENCE, answer).await.context("the server does not answer")??
             }
             Backend::Here(router) => {
                 let response = router.clone().oneshot(request).await?;

@@ -27,7 +27,7 @@ pub(super) fn run(
             load()?;
             output.prose("The configuration is good.");
         }
-        ConfigCommand::Print { defaults: true } if !output.json => output.text(DEFAULTS),
+        ConfigCommand::Print { defaults: true } if !output.json => output.text(DEFAULTS)?,
         ConfigCommand::Print { defaults } => {
             let config = if defaults { Config::default() } else { load()? };
             let text = toml::to_string(&config)?;

@@ -1,6 +1,6 @@
 //! `rescind dev`
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use super::{Failure, log, output::Output, runtime, serve::stop_signal};
 use crate::{
@@ -31,8 +31,7 @@ pub(super) fn run(listen: &str, output: &Output) -> Result<(), Failure> {
         let app = App::open(&config, None, Clock::System, Random::System).await?;
         let server = Server::bind(app.clone(), &config).await?;
         let client = admin::create_client(&app, NewClient { name: "demo".into(), ..NewClient::default() }).await?;
-        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let caller = Caller { peer: here, address: Some(here), through_proxy: false };
+        let caller = Caller::direct(Ipv4Addr::LOCALHOST.into());
         let grant = auth::login(&app, &client.api_key, &client.api_secret, caller).await?;
 
         let url = format!("http://{}", server.address()?);
@@ -71,7 +70,7 @@ pub(super) fn run(listen: &str, output: &Output) -> Result<(), Failure> {
   Stop it:     Ctrl-C
 "#,
             version = env!("CARGO_PKG_VERSION"),
-        ));
+        ))?;
         server.run(stop).await;
         Ok(())
     })

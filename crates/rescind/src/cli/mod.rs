@@ -73,6 +73,9 @@ enum Command {
     /// Signing keys
     #[command(subcommand)]
     Key(admin::KeyCommand),
+    /// Verifiers in other processes, which follow this service
+    #[command(subcommand)]
+    Verifier(admin::VerifierCommand),
     /// Tokens
     #[command(subcommand)]
     Token(admin::TokenCommand),
@@ -128,6 +131,9 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
         Flags { config: global.config.clone(), data_dir: global.data_dir.clone(), ..Flags::default() };
     let load = |flags: &Flags| Config::load(&environment, flags);
     match command {
+        Command::Dev { .. } if flags.config.is_some() || flags.data_dir.is_some() => {
+            Err(Failure::Usage("dev takes neither --config nor --data-dir: its data is thrown away".into()))
+        }
         Command::Dev { listen } => dev::run(&listen, output),
         Command::Serve { listen, management_listen, database_url } => {
             let flags = Flags { listen, management_listen, database_url, ..flags };
@@ -136,12 +142,14 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
         Command::Client(command) => admin::client(command, &load(&flags)?, &environment, output),
         Command::Credential(command) => admin::credential(command, &load(&flags)?, &environment, output),
         Command::Key(command) => admin::key(command, &load(&flags)?, &environment, output),
+        Command::Verifier(command) => admin::verifier(command, &load(&flags)?, &environment, output),
         Command::Token(command) => admin::token(command, &load(&flags)?, &environment, output),
         Command::Config(command) => config::run(command, || load(&flags), output),
         Command::Status => admin::status(&load(&flags)?, output),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "rescind", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rescind", &mut script);
+            output.text(&String::from_utf8_lossy(&script))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a command says, and where.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line prints")]
+#![expect(clippy::print_stderr, reason = "this is where the command line prints")]
 
-use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
+use std::io::{BufRead, ErrorKind, IsTerminal, Write, stderr, stdin, stdout};
 
 use serde::Serialize;
 
@@ -22,17 +22,16 @@ impl Output {
         data: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
-        if self.json {
-            println!("{}", serde_json::to_string(data)?);
-        } else {
-            println!("{}", text(data).trim_end());
-        }
-        Ok(())
+        if self.json { self.text(&serde_json::to_string(data)?) } else { self.text(&text(data)) }
     }
 
     /// A text that is the whole point of the command.
-    pub(super) fn text(&self, text: &str) {
-        println!("{}", text.trim_end());
+    pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
+        match writeln!(stdout(), "{}", text.trim_end()) {
+            // Whoever reads has seen enough.
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        }
     }
 
     /// A word beside the data.

@@ -64,7 +64,8 @@ impl Environment {
     pub fn of_process() -> Environment {
         #[expect(clippy::disallowed_methods, reason = "this is the one place")]
         std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            // What is not UTF-8 is wrong wherever it is read, and must not seem absent.
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect()
     }
 

@@ -8,7 +8,7 @@ use axum::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -17,7 +17,7 @@ use super::{
     error::{ApiError, Class},
 };
 use crate::{
-    admin::{self, AllowChange, KeyRotation, NewClient, NewCredential, Rotation},
+    admin::{self, AllowChange, KeyRotation, NewClient, NewCredential, NewVerifier, Rotation},
     app::App,
     model::ClientId,
 };
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
     let routes = Router::new()
         .route("/status", get(async |State(app): State<Arc<App>>| Json(admin::status(&app))))
         .route("/clients", get(clients).post(create_client))
-        .route("/clients/{id}", get(client).delete(delete))
+        .route("/clients/{id}", get(client).delete(delete_client))
         .route("/clients/{id}/suspend", post(suspend))
         .route("/clients/{id}/resume", post(resume))
         .route("/clients/{id}/logout", post(logout))
@@ -40,6 +40,8 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/keys", get(keys))
         .route("/keys/rotate", post(rotate_key))
         .route("/keys/{kid}/retire", post(retire_key))
+        .route("/verifiers", get(verifiers).post(create_verifier))
+        .route("/verifiers/{id}", delete(revoke_verifier))
         .route("/tokens/inspect", post(inspect));
     Router::new().nest("/admin/v1", routes)
 }
@@ -81,7 +83,7 @@ async fn client(State(app): State<Arc<App>>, id: Parameter<ClientId>) -> Answer<
     answer(admin::client(&app, parameter(id)?).await)
 }
 
-async fn delete(State(app): State<Arc<App>>, id: Parameter<ClientId>) -> Answer<admin::ClientView> {
+async fn delete_client(State(app): State<Arc<App>>, id: Parameter<ClientId>) -> Answer<admin::ClientView> {
     answer(admin::delete(&app, parameter(id)?).await)
 }
 
@@ -162,6 +164,24 @@ async fn rotate_key(
 
 async fn retire_key(State(app): State<Arc<App>>, kid: Parameter<String>) -> Answer<Vec<admin::KeyView>> {
     answer(admin::retire_key(&app, &parameter(kid)?).await)
+}
+
+async fn verifiers(State(app): State<Arc<App>>) -> Json<Vec<admin::VerifierView>> {
+    Json(admin::verifiers(&app))
+}
+
+async fn create_verifier(
+    State(app): State<Arc<App>>,
+    JsonBody(new): JsonBody<NewVerifier>,
+) -> Answer<admin::CreatedVerifier> {
+    answer(admin::create_verifier(&app, new).await)
+}
+
+async fn revoke_verifier(
+    State(app): State<Arc<App>>,
+    id: Parameter<u64>,
+) -> Answer<Vec<admin::VerifierView>> {
+    answer(admin::revoke_verifier(&app, parameter(id)?).await)
 }
 
 async fn inspect(

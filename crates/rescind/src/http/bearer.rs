@@ -14,11 +14,12 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
         return Err(malformed());
     }
     let token = match line.as_bytes().split_at_checked(b"Bearer ".len()) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token.trim_ascii(),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
         _ => return Err(ApiError::authorization_required()),
     };
-    if token.is_empty() {
-        return Err(ApiError::authorization_required());
+    match std::str::from_utf8(token).map(|token| token.trim_matches(' ')) {
+        Ok("") => Err(ApiError::authorization_required()),
+        Ok(token) => Ok(token),
+        Err(_) => Err(malformed()),
     }
-    std::str::from_utf8(token).map_err(|_| malformed())
 }

@@ -80,14 +80,19 @@ pub(super) async fn read(request: Request, media_type: &'static str) -> Result<V
     if !essence.eq_ignore_ascii_case(media_type) {
         return Err(ApiError::new(Class::UnsupportedMediaType, format!("Content-Type must be {media_type}")));
     }
+    let too_large = || {
+        let message = format!("Request body must not be longer than {MAX_LENGTH} bytes");
+        ApiError::new(Class::PayloadTooLarge, message)
+    };
+    // What is announced need not be waited for.
+    if body.size_hint().lower() > MAX_LENGTH as u64 {
+        return Err(too_large());
+    }
     match tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_LENGTH).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => {
-            let message = format!("Request body must not be longer than {MAX_LENGTH} bytes");
-            Err(ApiError::new(Class::PayloadTooLarge, message))
-        }
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(invalid("Request body could not be read")),
-        Err(_) => Err(ApiError::new(Class::RequestTimeout, "Request body took too long")),
+        Err(_) => Err(ApiError::new(Class::BadRequest, "Request body took too long")),
     }
 }
 
@@ -162,7 +167,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         let mut object = serde_json::Map::new();
         while let Some((name, Unique(value))) = members.next_entry::<String, _>()? {
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("duplicate name {name:?}")));
+                return Err(A::Error::custom("a name occurs twice in one object"));
             }
             object.insert(name, value);
         }

@@ -38,9 +38,7 @@ pub enum Class {
     Forbidden,
     NotFound,
     MethodNotAllowed,
-    RequestTimeout,
     PayloadTooLarge,
-    UriTooLong,
     UnsupportedMediaType,
     TooManyRequests,
     HeadersTooLarge,
@@ -59,11 +57,9 @@ impl Class {
             Class::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedError", "METHOD_NOT_ALLOWED")
             }
-            Class::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutError", "REQUEST_TIMEOUT"),
             Class::PayloadTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeError", "PAYLOAD_TOO_LARGE")
             }
-            Class::UriTooLong => (StatusCode::URI_TOO_LONG, "UriTooLongError", "URI_TOO_LONG"),
             Class::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaTypeError", "UNSUPPORTED_MEDIA_TYPE")
             }
@@ -148,7 +144,8 @@ impl ApiError {
     /// The envelope as it stands in a body.
     pub fn body(&self) -> String {
         let (_, name, code) = self.class.parts();
-        json!(Envelope { error: Body { name, code, message: &self.message } }).to_string()
+        let envelope = Envelope { error: Body { name, code, message: &self.message } };
+        serde_json::to_string(&envelope).unwrap_or_default()
     }
 }
 
@@ -162,7 +159,7 @@ impl IntoResponse for ApiError {
 }
 
 /// What a forward-auth answer may be: anything else becomes a refusal.
-pub(super) async fn only_verdicts(response: Response) -> Response {
+pub(super) fn only_verdicts(response: Response) -> Response {
     match response.status() {
         StatusCode::OK
         | StatusCode::UNAUTHORIZED
@@ -199,9 +196,7 @@ impl From<ApiError> for OAuthError {
             | Class::BadRequest
             | Class::NotFound
             | Class::MethodNotAllowed
-            | Class::RequestTimeout
             | Class::PayloadTooLarge
-            | Class::UriTooLong
             | Class::UnsupportedMediaType
             | Class::HeadersTooLarge => "invalid_request",
             Class::Unauthorized => "invalid_token",

@@ -6,6 +6,7 @@ mod bearer;
 mod body;
 pub mod client_ip;
 mod error;
+mod feed;
 mod oauth;
 mod ops;
 mod verify;
@@ -19,7 +20,10 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use hyper::header::{CACHE_CONTROL, HeaderValue};
+use hyper::{
+    Version,
+    header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
+};
 use svix_ksuid::{Ksuid, KsuidLike};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, debug, error, info_span};
@@ -44,32 +48,39 @@ pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Router {
         .merge(verify::routes())
         .merge(oauth::routes())
         .layer(middleware::from_fn_with_state(proxies, client_ip::resolve));
-    finish(routes, app)
+    finish(routes, app, verify::is_path)
 }
 
-/// What probes ask, with nothing to hide and nothing to change.
+/// What probes ask, and what verifiers follow.
 pub fn management(app: Arc<App>) -> Router {
-    finish(ops::routes(), app)
+    finish(ops::routes().merge(feed::routes()), app, |_| false)
 }
 
 /// The same and the admin API, for whoever may open the data folder.
 pub fn local(app: Arc<App>) -> Router {
-    finish(ops::routes().merge(admin::routes()), app)
+    finish(ops::routes().merge(admin::routes()), app, |_| false)
 }
 
-fn finish(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+type PathTest = fn(&str) -> bool;
+
+/// `is_verdict` tells the paths whose every answer is a verdict.
+fn finish(routes: Router<Arc<App>>, app: Arc<App>, is_verdict: PathTest) -> Router {
     routes
         .fallback(async || ApiError::new(Class::NotFound, "No such path"))
         .method_not_allowed_fallback(async || {
             ApiError::new(Class::MethodNotAllowed, "Method not allowed on this path")
         })
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), frame))
+        .layer(middleware::from_fn_with_state((Arc::clone(&app), is_verdict), frame))
         .with_state(app)
 }
 
 /// What every request and answer has.
-async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn frame(
+    State((app, is_verdict)): State<(Arc<App>, PathTest)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
     let id = sent.unwrap_or_else(|| new_request_id(&app.clock, &app.random));
     let span = info_span!("request", id = id.to_str().unwrap_or_default());
@@ -77,13 +88,13 @@ async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
 
     let mut response = async {
-        let response = if has_sane_headers(&request) {
-            next.run(request).await
-        } else {
-            let refused = ApiError::new(Class::HeadersTooLarge, HEADERS_TOO_LARGE).into_response();
-            // A proxy copies its client's headers: they may be too many, and must not become a fault.
-            if path.starts_with(verify::PATH) { only_verdicts(refused).await } else { refused }
+        let mut response = match refusal(&request) {
+            None => next.run(request).await,
+            Some(refusal) => refusal,
         };
+        if is_verdict(&path) {
+            response = only_verdicts(response);
+        }
         let took = app.clock.elapsed().saturating_sub(started);
         debug!(%method, path, status = response.status().as_u16(), took_us = took.as_micros(), "answered");
         response
@@ -97,6 +108,31 @@ async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 
 fn is_sane(id: &HeaderValue) -> bool {
     (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+/// What is refused wherever it is sent.
+fn refusal(request: &Request) -> Option<Response> {
+    if let Some(problem) = framing_problem(request) {
+        let refused = ApiError::new(Class::BadRequest, problem).into_response();
+        return Some(([(CONNECTION, "close")], refused).into_response());
+    }
+    let too_large = || ApiError::new(Class::HeadersTooLarge, HEADERS_TOO_LARGE).into_response();
+    (!has_sane_headers(request)).then(too_large)
+}
+
+/// What hyper reads in one way, but another server on the way might read in another (RFC 9112 §3.2,
+/// §6.1, §6.3).
+fn framing_problem(request: &Request) -> Option<&'static str> {
+    let headers = request.headers();
+    let count = |name| headers.get_all(name).iter().count();
+    let hosts = count(HOST);
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Some("A request has exactly one Host header");
+    }
+    let chunked = headers
+        .get(TRANSFER_ENCODING)
+        .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    (count(TRANSFER_ENCODING) > 1 || !chunked).then_some("The only transfer coding read is chunked")
 }
 
 fn has_sane_headers(request: &Request) -> bool {

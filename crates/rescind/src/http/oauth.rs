@@ -18,6 +18,7 @@ use super::{
     bearer::bearer,
     body::read,
     error::{ApiError, Class, OAuthError},
+    feed,
 };
 use crate::{
     app::App,
@@ -188,7 +189,8 @@ async fn introspect(
     Ok(Json(answer))
 }
 
-/// A client with the right to introspect: by its credentials, or by an access token of such scope.
+/// A client with the right to introspect, by its credentials or by an access token of such scope; or
+/// a verifier, by its token.
 async fn authorize_introspection(
     app: &App,
     caller: Caller,
@@ -198,7 +200,11 @@ async fn authorize_introspection(
     let is_bearer =
         |value: &[u8]| value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "));
     if headers.get(AUTHORIZATION).is_some_and(|value| is_bearer(value.as_bytes())) {
-        let token = auth::verify(app, bearer(headers)?, caller).await.map_err(|error| match error {
+        let token = bearer(headers)?;
+        if feed::verifier(app, token).is_some() {
+            return Ok(());
+        }
+        let token = auth::verify(app, token, caller).await.map_err(|error| match error {
             auth::Error::AddressNotAllowed => client_error(error),
             error => ApiError::bearer(error).into(),
         })?;

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     extract::{RawQuery, State},
-    middleware::map_response,
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -23,12 +22,10 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 use rescind_verifier::{Denied, Scopes, VerifiedToken};
-use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     bearer::bearer,
-    error::{ApiError, Class, only_verdicts},
-    panicked,
+    error::{ApiError, Class},
 };
 use crate::{
     app::App,
@@ -43,14 +40,18 @@ const SCOPES: HeaderName = HeaderName::from_static("x-rescind-scopes");
 const SESSION: HeaderName = HeaderName::from_static("x-rescind-session");
 const ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 
-pub(super) const PATH: &str = "/verify";
+const PATH: &str = "/verify";
+
+/// Whether a path is one of those below, whose every answer is a verdict.
+pub(super) fn is_path(path: &str) -> bool {
+    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route(PATH, any(verify))
+        .route("/verify/", any(verify))
         .route("/verify/{*rest}", any(verify))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(map_response(only_verdicts))
 }
 
 async fn verify(

@@ -36,10 +36,15 @@ impl<IO> Enveloped<IO> {
 
     fn replacement(&self, written: &[u8]) -> Option<Vec<u8>> {
         let status = written.strip_prefix(b"HTTP/1.1 ")?.first_chunk::<3>()?;
-        let error = match status {
-            b"400" => ApiError::new(Class::BadRequest, "The request is not valid HTTP"),
-            b"414" => ApiError::new(Class::UriTooLong, "The request's target is too long"),
-            b"431" => ApiError::new(Class::HeadersTooLarge, super::HEADERS_TOO_LARGE),
+        let (status, error) = match status {
+            b"400" => ("400 Bad Request", ApiError::new(Class::BadRequest, "The request is not valid HTTP")),
+            b"414" => {
+                ("400 Bad Request", ApiError::new(Class::BadRequest, "The request's target is too long"))
+            }
+            b"431" => (
+                "431 Request Header Fields Too Large",
+                ApiError::new(Class::HeadersTooLarge, super::HEADERS_TOO_LARGE),
+            ),
             _ => return None,
         };
         let head = written.split(|&b| b == b'\n');
@@ -48,18 +53,14 @@ impl<IO> Enveloped<IO> {
             return None;
         }
         let body = error.body();
-        let reason = written.split(|&b| b == b'\r').next()?;
-        let mut answer = reason.to_vec();
         let id = super::new_request_id(&self.clock, &self.random);
         let id = id.to_str().unwrap_or_default();
-        answer.extend_from_slice(
-            format!(
-                "\r\ncontent-type: application/json\r\ncache-control: no-store\r\n{REQUEST_ID}: {id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
+        let answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n{REQUEST_ID}: {id}\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
         );
-        Some(answer)
+        Some(answer.into_bytes())
     }
 }
 

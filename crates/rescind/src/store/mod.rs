@@ -9,11 +9,11 @@ mod rows;
 mod sqlite;
 mod writer;
 
-use rescind_verifier::{Algorithm, SessionState, State};
+use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
 use std::sync::Arc;
 use thiserror::Error;
 
-use crate::model::{Client, ClientId, Session, SessionId, UnixSeconds};
+use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
 pub use sqlite::Store;
 
 /// Why the store did not do what it was asked.
@@ -55,6 +55,10 @@ pub struct Loaded {
     pub keys: Vec<StoredKey>,
     /// The sealed pepper; `None` in a new store.
     pub pepper: Option<Vec<u8>>,
+    /// Every verifier that may follow the feed.
+    pub verifiers: Vec<KnownVerifier>,
+    /// Sessions that ended before their time.
+    pub ended: Vec<EndedSession>,
 }
 
 /// One token's client and session as the store has them.

@@ -2,12 +2,12 @@
 
 use std::str::FromStr;
 
-use rescind_verifier::{Algorithm, Allowlist, parse_cidr};
+use rescind_verifier::{Algorithm, Allowlist, follow::wire::EndedSession, parse_cidr};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{StoreError, StoredKey};
 use crate::{
-    model::{Client, ClientId, Credential, Phase, Session, SessionId, Status},
+    model::{Client, ClientId, Credential, KnownVerifier, Phase, Session, SessionId, Status},
     secret::SecretHash,
 };
 
@@ -165,6 +165,26 @@ pub(super) fn update_session(db: &Connection, session: &Session) -> Result<(), S
         ":refresh_expires_at": session.refresh_expires_at,
     })?;
     Ok(())
+}
+
+pub(super) fn verifiers(db: &Connection) -> Result<Vec<KnownVerifier>, StoreError> {
+    let mut query = db.prepare_cached("SELECT * FROM verifier ORDER BY id")?;
+    let verifiers = query.query_map([], |row| {
+        Ok(KnownVerifier {
+            id: row.get("id")?,
+            name: row.get("name")?,
+            token_hash: SecretHash(row.get("token_hash")?),
+            shares_hs256: row.get("shares_hs256")?,
+            created_at: row.get("created_at")?,
+        })
+    })?;
+    Ok(verifiers.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn ended(db: &Connection) -> Result<Vec<EndedSession>, StoreError> {
+    let mut query = db.prepare_cached("SELECT id, refresh_expires_at FROM session WHERE phase = 2")?;
+    let ended = query.query_map([], |row| Ok(EndedSession { session: row.get(0)?, until: row.get(1)? }))?;
+    Ok(ended.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::{Found, Loaded, StoreError, StoredKey, Swept, rows, writer::Writer};
-use crate::model::{Client, ClientId, Session, SessionId, UnixSeconds};
+use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
 
 mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
@@ -52,7 +52,13 @@ impl Store {
         self.read(|db| {
             let mut pepper = db.prepare("SELECT sealed FROM sealed_secret WHERE name = 'pepper'")?;
             let pepper = pepper.query_map([], |row| row.get(0))?.next().transpose()?;
-            Ok(Loaded { clients: rows::clients(db)?, keys: rows::keys(db)?, pepper })
+            Ok(Loaded {
+                clients: rows::clients(db)?,
+                keys: rows::keys(db)?,
+                pepper,
+                verifiers: rows::verifiers(db)?,
+                ended: rows::ended(db)?,
+            })
         })
         .await
     }
@@ -60,6 +66,11 @@ impl Store {
     /// Every client that was not deleted.
     pub async fn clients(&self) -> Result<Vec<Client>, StoreError> {
         self.read(rows::clients).await
+    }
+
+    /// Every signing key, in the order of creation.
+    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        self.read(rows::keys).await
     }
 
     /// Puts the pepper into a new store.
@@ -103,6 +114,29 @@ impl Store {
                     db.execute("DELETE FROM signing_key WHERE id = ?", [key.id])?;
                 }
                 Ok(stay)
+            })
+            .await
+    }
+
+    /// Adds a verifier, and numbers it. Returns every one.
+    pub async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
+        self.writer
+            .write(move |db| {
+                db.execute(
+                    "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES (?, ?, ?, ?)",
+                    (new.name, new.token_hash.0, new.shares_hs256, new.created_at),
+                )?;
+                rows::verifiers(db)
+            })
+            .await
+    }
+
+    /// Forgets a verifier. Returns those that stay.
+    pub async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
+        self.writer
+            .write(move |db| {
+                db.execute("DELETE FROM verifier WHERE id = ?", [id])?;
+                rows::verifiers(db)
             })
             .await
     }

@@ -1,0 +1,102 @@
+//! Other processes that may follow the feed.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::{Error, client::checked_name};
+use crate::{
+    app::{App, to_the_end},
+    clock::rfc3339,
+    model::KnownVerifier,
+    secret::ApiSecret,
+};
+
+/// A verifier to be.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewVerifier {
+    pub name: String,
+    /// Gives it HS256 keys as well, with which it could also sign.
+    #[serde(default)]
+    pub share_hs256: bool,
+}
+
+/// A verifier as shown.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VerifierView {
+    pub verifier_id: u64,
+    pub name: String,
+    pub share_hs256: bool,
+    pub created_at: String,
+}
+
+/// A verifier just created, with the one sight of its token.
+#[derive(Serialize, Deserialize)]
+pub struct CreatedVerifier {
+    pub verifier_id: u64,
+    pub name: String,
+    pub share_hs256: bool,
+    pub token: String,
+}
+
+/// Lets another process follow the feed.
+pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<CreatedVerifier, Error> {
+    let token = ApiSecret::generate_verifier_token(&app.random);
+    let verifier = KnownVerifier {
+        id: 0,
+        name: checked_name(&new.name)?,
+        token_hash: app.pepper.hash(token.expose()),
+        shares_hs256: new.share_hs256,
+        created_at: app.clock.now(),
+    };
+    let name = verifier.name.clone();
+    let verifiers = change(app, async move |app| app.store.create_verifier(verifier).await).await?;
+    let verifier_id = verifiers.last().map_or(0, |verifier| verifier.verifier_id);
+    info!(verifier = verifier_id, "verifier created");
+    let token = token.expose().to_owned();
+    Ok(CreatedVerifier { verifier_id, name, share_hs256: new.share_hs256, token })
+}
+
+/// Every verifier.
+pub fn verifiers(app: &App) -> Vec<VerifierView> {
+    app.verifiers.load().iter().map(view).collect()
+}
+
+/// Lets a verifier follow no more. Its feed ends at the next event.
+pub async fn revoke_verifier(app: &Arc<App>, id: u64) -> Result<Vec<VerifierView>, Error> {
+    if !app.verifiers.load().iter().any(|verifier| verifier.id == id) {
+        return Err(Error::NotFound("verifier"));
+    }
+    let left = change(app, async move |app| app.store.delete_verifier(id).await).await?;
+    info!(verifier = id, "verifier revoked");
+    Ok(left)
+}
+
+async fn change<F>(
+    app: &Arc<App>,
+    change: impl FnOnce(Arc<App>) -> F + Send + 'static,
+) -> Result<Vec<VerifierView>, Error>
+where
+    F: Future<Output = Result<Vec<KnownVerifier>, crate::store::StoreError>> + Send,
+{
+    let app = Arc::clone(app);
+    let changed = to_the_end(async move {
+        let _changing = app.changing_verifiers.lock().await;
+        let verifiers = change(Arc::clone(&app)).await?;
+        let views = verifiers.iter().map(view).collect();
+        app.verifiers.store(Arc::new(verifiers));
+        Ok(views)
+    });
+    Ok(changed.await?)
+}
+
+fn view(verifier: &KnownVerifier) -> VerifierView {
+    VerifierView {
+        verifier_id: verifier.id,
+        name: verifier.name.clone(),
+        share_hs256: verifier.shares_hs256,
+        created_at: rfc3339(verifier.created_at),
+    }
+}

@@ -1,0 +1,127 @@
+//! The order of changes, for verifiers in other processes to follow.
+//!
+//! The log says *what* changed, not how: whoever sends it looks up how it is now, which is as new
+//! or newer. Changes are numbered where the registry takes them over, before they are answered for.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
+
+use rescind_verifier::follow::wire::{EndedSession, Position};
+use tokio::sync::watch;
+
+use crate::model::ClientId;
+
+/// So many changes are remembered for followers that come back. Whoever missed more gets a snapshot.
+const REMEMBERED: usize = 10_000;
+
+/// What changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// This client.
+    Client(ClientId),
+    /// This session ended before its time.
+    Session(EndedSession),
+    /// The signing keys.
+    Keys,
+}
+
+/// This process's feed.
+#[derive(Debug)]
+pub struct Feed {
+    epoch: String,
+    log: Mutex<Log>,
+    /// Rings with the number of the newest change.
+    head: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    seq: u64,
+    recent: VecDeque<Changed>,
+    ended: Vec<EndedSession>,
+}
+
+impl Feed {
+    /// An empty feed of a new epoch. `ended` are the sessions that ended before their time, and have
+    /// not run out yet.
+    pub fn new(epoch: String, ended: Vec<EndedSession>) -> Feed {
+        Feed { epoch, log: Mutex::new(Log { ended, ..Log::default() }), head: watch::Sender::new(0) }
+    }
+
+    /// Numbers a change.
+    pub fn publish(&self, changed: Changed) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.seq += 1;
+        log.recent.push_back(changed);
+        if log.recent.len() > REMEMBERED {
+            log.recent.pop_front();
+        }
+        if let Changed::Session(ended) = changed {
+            log.ended.push(ended);
+        }
+        self.head.send_replace(log.seq);
+    }
+
+    /// Where it is.
+    pub fn head(&self) -> Position {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        Position { epoch: self.epoch.clone(), seq: log.seq }
+    }
+
+    /// Rings when there is more.
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    /// The changes after `seq`, in order. `None`: not all of them are remembered.
+    pub fn since(&self, seq: u64) -> Option<Vec<Changed>> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let missed = usize::try_from(log.seq.checked_sub(seq)?).ok()?;
+        let known = log.recent.len().checked_sub(missed)?;
+        Some(log.recent.range(known..).copied().collect())
+    }
+
+    /// The sessions that ended before their time.
+    pub fn ended(&self) -> Vec<EndedSession> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).ended.clone()
+    }
+
+    /// Forgets the ended sessions that have run out.
+    pub fn sweep(&self, now: u64) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).ended.retain(|ended| ended.until > now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_skipped() {
+        let feed = Feed::new("e".into(), vec![]);
+        for id in 1..=3 {
+            feed.publish(Changed::Client(id));
+        }
+        assert_eq!(feed.head().seq, 3);
+        assert_eq!(feed.since(1), Some(vec![Changed::Client(2), Changed::Client(3)]));
+        assert_eq!(feed.since(3), Some(vec![]));
+        // From another epoch, or from the future.
+        assert_eq!(feed.since(4), None);
+        for _ in 0..REMEMBERED {
+            feed.publish(Changed::Keys);
+        }
+        assert_eq!(feed.since(2), None);
+        assert_eq!(feed.since(3).map(|changes| changes.len()), Some(REMEMBERED));
+    }
+
+    #[test]
+    fn ended_sessions_are_kept_until_they_run_out() {
+        let ended = |session, until| EndedSession { session, until };
+        let feed = Feed::new("e".into(), vec![ended(1, 10)]);
+        feed.publish(Changed::Session(ended(2, 20)));
+        feed.sweep(10);
+        assert_eq!(feed.ended(), [ended(2, 20)]);
+    }
+}

@@ -1,0 +1,161 @@
+//! The feed over HTTP. `rescind_verifier::follow::wire` has the format.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http_body_util::channel::{Channel, Sender};
+use hyper::{HeaderMap, header::CONTENT_TYPE};
+use rescind_verifier::{
+    Denied, State as _,
+    follow::wire::{ACK_PATH, Ack, Change, Client, FEED_PATH, Hello, Position, What, event_id},
+};
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{Instrument, info};
+
+use super::{bearer::bearer, body::JsonBody, error::ApiError};
+use crate::{app::App, feed::Changed, model::KnownVerifier};
+
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// So many clients or sessions in one event.
+const PART: usize = 1000;
+/// Events on their way to a slow follower; then it is waited for.
+const WAITING: usize = 16;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route(FEED_PATH, get(follow)).route(ACK_PATH, post(acknowledge))
+}
+
+async fn follow(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let verifier = authenticate(&app, &headers)?;
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let (sender, body) = Channel::<Bytes>::new(WAITING);
+    let stream = Stream { app, verifier, sender };
+    tokio::spawn(stream.run(last).in_current_span());
+    Ok(([(CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())
+}
+
+/// Whatever was answered before this question was sent is at or before the head that it is told.
+async fn acknowledge(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    JsonBody(_): JsonBody<Ack>,
+) -> Result<Json<Position>, ApiError> {
+    authenticate(&app, &headers)?;
+    Ok(Json(app.registry.feed().head()))
+}
+
+fn authenticate(app: &App, headers: &HeaderMap) -> Result<KnownVerifier, ApiError> {
+    let token = bearer(headers)?;
+    verifier(app, token).ok_or_else(|| ApiError::bearer(Denied::Revoked.into()))
+}
+
+/// The verifier of this token, if it may follow.
+pub(super) fn verifier(app: &App, token: &str) -> Option<KnownVerifier> {
+    let hash = app.pepper.hash(token);
+    app.verifiers.load().iter().find(|verifier| verifier.token_hash == hash).cloned()
+}
+
+/// One follower's stream.
+struct Stream {
+    app: Arc<App>,
+    verifier: KnownVerifier,
+    sender: Sender<Bytes>,
+}
+
+/// The follower went away, may not follow any more, or missed too much: it may come again.
+struct Ended;
+
+impl Stream {
+    async fn run(mut self, last: Option<Position>) {
+        let (id, name) = (self.verifier.id, self.verifier.name.clone());
+        info!(verifier = id, name, "a verifier follows");
+        let Err(Ended) = self.send_all(last).await;
+        info!(verifier = id, name, "a verifier follows no more");
+    }
+
+    async fn send_all(&mut self, last: Option<Position>) -> Result<std::convert::Infallible, Ended> {
+        let app = Arc::clone(&self.app);
+        let feed = app.registry.feed();
+        let mut bell = feed.bell();
+        let mut readiness = app.readiness();
+        let head = feed.head();
+        let mut seq = match last.filter(|last| last.epoch == head.epoch && feed.since(last.seq).is_some()) {
+            Some(last) => {
+                self.send("resumed", None, &last).await?;
+                last.seq
+            }
+            None => {
+                self.snapshot(&head).await?;
+                head.seq
+            }
+        };
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if !app.verifiers.load().iter().any(|verifier| verifier.id == self.verifier.id) {
+                return Err(Ended);
+            }
+            for changed in feed.since(seq).ok_or(Ended)? {
+                seq += 1;
+                let change = Change { seq, what: self.now(changed)? };
+                let position = Position { epoch: head.epoch.clone(), seq };
+                self.send("change", Some(&position), &change).await?;
+            }
+            tokio::select! {
+                // What is waited for is not kept: it is locked while it is held.
+                () = async { drop(bell.wait_for(|&newest| newest > seq).await) } => {}
+                _ = heartbeat.tick() => {
+                    self.send("heartbeat", None, &Position { epoch: head.epoch.clone(), seq }).await?;
+                }
+                () = async { drop(readiness.wait_for(|&ready| !ready).await) } => return Err(Ended),
+            }
+        }
+    }
+
+    /// Everything, as it is now or has become while it is sent: the changes after `head` follow.
+    async fn snapshot(&mut self, head: &Position) -> Result<(), Ended> {
+        let app = Arc::clone(&self.app);
+        let profile = app.issuer.profile();
+        let hello = Hello {
+            epoch: head.epoch.clone(),
+            seq: head.seq,
+            issuer: profile.issuer().to_owned(),
+            audience: profile.audience().to_owned(),
+            keys: app.issuer.keyring().wire_keys(self.verifier.shares_hs256),
+        };
+        self.send("snapshot", None, &hello).await?;
+        for part in app.registry.policies().chunks(PART) {
+            let clients: Vec<_> = part.iter().map(|(id, policy)| Client::new(*id, policy)).collect();
+            self.send("clients", None, &clients).await?;
+        }
+        for part in app.registry.feed().ended().chunks(PART) {
+            self.send("sessions", None, &part).await?;
+        }
+        self.send("complete", Some(head), head).await
+    }
+
+    /// A change, as it is now.
+    fn now(&self, changed: Changed) -> Result<What, Ended> {
+        Ok(match changed {
+            Changed::Client(id) => {
+                What::Client(Client::new(id, &*self.app.registry.client(id).ok_or(Ended)?))
+            }
+            Changed::Session(ended) => What::Session(ended),
+            Changed::Keys => What::Keys(self.app.issuer.keyring().wire_keys(self.verifier.shares_hs256)),
+        })
+    }
+
+    async fn send(&mut self, event: &str, id: Option<&Position>, data: &impl Serialize) -> Result<(), Ended> {
+        let data = serde_json::to_string(data).map_err(|_| Ended)?;
+        let id = id.map(|id| format!("id: {}\n", event_id(id))).unwrap_or_default();
+        let text = format!("event: {event}\n{id}data: {data}\n\n");
+        self.sender.send_data(Bytes::from(text)).await.map_err(|_| Ended)
+    }
+}

@@ -1,0 +1,115 @@
+//! A caller of the service.
+
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+/// A caller that talks to one server.
+#[derive(Clone)]
+pub(crate) struct Api {
+    http: reqwest::Client,
+    url: String,
+}
+
+/// An API key and secret.
+#[derive(Debug, Clone)]
+pub(crate) struct Credential {
+    pub(crate) client_id: u64,
+    pub(crate) api_key: String,
+    pub(crate) api_secret: String,
+}
+
+/// What login and refresh give.
+#[derive(Debug, Clone)]
+pub(crate) struct Tokens {
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+}
+
+/// An answer: its status, and the error's message if it is one.
+pub(crate) type Answer = (u16, String);
+
+pub(crate) fn ok() -> Answer {
+    (200, String::new())
+}
+
+pub(crate) fn unauthorized(message: &str) -> Answer {
+    (401, message.to_owned())
+}
+
+impl Credential {
+    /// From what `client create --json` or `credential create --json` printed.
+    #[track_caller]
+    pub(crate) fn from_json(created: &Value) -> Credential {
+        let text = |field: &str| created[field].as_str().unwrap().to_owned();
+        Credential {
+            client_id: created["client_id"].as_u64().unwrap(),
+            api_key: text("api_key"),
+            api_secret: text("api_secret"),
+        }
+    }
+}
+
+impl Api {
+    pub(crate) fn new(url: &str) -> Api {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Api { http, url: url.to_owned() }
+    }
+
+    pub(crate) async fn login(&self, credential: &Credential) -> Tokens {
+        self.try_login(credential).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn refresh(&self, token: &str) -> Result<Tokens, Answer> {
+        self.tokens("/auth/refresh", &json!({ "refresh_token": token })).await.unwrap()
+    }
+
+    pub(crate) async fn logout(&self, token: &str) -> Answer {
+        self.try_logout(token).await.unwrap()
+    }
+
+    pub(crate) async fn verify(&self, token: &str) -> Answer {
+        let request = self.http.get(format!("{}/verify", self.url)).bearer_auth(token);
+        answer(request.send().await.unwrap()).await.unwrap().0
+    }
+
+    /// The outer error: the server went away, and whether it logged in is not known.
+    pub(crate) async fn try_login(
+        &self,
+        credential: &Credential,
+    ) -> Result<Result<Tokens, Answer>, reqwest::Error> {
+        let body = json!({ "username": credential.api_key, "password": credential.api_secret });
+        self.tokens("/auth/login", &body).await
+    }
+
+    /// The outer error: the server went away, and whether it logged out is not known.
+    pub(crate) async fn try_logout(&self, token: &str) -> Result<Answer, reqwest::Error> {
+        let request = self.http.post(format!("{}/auth/logout", self.url)).bearer_auth(token);
+        Ok(answer(request.send().await?).await?.0)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        answer(self.http.get(format!("{}{path}", self.url)).send().await.unwrap()).await.unwrap().0
+    }
+
+    async fn tokens(&self, path: &str, body: &Value) -> Result<Result<Tokens, Answer>, reqwest::Error> {
+        let response = self.http.post(format!("{}{path}", self.url)).json(body).send().await?;
+        let (outcome, body) = answer(response).await?;
+        let token = |name: &str| body["data"][name].as_str().unwrap().to_owned();
+        Ok(if outcome == ok() {
+            Ok(Tokens { access: token("access_token"), refresh: token("refresh_token") })
+        } else {
+            Err(outcome)
+        })
+    }
+}
+
+async fn answer(response: Response) -> Result<(Answer, Value), reqwest::Error> {
+    let status = response.status();
+    let text = response.text().await?;
+    let body: Value = serde_json::from_str(&text).unwrap_or_default();
+    let message = match status {
+        StatusCode::OK => String::new(),
+        _ => body["error"]["message"].as_str().unwrap_or_else(|| panic!("no envelope: {text}")).to_owned(),
+    };
+    Ok(((status.as_u16(), message), body))
+}

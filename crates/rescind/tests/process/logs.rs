@@ -1,0 +1,102 @@
+//! What is logged, and what is never logged nor written.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    api::{Api, Credential, Tokens, ok},
+    process::{Server, json},
+};
+
+// check 79
+#[tokio::test]
+async fn no_secret_and_no_token_reaches_the_log_or_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(
+        dir.path(),
+        &[("RESCIND_LOG__LEVEL", "trace"), ("RESCIND_TOKENS__ON_REUSE", "end-session")],
+    );
+    let api = Api::new(&server.url);
+    let credential = Credential::from_json(&json(dir.path(), "client create --name canary"));
+    let second = Credential::from_json(&json(dir.path(), "credential create 1"));
+    let wrong = Credential { api_secret: "rs_canary-wrong".into(), ..credential.clone() };
+
+    let mut tokens = vec![api.login(&credential).await, api.login(&second).await];
+    assert!(api.try_login(&wrong).await.unwrap().is_err());
+    tokens.push(api.refresh(&tokens[0].refresh).await.unwrap());
+    assert_eq!(api.verify(&tokens[1].access).await, ok());
+    // Reuse, the wrong kind, a damaged signature, and after logout.
+    assert!(api.refresh(&tokens[0].refresh).await.is_err());
+    assert!(api.refresh(&tokens[1].access).await.is_err());
+    let damaged = format!("{}canary-damaged", tokens[1].access);
+    assert_eq!(api.verify(&damaged).await.0, 401);
+    assert_eq!(api.get(&format!("/verify?access_token={}", tokens[1].access)).await.0, 401);
+    json(dir.path(), &format!("token inspect {}", tokens[1].access));
+    json(dir.path(), &format!("credential rotate {}", second.api_key));
+    assert_eq!(api.logout(&tokens[1].access).await, ok());
+    assert_eq!(api.verify(&tokens[1].access).await.0, 401);
+    let (status, log) = server.stop(Signal::TERM).await;
+    assert!(status.success());
+
+    let master = fs::read_to_string(dir.path().join("master.key")).unwrap();
+    let mut canaries = vec!["canary-wrong", "canary-damaged", master.trim()];
+    canaries.extend([&credential, &second].map(|credential| credential.api_secret.as_str()));
+    for Tokens { access, refresh } in &tokens {
+        // Whole, or the signature alone, without which the rest is harmless.
+        canaries.extend([access.as_str(), refresh, signature(access), signature(refresh)]);
+    }
+    assert!(log.len() > 10, "there is no log to look into: {log:#?}");
+    for canary in &canaries {
+        assert!(!log.iter().any(|line| line.contains(canary)), "{canary} is in the log");
+    }
+    for file in fs::read_dir(dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.ends_with("master.key") || path.ends_with("rescind.sock") {
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        for canary in &canaries {
+            let found = bytes.windows(canary.len()).any(|window| window == canary.as_bytes());
+            assert!(!found, "{canary} is in {}", path.display());
+        }
+    }
+}
+
+fn signature(token: &str) -> &str {
+    token.rsplit('.').next().unwrap()
+}
+
+#[tokio::test]
+async fn every_line_is_json_when_standard_error_is_no_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(dir.path(), &[("RESCIND_LOG__LEVEL", "trace")]);
+    let api = Api::new(&server.url);
+    let credential = Credential::from_json(&json(dir.path(), "client create --name c"));
+    assert_eq!(api.logout(&api.login(&credential).await.access).await, ok());
+    let (_, log) = server.stop(Signal::TERM).await;
+    let events: Vec<Value> =
+        log.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
+    let messages: Vec<&str> = events.iter().filter_map(|event| event["message"].as_str()).collect();
+    for message in ["serving", "client created", "login", "logout", "answered", "draining", "stopped"] {
+        assert!(messages.contains(&message), "{message} is not in {messages:?}");
+    }
+    for event in &events {
+        assert!(event["timestamp"].is_string() && event["level"].is_string(), "{event}");
+    }
+    let login = events.iter().find(|event| event["message"] == "login").unwrap();
+    assert_eq!(login["client"], 1);
+}
+
+#[tokio::test]
+async fn text_and_other_levels_can_be_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = crate::process::serve(dir.path());
+    command.env("RESCIND_LOG__FORMAT", "text");
+    let mut process = crate::process::Process::spawn(&mut command);
+    let line = process.wait_for("text", |line| line.contains(" serving ").then(|| line.to_owned()));
+    assert!(line.contains(" INFO ") && !line.contains('\u{1b}'), "{line}");
+    process.signal(Signal::TERM);
+    process.ended().await;
+}

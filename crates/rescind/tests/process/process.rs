@@ -1,0 +1,220 @@
+//! Processes of the program: started, waited for by what they say, and never left behind.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Far longer than anything here takes, so that a machine under load fails no test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program in an environment of its own: nothing of ours reaches it by accident.
+pub(crate) fn rescind() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A running process. Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    reader: Option<JoinHandle<()>>,
+    seen: Vec<String>,
+}
+
+impl Process {
+    /// Starts it, and reads what it writes to standard error.
+    pub(crate) fn spawn(command: &mut Command) -> Process {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let source = child.stderr.take().unwrap();
+        Process::reading(child, source)
+    }
+
+    /// Starts it, and reads what it writes to standard output.
+    pub(crate) fn spawn_talking(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let source = child.stdout.take().unwrap();
+        Process::reading(child, source)
+    }
+
+    fn reading(child: Child, source: impl Read + Send + 'static) -> Process {
+        let (sender, lines) = channel();
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Process { child, lines, reader: Some(reader), seen: vec![] }
+    }
+
+    /// The next line for which `wanted` has an answer.
+    pub(crate) fn wait_for<T>(&mut self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+                panic!("no {what} in:\n{}", self.seen.join("\n"));
+            };
+            let found = wanted(&line);
+            self.seen.push(line);
+            if let Some(found) = found {
+                return found;
+            }
+        }
+    }
+
+    /// The next log line with this message.
+    pub(crate) fn wait_for_log(&mut self, message: &str) -> Value {
+        self.wait_for(message, |line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            (event["message"] == message).then_some(event)
+        })
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// How it ended, by itself or by a signal sent before, and everything it said.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        let mut status = None;
+        // try_wait reaps it, so the id belongs to no other process afterwards.
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            status = self.child.try_wait().unwrap();
+            if status.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let status = status.expect("the process goes on");
+        self.reader.take().unwrap().join().unwrap();
+        self.seen.extend(self.lines.try_iter());
+        (status, std::mem::take(&mut self.seen))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A `rescind serve` that answers.
+pub(crate) struct Server {
+    process: Process,
+    /// The public listener.
+    pub(crate) url: String,
+    /// The management listener.
+    pub(crate) management: String,
+}
+
+impl Server {
+    /// Starts one on free ports.
+    pub(crate) fn start(data_dir: &Path) -> Server {
+        Server::start_with(data_dir, &[])
+    }
+
+    /// Starts one on free ports with these variables set.
+    pub(crate) fn start_with(data_dir: &Path, variables: &[(&str, &str)]) -> Server {
+        let mut process = Process::spawn(serve(data_dir).envs(variables.iter().copied()));
+        let serving = process.wait_for_log("serving");
+        let url = |field: &str| format!("http://{}", serving[field].as_str().unwrap());
+        Server { url: url("listen"), management: url("management"), process }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub(crate) fn wait_for_log(&mut self, message: &str) -> Value {
+        self.process.wait_for_log(message)
+    }
+
+    pub(crate) async fn ended(self) -> (ExitStatus, Vec<String>) {
+        self.process.ended().await
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) async fn stop(self, signal: Signal) -> (ExitStatus, Vec<String>) {
+        self.signal(signal);
+        self.ended().await
+    }
+}
+
+/// `rescind serve` on free ports, not yet started.
+pub(crate) fn serve(data_dir: &Path) -> Command {
+    let mut command = rescind();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(data_dir);
+    command
+}
+
+/// What a command that ends by itself did.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    /// The one JSON value on standard output.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        let value = serde_json::from_str(&self.stdout);
+        value.unwrap_or_else(|e| panic!("not exactly one JSON value: {e} in {self:?}"))
+    }
+
+    /// Failed with this exit code, nothing on standard output, and this in the one line of prose.
+    #[track_caller]
+    pub(crate) fn refused(&self, code: i32, because: &str) {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{self:?}");
+        assert!(self.stderr.contains(because), "{because:?} is not in {self:?}");
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+    }
+}
+
+/// Runs a command of the program to its end.
+#[track_caller]
+pub(crate) fn run(command: &mut Command) -> Outcome {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (sender, ended) = channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = ended.recv_timeout(PATIENCE) else {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("goes on: {command:?}");
+    };
+    let output = output.unwrap();
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs `rescind --data-dir DIR ARGS`.
+pub(crate) fn cli<S: AsRef<OsStr>>(data_dir: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
+    run(rescind().arg("--data-dir").arg(data_dir).args(args))
+}
+
+/// Runs `rescind --data-dir DIR --json ARGS`, ARGS separated by spaces.
+#[track_caller]
+pub(crate) fn json(data_dir: &Path, args: &str) -> Value {
+    cli(data_dir, ["--json"].into_iter().chain(args.split(' '))).json()
+}

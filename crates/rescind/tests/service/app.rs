@@ -1,0 +1,253 @@
+//! A running service in a folder of its own, and the requests that tests make of it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use reqwest::{Method, RequestBuilder};
+use rescind::{
+    admin::{self, NewClient},
+    app::App,
+    clock::Clock,
+    config::Config,
+    model,
+    random::Random,
+    server::Server,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::reply::Reply;
+
+/// 2025-01-15T12:00:00Z
+pub(crate) const NOW: u64 = 1_736_942_400;
+
+pub(crate) const HOUR: i64 = 3600;
+pub(crate) const DAY: i64 = 24 * HOUR;
+
+/// The header that the trusted proxy of [`TestApp::behind_proxy`] writes.
+pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
+
+pub(crate) struct TestApp {
+    pub(crate) app: Arc<App>,
+    pub(crate) clock: Clock,
+    pub(crate) address: SocketAddr,
+    pub(crate) management: SocketAddr,
+    pub(crate) folder: TempDir,
+    config: Config,
+    http: reqwest::Client,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+/// A client with its first credential.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    pub(crate) key: String,
+    pub(crate) secret: String,
+}
+
+/// What login and refresh give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+    pub(crate) access_expires_at: String,
+    pub(crate) refresh_expires_at: String,
+    pub(crate) client_id: u64,
+}
+
+impl TestApp {
+    /// With the default configuration.
+    pub(crate) async fn start() -> TestApp {
+        TestApp::with(|_| {}).await
+    }
+
+    /// Where every test is a trusted proxy, so that requests may come from any address.
+    pub(crate) async fn behind_proxy() -> TestApp {
+        TestApp::with(trust_proxy).await
+    }
+
+    /// With the default configuration, changed.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> TestApp {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.server.listen = "127.0.0.1:0".parse().unwrap();
+        config.server.management_listen = config.server.listen;
+        config.server.data_dir = folder.path().join("data");
+        change(&mut config);
+        TestApp::open(folder, config, Clock::manual(NOW), Random::System).await
+    }
+
+    async fn open(folder: TempDir, config: Config, clock: Clock, random: Random) -> TestApp {
+        let app = App::open(&config, None, clock.clone(), random).await.unwrap();
+        let server = Server::bind(Arc::clone(&app), &config).await.unwrap();
+        let (address, management) = (server.address().unwrap(), server.management_address().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        TestApp { app, clock, address, management, folder, config, http, stop, running }
+    }
+
+    /// Stops the server as SIGTERM does, and starts it again on the same folder.
+    pub(crate) async fn restart(self) -> TestApp {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same under a changed configuration.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> TestApp {
+        let TestApp { app, clock, folder, mut config, stop, running, .. } = self;
+        change(&mut config);
+        stop.send(()).unwrap();
+        running.await.unwrap();
+        let gone = Arc::downgrade(&app);
+        drop(app);
+        // The last connections let go of it in their own tasks, and of the folder with it.
+        for _ in 0..1_000_000 {
+            if gone.strong_count() == 0 {
+                return TestApp::open(folder, config, clock, Random::System).await;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the server is still held after it has stopped");
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.client_allowed(&[]).await
+    }
+
+    /// A client that may call from these networks only.
+    pub(crate) async fn client_allowed(&self, networks: &[&str]) -> Client {
+        let allow = networks.iter().map(|&network| network.into()).collect();
+        self.client_of(NewClient { name: "test".into(), allow, ..NewClient::default() }).await
+    }
+
+    pub(crate) async fn client_of(&self, new: NewClient) -> Client {
+        let created = admin::create_client(&self.app, new).await.unwrap();
+        Client { id: created.client_id, key: created.api_key, secret: created.api_secret }
+    }
+
+    /// The client as the store has it.
+    pub(crate) async fn stored(&self, client: &Client) -> model::Client {
+        self.app.store.find(client.id, 0).await.unwrap().client.unwrap()
+    }
+
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.clock.advance(seconds);
+    }
+
+    /// Whether nothing of the client is stored otherwise than in `before`.
+    pub(crate) async fn is_unchanged(&self, before: &model::Client) -> bool {
+        self.app.store.find(before.id, 0).await.unwrap().client.as_ref() == Some(before)
+    }
+
+    /// A session as the store has it.
+    pub(crate) async fn session(&self, id: u64) -> model::Session {
+        self.app.store.find(0, id).await.unwrap().session.unwrap()
+    }
+
+    pub(crate) fn socket(&self) -> std::path::PathBuf {
+        self.app.folder().socket()
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.request(Method::POST, path)
+    }
+
+    /// The answer, which has what every answer has.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Reply {
+        Reply::read(request.send().await.unwrap()).await
+    }
+
+    /// The same requests from another address.
+    pub(crate) fn at<'a>(&'a self, address: &'a str) -> Caller<'a> {
+        Caller { app: self, address: Some(address) }
+    }
+
+    fn here(&self) -> Caller<'_> {
+        Caller { app: self, address: None }
+    }
+
+    pub(crate) async fn login(&self, client: &Client) -> Reply {
+        self.here().login(client).await
+    }
+
+    pub(crate) async fn refresh(&self, token: &str) -> Reply {
+        self.here().refresh(token).await
+    }
+
+    pub(crate) async fn logout(&self, token: &str) -> Reply {
+        self.here().logout(token).await
+    }
+
+    pub(crate) async fn verify(&self, token: &str) -> Reply {
+        self.here().verify(token).await
+    }
+
+    /// The tokens of a login, which must succeed.
+    pub(crate) async fn grant(&self, client: &Client) -> Pair {
+        self.login(client).await.pair()
+    }
+
+    /// The next pair, whose refresh must succeed.
+    pub(crate) async fn renew(&self, pair: &Pair) -> Pair {
+        self.refresh(&pair.refresh).await.pair()
+    }
+
+    /// Whether an access token stands: if not, it must be refused as revoked at every door.
+    pub(crate) async fn stands(&self, access_token: &str) -> bool {
+        let reply = self.verify(access_token).await;
+        if reply.status != 200 {
+            reply.is_error(401, "Invalid token");
+            self.logout(access_token).await.is_error(401, "Invalid token");
+        }
+        reply.status == 200
+    }
+}
+
+/// Requests from one address.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    app: &'a TestApp,
+    address: Option<&'a str>,
+}
+
+impl Caller<'_> {
+    pub(crate) async fn login(&self, client: &Client) -> Reply {
+        let body = json!({"username": client.key, "password": client.secret});
+        self.send(self.app.post("/auth/login").json(&body)).await
+    }
+
+    pub(crate) async fn refresh(&self, token: &str) -> Reply {
+        self.send(self.app.post("/auth/refresh").json(&json!({"refresh_token": token}))).await
+    }
+
+    pub(crate) async fn logout(&self, token: &str) -> Reply {
+        self.send(self.app.post("/auth/logout").bearer_auth(token)).await
+    }
+
+    pub(crate) async fn verify(&self, token: &str) -> Reply {
+        self.send(self.app.request(Method::GET, "/verify").bearer_auth(token)).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Reply {
+        self.app
+            .send(match self.address {
+                Some(address) => request.header(FORWARDED_FOR, address),
+                None => request,
+            })
+            .await
+    }
+}
+
+/// Takes this machine for a trusted proxy.
+pub(crate) fn trust_proxy(config: &mut Config) {
+    config.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    config.server.client_address_header = Some(FORWARDED_FOR.parse().unwrap());
+}

@@ -1,0 +1,212 @@
+//! What is secret stays so: in logs at the finest level, in error bodies, in the store's files.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
+use rescind::admin;
+use serde_json::{Value, json};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::{
+    app::{Client, HOUR, Pair, TestApp},
+    raw,
+    reply::Reply,
+};
+
+/// Everything that is logged, by whatever thread.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Logs {
+    type Writer = Logs;
+
+    fn make_writer(&'w self) -> Logs {
+        self.clone()
+    }
+}
+
+/// What must not be found, by name.
+#[derive(Default)]
+struct Secrets(Vec<(&'static str, Vec<u8>)>);
+
+impl Secrets {
+    fn text(&mut self, name: &'static str, text: &str) {
+        self.0.push((name, text.into()));
+    }
+
+    fn pair(&mut self, pair: &Pair) {
+        for token in [&pair.access, &pair.refresh] {
+            self.text("a token", token);
+            self.text("a token's signature", token.rsplit('.').next().unwrap());
+        }
+    }
+
+    /// Bytes, in every way in which they might be written.
+    fn bytes(&mut self, name: &'static str, bytes: &[u8]) {
+        self.0.push((name, bytes.into()));
+        for text in [
+            HEXLOWER.encode(bytes),
+            HEXUPPER.encode(bytes),
+            BASE32_NOPAD.encode(bytes),
+            BASE64.encode(bytes),
+            BASE64URL_NOPAD.encode(bytes),
+            format!("{bytes:?}"),
+        ] {
+            self.text(name, &text);
+        }
+    }
+
+    fn assert_absent(&self, place: &str, haystack: &[u8]) {
+        for (name, needle) in &self.0 {
+            let found = haystack.windows(needle.len()).any(|window| window == needle);
+            assert!(!found, "{name} is in {place}");
+        }
+    }
+}
+
+// check 79, CVE-2024-8365: tokens in logs
+#[tokio::test]
+async fn no_secret_is_logged_told_or_stored() {
+    let logs = Logs::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
+    subscriber.with_writer(logs.clone()).try_init().unwrap();
+
+    let mut secrets = Secrets::default();
+    let mut errors = Vec::new();
+    let app = TestApp::behind_proxy().await;
+    let client = live(&app, &mut secrets, &mut errors).await;
+    let app = app.restart().await;
+    fail(&app, &client, &mut secrets, &mut errors).await;
+
+    secrets.text("the master key", &app.app.master.to_text());
+    let loaded = app.app.store.load().await.unwrap();
+    secrets.bytes("the pepper", &*app.app.master.open("pepper", &loaded.pepper.unwrap()).unwrap());
+    for key in &loaded.keys {
+        let name = format!("signing key {}", key.kid);
+        secrets.bytes("a signing key", &*app.app.master.open(&name, &key.sealed).unwrap());
+    }
+
+    let mut files = Vec::new();
+    let store = app.app.folder().store();
+    for file in [store.clone(), store.with_extension("db-wal")] {
+        files.extend(std::fs::read(file).unwrap());
+    }
+    assert!(files.windows(client.key.len()).any(|window| window == client.key.as_bytes()));
+    secrets.assert_absent("the store's files", &files);
+
+    assert!(errors.len() > 10);
+    secrets.assert_absent("an error's body", errors.join("\n").as_bytes());
+
+    // Logs need not hide the secret's hash from who reads the store, but do.
+    for credential in app.stored(&client).await.credentials {
+        secrets.bytes("a secret's hash", &credential.secret_hash.0);
+    }
+    let logs = std::mem::take(&mut *logs.0.lock().unwrap());
+    let text = String::from_utf8(logs).unwrap();
+    for logged in
+        ["login", "refresh", "logout", "client created", "signing key rotated", "answered", "refused"]
+    {
+        assert!(text.contains(logged), "{logged} was not logged");
+    }
+    secrets.assert_absent("the logs", text.as_bytes());
+}
+
+/// A client's life without mishaps.
+async fn live(app: &TestApp, secrets: &mut Secrets, errors: &mut Vec<String>) -> Client {
+    let created = local(app, "/clients", json!({"name": "a", "allow": ["127.0.0.1"]})).await;
+    let text = |json: &Value, name: &str| json[name].as_str().unwrap().to_owned();
+    let client = Client { id: 1, key: text(&created, "api_key"), secret: text(&created, "api_secret") };
+    secrets.text("an API secret", &client.secret);
+    let rotated = local(app, &format!("/credentials/{}/rotate", client.key), json!({})).await;
+    secrets.text("a rotated API secret", &text(&rotated, "api_secret"));
+    local(app, "/keys/rotate", json!({})).await;
+
+    let first = app.grant(&client).await;
+    let second = app.renew(&first).await;
+    let inspected = local(app, "/tokens/inspect", json!({"token": second.refresh})).await;
+    assert_eq!(inspected["stands"], true);
+    errors.push(app.refresh(&first.refresh).await.body);
+    app.logout(&second.access).await.is_logged_out();
+    errors.push(app.logout(&second.access).await.body);
+    errors.push(app.refresh(&second.refresh).await.body);
+    secrets.pair(&first);
+    secrets.pair(&second);
+    client
+}
+
+/// And one with.
+async fn fail(app: &TestApp, client: &Client, secrets: &mut Secrets, errors: &mut Vec<String>) {
+    let pair = app.grant(client).await;
+    secrets.pair(&pair);
+    let (key, secret, access, refresh) = (&client.key, &client.secret, &pair.access, &pair.refresh);
+    let wrong = Client { secret: secret.replace("rs_", "rs_a"), ..client.clone() };
+    secrets.text("a wrong API secret", &wrong.secret);
+    let mut failed = |reply: Reply| {
+        assert!(reply.status >= 400, "{reply:?}");
+        errors.push(reply.body);
+    };
+
+    failed(app.login(&wrong).await);
+    failed(app.at("192.0.2.1").login(client).await);
+    for body in [
+        json!({"username": secret, "password": key}),
+        json!({"username": key, "password": [secret]}),
+        json!({"username": {"password": secret}}),
+        json!([key, secret]),
+    ] {
+        failed(app.send(app.post("/auth/login").json(&body)).await);
+    }
+    let json = |path: &str| app.post(path).header("content-type", "application/json");
+    let twice = format!(r#"{{"username":"{key}","password":"{secret}","password":"{secret}"}}"#);
+    failed(app.send(json("/auth/login").body(twice)).await);
+    failed(
+        app.send(json("/auth/login").body(format!("{{\"username\":\"{key}\",\"password\":{secret}"))).await,
+    );
+    failed(app.send(app.post("/auth/login").body(format!("username={key}&password={secret}"))).await);
+    failed(app.send(app.post("/auth/refresh").json(&json!({"refresh_token": [refresh]}))).await);
+    failed(app.send(json("/auth/refresh").body(refresh.clone())).await);
+    failed(app.refresh(access).await);
+    failed(app.refresh(&refresh[..refresh.len() - 1]).await);
+    failed(app.logout(refresh).await);
+    failed(app.verify(&format!("{access}, {access}")).await);
+    failed(app.at("192.0.2.1").verify(access).await);
+    failed(app.at("192.0.2.1").logout(access).await);
+    failed(app.send(app.post(&format!("/auth/logout?access_token={access}"))).await);
+    failed(app.send(app.post("/auth/logout").header("authorization", format!("Basic {secret}"))).await);
+    let request = format!("GET /verify HTTP/1.1\r\nAuthorization : Bearer {access}\r\n\r\n");
+    failed(raw::answer(app.address, request).await);
+    let bad = json!({"token": {"access": access}}).to_string();
+    failed(raw::local(&app.socket(), "POST", "/admin/v1/tokens/inspect", &bad).await);
+
+    let store = rusqlite::Connection::open(app.app.folder().store()).unwrap();
+    store.execute_batch("ALTER TABLE session RENAME TO gone").unwrap();
+    failed(app.login(client).await);
+    failed(app.refresh(refresh).await);
+    store.execute_batch("ALTER TABLE gone RENAME TO session").unwrap();
+    admin::suspend(&app.app, client.id).await.unwrap();
+    failed(app.login(client).await);
+    failed(app.verify(access).await);
+    app.advance(HOUR);
+    failed(app.verify(access).await);
+}
+
+async fn local(app: &TestApp, path: &str, body: Value) -> Value {
+    let reply = raw::local(&app.socket(), "POST", &format!("/admin/v1{path}"), &body.to_string()).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
+}

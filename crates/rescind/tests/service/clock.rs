@@ -1,0 +1,125 @@
+//! Clocks that are set, and callers that go away.
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    app::{HOUR, TestApp},
+    reply::Reply,
+};
+
+// check 91
+#[tokio::test]
+async fn a_clock_that_is_set_makes_no_revoked_token_stand() {
+    let app = TestApp::with(|config| config.server.sessions_in_memory = 1).await;
+    let client = app.client().await;
+    let reused = app.grant(&client).await;
+    app.renew(&reused).await;
+    app.refresh(&reused.refresh).await.is_error(401, "Invalid token");
+    let revoked = app.grant(&app.client().await).await;
+    app.logout(&revoked.access).await.is_logged_out();
+    let mut app = app;
+    for step in [HOUR, -HOUR, -HOUR, HOUR, HOUR, -HOUR] {
+        app.advance(step);
+        app.app.sweep().await.unwrap();
+        for _ in 0..2 {
+            assert_ne!(app.verify(&revoked.access).await.status, 200);
+            assert_ne!(app.logout(&revoked.access).await.status, 200);
+            assert_ne!(app.refresh(&revoked.refresh).await.status, 200);
+            assert_ne!(app.refresh(&reused.refresh).await.status, 200);
+            app = app.restart().await;
+        }
+    }
+    // Back at the time of the logout.
+    assert!(!app.stands(&revoked.access).await);
+    app.refresh(&revoked.refresh).await.is_error(401, "Invalid token");
+    assert!(app.stands(&app.grant(&client).await.access).await);
+}
+
+// check 91: what had expired when the clock went back was not forgotten either
+#[tokio::test]
+async fn a_used_refresh_token_is_known_after_the_clock_went_back() {
+    // The manual clock takes the time that failures are counted by back with it; the system's does not.
+    let app = TestApp::with(|config| config.limits.failed_logins_per_minute = 0).await;
+    let client = app.client().await;
+    let first = app.grant(&client).await;
+    let second = app.renew(&first).await;
+    app.refresh(&first.refresh).await.is_error(401, "Invalid token");
+    app.advance(7 * 24 * HOUR + HOUR - 1);
+    app.app.sweep().await.unwrap();
+    app.advance(-HOUR);
+    for pair in [&first, &second] {
+        app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
+    }
+    app.advance(-7 * 24 * HOUR);
+    app.refresh(&second.refresh).await.is_error(401, "Invalid token");
+}
+
+// check 91: nor was what had not
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_while_loses_no_session() {
+    let app = TestApp::start().await;
+    let pair = app.grant(&app.client().await).await;
+    app.advance(7 * 24 * HOUR + HOUR);
+    app.refresh(&pair.refresh).await.is_error(401, "Token expired");
+    app.app.sweep().await.unwrap();
+    app.advance(-7 * 24 * HOUR - HOUR);
+    assert!(app.stands(&pair.access).await);
+    app.renew(&pair).await;
+}
+
+#[tokio::test]
+async fn a_logout_is_finished_though_its_caller_has_gone() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    for _ in 0..20 {
+        let pair = app.grant(&client).await;
+        let mut caller = TcpStream::connect(app.address).await.unwrap();
+        let request =
+            format!("POST /auth/logout HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", pair.access);
+        caller.write_all(request.as_bytes()).await.unwrap();
+        drop(caller);
+        let mut asked = 0;
+        while app.verify(&pair.access).await.status == 200 {
+            asked += 1;
+            assert!(asked < 10_000, "the token still stands");
+        }
+        assert!(!app.stands(&pair.access).await);
+        app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
+    }
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_when_the_server_stops() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let body = json!({"username": client.key, "password": client.secret}).to_string();
+    let mut idle = TcpStream::connect(app.address).await.unwrap();
+    let mut caller = TcpStream::connect(app.address).await.unwrap();
+    let head = format!(
+        "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    caller.write_all(head.as_bytes()).await.unwrap();
+    // The handler now waits for the body.
+    let mut go_on = [0; 25];
+    caller.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (app, answer) = tokio::join!(app.restart(), async {
+        assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
+        caller.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        answer
+    });
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut reply = Reply::parse_head(head);
+    reply.body = body.into();
+    assert_eq!(reply.header("connection"), Some("close"));
+    let pair = reply.checked().pair();
+    assert!(app.stands(&pair.access).await);
+    app.renew(&pair).await;
+}

@@ -1,0 +1,131 @@
+//! An answer, and what must be true of every answer.
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use crate::app::Pair;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+/// The contract's table: what `name` and `code` a status has.
+fn names(status: u16, body: &str) -> (&'static str, &'static str) {
+    match status {
+        400 if body.contains("BAD_REQUEST") => ("BadRequestError", "BAD_REQUEST"),
+        400 => ("ValidationException", "VALIDATION_FAILURE"),
+        401 => ("UnauthorizedError", "UNAUTHORIZED"),
+        403 => ("ForbiddenError", "FORBIDDEN"),
+        404 => ("NotFoundError", "NOT_FOUND"),
+        405 => ("MethodNotAllowedError", "METHOD_NOT_ALLOWED"),
+        413 => ("PayloadTooLargeError", "PAYLOAD_TOO_LARGE"),
+        415 => ("UnsupportedMediaTypeError", "UNSUPPORTED_MEDIA_TYPE"),
+        429 => ("TooManyRequestsError", "TOO_MANY_REQUESTS"),
+        431 => ("HeadersTooLargeError", "HEADERS_TOO_LARGE"),
+        500 => ("InternalServerError", "INTERNAL_SERVER_ERROR"),
+        503 => ("ServiceUnavailableError", "SERVICE_UNAVAILABLE"),
+        status => panic!("the contract has no {status}: {body}"),
+    }
+}
+
+impl Reply {
+    pub(crate) async fn read(response: reqwest::Response) -> Reply {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Reply { status, headers, body: response.text().await.unwrap() }.checked()
+    }
+
+    /// Reads a head as it came over the wire.
+    pub(crate) fn parse_head(head: &str) -> Reply {
+        let mut lines = head.split("\r\n");
+        let status_line = lines.next().unwrap();
+        let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let mut headers = HeaderMap::new();
+        for line in lines.filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').unwrap();
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_str(value.trim()).unwrap());
+        }
+        Reply { status: status.unwrap().parse().unwrap(), headers, body: String::new() }
+    }
+
+    /// The one value of a header, if there is one.
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next().map(|value| value.to_str().unwrap());
+        assert!(values.next().is_none(), "{name} stands there twice: {self:?}");
+        value
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// What holds for every answer: a request id, no caching, and the envelope unless it is a success.
+    // check 3, 62, 78
+    #[track_caller]
+    pub(crate) fn checked(self) -> Reply {
+        let id = self.header("x-request-id").expect("a request id");
+        assert!((1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()), "{id:?}");
+        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
+        if !(200..300).contains(&self.status) && !self.body.is_empty() {
+            self.says_error(self.status, self.json()["error"]["message"].as_str().expect("a message"));
+        }
+        if !self.body.is_empty() {
+            assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        }
+        self
+    }
+
+    /// It is this error, its body word for word.
+    #[track_caller]
+    pub(crate) fn is_error(&self, status: u16, message: &str) {
+        assert_eq!((self.status, self.body.as_str()), (status, &*error_body(status, message, &self.body)));
+    }
+
+    /// It is this error, its members in any order.
+    #[track_caller]
+    pub(crate) fn says_error(&self, status: u16, message: &str) {
+        let expected: Value = serde_json::from_str(&error_body(status, message, &self.body)).unwrap();
+        assert_eq!((self.status, self.json()), (status, expected), "{self:?}");
+    }
+
+    /// It is the one answer of a good logout, word for word.
+    #[track_caller]
+    pub(crate) fn is_logged_out(&self) {
+        let body = r#"{"success":true,"data":{"message":"Successfully logged out"}}"#;
+        assert_eq!((self.status, self.body.as_str()), (200, body));
+    }
+
+    /// The tokens of a good login or refresh, whose body has exactly the contract's members.
+    #[track_caller]
+    pub(crate) fn pair(&self) -> Pair {
+        assert_eq!(self.status, 200, "{self:?}");
+        let json = self.json();
+        let data = &json["data"];
+        let text = |name: &str| data[name].as_str().unwrap_or_else(|| panic!("{name}: {self:?}")).to_owned();
+        let pair = Pair {
+            access: text("access_token"),
+            refresh: text("refresh_token"),
+            access_expires_at: text("access_expires_at"),
+            refresh_expires_at: text("refresh_expires_at"),
+            client_id: data["client_id"].as_u64().unwrap(),
+        };
+        let body = format!(
+            r#"{{"success":true,"data":{{"access_token":"{}","refresh_token":"{}","access_expires_at":"{}","refresh_expires_at":"{}","client_id":{}}}}}"#,
+            pair.access, pair.refresh, pair.access_expires_at, pair.refresh_expires_at, pair.client_id
+        );
+        assert_eq!(self.body, body);
+        pair
+    }
+}
+
+fn error_body(status: u16, message: &str, body: &str) -> String {
+    let (name, code) = names(status, body);
+    let message = Value::from(message);
+    format!(r#"{{"error":{{"name":"{name}","code":"{code}","message":{message}}}}}"#)
+}
