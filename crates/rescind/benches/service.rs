@@ -29,7 +29,7 @@ use rescind::{
 use tokio::{runtime::Runtime, task::JoinSet};
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const CALLER: Caller = Caller { peer: HOME, address: Some(HOME) };
+const CALLER: Caller = Caller::direct(HOME);
 const MANY_SESSIONS: usize = 100_000;
 
 /// Its name on the command line, and what it does.

@@ -9,6 +9,7 @@ mod config;
 mod dev;
 mod log;
 mod output;
+mod proxy_config;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -84,6 +85,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// How the running service is
     Status,
+    /// Print what a reverse proxy needs to let through only what Rescind lets through
+    ProxyConfig(proxy_config::ProxyConfig),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -145,6 +148,7 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
         Command::Verifier(command) => admin::verifier(command, &load(&flags)?, &environment, output),
         Command::Token(command) => admin::token(command, &load(&flags)?, &environment, output),
         Command::Config(command) => config::run(command, || load(&flags), output),
+        Command::ProxyConfig(command) => proxy_config::run(command, || load(&flags), output),
         Command::Status => admin::status(&load(&flags)?, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

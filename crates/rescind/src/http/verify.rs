@@ -50,6 +50,7 @@ pub(super) fn is_path(path: &str) -> bool {
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route(PATH, any(verify))
+        // A proxy that appends the path of the request before it appends "/" for its root.
         .route("/verify/", any(verify))
         .route("/verify/{*rest}", any(verify))
 }
@@ -103,14 +104,15 @@ fn undecided(answer: Undecided, cause: crate::store::StoreError) -> ApiError {
     }
 }
 
-/// An identity header, also by the names that CGI-like upstreams take for it.
+/// An identity header, also by the names that CGI-like upstreams take for it: to them, every
+/// character other than a letter or digit is the same.
 fn is_identity(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     name.len() >= IDENTITY_PREFIX.len()
         && name
             .iter()
             .zip(IDENTITY_PREFIX.bytes())
-            .all(|(&b, p)| b == p || (p == b'-' && matches!(b, b'_' | b'.')))
+            .all(|(&b, p)| b == p || (p == b'-' && !b.is_ascii_alphanumeric()))
 }
 
 fn identity(token: &VerifiedToken) -> HeaderMap {
@@ -130,10 +132,12 @@ mod tests {
 
     #[test]
     fn identity_headers_are_known_by_their_aliases() {
-        for name in ["x-rescind-client", "x_rescind_client", "x.rescind-anything", "x-rescind_"] {
+        for name in
+            ["x-rescind-client", "x_rescind_client", "x.rescind-anything", "x-rescind_", "x!rescind~client"]
+        {
             assert!(is_identity(&name.parse().unwrap()), "{name}");
         }
-        for name in ["x-rescind", "x-request-id", "rescind-client", "xx-rescind-client"] {
+        for name in ["x-rescind", "x-request-id", "rescind-client", "xx-rescind-client", "x-rescinded"] {
             assert!(!is_identity(&name.parse().unwrap()), "{name}");
         }
     }
