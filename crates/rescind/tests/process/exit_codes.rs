@@ -175,7 +175,9 @@ async fn a_server_that_has_stopped_answering_is_not_waited_for_without_end() {
     let stderr = child.stderr.take().unwrap();
     let said = tokio::task::spawn_blocking(move || BufReader::new(stderr).lines().next());
     let said = tokio::time::timeout(std::time::Duration::from_secs(30), said).await;
-    let _ = child.kill();
+    if said.is_err() {
+        child.kill().unwrap();
+    }
     let code = child.wait().unwrap().code();
     server.signal(Signal::CONT);
     assert!(said.is_ok() && code.is_some_and(|code| code != 0), "{code:?}");

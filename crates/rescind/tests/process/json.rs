@@ -61,7 +61,7 @@ fn the_fields_of_everything_that_is_printed() {
     has_fields(&printed("credential list 1")[0], credential);
     has_fields(&printed(&format!("credential revoke {key} --yes")), credential);
 
-    has_fields(&printed("key list")[0], "kid algorithm status created_at retires_at");
+    has_fields(&printed("key list")[0], "kid algorithm status created_at signs_from retires_at");
     has_fields(&printed("status"), "ready version store clients sessions_in_memory");
     has_fields(
         &printed("token inspect x"),
