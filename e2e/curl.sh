@@ -145,7 +145,7 @@ http_errors() {
     done
     local large
     large=$(head -c 20000 /dev/zero | tr '\0' a)
-    kind 'large headers' 431 HeadersTooLargeError HEADERS_TOO_LARGE "$(answer "$URL/verify" -H "X-Large: $large")"
+    kind 'large headers' 431 HeadersTooLargeError HEADERS_TOO_LARGE "$(answer "$URL/auth/login" -H "X-Large: $large")"
     expect 'a request id of the caller comes back' my-id-1 \
         "$(answer "$URL/verify" -H 'X-Request-Id: my-id-1' >/dev/null; header x-request-id)"
 }
