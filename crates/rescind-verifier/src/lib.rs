@@ -25,6 +25,7 @@
 struct Readme;
 
 mod allowlist;
+mod bearer;
 mod claims;
 mod denied;
 mod keys;
@@ -33,6 +34,7 @@ mod scopes;
 mod verifier;
 
 pub use allowlist::{Allowlist, CidrError, parse_cidr};
+pub use bearer::{BearerError, bearer_token};
 pub use claims::{Claims, Kind, Profile};
 pub use denied::Denied;
 pub use ipnet::IpNet;
