@@ -31,6 +31,8 @@ mod denied;
 mod keys;
 mod policy;
 mod scopes;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod verifier;
 
 pub use allowlist::{Allowlist, CidrError, parse_cidr};
