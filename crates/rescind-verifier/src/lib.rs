@@ -25,6 +25,7 @@
 struct Readme;
 
 mod allowlist;
+mod bearer;
 mod claims;
 mod denied;
 #[cfg(feature = "follow")]
@@ -32,9 +33,12 @@ pub mod follow;
 mod keys;
 mod policy;
 mod scopes;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod verifier;
 
 pub use allowlist::{Allowlist, CidrError, parse_cidr};
+pub use bearer::{BearerError, bearer_token};
 pub use claims::{Claims, Kind, Profile};
 pub use denied::Denied;
 pub use ipnet::IpNet;

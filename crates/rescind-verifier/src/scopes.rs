@@ -49,6 +49,14 @@ impl Scopes {
         let common: Vec<&str> = self.iter().filter(|scope| other.contains(scope)).collect();
         Scopes(common.join(" ").into())
     }
+
+    /// Those that either has. No limit holds for them, as they need not fit into a token.
+    pub fn union(&self, other: &Scopes) -> Scopes {
+        let mut all: Vec<&str> = self.iter().chain(other.iter()).collect();
+        all.sort_unstable();
+        all.dedup();
+        Scopes(all.join(" ").into())
+    }
 }
 
 impl FromStr for Scopes {
@@ -96,6 +104,14 @@ mod tests {
         assert_eq!(both("a b c", "c a d"), "a c");
         assert_eq!(both("a", "b"), "");
         assert_eq!(both("a b", "a b"), "a b");
+    }
+
+    #[test]
+    fn union_has_what_either_has() {
+        let either = |a: &str, b: &str| a.parse::<Scopes>().unwrap().union(&b.parse().unwrap()).to_string();
+        assert_eq!(either("b d", "a b c"), "a b c d");
+        assert_eq!(either("a", ""), "a");
+        assert_eq!(either("", ""), "");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use hyper::{
     body::Incoming,
     client::conn::http1::{SendRequest, handshake},
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    http::request,
 };
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -162,7 +163,7 @@ async fn ask(
     serde_json::from_slice(&body.to_bytes()).map_err(|_| FeedError::Unreadable)
 }
 
-fn request(shared: &Shared, method: Method, path: &str) -> hyper::http::request::Builder {
+fn request(shared: &Shared, method: Method, path: &str) -> request::Builder {
     let Shared { options, .. } = shared;
     Request::builder()
         .method(method)

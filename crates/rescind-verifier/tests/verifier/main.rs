@@ -6,6 +6,8 @@
 mod algorithms;
 mod fixture;
 mod jwt;
+#[cfg(feature = "tower")]
+mod layer;
 mod mutations;
 mod oracle;
 mod policy;

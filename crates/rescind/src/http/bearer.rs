@@ -1,25 +1,18 @@
-//! The token of a request, from its `Authorization` header alone.
+//! The token of a request.
 
-use hyper::{HeaderMap, header::AUTHORIZATION};
-use rescind_verifier::Denied;
+use hyper::{
+    HeaderMap,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use rescind_verifier::{BearerError, Denied, bearer_token};
 
 use super::error::ApiError;
 
-/// Reads `Bearer <token>` (RFC 6750 §2.1).
+/// The token in the `Authorization` header.
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let mut lines = headers.get_all(AUTHORIZATION).iter();
-    let line = lines.next().ok_or_else(ApiError::authorization_required)?;
-    let malformed = || ApiError::bearer(Denied::Malformed.into());
-    if lines.next().is_some() {
-        return Err(malformed());
-    }
-    let token = match line.as_bytes().split_at_checked(b"Bearer ".len()) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
-        _ => return Err(ApiError::authorization_required()),
-    };
-    match std::str::from_utf8(token).map(|token| token.trim_matches(' ')) {
-        Ok("") => Err(ApiError::authorization_required()),
-        Ok(token) => Ok(token),
-        Err(_) => Err(malformed()),
-    }
+    let lines = headers.get_all(AUTHORIZATION).into_iter().map(HeaderValue::as_bytes);
+    bearer_token(lines).map_err(|error| match error {
+        BearerError::Missing => ApiError::authorization_required(),
+        BearerError::Malformed => ApiError::bearer(Denied::Malformed.into()),
+    })
 }

@@ -131,7 +131,8 @@ fn keys(dir: &Path) {
     assert_eq!((before.as_array().unwrap().len(), &before[0]["status"]), (1, &json!("signing")));
     assert_eq!(before[0]["algorithm"], "HS256");
     let old = before[0]["kid"].as_str().unwrap();
-    cli(dir, ["key", "retire", old, "--yes"]).refused(1, "rotate the key, and retire this one when the new one signs");
+    cli(dir, ["key", "retire", old, "--yes"])
+        .refused(1, "rotate the key, and retire this one when the new one signs");
     let rotated = json(dir, "key rotate");
     let status: Vec<_> = rotated.as_array().unwrap().iter().map(|k| k["status"].as_str().unwrap()).collect();
     assert_eq!(status, ["verifying", "signing"]);

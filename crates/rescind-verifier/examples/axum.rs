@@ -1,0 +1,40 @@
+//! An API that verifies by itself: in memory, kept fresh by a running service.
+//!
+//! ```sh
+//! rescind serve
+//! rescind verifier create --name orders --share-hs256    # prints rv_…
+//! cargo run -p rescind-verifier --features follow,tower --example axum -- rv_…
+//! curl -i http://127.0.0.1:3000/ -H 'Authorization: Bearer eyJ…'
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::{Extension, Router, extract::ConnectInfo, routing::get};
+use rescind_verifier::{
+    VerifiedToken,
+    follow::{Follower, Options},
+    tower::VerifyLayer,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let token = arguments.next().ok_or("usage: axum VERIFIER_TOKEN [SERVER] [LISTEN]")?;
+    let server = arguments.next().unwrap_or("127.0.0.1:8081".into());
+    let listen = arguments.next().unwrap_or("127.0.0.1:3000".into());
+
+    let follower = Follower::start(Options::new(server, token));
+    let decide = move |token: &str, caller: Option<IpAddr>| follower.verify(token, caller);
+    let caller = |request: &http::request::Parts| {
+        request.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
+    };
+    let api = Router::new().route("/", get(hello)).layer(VerifyLayer::new(decide, caller));
+
+    let listener = tokio::net::TcpListener::bind(listen).await?;
+    axum::serve(listener, api.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    Ok(())
+}
+
+async fn hello(Extension(token): Extension<VerifiedToken>) -> String {
+    format!("Hello {}, client {}.\n", token.client().name, token.claims().client)
+}

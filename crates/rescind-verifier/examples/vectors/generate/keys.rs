@@ -1,0 +1,132 @@
+//! Keys made from their names, and what is signed with them.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::Signer as _;
+use hmac::{Hmac, KeyInit, Mac};
+use rescind_verifier::{Algorithm, Claims, Kind};
+use sha2::{Digest, Sha256};
+
+use super::{format, profile};
+
+#[derive(Clone, Copy)]
+pub(super) struct TestKey {
+    pub(super) kid: &'static str,
+    pub(super) algorithm: Algorithm,
+}
+
+pub(super) const CURRENT: TestKey = TestKey { kid: "current", algorithm: Algorithm::Hs256 };
+/// Still good.
+pub(super) const PREVIOUS: TestKey = TestKey { kid: "previous", algorithm: Algorithm::Hs256 };
+/// In no key set any more.
+pub(super) const RETIRED: TestKey = TestKey { kid: "retired", algorithm: Algorithm::Hs256 };
+pub(super) const ED: TestKey = TestKey { kid: "ed", algorithm: Algorithm::EdDsa };
+pub(super) const ES: TestKey = TestKey { kid: "es", algorithm: Algorithm::Es256 };
+
+/// Those that a verifier of the vectors holds.
+pub(super) const GOOD: [TestKey; 4] = [CURRENT, PREVIOUS, ED, ES];
+
+impl TestKey {
+    /// The HMAC secret, the Ed25519 seed or the P-256 scalar.
+    pub(super) fn secret(self) -> [u8; 32] {
+        Sha256::digest(format!("rescind test vectors: {}", self.kid)).into()
+    }
+
+    /// As a verifier is handed it.
+    pub(super) fn verification_bytes(self) -> Vec<u8> {
+        match self.algorithm {
+            Algorithm::Hs256 => self.secret().to_vec(),
+            Algorithm::EdDsa => self.ed25519().verifying_key().to_bytes().to_vec(),
+            Algorithm::Es256 => self.p256().verifying_key().to_sec1_point(false).as_bytes().to_vec(),
+        }
+    }
+
+    fn ed25519(self) -> ed25519_dalek::SigningKey {
+        ed25519_dalek::SigningKey::from_bytes(&self.secret())
+    }
+
+    fn p256(self) -> p256::ecdsa::SigningKey {
+        p256::ecdsa::SigningKey::from_slice(&self.secret()).unwrap()
+    }
+
+    fn signature(self, text: &str) -> Vec<u8> {
+        match self.algorithm {
+            Algorithm::Hs256 => hs256(&self.secret(), text),
+            Algorithm::EdDsa => self.ed25519().sign(text.as_bytes()).to_bytes().to_vec(),
+            Algorithm::Es256 => {
+                let signature: p256::ecdsa::Signature = self.p256().sign(text.as_bytes());
+                signature.to_bytes().to_vec()
+            }
+        }
+    }
+
+    /// Adds the signature to any text at all.
+    pub(super) fn sign(self, text: &str) -> String {
+        format!("{text}.{}", base64url(self.signature(text)))
+    }
+
+    /// A header as the issuer writes it, in clear.
+    pub(super) fn header(self, kind: Kind) -> String {
+        let TestKey { kid, algorithm } = self;
+        format!(r#"{{"alg":"{}","typ":"{}","kid":"{kid}"}}"#, algorithm.name(), kind.typ())
+    }
+
+    /// A token of any header and payload.
+    pub(super) fn mint(self, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+        self.sign(&format!("{}.{}", base64url(header), base64url(payload)))
+    }
+
+    /// A token as the issuer writes it.
+    pub(super) fn issue(self, kind: Kind, claims: &Claims) -> String {
+        self.mint(self.header(kind), claims.write(&profile()))
+    }
+
+    fn entry(self) -> format::Key {
+        let bytes = base64url(self.verification_bytes());
+        let symmetric = self.algorithm == Algorithm::Hs256;
+        format::Key {
+            kid: self.kid.to_owned(),
+            alg: self.algorithm.name().to_owned(),
+            secret: symmetric.then(|| bytes.clone()),
+            public: (!symmetric).then_some(bytes),
+        }
+    }
+}
+
+pub(super) fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+pub(super) fn hs256(secret: &[u8], text: &str) -> Vec<u8> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
+    mac.chain_update(text).finalize().into_bytes().to_vec()
+}
+
+pub(super) fn good() -> Vec<format::Key> {
+    GOOD.map(TestKey::entry).into()
+}
+
+/// Keys that no verifier may take.
+pub(super) fn refused() -> Vec<format::Key> {
+    let hs256 = |kid: &str, length: usize| format::Key {
+        kid: kid.to_owned(),
+        alg: "HS256".to_owned(),
+        secret: Some(base64url(vec![1; length])),
+        public: None,
+    };
+    let public = |alg: &str, bytes: &[u8]| format::Key {
+        kid: "k".to_owned(),
+        alg: alg.to_owned(),
+        secret: None,
+        public: Some(base64url(bytes)),
+    };
+    let mut refused: Vec<format::Key> = [0, 16, 31].map(|length| hs256("short", length)).into();
+    refused.extend(["", "a.b", "a/b", "a\"b", "a b", "a\0", "ä", &"k".repeat(65)].map(|kid| hs256(kid, 32)));
+    refused.extend([
+        public("EdDSA", &[2; 32]),
+        public("EdDSA", &[]),
+        public("ES256", &[4; 65]),
+        public("ES256", &[0]),
+        public("ES256", &[]),
+    ]);
+    refused
+}

@@ -1,0 +1,105 @@
+use thiserror::Error;
+
+/// Why the `Authorization` header holds no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum BearerError {
+    /// No such header, or nothing of the form `Bearer <something>` in it: the caller did not try.
+    #[error("no bearer token")]
+    Missing,
+    /// Several such headers, or what follows `Bearer` can be no token.
+    #[error("not exactly one bearer token")]
+    Malformed,
+}
+
+/// The token of a request, from the values of all its `Authorization` header lines (RFC 6750 §2.1).
+///
+/// Several lines are refused: were the first or the last one to win, a proxy might have looked at
+/// another. The scheme's name is case-insensitive; spaces, and only those, separate it from the
+/// token; commas, and whatever else RFC 6750's `b64token` has no room for, are no part of one.
+pub fn bearer_token<'h>(lines: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h str, BearerError> {
+    const SCHEME: &[u8] = b"Bearer ";
+    let mut lines = lines.into_iter();
+    let line = lines.next().ok_or(BearerError::Missing)?;
+    if lines.next().is_some() {
+        return Err(BearerError::Malformed);
+    }
+    let (scheme, rest) = line.split_at_checked(SCHEME.len()).ok_or(BearerError::Missing)?;
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return Err(BearerError::Missing);
+    }
+    let start = rest.iter().position(|&b| b != b' ').ok_or(BearerError::Missing)?;
+    match std::str::from_utf8(&rest[start..]) {
+        Ok(token) if token.bytes().all(is_token) => Ok(token),
+        _ => Err(BearerError::Malformed),
+    }
+}
+
+fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<&str, BearerError> {
+        bearer_token([line.as_bytes()])
+    }
+
+    // check 23
+    #[test]
+    fn the_scheme_is_case_insensitive_and_spaces_follow_it() {
+        for line in ["Bearer a.b.c", "bearer a.b.c", "BEARER a.b.c", "bEaReR   a.b.c"] {
+            assert_eq!(read(line), Ok("a.b.c"), "{line}");
+        }
+        assert_eq!(read("Bearer -._~+/="), Ok("-._~+/="));
+    }
+
+    // check 19, 23
+    #[test]
+    fn without_the_form_there_is_no_token() {
+        assert_eq!(bearer_token([]), Err(BearerError::Missing));
+        for line in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer    ",
+            "Bearer\ta.b.c",
+            "Bearer\u{a0}a.b.c",
+            " Bearer a.b.c",
+            "Bearera.b.c",
+            "Bearer,a.b.c",
+            "Basic YTpi",
+            "Basic YTpi, Bearer a.b.c",
+            "a.b.c",
+        ] {
+            assert_eq!(read(line), Err(BearerError::Missing), "{line:?}");
+        }
+    }
+
+    // check 23
+    #[test]
+    fn what_can_be_no_token_is_malformed() {
+        for line in [
+            "Bearer \ta.b.c",
+            "Bearer a.b.c\t",
+            "Bearer a.b.c ",
+            "Bearer a.b.c, Bearer d.e.f",
+            "Bearer a.b.c,d.e.f",
+            "Bearer \"a.b.c\"",
+            "Bearer ä",
+            "Bearer a\0b",
+        ] {
+            assert_eq!(read(line), Err(BearerError::Malformed), "{line:?}");
+        }
+        assert_eq!(bearer_token([&b"Bearer \xff"[..]]), Err(BearerError::Malformed));
+    }
+
+    // check 24
+    #[test]
+    fn two_lines_are_refused_whatever_they_hold() {
+        for lines in [["Bearer a", "Bearer a"], ["Bearer a", "Basic b"], ["Basic b", "Bearer a"], ["", ""]] {
+            assert_eq!(bearer_token(lines.map(str::as_bytes)), Err(BearerError::Malformed), "{lines:?}");
+        }
+    }
+}
