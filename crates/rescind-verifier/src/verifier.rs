@@ -78,6 +78,12 @@ impl StandingToken {
         Ok(StandingToken { claims, client })
     }
 
+    /// One whose issuer told that it stands.
+    #[cfg(feature = "follow")]
+    pub(crate) fn told(claims: Claims, client: Arc<ClientPolicy>) -> StandingToken {
+        StandingToken { claims, client }
+    }
+
     /// Rule 8.
     pub fn presented_by(self, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
         self.client.permits(caller)?;

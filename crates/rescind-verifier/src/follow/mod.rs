@@ -18,6 +18,7 @@
 //! ```
 
 mod clock;
+mod introspect;
 mod known;
 mod session;
 pub mod sse;
@@ -36,7 +37,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{Denied, Kind, StandingToken, VerifiedToken};
+use crate::{Claims, ClientPolicy, Denied, Kind, StandingToken, State, VerifiedToken};
 use known::{Known, Seen};
 
 /// Between attempts to reach the server, at first and at most.
@@ -52,12 +53,15 @@ pub struct Options {
     pub token: String,
     /// How old the state may be.
     pub bound: Duration,
+    /// The server's public listener, as `host:port`, if [`Follower::verify_or_ask`] may ask there.
+    pub introspection: Option<String>,
 }
 
 impl Options {
-    /// A bound of 5 seconds.
+    /// A bound of 5 seconds, and no asking.
     pub fn new(server: impl Into<String>, token: impl Into<String>) -> Options {
-        Options { server: server.into(), token: token.into(), bound: Duration::from_secs(5) }
+        let bound = Duration::from_secs(5);
+        Options { server: server.into(), token: token.into(), bound, introspection: None }
     }
 }
 
@@ -146,6 +150,29 @@ impl Follower {
         let claims = known.verifier.authenticate(token, Kind::Access, clock::wall())?;
         let seen = Seen { known, client: claims.client };
         StandingToken::decide(claims, &seen)?.presented_by(caller)
+    }
+
+    /// Like [`verify`](Self::verify), but where the state is too old, or the token newer than it, the
+    /// server is asked about this one token, if `introspection` says where. That is a request over
+    /// the network, as long as the bound at most: for middlewares that can wait.
+    pub async fn verify_or_ask(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
+        let options = &self.shared.options;
+        match (self.verify(token, caller), &options.introspection) {
+            (Err(Denied::Stale | Denied::NotKnown), Some(server)) => {
+                let (claims, known) = self.read(token)?;
+                introspect::ask(options, server, token, claims, known, caller).await
+            }
+            (decided, _) => decided,
+        }
+    }
+
+    /// What the token says, by the keys known last, and what was known of its client.
+    fn read(&self, token: &str) -> Result<(Claims, Option<Arc<ClientPolicy>>), Denied> {
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = known.as_ref().ok_or(Denied::Stale)?;
+        let claims = known.verifier.authenticate(token, Kind::Access, clock::wall())?;
+        let policy = Seen { known, client: claims.client }.client(claims.client);
+        Ok((claims, policy))
     }
 
     /// Whether it could decide at this moment.

@@ -42,7 +42,7 @@ pub(super) async fn run(shared: &Shared) -> FeedError {
 }
 
 async fn open(shared: &Shared) -> Result<Incoming, FeedError> {
-    let mut connection = connect(shared).await?;
+    let mut connection = connect(&shared.options.server).await?;
     let mut request = request(shared, Method::GET, FEED_PATH);
     if let Some(position) = shared.position() {
         request = request.header("last-event-id", event_id(&position));
@@ -114,7 +114,7 @@ fn apply(shared: &Shared, event: &Event, snapshot: &mut Option<Known>) -> Result
 /// Asks, again and again, where the head is, and extends the deadline when that has been applied.
 async fn renew(shared: &Shared) -> Result<(), FeedError> {
     let bound = shared.options.bound;
-    let mut connection = connect(shared).await?;
+    let mut connection = connect(&shared.options.server).await?;
     let mut applied = shared.applied.subscribe();
     let mut ticks = interval((bound / 5).max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -184,9 +184,9 @@ async fn send(
     }
 }
 
-async fn connect(shared: &Shared) -> Result<SendRequest<Full<Bytes>>, FeedError> {
+pub(super) async fn connect(server: &str) -> Result<SendRequest<Full<Bytes>>, FeedError> {
     let failed = |e: String| FeedError::Connection(e);
-    let stream = timeout(SILENCE, TcpStream::connect(&shared.options.server));
+    let stream = timeout(SILENCE, TcpStream::connect(server));
     let stream = stream.await.map_err(|_| FeedError::Silent)?.map_err(|e| failed(e.to_string()))?;
     let _ = stream.set_nodelay(true);
     let (requests, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| failed(e.to_string()))?;

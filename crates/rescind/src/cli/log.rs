@@ -25,6 +25,6 @@ pub(super) fn start(log: &Log) {
     let _ = if text {
         subscriber.with_ansi(stderr().is_terminal()).try_init()
     } else {
-        subscriber.json().flatten_event(true).try_init()
+        subscriber.json().flatten_event(true).with_span_list(false).try_init()
     };
 }

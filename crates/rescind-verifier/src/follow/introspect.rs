@@ -1,0 +1,80 @@
+//! Asking the server about one token (RFC 7662), for when the state is too old or the token too new.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{FeedError, Options, session::connect};
+use crate::{Allowlist, Claims, ClientPolicy, Denied, StandingToken, VerifiedToken, parse_cidr};
+
+/// What is told of a token that stands, as far as it decides anything here.
+#[derive(Deserialize)]
+struct Answer {
+    active: bool,
+    #[serde(default)]
+    sub: String,
+    #[serde(default)]
+    sid: String,
+    #[serde(default)]
+    scope: String,
+    #[serde(default)]
+    allow: Vec<String>,
+}
+
+/// Decides over a token whose text is good. `known` is what was known of its client.
+pub(super) async fn ask(
+    options: &Options,
+    server: &str,
+    token: &str,
+    claims: Claims,
+    known: Option<Arc<ClientPolicy>>,
+    caller: Option<IpAddr>,
+) -> Result<VerifiedToken, Denied> {
+    let answer = timeout(options.bound, answer(options, server, token));
+    let answer = answer.await.map_err(|_| Denied::Stale)?.map_err(|_| Denied::Stale)?;
+    if !answer.active {
+        return Err(Denied::Revoked);
+    }
+    // An answer about some other token decides nothing about this one.
+    if answer.sub != claims.client.to_string() || answer.sid != claims.session.to_string() {
+        return Err(Denied::Stale);
+    }
+    let entries: Result<Vec<_>, _> = answer.allow.iter().map(|entry| parse_cidr(entry)).collect();
+    let policy = ClientPolicy {
+        name: known.map(|known| known.name.clone()).unwrap_or_default(),
+        revision: 0,
+        generation: claims.generation,
+        active: true,
+        allowlist: Allowlist::from_iter(entries.map_err(|_| Denied::Stale)?),
+        scopes: answer.scope.parse().map_err(|_| Denied::Stale)?,
+        credentials: vec![claims.credential],
+    };
+    StandingToken::told(claims, Arc::new(policy)).presented_by(caller)
+}
+
+async fn answer(options: &Options, server: &str, token: &str) -> Result<Answer, FeedError> {
+    let mut connection = connect(server).await?;
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/oauth2/introspect")
+        .header(HOST, server)
+        .header(AUTHORIZATION, format!("Bearer {}", options.token))
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        // A token that was authenticated has no character that would need encoding.
+        .body(Full::from(Bytes::from(format!("token={token}"))))
+        .map_err(|_| FeedError::Unreadable)?;
+    let response =
+        connection.send_request(request).await.map_err(|e| FeedError::Connection(e.to_string()))?;
+    if response.status() != StatusCode::OK {
+        return Err(FeedError::Refused(response.status().as_u16()));
+    }
+    let body = response.into_body().collect().await.map_err(|e| FeedError::Connection(e.to_string()))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|_| FeedError::Unreadable)
+}
