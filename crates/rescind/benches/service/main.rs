@@ -28,10 +28,13 @@ use rescind::{
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 
+mod timing;
+
+use timing::timing;
+
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CALLER: Caller = Caller::direct(HOME);
 const MANY_SESSIONS: usize = 100_000;
-
 /// Its name on the command line, and what it does.
 type Part = (&'static str, fn(&Runtime));
 
@@ -169,88 +172,6 @@ fn verify(runtime: &Runtime) {
     }
 }
 
-/// Whether a refused login tells by its time why it was refused (check 75): Welch's t-test over
-/// interleaved measurements, the slowest few left out as the machine's noise.
-fn timing(runtime: &Runtime) {
-    const EACH: usize = 1_000_000;
-    const KEYS: usize = 64;
-    const CLASSES: [&str; 4] = ["unknown key", "wrong secret", "suspended client", "revoked credential"];
-    let store = Store::with_sessions(runtime, 1);
-    let app = store.open(runtime);
-    // Class by class as many keys, made in the same way and met as often.
-    let mut presented: Vec<Vec<(String, String)>> = vec![vec![]; CLASSES.len()];
-    runtime.block_on(async {
-        for _ in 0..KEYS {
-            for (class, presented) in presented.iter_mut().enumerate() {
-                let CreatedClient { client_id, api_key, api_secret, .. } = client(&app).await;
-                let other = ApiSecret::generate(&app.random).expose().to_owned();
-                presented.push(match class {
-                    0 => (generate_api_key(&app.random), other),
-                    1 => (api_key, other),
-                    2 => {
-                        admin::suspend(&app, client_id).await.unwrap();
-                        (api_key, api_secret)
-                    }
-                    _ => {
-                        admin::revoke_credential(&app, &api_key).await.unwrap();
-                        (api_key, api_secret)
-                    }
-                });
-            }
-        }
-    });
-
-    let mut measured: [Vec<f64>; CLASSES.len()] = std::array::from_fn(|_| Vec::with_capacity(EACH));
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    while measured.iter().any(|m| m.len() < EACH) {
-        // xorshift64: the order is to be mixed, no more.
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let class = (random >> 20) as usize % CLASSES.len();
-        let (key, secret) = &presented[class][(random >> 40) as usize % KEYS];
-        let begun = Instant::now();
-        let outcome = at_once(auth::login(&app, key, secret, CALLER));
-        let took = begun.elapsed();
-        assert!(matches!(outcome, Err(auth::Error::InvalidCredentials)));
-        measured[class].push(took.as_secs_f64() * 1e9);
-    }
-    // One threshold for all, or the cut itself would hide a difference.
-    let mut all: Vec<f64> = measured.iter().flatten().copied().collect();
-    all.sort_by(f64::total_cmp);
-    let limit = all[all.len() * 95 / 100];
-    let moments = measured.map(|class| Moments::of(class.into_iter().filter(|&ns| ns <= limit)));
-    for (i, class) in CLASSES.iter().enumerate() {
-        let of = &moments[i];
-        print!("  {class:<20} {:>7.1} ns  n {:>8.0}", of.mean, of.count);
-        println!("{}", if i == 0 { String::new() } else { format!("  |t| {:>6.1}", of.welch(&moments[0])) });
-    }
-}
-
-struct Moments {
-    count: f64,
-    mean: f64,
-    variance: f64,
-}
-
-impl Moments {
-    /// By Welford's recurrence.
-    fn of(values: impl Iterator<Item = f64>) -> Moments {
-        let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
-        for value in values {
-            count += 1.0;
-            let off = value - mean;
-            mean += off / count;
-            squares += off * (value - mean);
-        }
-        Moments { count, mean, variance: squares / (count - 1.0) }
-    }
-
-    fn welch(&self, other: &Moments) -> f64 {
-        (self.mean - other.mean).abs() / (self.variance / self.count + other.variance / other.count).sqrt()
-    }
-}
-
 /// A closed store with one client that is logged in so many times.
 struct Store {
     dir: tempfile::TempDir,
@@ -285,10 +206,16 @@ impl Store {
 }
 
 fn open(runtime: &Runtime, dir: &Path) -> Arc<App> {
+    runtime.block_on(App::open(&config(dir), None, Clock::System, Random::System)).unwrap()
+}
+
+fn config(dir: &Path) -> Config {
     let mut config = Config::default();
     config.server.data_dir = dir.to_owned();
+    config.server.listen = (HOME, 0).into();
+    config.server.management_listen = (HOME, 0).into();
     config.limits.failed_logins_per_minute = 0;
-    runtime.block_on(App::open(&config, None, Clock::System, Random::System)).unwrap()
+    config
 }
 
 async fn client(app: &Arc<App>) -> CreatedClient {
@@ -361,7 +288,7 @@ impl Drop for Server {
     }
 }
 
-/// A connection that is kept. Answers are read to the end of their head; those with a body are the last.
+/// A connection that is kept.
 struct Connection {
     stream: TcpStream,
     answer: [u8; 4096],
@@ -374,6 +301,21 @@ impl Connection {
         Connection { stream, answer: [0; 4096] }
     }
 
+    /// All refusals are of one length.
+    fn refused_login(&mut self, key: &str, secret: &str) {
+        let body = format!(r#"{{"username":"{key}","password":"{secret}"}}"#);
+        let head = "POST /auth/login HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        self.stream.write_all(request.as_bytes()).unwrap();
+        let mut length = 0;
+        while !self.answer[..length].ends_with(b"\"Invalid credentials\"}}") {
+            let read = self.stream.read(&mut self.answer[length..]).unwrap();
+            assert!(read > 0, "the server went away");
+            length += read;
+        }
+    }
+
+    /// The head of an answer without a body.
     fn ask(&mut self, path: &str, token: &str) -> &str {
         let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n");
         self.stream.write_all(request.as_bytes()).unwrap();
