@@ -14,71 +14,12 @@ use super::{
 };
 use crate::{
     admin::{
-        AddressCheck, AllowChange, ClientView, CreatedClient, CreatedCredential, CreatedVerifier,
-        CredentialView, KeyRotation, KeyView, NewClient, NewCredential, NewVerifier, Rotation, StatusView,
-        TokenView, VerifierView,
+        CreatedCredential, CreatedVerifier, CredentialView, KeyRotation, KeyView, NewCredential, NewVerifier,
+        Rotation, StatusView, TokenView, VerifierView,
     },
     config::{Config, Environment, Span},
-    model::{ClientId, Status},
+    model::ClientId,
 };
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ClientCommand {
-    /// Create a client with its first API key and secret
-    Create {
-        /// For people
-        #[arg(long)]
-        name: String,
-        /// An address or network it may call from; none: from anywhere
-        #[arg(long, value_name = "CIDR")]
-        allow: Vec<String>,
-        /// What its tokens may do
-        #[arg(long, value_name = "SCOPE")]
-        scope: Vec<String>,
-        /// Take a network of prefix length 0 for what it is
-        #[arg(long)]
-        allow_any: bool,
-    },
-    /// List every client
-    List,
-    /// Show one client
-    Show { id: ClientId },
-    /// Refuse a client and take back all it holds, until resumed
-    Suspend { id: ClientId },
-    /// Let a suspended client log in again
-    Resume { id: ClientId },
-    /// End a client, its credentials and all it holds
-    Delete { id: ClientId },
-    /// Take back all that a client holds
-    Logout { id: ClientId },
-    /// Where a client may call from
-    #[command(subcommand)]
-    Allow(AllowCommand),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum AllowCommand {
-    /// Add addresses or networks
-    Add {
-        id: ClientId,
-        #[arg(required = true, value_name = "CIDR")]
-        entries: Vec<String>,
-        /// Take a network of prefix length 0 for what it is
-        #[arg(long)]
-        allow_any: bool,
-    },
-    /// Remove addresses or networks
-    Remove {
-        id: ClientId,
-        #[arg(required = true, value_name = "CIDR")]
-        entries: Vec<String>,
-        /// Let the list become empty: every address may call
-        #[arg(long)]
-        allow_any: bool,
-    },
-    /// Tell whether an address may call
-    Check { id: ClientId, address: String },
-}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CredentialCommand {
@@ -144,92 +85,6 @@ pub(super) enum TokenCommand {
         /// The token, or - to read it from standard input
         token: String,
     },
-}
-
-pub(super) fn client(
-    command: ClientCommand,
-    config: &Config,
-    environment: &Environment,
-    output: &Output,
-) -> Result<(), Failure> {
-    let make = matches!(command, ClientCommand::Create { .. });
-    if let ClientCommand::Delete { id } = command {
-        output.confirm(&format!("Client {id}, its credentials and all its tokens will end."))?;
-    }
-    with_backend(config, environment, make, async |backend| match command {
-        ClientCommand::Create { name, allow, scope, allow_any } => {
-            let new = NewClient { name, allow, scopes: scope, allow_any };
-            let created: CreatedClient = backend.post("/admin/v1/clients", &new).await?;
-            let listen = config.server.listen;
-            output.data(&created, |c| {
-                format!(
-                    r#"Client {} "{}" created.
-
-  API key     {}
-  API secret  {}
-              (shown this once, and never again)
-
-Log in with:
-
-  curl -s http://{listen}/auth/login -H "Content-Type: application/json" -d '{{"username":"{}","password":"{}"}}'"#,
-                    c.client_id, c.name, c.api_key, c.api_secret, c.api_key, c.api_secret
-                )
-            })
-        }
-        ClientCommand::List => {
-            let clients: Vec<ClientView> = backend.get("/admin/v1/clients").await?;
-            output.data(&clients, |clients| {
-                let rows = clients.iter().map(|c| {
-                    let status = status_text(c.status).to_owned();
-                    let allow = list(&c.allow, "any address");
-                    [
-                        c.client_id.to_string(),
-                        c.name.clone(),
-                        status,
-                        allow,
-                        list(&c.scopes, "-"),
-                        c.created_at.clone(),
-                    ]
-                });
-                table(["ID", "NAME", "STATUS", "ALLOW", "SCOPES", "CREATED"], rows)
-            })
-        }
-        ClientCommand::Show { id } => show(backend.get(&format!("/admin/v1/clients/{id}")).await?, output),
-        ClientCommand::Suspend { id } => {
-            act(backend, id, "suspend", "suspended; all its tokens are refused", output).await
-        }
-        ClientCommand::Resume { id } => {
-            act(backend, id, "resume", "resumed; it may log in again", output).await
-        }
-        ClientCommand::Logout { id } => {
-            act(backend, id, "logout", "logged out; all its tokens are refused", output).await
-        }
-        ClientCommand::Delete { id } => {
-            let client: ClientView = backend.delete(&format!("/admin/v1/clients/{id}")).await?;
-            output.prose(&format!("Client {id} deleted; all its tokens are refused."));
-            if output.json { show(client, output) } else { Ok(()) }
-        }
-        ClientCommand::Allow(AllowCommand::Add { id, entries, allow_any }) => {
-            let change = AllowChange { add: entries, remove: vec![], allow_any };
-            show(backend.post(&format!("/admin/v1/clients/{id}/allow"), &change).await?, output)
-        }
-        ClientCommand::Allow(AllowCommand::Remove { id, entries, allow_any }) => {
-            let change = AllowChange { add: vec![], remove: entries, allow_any };
-            show(backend.post(&format!("/admin/v1/clients/{id}/allow"), &change).await?, output)
-        }
-        ClientCommand::Allow(AllowCommand::Check { id, address }) => {
-            let path = format!("/admin/v1/clients/{id}/allow/check?address={}", percent_encoded(&address));
-            let check: AddressCheck = backend.get(&path).await?;
-            output.data(&check, |c| {
-                let AddressCheck { address, entries, .. } = c;
-                match (c.allowed, entries.as_slice()) {
-                    (false, _) => format!("no: {address} is on no entry of client {id}'s allowlist"),
-                    (true, []) => format!("yes: client {id} has no allowlist, every address may call"),
-                    (true, entries) => format!("yes: {address} is on {}", entries.join(", ")),
-                }
-            })
-        }
-    })
 }
 
 pub(super) fn credential(
@@ -391,7 +246,7 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
     })
 }
 
-fn with_backend(
+pub(super) fn with_backend(
     config: &Config,
     environment: &Environment,
     make: bool,
@@ -400,32 +255,6 @@ fn with_backend(
     runtime()?.block_on(async {
         let mut backend = Backend::open(config, environment, make).await?;
         command(&mut backend).await
-    })
-}
-
-async fn act(
-    backend: &mut Backend,
-    id: ClientId,
-    action: &str,
-    done: &str,
-    output: &Output,
-) -> Result<(), Failure> {
-    let client: ClientView = backend.post(&format!("/admin/v1/clients/{id}/{action}"), &json!({})).await?;
-    output.prose(&format!("Client {id} {done}."));
-    if output.json { show(client, output) } else { Ok(()) }
-}
-
-fn show(client: ClientView, output: &Output) -> Result<(), Failure> {
-    output.data(&client, |c| {
-        format!(
-            "client   {}\nname     {}\nstatus   {}\nallow    {}\nscopes   {}\ncreated  {}",
-            c.client_id,
-            c.name,
-            status_text(c.status),
-            list(&c.allow, "any address"),
-            list(&c.scopes, "-"),
-            c.created_at
-        )
     })
 }
 
@@ -446,16 +275,8 @@ fn created(credential: CreatedCredential, output: &Output) -> Result<(), Failure
     })
 }
 
-fn status_text(status: Status) -> &'static str {
-    match status {
-        Status::Active => "active",
-        Status::Suspended => "suspended",
-        Status::Deleted => "deleted",
-    }
-}
-
 /// A text as one segment of a path, or as a value in a query (RFC 3986 §2.1).
-fn percent_encoded(text: &str) -> String {
+pub(super) fn percent_encoded(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -5,6 +5,7 @@
 
 mod admin;
 mod backend;
+mod client;
 mod config;
 mod dev;
 mod log;
@@ -67,7 +68,7 @@ enum Command {
     },
     /// Clients and where they may call from
     #[command(subcommand)]
-    Client(admin::ClientCommand),
+    Client(client::ClientCommand),
     /// API keys and secrets
     #[command(subcommand)]
     Credential(admin::CredentialCommand),
@@ -142,7 +143,7 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
             let flags = Flags { listen, management_listen, database_url, ..flags };
             serve::run(&load(&flags)?, &environment)
         }
-        Command::Client(command) => admin::client(command, &load(&flags)?, &environment, output),
+        Command::Client(command) => client::run(command, &load(&flags)?, &environment, output),
         Command::Credential(command) => admin::credential(command, &load(&flags)?, &environment, output),
         Command::Key(command) => admin::key(command, &load(&flags)?, &environment, output),
         Command::Verifier(command) => admin::verifier(command, &load(&flags)?, &environment, output),

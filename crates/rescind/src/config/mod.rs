@@ -1,5 +1,6 @@
-//! Configuration: a TOML file, then the environment, then flags. The only reader of the environment.
+//! Configuration: a TOML file, then the environment, then flags.
 
+mod environment;
 mod source;
 mod values;
 
@@ -10,7 +11,8 @@ use ipnet::IpNet;
 use rescind_verifier::Profile;
 use serde::{Deserialize, Serialize};
 
-pub use source::{ConfigError, Environment, Flags};
+pub use environment::Environment;
+pub use source::{ConfigError, Flags};
 pub use values::Span;
 
 use crate::model::{OnReuse, TokenRules};
