@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data_folder;
+pub mod door;
 pub mod feed;
 pub mod http;
 pub mod issuer;

@@ -6,11 +6,12 @@ use std::{
 };
 
 use papaya::HashMap as ConcurrentMap;
-use rescind_verifier::{Allowlist, ClientPolicy, Scopes, SessionState, State, follow::wire::EndedSession};
+use rescind_verifier::{ClientPolicy, SessionState, State, follow::wire::EndedSession};
 
 use crate::{
+    door::Door,
     feed::{Changed, Feed},
-    model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status},
+    model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
     secret::{ApiKey, SecretHash},
 };
 
@@ -28,7 +29,7 @@ pub struct Registry {
     shards: Box<[RwLock<Shard>]>,
     shard_capacity: usize,
     feed: Feed,
-    decoys: (Arc<KnownCredential>, Arc<ClientPolicy>),
+    door: Door,
 }
 
 /// A credential and the client it is of.
@@ -66,7 +67,7 @@ impl Registry {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             shard_capacity: max_sessions.div_ceil(SHARDS * 2).max(1),
             feed,
-            decoys: decoys(),
+            door: Door::new(),
         }
     }
 
@@ -82,9 +83,13 @@ impl Registry {
         let (credentials, api_keys) = (self.credentials.pin(), self.api_keys.pin());
         for credential in &client.credentials {
             if client.status == Status::Deleted || credential.revoked_at.is_some() {
+                self.door.remove(&credential.api_key);
                 credentials.remove(&credential.api_key);
                 api_keys.remove(&credential.id);
             } else {
+                let until = credential.expires_at.unwrap_or(UnixSeconds::MAX);
+                let until = if client.status == Status::Active { until } else { 0 };
+                self.door.put(&credential.api_key, credential.secret_hash, until);
                 let known = KnownCredential { client: client.id, credential: credential.clone() };
                 credentials.insert(credential.api_key.clone(), Arc::new(known));
                 api_keys.insert(credential.id, credential.api_key.clone());
@@ -99,14 +104,9 @@ impl Registry {
         self.credentials.pin().get(api_key).cloned()
     }
 
-    /// The credential with this API key and its client's policy, or else decoys that no secret fits:
-    /// whoever checks them does the same work in either case.
-    pub fn credential_or_decoy(&self, api_key: &str) -> (Arc<KnownCredential>, Arc<ClientPolicy>) {
-        let credentials = self.credentials.pin();
-        let known = credentials.get(api_key).unwrap_or(&self.decoys.0).clone();
-        let clients = self.clients.pin();
-        let policy = clients.get(&known.client).unwrap_or(&self.decoys.1).clone();
-        (known, policy)
+    /// Whether this API key goes with this secret, and its credential may log in now.
+    pub fn opens(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
+        self.door.opens(api_key, presented, now)
     }
 
     /// The API key of a credential, unless revoked.
@@ -172,28 +172,6 @@ impl Registry {
     }
 }
 
-/// What stands in for an unknown API key. Its hash is that of no secret.
-fn decoys() -> (Arc<KnownCredential>, Arc<ClientPolicy>) {
-    let credential = Credential {
-        id: 0,
-        api_key: String::new(),
-        secret_hash: SecretHash([0; 32]),
-        created_at: 0,
-        expires_at: None,
-        revoked_at: None,
-    };
-    let policy = ClientPolicy {
-        name: String::new(),
-        revision: 0,
-        generation: 0,
-        active: false,
-        allowlist: Allowlist::default(),
-        scopes: Scopes::default(),
-        credentials: Vec::new(),
-    };
-    (Arc::new(KnownCredential { client: 0, credential }), Arc::new(policy))
-}
-
 impl State for Registry {
     fn client(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
         self.clients.pin().get(&id).cloned()
@@ -233,6 +211,8 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use rescind_verifier::{Allowlist, Scopes};
+
     use super::*;
     use crate::model::Phase;
 
