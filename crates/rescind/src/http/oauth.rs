@@ -145,12 +145,19 @@ async fn token(
         }
     }
     let scopes = form.take("scope").map(|scope| scope.parse::<Scopes>()).transpose();
-    let scopes = scopes.map_err(|e| OAuthError::new(Class::BadRequest, "invalid_scope", e.to_string()))?;
-    let now = app.clock.now();
+    let scopes = scopes.map_err(|_| {
+        OAuthError::new(
+            Class::BadRequest,
+            "invalid_scope",
+            "scope is malformed or longer than a token has room for",
+        )
+    })?;
     let grant = oauth::client_credentials(&app, &credential, caller, scopes).await.map_err(client_error)?;
     Ok(Json(Issued {
         access_token: grant.pair.access_token,
         token_type: "Bearer",
+    // The time of the answer: a client must not take the token for good a second too long.
+    let now = app.clock.now();
         expires_in: grant.pair.access_expires_at.saturating_sub(now),
         scope: grant.scopes.to_string(),
     }))
