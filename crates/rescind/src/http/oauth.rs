@@ -47,8 +47,11 @@ impl<S: Send + Sync> FromRequest<S> for Form {
         let body = read(request, "application/x-www-form-urlencoded").await?;
         let mut form = HashMap::new();
         for (name, value) in form_urlencoded::parse(&body).into_owned() {
+            if [&name, &value].iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+                return Err(invalid_request("Request body must be valid UTF-8"));
+            }
             if form.contains_key(&name) {
-                return Err(invalid_request(format!("{name} is given twice")));
+                return Err(invalid_request("A parameter is given twice"));
             }
             form.insert(name, value);
         }
@@ -153,11 +156,11 @@ async fn token(
         )
     })?;
     let grant = oauth::client_credentials(&app, &credential, caller, scopes).await.map_err(client_error)?;
+    // The time of the answer: a client must not take the token for good a second too long.
+    let now = app.clock.now();
     Ok(Json(Issued {
         access_token: grant.pair.access_token,
         token_type: "Bearer",
-    // The time of the answer: a client must not take the token for good a second too long.
-    let now = app.clock.now();
         expires_in: grant.pair.access_expires_at.saturating_sub(now),
         scope: grant.scopes.to_string(),
     }))
