@@ -211,6 +211,9 @@ async fn authorize_introspection(
         |value: &[u8]| value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "));
     if headers.get(AUTHORIZATION).is_some_and(|value| is_bearer(value.as_bytes())) {
         let token = bearer(headers)?;
+        if form.take("client_secret").is_some() {
+            return Err(invalid_request("client_secret is given beside a Bearer token"));
+        }
         if feed::verifier(app, token).is_some() {
             return Ok(());
         }
