@@ -256,7 +256,7 @@ async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
         "token_endpoint": at("/oauth2/token"),
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint": at("/oauth2/introspect"),
-        "introspection_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_methods_supported": [methods[0], methods[1], "Bearer"],
         "revocation_endpoint": at("/oauth2/revoke"),
         "revocation_endpoint_auth_methods_supported": methods,
         "jwks_uri": at("/.well-known/jwks.json"),
