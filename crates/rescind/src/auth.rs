@@ -98,7 +98,7 @@ impl From<Denied> for Error {
 /// Trades an API key and secret for a pair of tokens.
 pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: Caller) -> Result<Grant, Error> {
     let credential = authenticate(app, api_key, secret, caller)?;
-    open_session(app, &credential, caller, app.rules, None).await
+    open_session(app, &credential, caller, app.rules, Phase::Live, None).await
 }
 
 /// Whose credentials these are.
@@ -118,12 +118,13 @@ pub fn authenticate(
     known.ok_or_else(|| failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials))
 }
 
-/// Opens a session for these scopes, or for all that the client has.
+/// Opens a session in this phase for these scopes, or for all that the client has.
 pub async fn open_session(
     app: &Arc<App>,
     known: &KnownCredential,
     caller: Caller,
     rules: TokenRules,
+    phase: Phase,
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
@@ -136,7 +137,7 @@ pub async fn open_session(
         if scopes.intersection(&client.scopes) != scopes {
             return Err(Denied::ScopeMissing);
         }
-        Ok(Session::open(client, credential, scopes, key, now, &rules))
+        Ok(Session { phase, ..Session::open(client, credential, scopes, key, now, &rules) })
     };
     let app = Arc::clone(app);
     let opened = to_the_end(async move {

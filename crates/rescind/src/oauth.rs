@@ -22,9 +22,9 @@ pub async fn client_credentials(
     caller: Caller,
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
-    // Nobody is given the session's refresh token: it ends with the access token.
+    // There is nothing to refresh, and the session ends with its access token.
     let rules = TokenRules { refresh_ttl: app.rules.access_ttl, ..app.rules };
-    auth::open_session(app, credential, caller, rules, scopes).await
+    auth::open_session(app, credential, caller, rules, Phase::RefreshEnded, scopes).await
 }
 
 /// Whether a client may ask about the tokens of others.

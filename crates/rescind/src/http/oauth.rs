@@ -47,8 +47,11 @@ impl<S: Send + Sync> FromRequest<S> for Form {
         let body = read(request, "application/x-www-form-urlencoded").await?;
         let mut form = HashMap::new();
         for (name, value) in form_urlencoded::parse(&body).into_owned() {
+            if [&name, &value].iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+                return Err(invalid_request("Request body must be valid UTF-8"));
+            }
             if form.contains_key(&name) {
-                return Err(invalid_request(format!("{name} is given twice")));
+                return Err(invalid_request("A parameter is given twice"));
             }
             form.insert(name, value);
         }
@@ -145,9 +148,16 @@ async fn token(
         }
     }
     let scopes = form.take("scope").map(|scope| scope.parse::<Scopes>()).transpose();
-    let scopes = scopes.map_err(|e| OAuthError::new(Class::BadRequest, "invalid_scope", e.to_string()))?;
-    let now = app.clock.now();
+    let scopes = scopes.map_err(|_| {
+        OAuthError::new(
+            Class::BadRequest,
+            "invalid_scope",
+            "scope is malformed or longer than a token has room for",
+        )
+    })?;
     let grant = oauth::client_credentials(&app, &credential, caller, scopes).await.map_err(client_error)?;
+    // The time of the answer: a client must not take the token for good a second too long.
+    let now = app.clock.now();
     Ok(Json(Issued {
         access_token: grant.pair.access_token,
         token_type: "Bearer",
@@ -201,6 +211,9 @@ async fn authorize_introspection(
         |value: &[u8]| value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "));
     if headers.get(AUTHORIZATION).is_some_and(|value| is_bearer(value.as_bytes())) {
         let token = bearer(headers)?;
+        if form.take("client_secret").is_some() {
+            return Err(invalid_request("client_secret is given beside a Bearer token"));
+        }
         if feed::verifier(app, token).is_some() {
             return Ok(());
         }
@@ -243,7 +256,7 @@ async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
         "token_endpoint": at("/oauth2/token"),
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint": at("/oauth2/introspect"),
-        "introspection_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_methods_supported": [methods[0], methods[1], "Bearer"],
         "revocation_endpoint": at("/oauth2/revoke"),
         "revocation_endpoint_auth_methods_supported": methods,
         "jwks_uri": at("/.well-known/jwks.json"),

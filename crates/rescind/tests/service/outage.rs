@@ -11,7 +11,7 @@ use crate::{
 const UNAVAILABLE: &str = "The service cannot answer safely now. Retry after 1 seconds.";
 
 /// A second connection to the store, to break it by.
-fn store(app: &TestApp) -> Connection {
+pub(crate) fn store(app: &TestApp) -> Connection {
     Connection::open(app.app.folder().store()).unwrap()
 }
 

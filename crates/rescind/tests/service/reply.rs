@@ -33,8 +33,17 @@ fn names(status: u16, body: &str) -> (&'static str, &'static str) {
 
 impl Reply {
     pub(crate) async fn read(response: reqwest::Response) -> Reply {
+        Reply::received(response).await.checked()
+    }
+
+    /// An answer of the OAuth doors, whose errors have RFC 6749's form.
+    pub(crate) async fn read_oauth(response: reqwest::Response) -> Reply {
+        Reply::received(response).await.checked_oauth()
+    }
+
+    async fn received(response: reqwest::Response) -> Reply {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Reply { status, headers, body: response.text().await.unwrap() }.checked()
+        Reply { status, headers, body: response.text().await.unwrap() }
     }
 
     /// Reads a head as it came over the wire.
@@ -69,12 +78,36 @@ impl Reply {
     // check 3, 62, 78
     #[track_caller]
     pub(crate) fn checked(self) -> Reply {
+        let reply = self.framed();
+        if !(200..300).contains(&reply.status) && !reply.body.is_empty() {
+            reply.says_error(reply.status, reply.json()["error"]["message"].as_str().expect("a message"));
+        }
+        reply
+    }
+
+    /// The same, but an error has RFC 6749's two members, in the characters of its §5.2.
+    // check 3, 7, 33, 62
+    #[track_caller]
+    fn checked_oauth(self) -> Reply {
+        let reply = self.framed();
+        if !(200..300).contains(&reply.status) {
+            let json = reply.json();
+            assert_eq!(json.as_object().map(serde_json::Map::len), Some(2), "{reply:?}");
+            for member in ["error", "error_description"] {
+                let text = json[member].as_str().unwrap_or_else(|| panic!("{member}: {reply:?}"));
+                let plain = |b: u8| matches!(b, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+                assert!(!text.is_empty() && text.bytes().all(plain), "{reply:?}");
+            }
+        }
+        reply
+    }
+
+    /// What holds for every answer, whatever its form.
+    #[track_caller]
+    fn framed(self) -> Reply {
         let id = self.header("x-request-id").expect("a request id");
         assert!((1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()), "{id:?}");
         assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
-        if !(200..300).contains(&self.status) && !self.body.is_empty() {
-            self.says_error(self.status, self.json()["error"]["message"].as_str().expect("a message"));
-        }
         if !self.body.is_empty() {
             assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         }
@@ -92,6 +125,19 @@ impl Reply {
     pub(crate) fn says_error(&self, status: u16, message: &str) {
         let expected: Value = serde_json::from_str(&error_body(status, message, &self.body)).unwrap();
         assert_eq!((self.status, self.json()), (status, expected), "{self:?}");
+    }
+
+    /// It is this error of an OAuth door.
+    #[track_caller]
+    pub(crate) fn is_oauth_error(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.json()["error"].as_str()), (status, Some(code)), "{self:?}");
+    }
+
+    /// It is the one answer about a token that stands for nothing, word for word.
+    // check 30
+    #[track_caller]
+    pub(crate) fn is_inactive(&self) {
+        assert_eq!((self.status, self.body.as_str()), (200, r#"{"active":false}"#), "{self:?}");
     }
 
     /// It is the one answer of a good logout, word for word.

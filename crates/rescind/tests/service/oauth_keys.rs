@@ -1,0 +1,217 @@
+//! The key set, read by an implementation that knows nothing of ours (RFC 7517).
+
+use jsonwebtoken::{DecodingKey, TokenData, Validation, decode, decode_header, jwk::JwkSet};
+use reqwest::Method;
+use rescind::admin;
+use serde_json::{Value, json};
+
+use crate::{
+    app::{Client, DAY, HOUR, NOW, Pair, TestApp},
+    oauth::access_token,
+    raw,
+    reply::Reply,
+};
+
+const ISSUER: &str = "http://127.0.0.1:8080";
+
+async fn key_set(app: &TestApp) -> Value {
+    let reply = app.send(app.request(Method::GET, "/.well-known/jwks.json")).await;
+    assert_eq!(reply.status, 200);
+    reply.json()
+}
+
+async fn kids(app: &TestApp) -> Vec<String> {
+    let keys = key_set(app).await["keys"].as_array().unwrap().clone();
+    keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The token as `jsonwebtoken` reads it with the key set and nothing else.
+async fn read(app: &TestApp, token: &str) -> TokenData<Value> {
+    let keys: JwkSet = serde_json::from_value(key_set(app).await).unwrap();
+    let header = decode_header(token).unwrap();
+    let jwk = keys.find(header.kid.as_ref().unwrap()).expect("the key in the set");
+    let mut validation = Validation::new(header.alg);
+    // It reads the wall clock, where tests have one of their own.
+    validation.validate_exp = false;
+    validation.set_issuer(&[ISSUER]);
+    validation.set_audience(&[ISSUER]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    assert_eq!(jwk.common.key_algorithm.unwrap().to_string(), format!("{:?}", header.alg));
+    let key = DecodingKey::from_jwk(jwk).unwrap();
+    let mut forged = token.as_bytes().to_vec();
+    let middle = token.rfind('.').unwrap() + 10;
+    forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
+    decode::<Value>(str::from_utf8(&forged).unwrap(), &key, &validation).unwrap_err();
+    decode(token, &key, &validation).unwrap()
+}
+
+/// The kid in a token's header.
+fn kid(token: &str) -> String {
+    decode_header(token).unwrap().kid.unwrap()
+}
+
+async fn rotate(app: &TestApp, algorithm: &str, publish_ahead: &str) -> Vec<Value> {
+    let body = json!({"algorithm": algorithm, "publish_ahead": publish_ahead}).to_string();
+    let reply = raw::local(&app.socket(), "POST", "/admin/v1/keys/rotate", &body).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json().as_array().unwrap().clone()
+}
+
+async fn retire(app: &TestApp, kid: &str) -> Reply {
+    raw::local(&app.socket(), "POST", &format!("/admin/v1/keys/{kid}/retire"), "").await
+}
+
+/// Whether a pair stands or, with its key, is good for nothing.
+async fn stands(app: &TestApp, pair: &Pair) -> bool {
+    let stands = app.stands(&pair.access).await;
+    if !stands {
+        app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
+    }
+    stands
+}
+
+async fn client_and_pair(app: &TestApp) -> (Client, Pair) {
+    let client = app.client().await;
+    let pair = app.grant(&client).await;
+    (client, pair)
+}
+
+// An HS256 key is a secret: whoever has it can sign.
+#[tokio::test]
+async fn secret_keys_are_not_in_the_set() {
+    let app = TestApp::start().await;
+    assert_eq!(key_set(&app).await, json!({"keys": []}));
+    rotate(&app, "HS256", "0s").await;
+    assert_eq!(key_set(&app).await, json!({"keys": []}));
+    rotate(&app, "EdDSA", "0s").await;
+    rotate(&app, "HS256", "0s").await;
+    let keys = key_set(&app).await;
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(keys["keys"][0]["alg"], "EdDSA");
+}
+
+#[tokio::test]
+async fn what_is_in_the_set_of_each_algorithm() {
+    let app = TestApp::start().await;
+    rotate(&app, "EdDSA", "0s").await;
+    let rotated = rotate(&app, "ES256", "0s").await;
+    let keys = key_set(&app).await;
+    let names = |key: &Value| key.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let [eddsa, es256] = keys["keys"].as_array().unwrap().as_slice() else { panic!("{keys}") };
+    // No private part, whatever it is called.
+    assert_eq!(names(eddsa), ["alg", "crv", "kid", "kty", "use", "x"]);
+    assert_eq!(names(es256), ["alg", "crv", "kid", "kty", "use", "x", "y"]);
+    for (key, kty, crv, alg) in [(eddsa, "OKP", "Ed25519", "EdDSA"), (es256, "EC", "P-256", "ES256")] {
+        assert_eq!((&key["kty"], &key["crv"], &key["alg"]), (&json!(kty), &json!(crv), &json!(alg)));
+        assert_eq!(key["use"], "sig");
+        for coordinate in ["x", "y"].iter().filter_map(|name| key[name].as_str()) {
+            let bytes = data_encoding::BASE64URL_NOPAD.decode(coordinate.as_bytes()).unwrap();
+            assert_eq!(bytes.len(), 32);
+        }
+    }
+    assert_eq!((&eddsa["kid"], &es256["kid"]), (&rotated[1]["kid"], &rotated[2]["kid"]));
+}
+
+// check 48
+#[tokio::test]
+async fn an_independent_reader_verifies_our_tokens_with_the_set() {
+    let app = TestApp::start().await;
+    for algorithm in ["EdDSA", "ES256"] {
+        rotate(&app, algorithm, "0s").await;
+        let (client, pair) = client_and_pair(&app).await;
+        let single = access_token(&app, &client).await;
+        for (token, typ, lifetime) in
+            [(&pair.access, "at+jwt", HOUR), (&single, "at+jwt", HOUR), (&pair.refresh, "rt+jwt", 7 * DAY)]
+        {
+            let read = read(&app, token).await;
+            assert_eq!(read.header.typ.as_deref(), Some(typ), "{algorithm}");
+            assert_eq!(format!("{:?}", read.header.alg), algorithm);
+            assert_eq!(read.claims["sub"], client.id.to_string());
+            assert_eq!((&read.claims["iss"], &read.claims["aud"]), (&json!(ISSUER), &json!(ISSUER)));
+            assert_eq!(read.claims["iat"], NOW);
+            assert_eq!(read.claims["exp"], NOW + u64::try_from(lifetime).unwrap());
+        }
+        assert!(stands(&app, &pair).await);
+    }
+}
+
+// check 48
+#[tokio::test]
+async fn a_key_is_in_the_set_before_it_signs_and_the_old_one_until_it_is_retired() {
+    let app = TestApp::start().await;
+    let first = rotate(&app, "EdDSA", "0s").await[1]["kid"].as_str().unwrap().to_owned();
+    let (client, old) = client_and_pair(&app).await;
+    let keys = rotate(&app, "ES256", "10m").await;
+    let second = keys[2]["kid"].as_str().unwrap().to_owned();
+    assert_eq!((&keys[1]["status"], &keys[2]["status"]), (&json!("signing"), &json!("next")));
+    assert_eq!(keys[2]["signs_from"], "2025-01-15T12:10:00Z");
+    // The old key's last refresh token is of the second before.
+    assert_eq!(keys[1]["retires_at"], "2025-01-22T12:10:00Z");
+
+    assert_eq!(kids(&app).await, [first.as_str(), &second]);
+    app.advance(599);
+    let last = app.grant(&client).await;
+    assert_eq!((kid(&last.access), kid(&last.refresh)), (first.clone(), first.clone()));
+    // Neither of them can be retired now: one signs, the other is next.
+    for kid in [&first, &second] {
+        assert_eq!(retire(&app, kid).await.status, 400);
+    }
+    app.advance(1);
+    let new = app.grant(&client).await;
+    assert_eq!((kid(&new.access), kid(&new.refresh)), (second.clone(), second.clone()));
+    assert_eq!(kids(&app).await, [first.as_str(), &second]);
+    for pair in [&old, &last, &new] {
+        assert!(stands(&app, pair).await);
+        read(&app, &pair.access).await;
+    }
+    // A refresh goes over to the new key.
+    let renewed = app.renew(&last).await;
+    assert_eq!(kid(&renewed.access), second);
+
+    let app = app.restart().await;
+    assert!(stands(&app, &old).await);
+    assert_eq!(retire(&app, &first).await.status, 200);
+    assert_eq!(kids(&app).await, [second.as_str()]);
+    assert!(!stands(&app, &old).await && !app.stands(&last.access).await);
+    assert!(stands(&app, &new).await && stands(&app, &renewed).await);
+    assert_eq!(retire(&app, &first).await.status, 404);
+    assert_eq!(retire(&app, &second).await.status, 400);
+}
+
+// check 48: a key goes by itself when its last token has run out, and not before
+#[tokio::test]
+async fn an_old_key_leaves_with_its_last_token() {
+    let app = TestApp::start().await;
+    rotate(&app, "EdDSA", "0s").await;
+    let (_, pair) = client_and_pair(&app).await;
+    rotate(&app, "EdDSA", "0s").await;
+    let both = kids(&app).await;
+    assert_eq!(both.len(), 2);
+    app.advance(7 * DAY - 1);
+    app.app.sweep().await.unwrap();
+    assert_eq!(kids(&app).await, both);
+    app.renew(&pair).await;
+    app.advance(2);
+    app.app.sweep().await.unwrap();
+    assert_eq!(kids(&app).await, both[1..]);
+}
+
+// What a key set's readers keep for a while must have the key by the time that it signs.
+#[tokio::test]
+async fn public_keys_are_published_ahead_unless_told_otherwise() {
+    let app = TestApp::start().await;
+    for (algorithm, signs_from) in [
+        ("HS256", "2025-01-15T12:00:00Z"),
+        ("EdDSA", "2025-01-15T12:10:00Z"),
+        ("ES256", "2025-01-15T12:10:00Z"),
+    ] {
+        let body = json!({"algorithm": algorithm}).to_string();
+        let reply = raw::local(&app.socket(), "POST", "/admin/v1/keys/rotate", &body).await;
+        let keys = reply.json();
+        assert_eq!(keys.as_array().unwrap().last().unwrap()["signs_from"], signs_from, "{algorithm}");
+    }
+    let signing: Vec<_> = admin::keys(&app.app).await.unwrap();
+    let signing: Vec<_> = signing.iter().filter(|key| key.status == "signing").collect();
+    assert_eq!(signing.len(), 1);
+    assert_eq!(signing[0].algorithm, "HS256");
+}
