@@ -13,6 +13,8 @@ mod credentials;
 mod envelope;
 mod follow;
 mod follow_cut;
+mod follow_feed;
+mod follow_keys;
 mod follow_proxy;
 mod follow_race;
 mod login;
