@@ -175,7 +175,7 @@ impl App {
                 warn!(error = %e, "the signing keys were left as they were");
             }
         }
-        self.registry.feed().sweep(now);
+        self.registry.feed().sweep(now.saturating_sub(SWEEP_MARGIN));
         let (mut after, mut deleted) = (0, 0);
         loop {
             let swept = self.store.sweep(after, now.saturating_sub(SWEEP_MARGIN)).await?;

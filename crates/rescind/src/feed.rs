@@ -4,14 +4,14 @@
 //! or newer. Changes are numbered where the registry takes them over, before they are answered for.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, PoisonError},
 };
 
 use rescind_verifier::follow::wire::{EndedSession, Position};
 use tokio::sync::watch;
 
-use crate::model::ClientId;
+use crate::model::{ClientId, SessionId, UnixSeconds};
 
 /// So many changes are remembered for followers that come back. Whoever missed more gets a snapshot.
 const REMEMBERED: usize = 10_000;
@@ -40,26 +40,30 @@ pub struct Feed {
 struct Log {
     seq: u64,
     recent: VecDeque<Changed>,
-    ended: Vec<EndedSession>,
+    ended: HashMap<SessionId, UnixSeconds>,
 }
 
 impl Feed {
     /// An empty feed of a new epoch. `ended` are the sessions that ended before their time, and have
     /// not run out yet.
     pub fn new(epoch: String, ended: Vec<EndedSession>) -> Feed {
+        let ended = ended.into_iter().map(|ended| (ended.session, ended.until)).collect();
         Feed { epoch, log: Mutex::new(Log { ended, ..Log::default() }), head: watch::Sender::new(0) }
     }
 
-    /// Numbers a change.
+    /// Numbers a change. That a session ended is one once: whoever still has its refresh token may
+    /// present that as often as they like.
     pub fn publish(&self, changed: Changed) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Changed::Session(EndedSession { session, until }) = changed
+            && log.ended.insert(session, until).is_some()
+        {
+            return;
+        }
         log.seq += 1;
         log.recent.push_back(changed);
         if log.recent.len() > REMEMBERED {
             log.recent.pop_front();
-        }
-        if let Changed::Session(ended) = changed {
-            log.ended.push(ended);
         }
         self.head.send_replace(log.seq);
     }
@@ -85,12 +89,13 @@ impl Feed {
 
     /// The sessions that ended before their time.
     pub fn ended(&self) -> Vec<EndedSession> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).ended.clone()
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.ended.iter().map(|(&session, &until)| EndedSession { session, until }).collect()
     }
 
     /// Forgets the ended sessions that have run out.
     pub fn sweep(&self, now: u64) {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).ended.retain(|ended| ended.until > now);
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).ended.retain(|_, until| *until > now);
     }
 }
 
@@ -120,7 +125,11 @@ mod tests {
     fn ended_sessions_are_kept_until_they_run_out() {
         let ended = |session, until| EndedSession { session, until };
         let feed = Feed::new("e".into(), vec![ended(1, 10)]);
-        feed.publish(Changed::Session(ended(2, 20)));
+        for _ in 0..2 {
+            feed.publish(Changed::Session(ended(2, 20)));
+            feed.publish(Changed::Session(ended(1, 10)));
+        }
+        assert_eq!(feed.head().seq, 1);
         feed.sweep(10);
         assert_eq!(feed.ended(), [ended(2, 20)]);
     }

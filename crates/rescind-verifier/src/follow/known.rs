@@ -14,11 +14,20 @@ pub(super) struct Known {
     pub(super) position: Position,
     /// On the boot clock: from then on this is too old to decide anything.
     pub(super) deadline: Duration,
+    /// The feed followed from here as it should. What is not sound holds until its deadline, and
+    /// nothing is built upon it.
+    pub(super) sound: bool,
     pub(super) verifier: Verifier,
     profile: Profile,
     clients: HashMap<ClientId, Arc<ClientPolicy>>,
     ended: HashMap<SessionId, UnixSeconds>,
+    /// When there are so many, those that have run out are forgotten.
+    forget_at: usize,
 }
+
+/// For how long ended sessions are remembered after their last token has expired: a clock set back
+/// within it finds them again.
+const MARGIN: UnixSeconds = 3600;
 
 impl Known {
     /// The beginning of a snapshot: nothing may be decided on it yet.
@@ -27,10 +36,12 @@ impl Known {
         Ok(Known {
             position: Position { epoch: hello.epoch.clone(), seq: hello.seq },
             deadline: Duration::ZERO,
+            sound: true,
             verifier: Verifier::new(read_keys(&hello.keys)?, profile.clone()),
             profile,
             clients: HashMap::new(),
             ended: HashMap::new(),
+            forget_at: 0,
         })
     }
 
@@ -50,7 +61,10 @@ impl Known {
         match change.what {
             What::Client(client) => self.put(client)?,
             What::Session(ended) => {
-                self.ended.retain(|_, until| *until > now);
+                if self.ended.len() >= self.forget_at {
+                    self.ended.retain(|_, until| until.saturating_add(MARGIN) > now);
+                    self.forget_at = 2 * self.ended.len() + 1024;
+                }
                 self.ended.insert(ended.session, ended.until);
             }
             What::Keys(keys) => self.verifier = Verifier::new(read_keys(&keys)?, self.profile.clone()),
@@ -88,5 +102,36 @@ impl State for Seen<'_> {
     fn session(&self, id: SessionId) -> Option<SessionState> {
         let ended = self.known.ended.contains_key(&id);
         Some(SessionState { client: self.client, pair: u64::MAX, ended })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_sessions_are_forgotten_when_no_clock_can_bring_their_tokens_back() {
+        let hello = r#"{"epoch":"e","seq":0,"issuer":"i","audience":"a","keys":[]}"#;
+        let mut known = Known::begin(&serde_json::from_str(hello).unwrap()).unwrap();
+        let mut seq = 0;
+        let mut end = |known: &mut Known, until, now| {
+            seq += 1;
+            let ended = EndedSession { session: seq, until };
+            known.apply(Change { seq, what: What::Session(ended) }, now).unwrap();
+        };
+        end(&mut known, 100, 0);
+        for _ in 0..2000 {
+            end(&mut known, 200, 100 + MARGIN - 1);
+        }
+        assert!(known.ended.contains_key(&1));
+        for _ in 0..20_000 {
+            end(&mut known, 300, 200 + MARGIN);
+        }
+        assert!(!known.ended.contains_key(&1) && !known.ended.contains_key(&2001));
+        assert_eq!(known.ended.len(), 20_000);
+        for _ in 0..50_000 {
+            end(&mut known, 400, 300 + MARGIN);
+        }
+        assert_eq!(known.ended.len(), 50_000);
     }
 }

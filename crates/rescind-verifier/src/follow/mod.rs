@@ -203,7 +203,9 @@ async fn follow(shared: Arc<Shared>) {
     loop {
         let before = shared.deadline();
         let error = session::run(&shared).await;
-        // A gap, or a restarted server: what is known cannot be built upon, but holds until its deadline.
+        if matches!(error, FeedError::Gap { .. } | FeedError::Unreadable) {
+            shared.distrust();
+        }
         shared.status.send_replace(Some(error));
         pause = if shared.deadline() > before { PAUSES.0 } else { PAUSES.1.min(pause * 2) };
         sleep(pause).await;
@@ -211,6 +213,15 @@ async fn follow(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// What is known cannot be built upon: neither may the feed go on from it, nor its deadline be
+    /// extended.
+    fn distrust(&self) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_mut() {
+            known.sound = false;
+        }
+    }
+
     fn deadline(&self) -> Duration {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().map_or(Duration::ZERO, |known| known.deadline)

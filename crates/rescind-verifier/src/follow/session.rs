@@ -3,7 +3,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -27,6 +27,8 @@ use super::{
 
 /// Servers send a heartbeat every second.
 const SILENCE: Duration = Duration::from_secs(5);
+/// An answer longer than any position is none.
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// Follows until something breaks, and tells what.
 pub(super) async fn run(shared: &Shared) -> FeedError {
@@ -48,7 +50,8 @@ async fn open(shared: &Shared) -> Result<Incoming, FeedError> {
         request = request.header("last-event-id", event_id(&position));
     }
     let request = request.body(Full::default()).map_err(|_| FeedError::Unreadable)?;
-    let response = send(&mut connection, request).await?;
+    let response =
+        timeout(SILENCE, send(&mut connection, request)).await.map_err(|_| FeedError::Silent)??;
     // The sender must outlive the body: dropping it would close the connection.
     let (_, body) = response.into_parts();
     tokio::spawn(async move {
@@ -60,54 +63,87 @@ async fn open(shared: &Shared) -> Result<Incoming, FeedError> {
 /// Applies what comes.
 async fn read(shared: &Shared, mut stream: Incoming) -> Result<(), FeedError> {
     let mut parser = Parser::default();
-    let mut snapshot = None;
+    let mut at = At::Beginning;
     loop {
         let frame = timeout(SILENCE, stream.frame()).await.map_err(|_| FeedError::Silent)?;
         let frame = frame.ok_or_else(|| FeedError::Connection("the server closed the feed".into()))?;
         let frame = frame.map_err(|e| FeedError::Connection(e.to_string()))?;
         let Ok(bytes) = frame.into_data() else { continue };
         for event in parser.feed(&bytes).map_err(|_| FeedError::Unreadable)? {
-            apply(shared, &event, &mut snapshot)?;
+            at = apply(shared, &event, at)?;
         }
     }
 }
 
-fn apply(shared: &Shared, event: &Event, snapshot: &mut Option<Known>) -> Result<(), FeedError> {
-    let building = |snapshot: &mut Option<Known>| snapshot.take().ok_or(FeedError::Unreadable);
-    match event.name.as_str() {
-        "snapshot" => *snapshot = Some(Known::begin(&data::<Hello>(event)?)?),
-        "clients" => {
-            let mut known = building(snapshot)?;
+/// How far a connection's feed has come.
+enum At {
+    /// Nothing was said yet of where it begins.
+    Beginning,
+    /// Within a snapshot.
+    Snapshot(Box<Known>),
+    /// What is known has all that came.
+    Changes,
+}
+
+fn apply(shared: &Shared, event: &Event, at: At) -> Result<At, FeedError> {
+    Ok(match (event.name.as_str(), at) {
+        ("snapshot", _) => At::Snapshot(Box::new(Known::begin(&data::<Hello>(event)?)?)),
+        ("clients", At::Snapshot(mut known)) => {
             known.add_clients(data::<Vec<Client>>(event)?)?;
-            *snapshot = Some(known);
+            At::Snapshot(known)
         }
-        "sessions" => {
-            let mut known = building(snapshot)?;
+        ("sessions", At::Snapshot(mut known)) => {
             known.add_ended(&data::<Vec<EndedSession>>(event)?);
-            *snapshot = Some(known);
+            At::Snapshot(known)
         }
-        "complete" => {
-            let mut complete = building(snapshot)?;
-            let seq = complete.position.seq;
-            let mut known = shared.known.write().unwrap_or_else(PoisonError::into_inner);
-            // It is newer than what it replaces, and so good for at least as long.
-            complete.deadline = known.as_ref().map_or(Duration::ZERO, |known| known.deadline);
-            *known = Some(complete);
-            drop(known);
-            shared.applied.send_replace(seq);
-            shared.complete.notify_one();
+        ("complete", At::Snapshot(known)) if data::<Position>(event)? == known.position => {
+            replace(shared, *known)?;
+            At::Changes
         }
-        "change" => {
+        ("resumed", At::Beginning) if shared.position() == Some(data(event)?) => At::Changes,
+        ("change", At::Changes) => {
             let change = data::<Change>(event)?;
             let seq = change.seq;
             let mut known = shared.known.write().unwrap_or_else(PoisonError::into_inner);
             known.as_mut().ok_or(FeedError::Unreadable)?.apply(change, clock::wall())?;
             drop(known);
             shared.applied.send_replace(seq);
+            At::Changes
         }
-        // Heartbeats are heard by their coming. What a later version adds cannot change a verdict.
-        _ => {}
+        ("heartbeat", At::Changes) => {
+            let theirs = data::<Position>(event)?;
+            let ours = shared.position().filter(|ours| ours.epoch == theirs.epoch);
+            let ours = ours.ok_or(FeedError::Unreadable)?;
+            if ours.seq != theirs.seq {
+                return Err(FeedError::Gap { have: ours.seq, got: theirs.seq });
+            }
+            At::Changes
+        }
+        ("clients" | "sessions" | "complete" | "resumed" | "change" | "heartbeat", _) => {
+            return Err(FeedError::Unreadable);
+        }
+        // What a later version adds cannot change a verdict.
+        (_, at) => at,
+    })
+}
+
+/// Goes over to a complete snapshot.
+fn replace(shared: &Shared, mut complete: Known) -> Result<(), FeedError> {
+    let Position { epoch, seq } = complete.position.clone();
+    let mut known = shared.known.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.as_ref() {
+        if known.position.epoch == epoch && known.position.seq > seq {
+            return Err(FeedError::Gap { have: known.position.seq, got: seq });
+        }
+        // It is newer than what it replaces, and so good for at least as long.
+        complete.deadline = known.deadline;
     }
+    let replaced = known.replace(complete);
+    drop(known);
+    // It may be large: nobody waits for its end.
+    drop(replaced);
+    shared.applied.send_replace(seq);
+    shared.complete.notify_one();
     Ok(())
 }
 
@@ -136,11 +172,10 @@ async fn renew(shared: &Shared) -> Result<(), FeedError> {
         timeout(bound, caught_up).await.map_err(|_| FeedError::Silent)?.map_err(|_| FeedError::Silent)?;
         let mut known = shared.known.write().unwrap_or_else(PoisonError::into_inner);
         // The state that was there when the question was answered, or a newer one of the same process.
-        if let Some(known) =
-            known.as_mut().filter(|k| k.position.epoch == head.epoch && k.position.seq >= head.seq)
-        {
-            known.deadline = known.deadline.max(asked_at + bound);
-        }
+        let known_then =
+            known.as_mut().filter(|k| k.position.epoch == head.epoch && k.position.seq >= head.seq);
+        let Some(state) = known_then else { continue };
+        state.deadline = state.deadline.max(asked_at.saturating_add(bound));
         drop(known);
         shared.status.send_replace(None);
     }
@@ -159,7 +194,8 @@ async fn ask(
         .body(Full::from(body))
         .map_err(|_| FeedError::Unreadable)?;
     let response = send(connection, request).await?;
-    let body = response.into_body().collect().await.map_err(|e| FeedError::Connection(e.to_string()))?;
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|e| FeedError::Connection(e.to_string()))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|_| FeedError::Unreadable)
 }
 
@@ -176,8 +212,10 @@ async fn send(
     connection: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, FeedError> {
-    let response =
-        connection.send_request(request).await.map_err(|e| FeedError::Connection(e.to_string()))?;
+    let failed = |e: hyper::Error| FeedError::Connection(e.to_string());
+    // One question follows another at once where a snapshot was completed meanwhile.
+    connection.ready().await.map_err(failed)?;
+    let response = connection.send_request(request).await.map_err(failed)?;
     match response.status() {
         StatusCode::OK => Ok(response),
         status => Err(FeedError::Refused(status.as_u16())),
@@ -199,8 +237,9 @@ fn data<T: DeserializeOwned>(event: &Event) -> Result<T, FeedError> {
 }
 
 impl Shared {
+    /// The place that the feed may go on from.
     fn position(&self) -> Option<Position> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().map(|known| known.position.clone())
+        known.as_ref().filter(|known| known.sound).map(|known| known.position.clone())
     }
 }

@@ -17,8 +17,8 @@ pub struct Parser {
     data: String,
 }
 
-/// A line longer than any that a server writes: the stream is something else.
-const MAX_LINE: usize = 16 << 20;
+/// A line or event longer than any that a server writes: the stream is something else.
+const MAX_LENGTH: usize = 16 << 20;
 
 /// The stream is no feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Parser {
         let mut events = Vec::new();
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
             self.line.extend_from_slice(piece);
-            if self.line.len() > MAX_LINE {
+            if self.line.len() + self.data.len() > MAX_LENGTH {
                 return Err(NotAFeed);
             }
             if self.line.ends_with(b"\n") {
@@ -51,7 +51,12 @@ impl Parser {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "event" => value.clone_into(&mut self.name),
-            "data" => self.data.push_str(value),
+            "data" => {
+                if !self.data.is_empty() {
+                    self.data.push('\n');
+                }
+                self.data.push_str(value);
+            }
             // Comments, ids and retry times tell nothing that the data does not.
             _ => {}
         }
@@ -65,9 +70,9 @@ mod tests {
 
     #[test]
     fn events_come_whole_however_they_are_cut() {
-        let text = b": hello\nevent: change\nid: a:1\ndata: {\"seq\":1}\n\r\nevent:heartbeat\r\ndata:x\r\n\r\ndata: lost\n\n";
+        let text = b": hello\nevent: change\nid: a:1\ndata: {\"seq\":1}\n\r\nevent:heartbeat\r\ndata:x\r\ndata: y\n\r\ndata: lost\n\n";
         let event = |name: &str, data: &str| Event { name: name.into(), data: data.into() };
-        let expected = vec![event("change", "{\"seq\":1}"), event("heartbeat", "x")];
+        let expected = vec![event("change", "{\"seq\":1}"), event("heartbeat", "x\ny")];
         for size in 1..text.len() {
             let mut parser = Parser::default();
             let events = text.chunks(size).flat_map(|chunk| parser.feed(chunk).unwrap());
@@ -78,8 +83,12 @@ mod tests {
     #[test]
     fn what_is_no_feed_is_refused_in_bounded_memory() {
         assert_eq!(Parser::default().feed(b"event: \xff\n"), Err(NotAFeed));
-        let mut parser = Parser::default();
-        let endless = (0..=MAX_LINE / 65_536).map(|_| parser.feed(&[b'x'; 65_536])).find(Result::is_err);
-        assert_eq!(endless, Some(Err(NotAFeed)));
+        let piece = [b"data: ", [b'x'; 65_536].as_slice()].concat();
+        for end in ["", "\n"] {
+            let piece = [&piece, end.as_bytes()].concat();
+            let mut parser = Parser::default();
+            let endless = (0..=MAX_LENGTH / 65_536).map(|_| parser.feed(&piece)).find(Result::is_err);
+            assert_eq!(endless, Some(Err(NotAFeed)));
+        }
     }
 }

@@ -16,15 +16,22 @@ use rescind_verifier::{
     follow::wire::{ACK_PATH, Ack, Change, Client, FEED_PATH, Hello, Position, What, event_id},
 };
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 use tracing::{Instrument, info};
 
-use super::{bearer::bearer, body::JsonBody, error::ApiError};
+use super::{
+    bearer::bearer,
+    body::JsonBody,
+    error::{ApiError, Class},
+};
 use crate::{app::App, feed::Changed, model::KnownVerifier};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// So many clients or sessions in one event.
-const PART: usize = 1000;
+/// So many clients or sessions in one event: even the largest clients make less than 1 MiB.
+const PART: usize = 64;
 /// Events on their way to a slow follower; then it is waited for.
 const WAITING: usize = 16;
 
@@ -36,7 +43,7 @@ async fn follow(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respo
     let verifier = authenticate(&app, &headers)?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let (sender, body) = Channel::<Bytes>::new(WAITING);
-    let stream = Stream { app, verifier, sender };
+    let stream = Stream { readiness: app.readiness(), app, verifier, sender };
     tokio::spawn(stream.run(last).in_current_span());
     Ok(([(CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())
 }
@@ -45,9 +52,12 @@ async fn follow(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respo
 async fn acknowledge(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    JsonBody(_): JsonBody<Ack>,
+    JsonBody(ack): JsonBody<Ack>,
 ) -> Result<Json<Position>, ApiError> {
     authenticate(&app, &headers)?;
+    if ack.mode != "bounded" {
+        return Err(ApiError::new(Class::Validation, "mode: the only one here is \"bounded\""));
+    }
     Ok(Json(app.registry.feed().head()))
 }
 
@@ -66,6 +76,7 @@ pub(super) fn verifier(app: &App, token: &str) -> Option<KnownVerifier> {
 struct Stream {
     app: Arc<App>,
     verifier: KnownVerifier,
+    readiness: watch::Receiver<bool>,
     sender: Sender<Bytes>,
 }
 
@@ -84,7 +95,6 @@ impl Stream {
         let app = Arc::clone(&self.app);
         let feed = app.registry.feed();
         let mut bell = feed.bell();
-        let mut readiness = app.readiness();
         let head = feed.head();
         let mut seq = match last.filter(|last| last.epoch == head.epoch && feed.since(last.seq).is_some()) {
             Some(last) => {
@@ -99,9 +109,6 @@ impl Stream {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !app.verifiers.load().iter().any(|verifier| verifier.id == self.verifier.id) {
-                return Err(Ended);
-            }
             for changed in feed.since(seq).ok_or(Ended)? {
                 seq += 1;
                 let change = Change { seq, what: self.now(changed)? };
@@ -114,7 +121,7 @@ impl Stream {
                 _ = heartbeat.tick() => {
                     self.send("heartbeat", None, &Position { epoch: head.epoch.clone(), seq }).await?;
                 }
-                () = async { drop(readiness.wait_for(|&ready| !ready).await) } => return Err(Ended),
+                () = async { drop(self.readiness.wait_for(|&ready| !ready).await) } => return Err(Ended),
             }
         }
     }
@@ -156,6 +163,13 @@ impl Stream {
         let data = serde_json::to_string(data).map_err(|_| Ended)?;
         let id = id.map(|id| format!("id: {}\n", event_id(id))).unwrap_or_default();
         let text = format!("event: {event}\n{id}data: {data}\n\n");
-        self.sender.send_data(Bytes::from(text)).await.map_err(|_| Ended)
+        // Looked at when the text is made: a key that is newer than the revocation is not in it.
+        if !self.app.verifiers.load().iter().any(|verifier| verifier.id == self.verifier.id) {
+            return Err(Ended);
+        }
+        tokio::select! {
+            sent = self.sender.send_data(Bytes::from(text)) => sent.map_err(|_| Ended),
+            () = async { drop(self.readiness.wait_for(|&ready| !ready).await) } => Err(Ended),
+        }
     }
 }

@@ -39,6 +39,22 @@ pub(crate) struct TestApp {
     running: JoinHandle<()>,
 }
 
+/// What a stopped service leaves.
+pub(crate) struct Stopped {
+    clock: Clock,
+    folder: TempDir,
+    config: Config,
+}
+
+impl Stopped {
+    /// Starts it again on the same folder.
+    pub(crate) async fn start_with(self, change: impl FnOnce(&mut Config)) -> TestApp {
+        let Stopped { clock, folder, mut config } = self;
+        change(&mut config);
+        TestApp::open(folder, config, clock, Random::System).await
+    }
+}
+
 /// A client with its first credential.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -70,13 +86,22 @@ impl TestApp {
 
     /// With the default configuration, changed.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::at_time(NOW, change).await
+    }
+
+    /// With a clock that stands at this moment, for whoever goes by another clock than the service.
+    pub(crate) async fn today(change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::at_time(Clock::System.now(), change).await
+    }
+
+    async fn at_time(now: u64, change: impl FnOnce(&mut Config)) -> TestApp {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.server.listen = "127.0.0.1:0".parse().unwrap();
         config.server.management_listen = config.server.listen;
         config.server.data_dir = folder.path().join("data");
         change(&mut config);
-        TestApp::open(folder, config, Clock::manual(NOW), Random::System).await
+        TestApp::open(folder, config, Clock::manual(now), Random::System).await
     }
 
     async fn open(folder: TempDir, config: Config, clock: Clock, random: Random) -> TestApp {
@@ -98,8 +123,12 @@ impl TestApp {
 
     /// The same under a changed configuration.
     pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> TestApp {
-        let TestApp { app, clock, folder, mut config, stop, running, .. } = self;
-        change(&mut config);
+        self.stop().await.start_with(change).await
+    }
+
+    /// Stops the server as SIGTERM does.
+    pub(crate) async fn stop(self) -> Stopped {
+        let TestApp { app, clock, folder, config, stop, running, .. } = self;
         stop.send(()).unwrap();
         running.await.unwrap();
         let gone = Arc::downgrade(&app);
@@ -107,7 +136,7 @@ impl TestApp {
         // The last connections let go of it in their own tasks, and of the folder with it.
         for _ in 0..1_000_000 {
             if gone.strong_count() == 0 {
-                return TestApp::open(folder, config, clock, Random::System).await;
+                return Stopped { clock, folder, config };
             }
             tokio::task::yield_now().await;
         }

@@ -1,0 +1,207 @@
+//! A verifier in another process that follows the service: what the service has answered for, it
+//! knows within its bound.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use rescind::{
+    admin::{self, AllowChange, KeyRotation, NewVerifier},
+    clock::Clock,
+    model::OnReuse,
+    oauth,
+};
+use rescind_verifier::{
+    Denied,
+    follow::{Follower, Options},
+};
+use tokio::{task::yield_now, time::timeout};
+
+use crate::app::{Client, Pair, TestApp};
+
+/// When a test is given up for hung.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Where every token here is presented from.
+pub(crate) const CALLER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+const BOUND: Duration = Duration::from_millis(500);
+
+/// A follower of a service, and a token that stands with both.
+pub(crate) struct Followed {
+    pub(crate) app: TestApp,
+    pub(crate) follower: Follower,
+    pub(crate) client: Client,
+    pub(crate) pair: Pair,
+}
+
+/// Time since boot, which is what followers go by.
+pub(crate) fn now() -> Duration {
+    Clock::System.elapsed()
+}
+
+/// A token to follow with.
+pub(crate) async fn verifier_token(app: &TestApp, share_hs256: bool) -> String {
+    let new = NewVerifier { name: "test".into(), share_hs256 };
+    admin::create_verifier(&app.app, new).await.unwrap().token
+}
+
+pub(crate) fn follow(address: SocketAddr, token: &str, bound: Duration) -> Follower {
+    Follower::start(Options { bound, ..Options::new(address.to_string(), token) })
+}
+
+/// Waits for what must come, by looking again and again.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let come = async {
+        while !condition() {
+            yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, come).await.is_ok(), "in vain: {what}");
+}
+
+pub(crate) fn verdict(follower: &Follower, token: &str) -> Result<(), Denied> {
+    follower.verify(token, CALLER).map(drop)
+}
+
+/// Waits until a follower accepts a token.
+pub(crate) async fn stands(follower: &Follower, token: &str) {
+    until("the token stands", || verdict(follower, token) == Ok(())).await;
+}
+
+/// Waits for this verdict. No verification begun later than the bound after `since` may accept.
+pub(crate) async fn refused_in_time(
+    follower: &Follower,
+    token: &str,
+    since: Duration,
+    bound: Duration,
+    expected: Denied,
+) {
+    until(&format!("{expected:?}"), || {
+        let begun = now();
+        let verdict = verdict(follower, token);
+        assert!(verdict.is_err() || begun < since + bound, "accepted {:?} later", begun - since);
+        verdict == Err(expected)
+    })
+    .await;
+}
+
+impl Followed {
+    /// Follows through another address, which a function of the service's own gives.
+    pub(crate) async fn through(
+        bound: Duration,
+        way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
+    ) -> Followed {
+        Followed::at(TestApp::today(|_| {}).await, bound, way).await
+    }
+
+    async fn at(app: TestApp, bound: Duration, way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Followed {
+        let client = app.client_allowed(&["127.0.0.0/8", "10.0.0.0/8"]).await;
+        let pair = app.grant(&client).await;
+        let follower = follow(way(app.management).await, &verifier_token(&app, true).await, bound);
+        timeout(PATIENCE, follower.ready()).await.unwrap();
+        stands(&follower, &pair.access).await;
+        Followed { app, follower, client, pair }
+    }
+
+    pub(crate) async fn start() -> Followed {
+        Followed::through(BOUND, async |address| address).await
+    }
+
+    /// The change that has just been answered is known in time.
+    async fn soon(&self, expected: Denied) {
+        refused_in_time(&self.follower, &self.pair.access, now(), BOUND, expected).await;
+    }
+}
+
+// check 15: here and at every verifier
+#[tokio::test]
+async fn a_logout_is_known_within_the_bound_and_a_new_login_stands() {
+    let f = Followed::start().await;
+    f.app.logout(&f.pair.access).await.is_logged_out();
+    f.soon(Denied::Revoked).await;
+    stands(&f.follower, &f.app.grant(&f.client).await.access).await;
+    assert_eq!(verdict(&f.follower, &f.pair.access), Err(Denied::Revoked));
+}
+
+#[tokio::test]
+async fn what_a_follower_decides_is_what_the_service_decides() {
+    let f = Followed::start().await;
+    let token = f.follower.verify(&f.pair.access, CALLER).unwrap();
+    assert_eq!((token.claims().client, token.client().name.as_str()), (f.client.id, "test"));
+    assert_eq!(verdict(&f.follower, &f.pair.refresh), Err(Denied::WrongKind));
+    assert_eq!(verdict(&f.follower, "x"), Err(Denied::Malformed));
+    for elsewhere in [None, Some([192, 0, 2, 1].into())] {
+        let verdict = f.follower.verify(&f.pair.access, elsewhere).map(drop);
+        assert_eq!(verdict, Err(Denied::AddressNotAllowed));
+    }
+    let renewed = f.app.renew(&f.pair).await;
+    assert_eq!(verdict(&f.follower, &renewed.access), Ok(()));
+}
+
+// check 17, CVE-2023-22492, CVE-2024-47000, CVE-2025-64521
+#[tokio::test]
+async fn a_suspension_and_a_deletion_are_known_within_the_bound() {
+    let f = Followed::start().await;
+    admin::suspend(&f.app.app, f.client.id).await.unwrap();
+    f.soon(Denied::ClientInactive).await;
+    admin::resume(&f.app.app, f.client.id).await.unwrap();
+    f.soon(Denied::Revoked).await;
+    let f = Followed { pair: f.app.grant(&f.client).await, ..f };
+    stands(&f.follower, &f.pair.access).await;
+    admin::delete(&f.app.app, f.client.id).await.unwrap();
+    f.soon(Denied::ClientInactive).await;
+}
+
+// check 17
+#[tokio::test]
+async fn a_revoked_credential_is_known_within_the_bound() {
+    let f = Followed::start().await;
+    admin::revoke_credential(&f.app.app, &f.client.key).await.unwrap();
+    f.soon(Denied::Revoked).await;
+}
+
+// check 72
+#[tokio::test]
+async fn a_narrowed_allowlist_is_known_within_the_bound() {
+    let f = Followed::start().await;
+    let narrow = AllowChange { remove: vec!["127.0.0.0/8".into()], ..AllowChange::default() };
+    admin::change_allowlist(&f.app.app, f.client.id, narrow).await.unwrap();
+    f.soon(Denied::AddressNotAllowed).await;
+    assert!(f.follower.verify(&f.pair.access, Some([10, 0, 0, 1].into())).is_ok());
+}
+
+// check 31
+#[tokio::test]
+async fn a_revoked_session_is_known_within_the_bound_and_no_other_goes_with_it() {
+    let f = Followed::start().await;
+    let other = f.app.grant(&f.client).await;
+    oauth::revoke(&f.app.app, f.client.id, &f.pair.refresh).await.unwrap();
+    f.soon(Denied::Revoked).await;
+    assert_eq!(verdict(&f.follower, &other.access), Ok(()));
+    // A follower that comes later knows it as well.
+    let late = follow(f.app.management, &verifier_token(&f.app, true).await, BOUND);
+    stands(&late, &other.access).await;
+    assert_eq!(verdict(&late, &f.pair.access), Err(Denied::Revoked));
+}
+
+#[tokio::test]
+async fn a_session_ended_by_a_refresh_token_used_again_is_known_within_the_bound() {
+    let app = TestApp::today(|config| config.tokens.on_reuse = OnReuse::EndSession).await;
+    let f = Followed::at(app, BOUND, async |address| address).await;
+    f.app.renew(&f.pair).await;
+    f.app.refresh(&f.pair.refresh).await.is_error(401, "Invalid token");
+    f.soon(Denied::Revoked).await;
+}
+
+// check 48
+#[tokio::test]
+async fn a_retired_key_is_known_within_the_bound() {
+    let f = Followed::start().await;
+    let keys = admin::rotate_key(&f.app.app, KeyRotation::default()).await.unwrap();
+    let new = f.app.grant(&f.client).await;
+    stands(&f.follower, &new.access).await;
+    assert_eq!(verdict(&f.follower, &f.pair.access), Ok(()));
+    admin::retire_key(&f.app.app, &keys[0].kid).await.unwrap();
+    f.soon(Denied::UnknownKey).await;
+    assert_eq!(verdict(&f.follower, &new.access), Ok(()));
+}
