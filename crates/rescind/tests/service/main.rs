@@ -12,6 +12,7 @@ mod clock;
 mod credentials;
 mod envelope;
 mod follow;
+mod follow_ask;
 mod follow_cut;
 mod follow_fake;
 mod follow_feed;

@@ -1,0 +1,61 @@
+//! A follower that may ask about single tokens while its state is too old.
+
+use std::time::Duration;
+
+use rescind_verifier::{
+    Denied,
+    follow::{Follower, Options},
+};
+use tokio::time::timeout;
+
+use crate::{
+    app::TestApp,
+    follow::{CALLER, PATIENCE, until, verdict, verifier_token},
+    follow_proxy::{Proxy, Weather},
+};
+
+#[tokio::test]
+async fn what_is_too_old_to_decide_is_asked_for() {
+    let app = TestApp::today(|_| {}).await;
+    let client = app.client_allowed(&["127.0.0.0/8"]).await;
+    let pair = app.grant(&client).await;
+    let proxy = Proxy::before(app.management).await;
+    let follow = |token: &str, introspection| {
+        let options = Options::new(proxy.address.to_string(), token);
+        Follower::start(Options { bound: Duration::from_millis(500), introspection, ..options })
+    };
+    let token = verifier_token(&app, true).await;
+    let asking = follow(&token, Some(app.address.to_string()));
+    let silent = follow(&token, None);
+    for follower in [&asking, &silent] {
+        timeout(PATIENCE, follower.ready()).await.unwrap();
+    }
+    proxy.set(Weather { closed: true, ..Weather::default() });
+    for follower in [&asking, &silent] {
+        until("stale", || verdict(follower, &pair.access) == Err(Denied::Stale)).await;
+    }
+
+    let token = asking.verify_or_ask(&pair.access, CALLER).await.unwrap();
+    assert_eq!((token.claims().client, token.client().name.as_str()), (client.id, "test"));
+    let ask = async |follower: &Follower, token: &str, caller| {
+        follower.verify_or_ask(token, caller).await.map(drop)
+    };
+    assert_eq!(ask(&silent, &pair.access, CALLER).await, Err(Denied::Stale));
+    for elsewhere in [None, Some([192, 0, 2, 1].into())] {
+        assert_eq!(ask(&asking, &pair.access, elsewhere).await, Err(Denied::AddressNotAllowed));
+    }
+    assert_eq!(ask(&asking, &pair.refresh, CALLER).await, Err(Denied::WrongKind));
+    assert_eq!(ask(&asking, "x", CALLER).await, Err(Denied::Malformed));
+
+    // check 15: asked at once after a logout, it is as exact as the service itself
+    app.logout(&pair.access).await.is_logged_out();
+    assert_eq!(ask(&asking, &pair.access, CALLER).await, Err(Denied::Revoked));
+    let pair = app.grant(&client).await;
+    assert_eq!(ask(&asking, &pair.access, CALLER).await, Ok(()));
+
+    // Nobody there to ask.
+    let address = app.address.to_string();
+    drop(app);
+    until("gone", || std::net::TcpStream::connect(&address).is_err()).await;
+    assert_eq!(ask(&asking, &pair.access, CALLER).await, Err(Denied::Stale));
+}
