@@ -152,7 +152,7 @@ class Checks:
             ["Upgrade", "X-Rescind-Client"], ["X-Rescind-Client", "upgrade"],
         ]:
             tricks = [("Connection", line) for line in lines] + [("Upgrade", "x")] * ("pgrade" in str(lines))
-            self.let(f"Connection: {' | '.join(lines)} strips nothing (59, CVE-2024-45410)", self.send(self.token, tricks))
+            self.let(f"Connection: {' | '.join(lines)} strips nothing (59, CVE-2024-45410, GHSA-w9mr-28mw-j8hg)", self.send(self.token, tricks))
             at_upstream = ",".join(self.headers("connection")).lower()
             self.is_("  nor is it passed on", re.sub(r"close|keep-alive|upgrade|[ ,]", "", at_upstream), "")
             self.is_("  X-Forwarded-For is the caller", self.headers("x-forwarded-for"), ["127.0.0.1"])

@@ -228,3 +228,29 @@ async fn a_location_may_ask_for_scopes_and_an_audience() {
     }
     verify("aud=http://127.0.0.1:8081").await.is_error(401, "Invalid token");
 }
+
+// CVE-2026-33496, GHSA-rp9m-7r4c-75qg: no verdict is kept, so none can be given to another question
+#[tokio::test]
+async fn questions_that_differ_in_one_thing_are_decided_apart() {
+    let app = TestApp::behind_proxy().await;
+    let reader = NewClient { name: "reader".into(), scopes: vec!["read".into()], ..NewClient::default() };
+    let reader = app.grant(&app.client_of(reader).await).await.access;
+    let bound = app.client_allowed(&["203.0.113.7"]).await;
+    let bound = app.at("203.0.113.7").login(&bound).await.pair().access;
+    let questions = [
+        (&reader, "", "192.0.2.1", 200),
+        (&reader, "?scope=read", "192.0.2.1", 200),
+        (&reader, "?scope=write", "192.0.2.1", 403),
+        (&bound, "", "203.0.113.7", 200),
+        (&bound, "", "192.0.2.1", 403),
+        (&bound, "?scope=read", "203.0.113.7", 403),
+    ];
+    for round in 0..questions.len() {
+        for i in 0..questions.len() {
+            let (token, query, address, status) = questions[(i * 5 + round) % questions.len()];
+            let request = app.request(Method::GET, &format!("/verify{query}")).bearer_auth(token);
+            let reply = app.send(request.header("x-forwarded-for", address)).await;
+            assert_eq!(reply.status, status, "{query} from {address}");
+        }
+    }
+}
