@@ -33,18 +33,6 @@ fn generate(prefix: &str, random: &Random) -> Zeroizing<String> {
     Zeroizing::new(format!("{prefix}{}", *text))
 }
 
-/// Whether `text` is, to the letter, what [`generate`] writes under this prefix.
-fn is_well_formed(prefix: &str, text: &str) -> bool {
-    let Some(body) = text.strip_prefix(prefix) else { return false };
-    if body.bytes().any(|b| b.is_ascii_uppercase()) {
-        return false;
-    }
-    let Ok(body) = BASE32_NOPAD.decode(body.to_ascii_uppercase().as_bytes()).map(Zeroizing::new) else {
-        return false;
-    };
-    body.len() == 36 && body[32..] == checksum(prefix, &body[..32])
-}
-
 fn checksum(prefix: &str, body: &[u8]) -> [u8; 4] {
     let mut crc = crc32fast::Hasher::new();
     crc.update(prefix.as_bytes());
@@ -55,11 +43,6 @@ fn checksum(prefix: &str, body: &[u8]) -> [u8; 4] {
 /// A new API key.
 pub fn generate_api_key(random: &Random) -> ApiKey {
     generate(KEY_PREFIX, random).to_string()
-}
-
-/// Whether `text` is an API key that was generated here or by another Rescind.
-pub fn is_api_key(text: &str) -> bool {
-    is_well_formed(KEY_PREFIX, text)
 }
 
 /// An API secret, sent as `password`. It is shown once, at its creation, and never stored.
@@ -203,22 +186,38 @@ impl fmt::Debug for MasterKey {
 mod tests {
     use super::*;
 
+    /// Whether `text` is, to the letter, what [`generate`] writes under this prefix.
+    fn is_well_formed(prefix: &str, text: &str) -> bool {
+        let Some(body) = text.strip_prefix(prefix) else { return false };
+        if body.bytes().any(|b| b.is_ascii_uppercase()) {
+            return false;
+        }
+        let Ok(body) = BASE32_NOPAD.decode(body.to_ascii_uppercase().as_bytes()).map(Zeroizing::new) else {
+            return false;
+        };
+        body.len() == 36 && body[32..] == checksum(prefix, &body[..32])
+    }
+
     // check 73
     #[test]
     fn keys_and_secrets_are_told_apart_and_checked() {
         let random = Random::seeded(1);
         let key = generate_api_key(&random);
         let secret = ApiSecret::generate(&random);
-        assert!(is_api_key(&key), "{key}");
+        assert!(is_well_formed(KEY_PREFIX, &key), "{key}");
         assert!(is_well_formed(SECRET_PREFIX, secret.expose()));
         assert_eq!((key.len(), secret.expose().len()), (61, 61));
-        assert!(!is_api_key(secret.expose()));
-        assert!(!is_api_key(&key.replacen("rk_", "rs_", 1)));
-        assert!(!is_api_key(&key.to_uppercase()) && !is_api_key(&key[..60]) && !is_api_key(""));
+        assert!(!is_well_formed(KEY_PREFIX, secret.expose()));
+        assert!(!is_well_formed(KEY_PREFIX, &key.replacen("rk_", "rs_", 1)));
+        assert!(
+            !is_well_formed(KEY_PREFIX, &key.to_uppercase())
+                && !is_well_formed(KEY_PREFIX, &key[..60])
+                && !is_well_formed(KEY_PREFIX, "")
+        );
         for i in 3..key.len() {
             let mut typo = key.clone().into_bytes();
             typo[i] = if typo[i] == b'a' { b'b' } else { b'a' };
-            assert!(!is_api_key(std::str::from_utf8(&typo).unwrap()), "position {i}");
+            assert!(!is_well_formed(KEY_PREFIX, std::str::from_utf8(&typo).unwrap()), "position {i}");
         }
     }
 
