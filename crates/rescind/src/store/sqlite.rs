@@ -40,7 +40,8 @@ impl Store {
         let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         made.map_err(|e| StoreError::Unavailable(e.into()))?;
         let mut connection = connect(path)?;
-        migrations::migrations::runner().run(&mut connection).map_err(|e| {
+        // Tables and the note of them in one transaction, so that a kill between leaves neither.
+        migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
             StoreError::Unreadable(format!("its tables are not those of this version, nor older ones: {e}"))
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default() };
