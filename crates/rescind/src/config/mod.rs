@@ -4,7 +4,7 @@ mod environment;
 mod source;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use hyper::header::HeaderName;
 use ipnet::IpNet;
@@ -13,9 +13,12 @@ use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
 pub use source::{ConfigError, Flags};
-pub use values::Span;
+pub use values::{Brief, Span};
 
-use crate::model::{OnReuse, TokenRules};
+use crate::{
+    cluster::Terms,
+    model::{OnReuse, TokenRules},
+};
 
 /// Every key with its default and what it is for.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -26,6 +29,7 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 pub struct Config {
     pub server: Server,
     pub database: Database,
+    pub cluster: Cluster,
     pub tokens: Tokens,
     pub forward_auth: ForwardAuth,
     pub limits: Limits,
@@ -50,6 +54,15 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 pub struct Database {
     pub url: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    pub node_name: String,
+    pub lease: Brief,
+    pub margin: Brief,
+    pub clock_drift_percent: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +174,34 @@ impl Config {
                 "expected nothing: this version keeps everything in the data folder".into(),
             ));
         }
+        let Cluster { node_name, lease, margin, clock_drift_percent } = &self.cluster;
+        if node_name.len() > 64 || !node_name.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(("cluster.node_name", "expected at most 64 visible ASCII characters".into()));
+        }
+        if !(1000..=60_000).contains(&lease.millis()) {
+            return Err(("cluster.lease", "expected between 1s and 60s".into()));
+        }
+        if *clock_drift_percent > 30 {
+            return Err(("cluster.clock_drift_percent", "expected between 0 and 30".into()));
+        }
+        let least = self.terms().least_margin().max(Duration::from_millis(10));
+        let least = u64::try_from(least.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        if !(least..=lease.millis() / 2).contains(&margin.millis()) {
+            let problem = format!(
+                "expected between {least}ms and half of cluster.lease, for a clock_drift_percent of {clock_drift_percent}"
+            );
+            return Err(("cluster.margin", problem));
+        }
         Ok(())
+    }
+
+    /// The terms of this node's lease.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            lease: self.cluster.lease.into(),
+            clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
+            margin: self.cluster.margin.into(),
+        }
     }
 
     /// What every token says of its issuer and audience. `None` if it cannot be written in a token.
