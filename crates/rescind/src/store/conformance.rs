@@ -21,7 +21,7 @@ const RULES: TokenRules = TokenRules {
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("rescind.db")).unwrap();
+    let store = Store::open_file(&dir.path().join("rescind.db")).unwrap();
     (dir, store)
 }
 
@@ -82,14 +82,14 @@ async fn logout(store: &Store, client: &Client) -> Client {
 async fn what_is_saved_is_loaded_again() {
     let (dir, store) = open();
     assert!(store.load().await.unwrap().pepper.is_none());
-    store.set_pepper(vec![9]).await.unwrap();
+    assert_eq!(store.set_pepper(vec![9]).await.unwrap(), [9]);
     let saved = store.create_client(client("rk_1")).await.unwrap();
     assert_eq!((saved.id, saved.credentials[0].id), (1, 1));
     store.rotate_key(key("k1"), 5).await.unwrap();
     let session = login(&store, &saved, 2000).await;
     drop(store);
 
-    let store = Store::open(&dir.path().join("rescind.db")).unwrap();
+    let store = Store::open_file(&dir.path().join("rescind.db")).unwrap();
     let loaded = store.load().await.unwrap();
     assert_eq!(loaded.clients, [saved]);
     assert_eq!(loaded.pepper, Some(vec![9]));
@@ -154,6 +154,30 @@ async fn a_rule_that_fails_or_panics_costs_nobody_else_anything() {
 }
 
 #[tokio::test]
+async fn a_deleted_client_is_loaded_and_not_listed() {
+    let (_dir, store) = open();
+    let saved = store.create_client(client("rk_1")).await.unwrap();
+    let rule = |client: &mut Client| {
+        client.status = Status::Deleted;
+        Ok::<_, ()>(())
+    };
+    let ((), deleted) = store.change_client(saved.id, rule).await.unwrap().unwrap().unwrap();
+    assert_eq!(store.load().await.unwrap().clients, [deleted]);
+    assert_eq!(store.clients().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_first_pepper_and_the_first_key_stand() {
+    let (_dir, store) = open();
+    assert_eq!(store.set_pepper(vec![1]).await.unwrap(), [1]);
+    assert_eq!(store.set_pepper(vec![2]).await.unwrap(), [1]);
+    assert_eq!(store.load().await.unwrap().pepper, Some(vec![1]));
+    store.first_key(key("k1")).await.unwrap();
+    let keys = store.first_key(key("k2")).await.unwrap();
+    assert_eq!(keys.iter().map(|k| k.kid.as_str()).collect::<Vec<_>>(), ["k1"]);
+}
+
+#[tokio::test]
 async fn one_key_signs_at_a_time() {
     let (_dir, store) = open();
     store.rotate_key(key("k1"), 5).await.unwrap();
@@ -201,9 +225,10 @@ async fn logout_writes_one_row_however_many_sessions_live() {
         logins.spawn(async move { login(&store, &many, 1000).await });
     }
     logins.join_all().await;
+    let Store::Sqlite(sqlite) = &*store;
     for client in [&one, &many] {
-        let before = store.rows_written().await.unwrap();
+        let before = sqlite.rows_written().await.unwrap();
         assert_eq!(logout(&store, client).await.generation, 1);
-        assert_eq!(store.rows_written().await.unwrap() - before, 1);
+        assert_eq!(sqlite.rows_written().await.unwrap() - before, 1);
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn client(db: &Connection, id: ClientId) -> Result<Option<Client>, St
 }
 
 pub(super) fn clients(db: &Connection) -> Result<Vec<Client>, StoreError> {
-    let mut query = db.prepare("SELECT * FROM client WHERE status <> 'deleted' ORDER BY id")?;
+    let mut query = db.prepare("SELECT * FROM client ORDER BY id")?;
     let mut rows = query.query([])?;
     let mut clients: Vec<Client> = Vec::new();
     while let Some(row) = rows.next()? {
@@ -205,6 +205,19 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
         });
     }
     Ok(keys)
+}
+
+pub(super) fn insert_key(db: &Connection, key: StoredKey) -> Result<(), StoreError> {
+    db.execute(
+        "INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from) VALUES (?, ?, ?, ?, ?)",
+        (key.kid, key.algorithm.name(), key.sealed, key.created_at, key.signs_from),
+    )?;
+    Ok(())
+}
+
+pub(super) fn pepper(db: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut query = db.prepare("SELECT sealed FROM sealed_secret WHERE name = 'pepper'")?;
+    Ok(query.query_row([], |row| row.get(0)).optional()?)
 }
 
 fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
