@@ -15,7 +15,10 @@ pub use environment::Environment;
 pub use source::{ConfigError, Flags};
 pub use values::Span;
 
-use crate::model::{OnReuse, TokenRules};
+use crate::{
+    model::{OnReuse, TokenRules},
+    store::{DatabaseUrl, PostgresOptions},
+};
 
 /// Every key with its default and what it is for.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -49,7 +52,13 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    pub url: String,
+    #[serde(with = "values::database_url")]
+    pub url: Option<DatabaseUrl>,
+    pub pool_size: usize,
+    pub statement_timeout: Span,
+    #[serde(with = "values::path")]
+    pub tls_ca: Option<PathBuf>,
+    pub accept_lost_commits: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +130,7 @@ impl Config {
     fn check(&self) -> Result<(), (&'static str, String)> {
         let Tokens { access_ttl, refresh_ttl, session_max_age, refresh_grace, .. } = &self.tokens;
         let at_least_one_second = [
+            ("database.statement_timeout", Some(&self.database.statement_timeout)),
             ("tokens.access_ttl", Some(access_ttl)),
             ("tokens.refresh_ttl", Some(refresh_ttl)),
             ("tokens.session_max_age", session_max_age.as_ref()),
@@ -155,13 +165,22 @@ impl Config {
                 "expected server.trusted_proxies to name the proxies that write it".into(),
             ));
         }
-        if !self.database.url.is_empty() {
-            return Err((
-                "database.url",
-                "expected nothing: this version keeps everything in the data folder".into(),
-            ));
+        if self.database.pool_size == 0 {
+            return Err(("database.pool_size", "expected at least 1".into()));
         }
         Ok(())
+    }
+
+    /// The database, where there is one beside the data folder.
+    pub fn postgres(&self) -> Option<PostgresOptions> {
+        let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits } = &self.database;
+        Some(PostgresOptions {
+            url: url.clone()?,
+            pool_size: *pool_size,
+            statement_timeout: (*statement_timeout).into(),
+            tls_ca: tls_ca.clone(),
+            accept_lost_commits: *accept_lost_commits,
+        })
     }
 
     /// What every token says of its issuer and audience. `None` if it cannot be written in a token.
