@@ -78,7 +78,10 @@ impl App {
     ) -> Result<Arc<App>, OpenError> {
         let profile = config.profile().ok_or(OpenError::Profile)?;
         let folder = DataFolder::take(&config.server.data_dir)?;
-        let store = Store::open_file(&folder.store())?;
+        let store = match config.postgres() {
+            Some(options) => Store::connect(&options).await?,
+            None => Store::open_file(&folder.store())?,
+        };
         let mut loaded = store.load().await?;
         let master = match master_key {
             Some(text) => MasterKey::parse(text).map_err(OpenError::MasterKey)?,

@@ -18,6 +18,7 @@ pub use values::{Brief, Span};
 use crate::{
     cluster::Terms,
     model::{OnReuse, TokenRules},
+    store::{DatabaseUrl, PostgresOptions},
 };
 
 /// Every key with its default and what it is for.
@@ -53,7 +54,13 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    pub url: String,
+    #[serde(with = "values::database_url")]
+    pub url: Option<DatabaseUrl>,
+    pub pool_size: usize,
+    pub statement_timeout: Span,
+    #[serde(with = "values::path")]
+    pub tls_ca: Option<PathBuf>,
+    pub accept_lost_commits: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +141,7 @@ impl Config {
     fn check(&self) -> Result<(), (&'static str, String)> {
         let Tokens { access_ttl, refresh_ttl, session_max_age, refresh_grace, .. } = &self.tokens;
         let at_least_one_second = [
+            ("database.statement_timeout", Some(&self.database.statement_timeout)),
             ("tokens.access_ttl", Some(access_ttl)),
             ("tokens.refresh_ttl", Some(refresh_ttl)),
             ("tokens.session_max_age", session_max_age.as_ref()),
@@ -168,11 +176,8 @@ impl Config {
                 "expected server.trusted_proxies to name the proxies that write it".into(),
             ));
         }
-        if !self.database.url.is_empty() {
-            return Err((
-                "database.url",
-                "expected nothing: this version keeps everything in the data folder".into(),
-            ));
+        if self.database.pool_size == 0 {
+            return Err(("database.pool_size", "expected at least 1".into()));
         }
         let Cluster { node_name, lease, margin, clock_drift_percent } = &self.cluster;
         if node_name.len() > 64 || !node_name.bytes().all(|b| b.is_ascii_graphic()) {
@@ -202,6 +207,18 @@ impl Config {
             clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
             margin: self.cluster.margin.into(),
         }
+    }
+
+    /// The database, where there is one beside the data folder.
+    pub fn postgres(&self) -> Option<PostgresOptions> {
+        let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits } = &self.database;
+        Some(PostgresOptions {
+            url: url.clone()?,
+            pool_size: *pool_size,
+            statement_timeout: (*statement_timeout).into(),
+            tls_ca: tls_ca.clone(),
+            accept_lost_commits: *accept_lost_commits,
+        })
     }
 
     /// What every token says of its issuer and audience. `None` if it cannot be written in a token.

@@ -1,11 +1,19 @@
 //! How single values are written.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use hyper::header::HeaderName;
 use ipnet::IpNet;
 use rescind_verifier::parse_cidr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use zeroize::Zeroizing;
+
+use crate::store::DatabaseUrl;
 
 /// Longer spans are mistakes, and would overflow times.
 const MAX_SECONDS: u64 = 3650 * 86_400;
@@ -176,6 +184,48 @@ pub(super) mod header {
                 .parse()
                 .map(Some)
                 .map_err(|_| D::Error::custom("expected a header's name such as X-Forwarded-For")),
+        }
+    }
+}
+
+/// A file's path, or nothing.
+pub(super) mod path {
+    use super::*;
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.as_deref().unwrap_or(Path::new("")).serialize(s)
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Some(PathBuf::deserialize(d)?).filter(|path| !path.as_os_str().is_empty()))
+    }
+}
+
+/// A database's URL, or nothing. It is written without its password.
+pub(super) mod database_url {
+    use super::*;
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        url: &Option<DatabaseUrl>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        match url {
+            Some(url) => s.collect_str(url),
+            None => s.serialize_str(""),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<DatabaseUrl>, D::Error> {
+        match Zeroizing::new(String::deserialize(d)?).as_str() {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(D::Error::custom),
         }
     }
 }

@@ -8,16 +8,23 @@
 
 #[cfg(test)]
 mod conformance;
-mod rows;
+mod postgres;
 mod sqlite;
-mod writer;
+mod values;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
 use thiserror::Error;
 
 use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds};
+pub use postgres::{
+    Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Postgres, PostgresOptions, Renewed,
+};
 use sqlite::Sqlite;
 
 /// What is durable, wherever it is.
@@ -25,6 +32,8 @@ use sqlite::Sqlite;
 pub enum Store {
     /// In a file that this process has for itself.
     Sqlite(Sqlite),
+    /// In a database that several processes may share.
+    Postgres(Postgres),
 }
 
 /// Why the store did not do what it was asked.
@@ -36,6 +45,9 @@ pub enum StoreError {
     /// It holds what this version cannot read.
     #[error("the store holds what this version cannot read: {0}")]
     Unreadable(String),
+    /// It is not what it must be, and only whoever runs it can change that.
+    #[error("the database cannot be used: {0}")]
+    Unsuitable(String),
 }
 
 /// A signing key as the store keeps it: sealed.
@@ -107,6 +119,7 @@ macro_rules! ask {
     ($self:ident, $store:ident => $question:expr) => {
         match $self {
             Store::Sqlite($store) => $question,
+            Store::Postgres($store) => $question,
         }
     };
 }
@@ -115,6 +128,19 @@ impl Store {
     /// Opens the file, making it if there is none, and brings its tables up to date.
     pub fn open_file(path: &Path) -> Result<Store, StoreError> {
         Sqlite::open(path).map(Store::Sqlite)
+    }
+
+    /// Connects to the database, and brings its tables up to date.
+    pub async fn connect(options: &PostgresOptions) -> Result<Store, StoreError> {
+        Postgres::connect(options.clone()).await.map(Store::Postgres)
+    }
+
+    /// What nodes that share a database need beyond the rest; `None` where it is not shared.
+    pub fn postgres(&self) -> Option<&Postgres> {
+        match self {
+            Store::Sqlite(_) => None,
+            Store::Postgres(postgres) => Some(postgres),
+        }
     }
 
     /// Everything that a process holds in memory from its start.
@@ -217,4 +243,10 @@ impl Store {
     pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
         ask!(self, store => store.sweep(after, expired).await)
     }
+}
+
+/// Runs a rule. One that panics costs its caller the answer, and nobody else anything.
+fn guarded<T>(rule: impl FnOnce() -> T) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(rule))
+        .map_err(|_| StoreError::Unavailable("the change was given up: a rule panicked".into()))
 }

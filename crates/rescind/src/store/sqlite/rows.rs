@@ -1,14 +1,17 @@
 //! How the domain's values stand in rows.
 
-use std::str::FromStr;
-
-use rescind_verifier::{Algorithm, Allowlist, follow::wire::EndedSession, parse_cidr};
+use rescind_verifier::follow::wire::EndedSession;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{StoreError, StoredKey};
 use crate::{
-    model::{Client, ClientId, Credential, KnownVerifier, Phase, Session, SessionId, Status},
+    model::{Client, ClientId, Credential, KnownVerifier, Session, SessionId},
     secret::SecretHash,
+    store::{
+        StoreError, StoredKey,
+        values::{
+            allowlist_text, parsed, read_algorithm, read_allowlist, read_phase, read_status, status_text,
+        },
+    },
 };
 
 impl From<rusqlite::Error> for StoreError {
@@ -196,8 +199,7 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
         keys.push(StoredKey {
             id: row.get("id")?,
             kid: row.get("kid")?,
-            algorithm: Algorithm::from_name(&algorithm)
-                .ok_or_else(|| StoreError::Unreadable(format!("signing algorithm {algorithm:?}")))?,
+            algorithm: read_algorithm(&algorithm)?,
             sealed: row.get("sealed")?,
             created_at: row.get("created_at")?,
             signs_from: row.get("signs_from")?,
@@ -227,12 +229,7 @@ fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
     Ok(Client {
         id: row.get("id")?,
         name: row.get("name")?,
-        status: match status.as_str() {
-            "active" => Status::Active,
-            "suspended" => Status::Suspended,
-            "deleted" => Status::Deleted,
-            other => return Err(StoreError::Unreadable(format!("client status {other:?}"))),
-        },
+        status: read_status(&status)?,
         generation: row.get("generation")?,
         revision: row.get("revision")?,
         allowlist: read_allowlist(&allowlist)?,
@@ -255,7 +252,6 @@ fn read_credential(row: &Row<'_>) -> Result<Credential, StoreError> {
 
 fn read_session(row: &Row<'_>) -> Result<Session, StoreError> {
     let scopes: String = row.get("scopes")?;
-    let phase: u8 = row.get("phase")?;
     Ok(Session {
         id: row.get("id")?,
         client: row.get("client_id")?,
@@ -264,36 +260,10 @@ fn read_session(row: &Row<'_>) -> Result<Session, StoreError> {
         generation: row.get("generation")?,
         scopes: parsed(&scopes)?,
         pair: row.get("pair")?,
-        phase: match phase {
-            0 => Phase::Live,
-            1 => Phase::RefreshEnded,
-            2 => Phase::Ended,
-            other => return Err(StoreError::Unreadable(format!("session phase {other}"))),
-        },
+        phase: read_phase(row.get("phase")?)?,
         started_at: row.get("started_at")?,
         issued_at: row.get("issued_at")?,
         access_expires_at: row.get("access_expires_at")?,
         refresh_expires_at: row.get("refresh_expires_at")?,
     })
-}
-
-fn status_text(status: Status) -> &'static str {
-    match status {
-        Status::Active => "active",
-        Status::Suspended => "suspended",
-        Status::Deleted => "deleted",
-    }
-}
-
-fn allowlist_text(allowlist: &Allowlist) -> String {
-    allowlist.entries().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-fn read_allowlist(text: &str) -> Result<Allowlist, StoreError> {
-    let entries: Result<Vec<_>, _> = text.split_whitespace().map(parse_cidr).collect();
-    entries.map(Allowlist::from_iter).map_err(|e| StoreError::Unreadable(e.to_string()))
-}
-
-fn parsed<T: FromStr<Err: ToString>>(text: &str) -> Result<T, StoreError> {
-    text.parse().map_err(|e: T::Err| StoreError::Unreadable(e.to_string()))
 }

@@ -1,5 +1,8 @@
 //! The embedded store: SQLite in WAL mode, flushed to the disk at every commit.
 
+mod rows;
+mod writer;
+
 use std::{
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
@@ -9,8 +12,9 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Found, Loaded, StoreError, StoredKey, Swept, rows, writer::Writer};
+use super::{Found, Loaded, StoreError, StoredKey, Swept};
 use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
+use writer::Writer;
 
 mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
