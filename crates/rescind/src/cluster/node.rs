@@ -122,11 +122,15 @@ impl<'a> Node<'a> {
             self.id = None;
         }
         loop {
-            let id = match self.id {
-                Some(id) => id,
-                None => self.join(&mut connection).await?,
-            };
-            self.renew(&mut connection, id).await?;
+            match self.id {
+                Some(id) => self.renew(&mut connection, id).await?,
+                None => {
+                    let id = self.join(&mut connection).await?;
+                    self.renew(&mut connection, id).await?;
+                    let name = &self.app.cluster.node_name;
+                    info!(node = id, name, change = self.applied, "joined the cluster");
+                }
+            }
             if let Some(since) = away.take() {
                 let away = self.app.clock.elapsed().saturating_sub(since);
                 info!(?away, "this node renews its lease again");
@@ -149,7 +153,6 @@ impl<'a> Node<'a> {
         (self.acked, self.settling) = (0, None);
         self.load(connection).await?;
         (self.id, self.timeline) = (Some(id), connection.timeline());
-        info!(node = id, name = self.app.cluster.node_name, change = self.applied, "joined the cluster");
         Ok(id)
     }
 
