@@ -11,6 +11,7 @@ use tracing::{Instrument, info, warn};
 
 use crate::{
     clock::Clock,
+    cluster::{Attached, Lease, Outcome, Terms},
     config::{Config, Undecided},
     data_folder::{DataFolder, FolderError},
     feed::{Changed, Feed},
@@ -41,6 +42,9 @@ pub struct App {
     pub pepper: Pepper,
     pub master: MasterKey,
     pub undecided: Undecided,
+    pub lease: Lease,
+    pub terms: Terms,
+    pub attached: Attached,
     /// Held while the keys change, so that memory takes the changes over in the store's order.
     changing_keys: Mutex<()>,
     /// The same for the verifiers.
@@ -105,7 +109,15 @@ impl App {
         for client in &loaded.clients {
             registry.apply(client);
         }
+        let terms = config.terms();
+        let attached = Attached::new(clock.clone(), terms);
+        if !loaded.verifiers.is_empty() {
+            attached.inherit();
+        }
         Ok(Arc::new(App {
+            lease: Lease::unlimited(clock.clone()),
+            terms,
+            attached,
             issuer: Issuer::new(profile, &loaded.keys, &master)?,
             rules: config.token_rules(),
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
@@ -144,6 +156,15 @@ impl App {
         self.ready.send_replace(false);
     }
 
+    /// Waits until what this process has taken over is known to every exact verifier that may decide.
+    pub async fn settle(&self) {
+        let Outcome { followers, acknowledged } =
+            self.attached.settled(self.registry.feed().head().seq).await;
+        if acknowledged < followers {
+            warn!(followers, acknowledged, "the leases of verifiers that did not acknowledge have run out");
+        }
+    }
+
     /// Changes the signing keys in the store, and goes over to what it answers. Runs to its end even
     /// if whoever asked for it goes away.
     pub async fn change_keys<F>(
@@ -155,10 +176,12 @@ impl App {
     {
         let app = Arc::clone(self);
         to_the_end(async move {
-            let _changing = app.changing_keys.lock().await;
+            let changing = app.changing_keys.lock().await;
             let keys = change(Arc::clone(&app)).await?;
             let taken_over = app.issuer.set_keys(&keys, &app.master);
             app.registry.feed().publish(Changed::Keys);
+            drop(changing);
+            app.settle().await;
             Ok(taken_over.map(|()| keys))
         })
         .await

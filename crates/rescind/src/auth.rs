@@ -244,11 +244,15 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), E
             client.generation += 1;
             Ok(())
         };
-        let changed = app.store.change_client(client, rule).await?.unwrap_or(Err(Denied::NotKnown));
-        Ok(changed.map_err(Error::from).map(|((), changed)| {
-            app.registry.apply(&changed);
-            info!(client, generation = changed.generation, "logout");
-        }))
+        match app.store.change_client(client, rule).await?.unwrap_or(Err(Denied::NotKnown)) {
+            Ok(((), changed)) => {
+                app.registry.apply(&changed);
+                app.settle().await;
+                info!(client, generation = changed.generation, "logout");
+                Ok(Ok(()))
+            }
+            Err(denied) => Ok(Err(denied.into())),
+        }
     })
     .await?
 }

@@ -111,6 +111,7 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
         let end = |_: &Client, session: &mut Session| session.phase = Phase::Ended;
         if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
             app.registry.update(&session);
+            app.settle().await;
             info!(client, session = session.id, "session revoked");
         }
         Ok(())

@@ -96,10 +96,13 @@ async fn change<T: Send + 'static>(
             Status::Active | Status::Suspended => rule(client),
         };
         let changed = app.store.change_client(id, live_only).await?;
-        Ok(changed.unwrap_or(Err(Error::NotFound("client"))).inspect(|(_, client)| {
+        let changed = changed.unwrap_or(Err(Error::NotFound("client")));
+        if let Ok((_, client)) = &changed {
             app.registry.apply(client);
+            app.settle().await;
             info!(client = id, "{what}");
-        }))
+        }
+        Ok(changed)
     })
     .await?
 }

@@ -83,10 +83,12 @@ where
 {
     let app = Arc::clone(app);
     let changed = to_the_end(async move {
-        let _changing = app.changing_verifiers.lock().await;
+        let changing = app.changing_verifiers.lock().await;
         let verifiers = change(Arc::clone(&app)).await?;
         let views = verifiers.iter().map(view).collect();
         app.verifiers.store(Arc::new(verifiers));
+        drop(changing);
+        app.settle().await;
         Ok(views)
     });
     Ok(changed.await?)
