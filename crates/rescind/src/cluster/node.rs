@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::Roll;
+use super::{Roll, settle::settle_attached};
 use crate::{
     app::App,
     store::{ChangedRow, LeaseConnection, NodeRow, Postgres, StoreError},
@@ -253,7 +253,7 @@ impl<'a> Node<'a> {
         if self.settling.is_none() && self.acked < self.applied {
             let app = Arc::clone(self.app);
             let head = app.registry.feed().head().seq;
-            let settled = async move { _ = app.cluster.attached.settled(head).await };
+            let settled = async move { settle_attached(&app, head).await };
             self.settling = Some((self.applied, Box::pin(settled)));
         }
     }
