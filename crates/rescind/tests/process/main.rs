@@ -12,5 +12,6 @@ mod exit_codes;
 mod json;
 mod logs;
 mod master_key;
+mod postgres;
 mod process;
 mod restart;
