@@ -10,10 +10,11 @@ mod configuration;
 mod crash;
 mod dev;
 mod exit_codes;
+#[path = "../fixture/postgres.rs"]
+mod fixture;
 mod json;
 mod logs;
 mod master_key;
-#[path = "../fixture/postgres.rs"]
 mod postgres;
 mod process;
 mod restart;

@@ -23,6 +23,7 @@ const NOT_GRANTED: &str = "
                       'verifier', 'session', 'head', 'change', 'node']) AS relation,
          unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
     WHERE NOT has_table_privilege(to_regclass(relation), privilege)";
+pub(super) const VERSION: &str = "SELECT max(version) AS version FROM refinery_schema_history";
 const READABLE_BY: &str = "SELECT readable_by FROM schema";
 
 /// Two processes that start at once do it one after the other. Where nothing is to be done, no right

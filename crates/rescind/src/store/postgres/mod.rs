@@ -6,6 +6,7 @@
 //! elsewhere is changed together with the head (see the migration), last before the commit.
 
 mod connection;
+mod copy;
 mod fault;
 mod migrate;
 mod node;
@@ -16,13 +17,13 @@ mod tls;
 mod transaction;
 mod url;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use deadpool::{
     Runtime,
-    managed::{Pool, PoolError, QueueMode, Timeouts},
+    managed::{Object, Pool, PoolError, QueueMode, Timeouts},
 };
-use tokio::try_join;
+use tokio::{sync::Mutex, time::timeout, try_join};
 use tokio_postgres::Statement;
 
 pub use node::{Change, ChangedRow, LeaseConnection, NodeRow, Renewed};
@@ -39,6 +40,8 @@ use transaction::{TELL, Transaction};
 
 /// Rows looked at by one batch of a sweep: short enough for no refresh to wait on it.
 const SWEEP_BATCH: u64 = 1000;
+/// Far more than connections, so that clients seldom share one.
+const TURNS: u64 = 256;
 
 /// Several questions with one answer's time.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -99,6 +102,10 @@ pub struct PostgresOptions {
 #[derive(Debug)]
 pub struct Postgres {
     pool: Pool<Connector>,
+    patience: Duration,
+    /// Those who want the same client wait here for each other, and not each on a connection, of which
+    /// one busy client would then have them all.
+    turns: Box<[Arc<Mutex<()>>]>,
 }
 
 impl Postgres {
@@ -115,7 +122,7 @@ impl Postgres {
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
-        Ok(Postgres { pool })
+        Ok(Postgres { pool, patience, turns: (0..TURNS).map(|_| Arc::default()).collect() })
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
@@ -141,6 +148,14 @@ impl Postgres {
             verifiers: rows::read(&db.query(&verifiers, &[]).await?, rows::verifier)?,
             ended: rows::read(&db.query(&ended, &[]).await?, rows::ended)?,
         })
+    }
+
+    pub(super) async fn version(&self) -> Result<u32, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [version] = tx.prepared([migrate::VERSION]).await?;
+        let version = tx.one(&version, &[]).await?;
+        tx.done();
+        Ok(rows::get::<i32>(&version, "version")?.unsigned_abs())
     }
 
     pub(super) async fn clients(&self) -> Result<Vec<Client>, StoreError> {
@@ -275,7 +290,7 @@ impl Postgres {
         id: ClientId,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
-        let mut tx = self.transaction().await?;
+        let mut tx = self.transaction_of(id).await?;
         let [update, insert, credential, tell] =
             tx.prepared([UPDATE_CLIENT, INSERT_CREDENTIAL, UPDATE_CREDENTIAL, TELL]).await?;
         let Some(before) = tx.begin_with_client(id).await? else {
@@ -316,7 +331,7 @@ impl Postgres {
         client: ClientId,
         rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
     ) -> Result<Option<Result<Session, E>>, StoreError> {
-        let mut tx = self.transaction().await?;
+        let mut tx = self.transaction_of(client).await?;
         let [insert] = tx.prepared([INSERT_SESSION]).await?;
         let Some(client) = tx.begin_with_client(client).await? else {
             tx.roll_back().await?;
@@ -351,7 +366,7 @@ impl Postgres {
         session: SessionId,
         rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
-        let mut tx = self.transaction().await?;
+        let mut tx = self.transaction_of(client).await?;
         let [update, tell] = tx.prepared([UPDATE_SESSION, TELL]).await?;
         let Some((client, before)) = tx.begin_with_session(client, session).await? else {
             tx.roll_back().await?;
@@ -406,8 +421,19 @@ impl Postgres {
     }
 
     async fn transaction(&self) -> Result<Transaction, StoreError> {
+        Ok(Transaction::on(self.connection().await?, None))
+    }
+
+    /// A transaction that is going to lock this client.
+    async fn transaction_of(&self, client: ClientId) -> Result<Transaction, StoreError> {
+        let turn = Arc::clone(&self.turns[(client % TURNS) as usize]).lock_owned();
+        let turn = timeout(self.patience, turn).await.map_err(|_| fault::silent())?;
+        Ok(Transaction::on(self.connection().await?, Some(turn)))
+    }
+
+    async fn connection(&self) -> Result<Object<Connector>, StoreError> {
         match self.pool.get().await {
-            Ok(connection) => Ok(Transaction::on(connection)),
+            Ok(connection) => Ok(connection),
             Err(PoolError::Backend(error)) => Err(error),
             Err(error) => Err(StoreError::Unavailable(format!("no connection is free: {error}").into())),
         }

@@ -1,5 +1,6 @@
 //! The embedded store: SQLite in WAL mode, flushed to the disk at every commit.
 
+pub(super) mod export;
 mod rows;
 mod writer;
 
@@ -49,6 +50,13 @@ impl Sqlite {
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default() };
         Ok(Sqlite { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+    }
+
+    pub(super) async fn version(&self) -> Result<u32, StoreError> {
+        self.read(|db| {
+            Ok(db.query_row("SELECT max(version) FROM refinery_schema_history", [], |row| row.get(0))?)
+        })
+        .await
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
