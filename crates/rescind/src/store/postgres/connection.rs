@@ -61,7 +61,7 @@ impl Connector {
         Ok(Connector { config, tls, options })
     }
 
-    /// A connection of the pool's kind.
+    /// A connection of the pool's kind. Until told otherwise, something is under way on it.
     pub(super) async fn connect(&self) -> Result<Connection, StoreError> {
         self.connect_for(self.options.statement_timeout).await
     }
@@ -107,7 +107,6 @@ impl Connector {
             task,
         };
         self.begin_session(&connection, limit).await?;
-        connection.clean.store(true, Ordering::SeqCst);
         Ok(connection)
     }
 
@@ -171,7 +170,9 @@ impl managed::Manager for Connector {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Connection, StoreError> {
-        self.connect().await
+        let connection = self.connect().await?;
+        connection.done();
+        Ok(connection)
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {
