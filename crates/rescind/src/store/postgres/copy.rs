@@ -64,7 +64,6 @@ impl Postgres {
         let mut db = self.pool.manager().connect_for_long().await?;
         let warnings = db.warnings();
         let [is_taken, continue_after] = db.prepared([IS_TAKEN, CONTINUE_AFTER]).await?;
-        db.begun();
         db.batch(BEGIN).await?;
         if get(&db.one(&is_taken, &[]).await?, "taken")? {
             return Err(StoreError::Unsuitable("it already holds clients or keys: name an empty one".into()));

@@ -30,7 +30,6 @@ const READABLE_BY: &str = "SELECT readable_by FROM schema";
 /// to do it is needed.
 pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
     let mut db = connector.connect_for_long().await?;
-    db.begun();
     db.batch(LOCK).await?;
     may_use_tables(&mut db).await?;
     // What a newer version has added is left alone.
@@ -49,6 +48,7 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
             "its tables are those of a newer version, which this one cannot read: run that version".into(),
         ));
     }
+    db.done();
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 mod connection;
 mod copy;
 mod fault;
+mod keys;
 mod migrate;
 mod node;
 mod rows;
@@ -30,10 +31,10 @@ pub use node::{Change, ChangedRow, LeaseConnection, NodeRow, Renewed};
 pub use url::DatabaseUrl;
 
 use super::{
-    Found, Loaded, StoreError, StoredKey, Swept, guarded,
+    Found, Loaded, StoreError, Swept, guarded,
     values::{allowlist_text, status_text},
 };
-use crate::model::{Client, ClientId, Credential, KnownVerifier, Phase, Session, SessionId, UnixSeconds};
+use crate::model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds};
 use connection::{Connection, Connector, Parameters};
 use rows::{Number, number};
 use transaction::{TELL, Transaction};
@@ -45,18 +46,7 @@ const TURNS: u64 = 256;
 
 /// Several questions with one answer's time.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-/// Of two that change the keys the second sees what the first has done.
-const BEGIN_WITH_KEYS: &str = "BEGIN; LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE";
 
-const INSERT_PEPPER: &str =
-    "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', $1) ON CONFLICT DO NOTHING";
-const INSERT_KEY: &str = "
-    INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4, $5)";
-const RETIRE_NEWEST: &str = "UPDATE signing_key SET retire_at = $1 WHERE retire_at IS NULL";
-const DELETE_KEY: &str = "DELETE FROM signing_key WHERE id = $1";
-const INSERT_VERIFIER: &str =
-    "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES ($1, $2, $3, $4)";
-const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
 const INSERT_CLIENT: &str = "
     INSERT INTO client (name, status, generation, revision, allowlist, scopes, created_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
@@ -139,7 +129,7 @@ impl Postgres {
             ])
             .await?;
         db.batch(SNAPSHOT).await?;
-        Ok(Loaded {
+        let loaded = Loaded {
             head: number(&db.one(&head, &[]).await?, "seq")?,
             timeline: db.timeline(),
             clients: rows::clients(&db.query(&clients, &[]).await?, &db.query(&credentials, &[]).await?)?,
@@ -147,7 +137,9 @@ impl Postgres {
             pepper: rows::pepper(&db.query(&pepper, &[]).await?)?,
             verifiers: rows::read(&db.query(&verifiers, &[]).await?, rows::verifier)?,
             ended: rows::read(&db.query(&ended, &[]).await?, rows::ended)?,
-        })
+        };
+        db.done();
+        Ok(loaded)
     }
 
     pub(super) async fn version(&self) -> Result<u32, StoreError> {
@@ -169,98 +161,6 @@ impl Postgres {
             tx.commit(),
         )?;
         rows::clients(&clients, &credentials)
-    }
-
-    pub(super) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let keys = keys(&mut tx).await?;
-        tx.done();
-        Ok(keys)
-    }
-
-    pub(super) async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [insert, pepper] = tx.prepared([INSERT_PEPPER, rows::PEPPER]).await?;
-        tx.batch("BEGIN").await?;
-        tx.execute(&insert, &[&sealed]).await?;
-        let standing = tx.query(&pepper, &[]).await?;
-        tx.commit().await?;
-        Ok(rows::pepper(&standing)?.unwrap_or(sealed))
-    }
-
-    pub(super) async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [insert, keys, tell] = tx.prepared([INSERT_KEY, rows::KEYS, TELL]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        let known = tx.query(&keys, &[]).await?;
-        if !known.is_empty() {
-            tx.roll_back().await?;
-            return rows::read(&known, rows::key);
-        }
-        insert_key(&tx, &insert, &key).await?;
-        let keys = tx.query(&keys, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
-        rows::read(&keys, rows::key)
-    }
-
-    pub(super) async fn rotate_key(
-        &self,
-        key: StoredKey,
-        retire_at: UnixSeconds,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [retire, insert, keys, tell] = tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, TELL]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        tx.execute(&retire, &[&Number(retire_at)]).await?;
-        insert_key(&tx, &insert, &key).await?;
-        let keys = tx.query(&keys, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
-        rows::read(&keys, rows::key)
-    }
-
-    pub(super) async fn retire_keys(
-        &self,
-        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [keys, delete, tell] = tx.prepared([rows::KEYS, DELETE_KEY, TELL]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
-        let (gone, stay): (Vec<_>, Vec<_>) = guarded(|| keys.into_iter().partition(retired))?;
-        if gone.is_empty() {
-            tx.roll_back().await?;
-            return Ok(stay);
-        }
-        for key in gone {
-            tx.execute(&delete, &[&Number(key.id)]).await?;
-        }
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
-        Ok(stay)
-    }
-
-    pub(super) async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [insert, verifiers, tell] = tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, TELL]).await?;
-        tx.batch("BEGIN").await?;
-        let created_at = Number(new.created_at);
-        let hash = new.token_hash.0.as_slice();
-        tx.execute(&insert, &[&new.name, &hash, &new.shares_hs256, &created_at]).await?;
-        let verifiers = tx.query(&verifiers, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Verifiers).await?;
-        rows::read(&verifiers, rows::verifier)
-    }
-
-    pub(super) async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [delete, verifiers, tell] = tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, TELL]).await?;
-        tx.batch("BEGIN").await?;
-        let deleted = tx.execute(&delete, &[&Number(id)]).await?;
-        let left = tx.query(&verifiers, &[]).await?;
-        match deleted {
-            0 => tx.roll_back().await?,
-            _ => tx.commit_and_tell(&tell, ChangedRow::Verifiers).await?,
-        }
-        rows::read(&left, rows::verifier)
     }
 
     pub(super) async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
@@ -457,17 +357,6 @@ async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Resu
         client: rows::client(&client, &credentials)?,
         session: session.first().map(rows::session).transpose()?,
     })
-}
-
-async fn keys(db: &mut Connection) -> Result<Vec<StoredKey>, StoreError> {
-    let [keys] = db.prepared([rows::KEYS]).await?;
-    rows::read(&db.query(&keys, &[]).await?, rows::key)
-}
-
-async fn insert_key(tx: &Transaction, insert: &Statement, key: &StoredKey) -> Result<(), StoreError> {
-    let (created_at, signs_from) = (Number(key.created_at), Number(key.signs_from));
-    tx.execute(insert, &[&key.kid, &key.algorithm.name(), &key.sealed, &created_at, &signs_from]).await?;
-    Ok(())
 }
 
 async fn insert_credential(
