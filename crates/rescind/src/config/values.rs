@@ -1,6 +1,11 @@
 //! How single values are written.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use hyper::header::HeaderName;
 use ipnet::IpNet;
@@ -177,6 +182,24 @@ pub(super) mod header {
                 .map(Some)
                 .map_err(|_| D::Error::custom("expected a header's name such as X-Forwarded-For")),
         }
+    }
+}
+
+/// A file's path, or nothing.
+pub(super) mod path_or_none {
+    use super::*;
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.as_deref().unwrap_or(Path::new("")).serialize(s)
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        PathBuf::deserialize(d).map(|path| Some(path).filter(|path| !path.as_os_str().is_empty()))
     }
 }
 

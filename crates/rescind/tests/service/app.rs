@@ -89,19 +89,28 @@ impl TestApp {
         TestApp::at_time(NOW, change).await
     }
 
+    /// With the machine's own clocks, for what ends by itself.
+    pub(crate) async fn in_real_time(change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::on(Clock::System, change).await
+    }
+
     /// With a clock that stands at this moment, for whoever goes by another clock than the service.
     pub(crate) async fn today(change: impl FnOnce(&mut Config)) -> TestApp {
         TestApp::at_time(Clock::System.now(), change).await
     }
 
     async fn at_time(now: u64, change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::on(Clock::manual(now), change).await
+    }
+
+    async fn on(clock: Clock, change: impl FnOnce(&mut Config)) -> TestApp {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.server.listen = "127.0.0.1:0".parse().unwrap();
         config.server.management_listen = config.server.listen;
         config.server.data_dir = folder.path().join("data");
         change(&mut config);
-        TestApp::open(folder, config, Clock::manual(now), Random::System).await
+        TestApp::open(folder, config, clock, Random::System).await
     }
 
     async fn open(folder: TempDir, config: Config, clock: Clock, random: Random) -> TestApp {
@@ -183,6 +192,12 @@ impl TestApp {
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// The same service, asked over HTTP/2.
+    pub(crate) fn over_http2(mut self) -> TestApp {
+        self.http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+        self
     }
 
     pub(crate) fn post(&self, path: &str) -> RequestBuilder {
