@@ -10,6 +10,8 @@ mod bearer;
 mod canary;
 mod clock;
 mod credentials;
+mod edge_limits;
+mod edge_slow;
 mod envelope;
 mod follow;
 mod follow_ask;
