@@ -14,3 +14,4 @@ mod logs;
 mod master_key;
 mod process;
 mod restart;
+mod tls;

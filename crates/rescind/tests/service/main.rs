@@ -13,6 +13,7 @@ mod credentials;
 mod edge_http2;
 mod edge_limits;
 mod edge_slow;
+mod edge_tls;
 mod envelope;
 mod follow;
 mod follow_ask;
