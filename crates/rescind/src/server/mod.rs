@@ -33,7 +33,7 @@ use crate::{
 };
 use accept::{Gate, accept_local, accept_tcp};
 use pool::{Bounds, Pool};
-use tls::{Reload, Side, Tls};
+use tls::{Reload, Side};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Operators and followers have places of their own, whatever goes on in public.
@@ -45,87 +45,77 @@ const OTHER_FILES: usize = 250;
 /// A service with its listeners bound, not yet answering.
 pub struct Server {
     app: Arc<App>,
-    public: TcpListener,
-    management: TcpListener,
-    local: UnixListener,
-    proxies: TrustedProxies,
-    tls: Option<(Arc<Tls>, Reload)>,
-    tls_management: bool,
-    bounds: Bounds,
+    public: (TcpListener, Gate),
+    management: (TcpListener, Gate),
+    local: (UnixListener, Gate),
+    reload: Option<Reload>,
+    drain: watch::Sender<bool>,
     drain_timeout: Duration,
 }
 
 impl Server {
     /// Binds both listeners and the socket in the data folder.
     pub async fn bind(app: Arc<App>, config: &Config) -> anyhow::Result<Server> {
-        let tls = tls::open(&config.tls, app.clock.clone())?;
+        let config::Server { listen, management_listen, drain_timeout, .. } = config.server;
         let proxies = TrustedProxies {
             networks: config.server.trusted_proxies.clone(),
             header: config.server.client_address_header.clone(),
         };
+        let (tls, reload) = tls::open(&config.tls, app.clock.clone())?.unzip();
+        let bounds = bounds(&config.server);
+        let aside = |connections| Bounds { in_all: connections, per_network: connections, ..bounds };
+        let drain = watch::Sender::new(false);
+        let gate = |router, bounds| Gate {
+            app: Arc::clone(&app),
+            router,
+            pool: Pool::new(bounds, app.clock.clone(), app.random.clone()),
+            proxies: TrustedProxies::default(),
+            tls: None,
+            http: accept::http().http1_only(),
+            draining: drain.subscribe(),
+        };
+        let public = Gate {
+            proxies: proxies.clone(),
+            tls: tls.clone().map(|tls| (tls, Side::Public)),
+            http: accept::http(),
+            ..gate(http::public(Arc::clone(&app), proxies), bounds)
+        };
+        let management = Gate {
+            tls: tls.filter(|_| config.tls.management).map(|tls| (tls, Side::Management)),
+            ..gate(http::management(Arc::clone(&app)), aside(MANAGEMENT_CONNECTIONS))
+        };
+        let local = gate(http::local(Arc::clone(&app)), aside(LOCAL_CONNECTIONS));
         Ok(Server {
-            public: bind("server.listen", "--listen", config.server.listen).await?,
-            management: bind(
-                "server.management_listen",
-                "--management-listen",
-                config.server.management_listen,
-            )
-            .await?,
-            local: bind_local(&app.folder().socket())?,
-            proxies,
-            tls,
-            tls_management: config.tls.management,
-            bounds: bounds(&config.server),
-            drain_timeout: config.server.drain_timeout.into(),
+            public: (bind("server.listen", "--listen", listen).await?, public),
+            management: (
+                bind("server.management_listen", "--management-listen", management_listen).await?,
+                management,
+            ),
+            local: (bind_local(&app.folder().socket())?, local),
+            reload,
+            drain,
+            drain_timeout: drain_timeout.into(),
             app,
         })
     }
 
     /// Where the public listener is.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.public.local_addr()
+        self.public.0.local_addr()
     }
 
     /// Where the management listener is.
     pub fn management_address(&self) -> io::Result<SocketAddr> {
-        self.management.local_addr()
+        self.management.0.local_addr()
     }
 
     /// Answers until `stop`, then lets requests under way finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Server { app, public, management, local, proxies, tls, tls_management, bounds, drain_timeout } =
-            self;
-        let (tls, reload) = tls.unzip();
-        let drain = watch::Sender::new(false);
-        let gate = |router, bounds, http| Gate {
-            app: Arc::clone(&app),
-            router,
-            pool: Pool::new(bounds, app.clock.clone(), app.random.clone()),
-            proxies: TrustedProxies::default(),
-            tls: None,
-            http,
-            draining: drain.subscribe(),
-        };
-        let aside = |connections| Bounds { in_all: connections, per_network: connections, ..bounds };
-        let public_gate = Gate {
-            proxies: proxies.clone(),
-            tls: tls.clone().map(|tls| (tls, Side::Public)),
-            ..gate(http::public(Arc::clone(&app), proxies), bounds, accept::http())
-        };
-        let management_gate = Gate {
-            tls: tls.filter(|_| tls_management).map(|tls| (tls, Side::Management)),
-            ..gate(
-                http::management(Arc::clone(&app)),
-                aside(MANAGEMENT_CONNECTIONS),
-                accept::http().http1_only(),
-            )
-        };
-        let local_gate =
-            gate(http::local(Arc::clone(&app)), aside(LOCAL_CONNECTIONS), accept::http().http1_only());
-        let pool = Arc::clone(&public_gate.pool);
-        let public = accept_tcp(public, public_gate);
-        let management = accept_tcp(management, management_gate);
-        let local = accept_local(local, local_gate);
+        let Server { app, public, management, local, reload, drain, drain_timeout } = self;
+        let pool = Arc::clone(&public.1.pool);
+        let public = accept_tcp(public.0, public.1);
+        let management = accept_tcp(management.0, management.1);
+        let local = accept_local(local.0, local.1);
         let sweeping = sweep(&app, &pool);
         let reloading = async {
             match reload {

@@ -18,6 +18,7 @@ use rustls::{
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
 use tracing::{error, info};
@@ -133,20 +134,29 @@ impl Reload {
                 _ = self.hangup.recv() => true,
                 _ = ticks.tick() => false,
             };
-            let stamps = self.files.stamps();
-            if !asked && stamps == self.seen {
-                continue;
+            let look = move || {
+                self.look(asked);
+                self
+            };
+            match spawn_blocking(look).await {
+                Ok(looked) => self = looked,
+                Err(e) => return error!(error = %e, "the certificate is looked after no more"),
             }
-            self.seen = stamps;
-            match self.files.load(self.clock.now()) {
-                Ok(configs) => {
-                    info!(until = rfc3339(configs.until), "a new certificate is in force");
-                    self.tls.current.store(Arc::new(configs));
-                }
-                Err(e) => {
-                    error!(error = %e, "the certificate was not replaced: the one before stays in force")
-                }
+        }
+    }
+
+    fn look(&mut self, asked: bool) {
+        let stamps = self.files.stamps();
+        if !asked && stamps == self.seen {
+            return;
+        }
+        self.seen = stamps;
+        match self.files.load(self.clock.now()) {
+            Ok(configs) => {
+                info!(until = rfc3339(configs.until), "a new certificate is in force");
+                self.tls.current.store(Arc::new(configs));
             }
+            Err(e) => error!(error = %e, "the certificate was not replaced: the one before stays in force"),
         }
     }
 }

@@ -9,6 +9,7 @@ mod configuration;
 mod crash;
 mod dev;
 mod exit_codes;
+mod files;
 mod json;
 mod logs;
 mod master_key;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What a flood may make the process take: far more than it does, far less than it sent.
-const MEMORY: usize = 64 << 20;
+const MEMORY: usize = 128 << 20;
 /// The indices of these statuses (RFC 7541 §A), as they stand on the wire.
 const BAD_REQUEST: u8 = 0x80 | 12;
 const NOT_FOUND: u8 = 0x80 | 13;
@@ -69,6 +69,28 @@ async fn a_head_too_large_is_refused() {
     let answer = connection.next_of(&[HEADERS, DATA, RST_STREAM]).await.unwrap();
     assert_eq!((answer.kind, answer.flags & END_STREAM), (HEADERS, END_STREAM), "{answer:?}");
     assert!(connection.settle().await.is_some());
+}
+
+// check 55: a reader that opens no window
+#[tokio::test]
+async fn answers_that_nobody_reads_end_the_connection() {
+    let app = TestApp::in_real_time(|config| {
+        config.server.idle_timeout = "1s".parse().unwrap();
+    })
+    .await;
+    let mut connection = Frames::open(app.address).await;
+    connection.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await.unwrap();
+    let head = request("GET", "/nowhere", &[]);
+    for stream in (1..200).step_by(2) {
+        connection.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)).await.unwrap();
+    }
+    let mut kinds = vec![];
+    while let Some(frame) = connection.next().await {
+        kinds.push(frame.kind);
+    }
+    assert_eq!(kinds.iter().filter(|&&kind| kind == HEADERS).count(), 100);
+    assert!(!kinds.contains(&DATA), "{kinds:?}");
+    assert!(kinds.contains(&GOAWAY), "{kinds:?}");
 }
 
 // check 51
