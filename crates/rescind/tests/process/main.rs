@@ -10,6 +10,7 @@ mod configuration;
 mod crash;
 mod dev;
 mod exit_codes;
+mod files;
 #[path = "../fixture/postgres.rs"]
 mod fixture;
 mod json;
@@ -18,3 +19,4 @@ mod master_key;
 mod postgres;
 mod process;
 mod restart;
+mod tls;
