@@ -2,7 +2,8 @@
 
 use std::{
     fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Read},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -37,7 +38,7 @@ struct Readers {
 impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Sqlite, StoreError> {
         let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        made.map_err(|e| StoreError::Unavailable(e.into()))?;
+        made.and_then(|_| write_log_again(path)).map_err(|e| StoreError::Unavailable(e.into()))?;
         let mut connection = connect(path)?;
         // Tables and the note of them in one transaction, so that a kill between leaves neither.
         migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
@@ -269,6 +270,26 @@ impl Readers {
             idle.push(connection);
         }
         answer
+    }
+}
+
+/// Makes sure that the disk has what is about to be read of the log.
+///
+/// After a flush that failed, the system's cache may hold what the disk does not and never will: no later flush
+/// writes it ("fsyncgate"). To commit behind such a gap would be to lose that at the next power cut. The bytes
+/// are the same, so nothing is lost if the power goes in the middle of this.
+fn write_log_again(path: &Path) -> io::Result<()> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    match OpenOptions::new().read(true).write(true).open(log) {
+        Ok(mut log) => {
+            let mut bytes = vec![];
+            log.read_to_end(&mut bytes)?;
+            log.write_all_at(&bytes, 0)?;
+            log.sync_all()
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
     }
 }
 

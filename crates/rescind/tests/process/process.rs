@@ -16,6 +16,17 @@ use serde_json::Value;
 /// Far longer than anything here takes, so that a machine under load fails no test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a proof is to be: `scripts/soak` and `scripts/powercut` ask for more than a test run does.
+pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
+    setting(variable).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// What a script asks for.
+#[expect(clippy::disallowed_methods, reason = "the tests' own settings, not the program's")]
+pub(crate) fn setting(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
+
 /// The program in an environment of its own: nothing of ours reaches it by accident.
 pub(crate) fn rescind() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
