@@ -5,7 +5,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use rusqlite::Connection;
@@ -33,6 +33,8 @@ pub struct Sqlite {
 struct Readers {
     path: Box<Path>,
     idle: Mutex<Vec<Connection>>,
+    /// Held while one reads.
+    reading: Arc<RwLock<()>>,
 }
 
 impl Sqlite {
@@ -44,8 +46,9 @@ impl Sqlite {
         migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
             StoreError::Unreadable(format!("its tables are not those of this version, nor older ones: {e}"))
         })?;
-        let readers = Readers { path: path.into(), idle: Mutex::default() };
-        Ok(Sqlite { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+        let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
+        let writer = Writer::start(connection, Arc::clone(&readers.reading))?;
+        Ok(Sqlite { writer, readers: Arc::new(readers) })
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
@@ -258,6 +261,7 @@ impl Sqlite {
 
 impl Readers {
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _reading = self.reading.read().unwrap_or_else(PoisonError::into_inner);
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
@@ -299,7 +303,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;
-         PRAGMA busy_timeout = 5000;",
+         PRAGMA busy_timeout = 5000;
+         PRAGMA wal_autocheckpoint = 0;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

@@ -114,7 +114,12 @@ impl Api {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        answer(self.http.get(format!("{}{path}", self.url)).send().await.unwrap()).await.unwrap().0
+        self.try_get(path).await.unwrap()
+    }
+
+    /// The outer error: the server went away.
+    pub(crate) async fn try_get(&self, path: &str) -> Result<Answer, reqwest::Error> {
+        Ok(answer(self.http.get(format!("{}{path}", self.url)).send().await?).await?.0)
     }
 
     async fn tokens(&self, path: &str, body: &Value) -> Result<Result<Tokens, Answer>, reqwest::Error> {

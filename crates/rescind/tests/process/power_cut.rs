@@ -32,6 +32,8 @@ const CUTS: usize = 150;
 const AT_ONCE: usize = 3;
 /// Clients at work at the same time.
 const WORKERS: usize = 5;
+/// Others who read all the time.
+const READERS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_answered_is_lost_when_the_power_goes() {
@@ -50,7 +52,17 @@ async fn nothing_answered_is_lost_when_the_power_goes_after_flushes_failed() {
     println!("{outcome:?}");
 }
 
-// What the two above would say of a store that does not flush.
+// What was copied into the database while somebody read, without a flush, is forgotten by the next flush if that
+// fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_answered_is_lost_when_the_power_goes_after_checkpoints_failed() {
+    let recording = record_failing_checkpoints().await;
+    let outcome = recording.cut(Flushes::Honest, number("POWER_CUTS", CUTS)).await;
+    assert!(outcome.lost.is_empty(), "{outcome:#?}");
+    println!("{outcome:?}");
+}
+
+// What those above would say of a store that does not flush.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_lies_is_found_out() {
     let recording = record().await;
@@ -106,6 +118,26 @@ async fn record_failures() -> Recording {
         }
     }
     server.stop(Signal::KILL).await;
+    Recording::new(&disk, histories)
+}
+
+/// Checkpoints fail for a while, and then do not.
+async fn record_failing_checkpoints() -> Recording {
+    let (disk, mut random) = (Disk::recorded(), StdRng::seed_from_u64(seed()));
+    let mut histories = vec![];
+    let server = start(&disk.data(), &disk.variables());
+    // Lists are read from the store, and take a while.
+    let mut readers = JoinSet::new();
+    for _ in 0..READERS {
+        let local = history::local(&disk.data());
+        readers.spawn(async move { while local.try_get("/admin/v1/clients").await.is_ok() {} });
+    }
+    for round in 0..8 {
+        let fault = [Fault::Checkpoint, Fault::None][round % 2];
+        histories.extend(work(&disk, &server, &mut random, 300, Some(fault)).await);
+    }
+    server.stop(Signal::KILL).await;
+    readers.join_all().await;
     Recording::new(&disk, histories)
 }
 

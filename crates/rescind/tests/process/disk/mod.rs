@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Write = b'w',
     /// EIO on every flush.
     Flush = b's',
+    /// EIO on every flush but the log's: checkpoints fail, commits do not.
+    Checkpoint = b'd',
     /// EIO on the next flush alone.
     OneFlush = b'S',
     /// EIO on the next write alone.

@@ -215,11 +215,20 @@ int ftruncate64(int fd, off64_t size) {
 
 int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
 
+/* SQLite's write-ahead log. */
+static int is_log(int fd) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path);
+    return length > 4 && !strncmp(path + length - 4, "-wal", 4);
+}
+
 static int flush(int fd, int (*really)(int)) {
     if (kind(fd) != OURS) return really(fd);
     pthread_mutex_lock(&order);
     if (*fault == 'l') nanosleep(&(struct timespec){0, 200 * 1000 * 1000}, NULL);
-    int failed = fails("r", EROFS) || fails("sSi", EIO), result = failed ? -1 : 0;
+    int failed = fails("r", EROFS) || fails("sSi", EIO) || (!is_log(fd) && fails("d", EIO));
+    int result = failed ? -1 : 0;
     if (log_fd >= 0) {
         look();
         put(failed ? 'F' : 'S', inode(fd), 0, NULL, 0);
