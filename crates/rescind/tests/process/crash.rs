@@ -2,22 +2,14 @@
 //!
 //! `scripts/soak` runs this for as many cycles as it is told, and on PostgreSQL if it is given a URL.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use rustix::process::Signal;
-use tokio::task::JoinSet;
 
 use crate::{
     api::Api,
-    history::{self, History, Worker, losses, losses_since},
+    history::{Crew, History, losses, losses_since},
     process::{Process, Server, number, serve, setting},
 };
 
@@ -50,7 +42,7 @@ async fn what_was_answered_holds_after_every_kill() {
         let api = Api::new(&server.url);
         for history in &histories {
             steps += history.steps.len();
-            in_doubt += usize::from(history.doubt.is_some());
+            in_doubt += usize::from(history.ends_in_doubt());
             let lost = losses(&api, history, history.steps.len(), &mut random).await;
             assert!(lost.is_empty(), "cycle {cycle}: {lost:#?} of {history:#?}");
         }
@@ -68,25 +60,11 @@ async fn what_was_answered_holds_after_every_kill() {
 
 /// Kills the server at a random moment of the work.
 async fn work_until_killed(server: Server, data_dir: &Path, random: &mut StdRng) -> Vec<History> {
-    let answered = Arc::new(AtomicUsize::new(0));
-    let mut workers = JoinSet::new();
-    for i in 0..WORKERS {
-        let worker = Worker {
-            api: Api::new(&server.url),
-            local: history::local(data_dir),
-            name: format!("worker-{i}"),
-            only_opens: i % 3 == 0,
-            random: StdRng::from_rng(random),
-            answered: Arc::clone(&answered),
-        };
-        workers.spawn(worker.work(usize::MAX));
-    }
-    let enough = random.random_range(0..100);
-    while answered.load(Ordering::SeqCst) < enough {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let socket = data_dir.join("rescind.sock");
+    let crew = Crew::start(&server.url, &socket, WORKERS, usize::MAX, random);
+    crew.has_done(random.random_range(0..100)).await;
     server.stop(Signal::KILL).await;
-    workers.join_all().await
+    crew.histories().await
 }
 
 fn start(data_dir: &Path) -> Server {

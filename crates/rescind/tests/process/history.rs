@@ -7,19 +7,22 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use rand::{Rng, RngExt, rngs::StdRng};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::api::{Answer, Api, Credential, Tokens, ok, unauthorized};
 
-/// Of a client's many tokens so many of the newest are checked, and as many of the others.
-const LOOKED_AT: usize = 3;
+/// Of a client's sessions so many of the newest are checked and as many of the others; of each session's tokens
+/// so many of the newest.
+const LOOKED_AT: usize = 2;
 
 /// What an operator or a client asks for. Numbers are those of the client's sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
+enum Act {
     Create,
     Login,
     Refresh(usize),
@@ -53,7 +56,7 @@ enum Told {
 pub(crate) struct History {
     pub(crate) steps: Vec<Step>,
     /// What was asked for last, and not answered with success.
-    pub(crate) doubt: Option<Act>,
+    doubt: Option<Act>,
 }
 
 /// What must be so after a history.
@@ -74,21 +77,58 @@ struct Session {
 }
 
 /// One who works for one client until the server is gone, or says that it cannot.
-pub(crate) struct Worker {
-    pub(crate) api: Api,
+struct Worker {
+    api: Api,
     /// The admin API.
-    pub(crate) local: Api,
-    pub(crate) name: String,
+    local: Api,
+    name: String,
     /// Only logs in and refreshes.
-    pub(crate) only_opens: bool,
-    pub(crate) random: StdRng,
-    /// Counts what was answered.
-    pub(crate) answered: Arc<AtomicUsize>,
+    only_opens: bool,
+    random: StdRng,
+    /// Counts what was answered, to all.
+    answered: Arc<AtomicUsize>,
+}
+
+/// Several who work at the same time.
+pub(crate) struct Crew {
+    answered: Arc<AtomicUsize>,
+    workers: JoinSet<History>,
+}
+
+impl Crew {
+    /// Sets so many to work on a server until `enough` was answered to all together.
+    pub(crate) fn start(url: &str, socket: &Path, workers: usize, enough: usize, random: &mut StdRng) -> Crew {
+        let answered = Arc::new(AtomicUsize::new(0));
+        let mut crew = JoinSet::new();
+        for i in 0..workers {
+            let worker = Worker {
+                api: Api::new(url),
+                local: Api::local(socket),
+                name: format!("worker-{:016x}", random.random::<u64>()),
+                only_opens: i == 0,
+                random: StdRng::from_rng(random),
+                answered: Arc::clone(&answered),
+            };
+            crew.spawn(worker.work(enough));
+        }
+        Crew { answered, workers: crew }
+    }
+
+    /// Until so much was answered, or nobody works any more.
+    pub(crate) async fn has_done(&self, enough: usize) {
+        while self.answered.load(Ordering::SeqCst) < enough && !self.workers.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// What happened, when all have ended.
+    pub(crate) async fn histories(self) -> Vec<History> {
+        self.workers.join_all().await
+    }
 }
 
 impl Worker {
-    /// Works until `enough` things were answered to all together.
-    pub(crate) async fn work(mut self, enough: usize) -> History {
+    async fn work(mut self, enough: usize) -> History {
         let mut history = History::default();
         let mut standing = Standing::default();
         while self.answered.load(Ordering::SeqCst) < enough {
@@ -219,7 +259,7 @@ pub(crate) async fn losses(
                 let answer = answered(api.refresh(refresh).await);
                 lost.unless(answer == ok(), "a session's newest pair", &answer);
             }
-            for used in used {
+            for used in newest(used) {
                 let answer = answered(api.refresh(used).await);
                 lost.unless(answer == unauthorized("Invalid token"), "a pair's use", &answer);
             }
@@ -251,6 +291,11 @@ fn takes_back(act: Option<Act>) -> bool {
 }
 
 impl History {
+    /// Whether it ended with a request whose fate is not known.
+    pub(crate) fn ends_in_doubt(&self) -> bool {
+        self.doubt.is_some()
+    }
+
     /// What must be so after the first `steps`, and what may have come on top.
     fn after(&self, steps: usize) -> (Standing, Option<Act>) {
         let mut standing = Standing::default();
@@ -275,7 +320,7 @@ impl Lost {
         random: &mut impl Rng,
     ) -> bool {
         let mut fates = vec![];
-        for access in live.iter().flat_map(|&i| &standing.sessions[i].access) {
+        for access in live.iter().flat_map(|&i| newest(&standing.sessions[i].access)) {
             fates.push(api.verify(access).await);
         }
         // It is done or not done, never in part.
@@ -286,7 +331,7 @@ impl Lost {
         }
         for i in some_of(standing.dead.len(), random) {
             let Session { access, refresh, .. } = &standing.dead[i];
-            for access in access {
+            for access in newest(access) {
                 let answer = api.verify(access).await;
                 self.unless(answer == unauthorized("Invalid token"), "a revocation", &answer);
             }
@@ -307,16 +352,15 @@ fn answered(answer: Result<Tokens, Answer>) -> Answer {
     answer.err().unwrap_or_else(ok)
 }
 
+fn newest(tokens: &[String]) -> &[String] {
+    &tokens[tokens.len().saturating_sub(LOOKED_AT)..]
+}
+
 /// The newest, which are lost most easily, and some others.
 fn some_of(count: usize, random: &mut impl Rng) -> BTreeSet<usize> {
     let newest = count.saturating_sub(LOOKED_AT);
     let others = LOOKED_AT.min(newest);
     (0..others).map(|_| random.random_range(0..newest)).chain(newest..count).collect()
-}
-
-/// The admin API of the server of a data folder.
-pub(crate) fn local(data_dir: &Path) -> Api {
-    Api::local(&data_dir.join("rescind.sock"))
 }
 
 impl Tokens {

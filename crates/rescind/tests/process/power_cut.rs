@@ -8,11 +8,7 @@ use std::{
     collections::HashMap,
     os::unix::fs::MetadataExt,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
 };
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
@@ -22,12 +18,10 @@ use tokio::task::JoinSet;
 use crate::{
     api::Api,
     disk::{Disk, Event, Fault, Flushes, Inode, Model},
-    history::{self, History, Worker, losses},
-    process::{Server, number, setting},
+    history::{Crew, History, losses},
+    process::{Server, number},
 };
 
-/// Moments looked at, unless `POWER_CUTS` says otherwise.
-const CUTS: usize = 150;
 /// Servers that are asked at the same time.
 const AT_ONCE: usize = 3;
 /// Clients at work at the same time.
@@ -37,19 +31,15 @@ const READERS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_answered_is_lost_when_the_power_goes() {
-    let recording = record().await;
-    let outcome = recording.cut(Flushes::Honest, number("POWER_CUTS", CUTS)).await;
-    assert!(outcome.lost.is_empty(), "{outcome:#?}");
-    println!("{outcome:?}");
+    record().await.holds(200).await;
 }
 
 // A flush that failed has forgotten what it should have written, and the next one succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_answered_is_lost_when_the_power_goes_after_flushes_failed() {
     let recording = record_failures().await;
-    let outcome = recording.cut(Flushes::Honest, number("POWER_CUTS", CUTS)).await;
-    assert!(outcome.lost.is_empty(), "{outcome:#?}");
-    println!("{outcome:?}");
+    assert!(recording.failed_flushes() > 20, "{}", recording.failed_flushes());
+    recording.holds(80).await;
 }
 
 // What was copied into the database while somebody read, without a flush, is forgotten by the next flush if that
@@ -57,37 +47,24 @@ async fn nothing_answered_is_lost_when_the_power_goes_after_flushes_failed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_answered_is_lost_when_the_power_goes_after_checkpoints_failed() {
     let recording = record_failing_checkpoints().await;
-    let outcome = recording.cut(Flushes::Honest, number("POWER_CUTS", CUTS)).await;
-    assert!(outcome.lost.is_empty(), "{outcome:#?}");
-    println!("{outcome:?}");
+    assert!(recording.failed_flushes() > 1, "{}", recording.failed_flushes());
+    recording.holds(80).await;
 }
 
 // What those above would say of a store that does not flush.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_lies_is_found_out() {
-    let recording = record().await;
-    let outcome = recording.cut(Flushes::Lies, 20).await;
-    assert!(outcome.lost.len() >= 10, "{outcome:#?}");
+    let lost = record().await.cut(Flushes::Lies, 20).await;
+    assert!(lost.len() >= 10, "{lost:#?}");
 }
 
 /// What a server did and answered.
 struct Recording {
-    seed: u64,
     root: Inode,
     events: Vec<Event>,
     histories: Vec<History>,
     /// Where among the events each step of each history was answered.
     answered: Vec<Vec<usize>>,
-}
-
-#[derive(Debug, Default)]
-struct Outcome {
-    seed: u64,
-    events: usize,
-    answers: usize,
-    cuts: usize,
-    /// Moments and what was lost there.
-    lost: Vec<(usize, Vec<String>)>,
 }
 
 /// From the first start on, over a kill and a clean end.
@@ -129,7 +106,7 @@ async fn record_failing_checkpoints() -> Recording {
     // Lists are read from the store, and take a while.
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
-        let local = history::local(&disk.data());
+        let local = Api::local(&disk.data().join("rescind.sock"));
         readers.spawn(async move { while local.try_get("/admin/v1/clients").await.is_ok() {} });
     }
     for round in 0..8 {
@@ -149,27 +126,13 @@ async fn work(
     enough: usize,
     fault: Option<Fault>,
 ) -> Vec<History> {
-    let answered = Arc::new(AtomicUsize::new(0));
-    let mut workers = JoinSet::new();
-    for i in 0..WORKERS {
-        let worker = Worker {
-            api: Api::new(&server.url),
-            local: history::local(&disk.data()),
-            name: format!("worker-{i}-{:08x}", random.random::<u32>()),
-            only_opens: i == 0,
-            random: StdRng::from_rng(random),
-            answered: Arc::clone(&answered),
-        };
-        workers.spawn(worker.work(enough));
-    }
+    let socket = disk.data().join("rescind.sock");
+    let crew = Crew::start(&server.url, &socket, WORKERS, enough, random);
     if let Some(fault) = fault {
-        let moment = random.random_range(WORKERS..enough);
-        while answered.load(Ordering::SeqCst) < moment && !workers.is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        crew.has_done(random.random_range(WORKERS..enough)).await;
         disk.fails(fault);
     }
-    workers.join_all().await
+    crew.histories().await
 }
 
 impl Recording {
@@ -186,12 +149,25 @@ impl Recording {
         let answered: Vec<Vec<usize>> =
             histories.iter().map(|h| h.steps.iter().map(|step| sent[&step.id]).collect()).collect();
         let root = disk.data().parent().unwrap().metadata().unwrap().ino();
-        Recording { seed: seed(), root, events, histories, answered }
+        Recording { root, events, histories, answered }
     }
 
-    /// Looks at so many moments.
-    async fn cut(self, flushes: Flushes, cuts: usize) -> Outcome {
-        let mut random = StdRng::seed_from_u64(self.seed);
+    fn failed_flushes(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, Event::NotFlushed(_))).count()
+    }
+
+    /// Nothing is lost at so many moments, or as many as `POWER_CUTS` says.
+    async fn holds(self, cuts: usize) {
+        let (events, answers) = (self.events.len(), self.answered.iter().flatten().count());
+        let (failed, cuts) = (self.failed_flushes(), number("POWER_CUTS", cuts));
+        let lost = self.cut(Flushes::Honest, cuts).await;
+        assert!(lost.is_empty(), "POWER_CUT_SEED={}: {lost:#?}", seed());
+        println!("{events} events, {answers} answers, {failed} failed flushes, {cuts} cuts: nothing lost");
+    }
+
+    /// Cuts the power at so many moments. Returns those at which something was lost, and what.
+    async fn cut(self, flushes: Flushes, cuts: usize) -> Vec<(usize, Vec<String>)> {
+        let mut random = StdRng::seed_from_u64(seed());
         let answers: Vec<usize> = self.answered.iter().flatten().copied().collect();
         let mut moments: Vec<usize> = (0..cuts)
             .map(|i| match i % 2 {
@@ -202,14 +178,8 @@ impl Recording {
             .collect();
         moments.sort_unstable();
 
-        let mut outcome = Outcome {
-            seed: self.seed,
-            events: self.events.len(),
-            answers: answers.len(),
-            cuts,
-            lost: vec![],
-        };
         let recording = Arc::new(self);
+        let mut losses = vec![];
         let (mut model, mut applied) = (Model::new(flushes), 0);
         let mut checks = JoinSet::new();
         for moment in moments {
@@ -217,19 +187,17 @@ impl Recording {
                 model.apply(event);
             }
             applied = moment;
-            let mut dir = tempfile::tempdir().unwrap();
-            dir.disable_cleanup(setting("POWER_CUT_KEEP").is_some());
+            let dir = tempfile::tempdir().unwrap();
             model.after_a_cut(recording.root, dir.path(), &mut random);
             if checks.len() == AT_ONCE {
-                outcome.take(checks.join_next().await.unwrap().unwrap());
+                losses.push(checks.join_next().await.unwrap().unwrap());
             }
             let (recording, random) = (Arc::clone(&recording), StdRng::from_rng(&mut random));
             checks.spawn(async move { (moment, recording.lost(moment, &dir, random).await) });
         }
-        for lost in checks.join_all().await {
-            outcome.take(lost);
-        }
-        outcome
+        losses.extend(checks.join_all().await);
+        losses.retain(|(_, lost)| !lost.is_empty());
+        losses
     }
 
     /// What of that which was answered before a moment is lost in a folder.
@@ -244,7 +212,6 @@ impl Recording {
             let steps = self.answered[i].partition_point(|&at| at < moment);
             lost.extend(losses(&api, &self.histories[i], steps, &mut random).await);
         }
-        if !lost.is_empty() { lost.push(format!("{}", dir.path().display())); }
         lost
     }
 
@@ -256,14 +223,6 @@ impl Recording {
         let (over, now): (Vec<_>, Vec<_>) = all.filter(begun).partition(over);
         let recent = over.len().saturating_sub(WORKERS / 2);
         now.into_iter().chain(over[recent..].to_vec()).chain(over[..recent].iter().copied().choose(random)).collect()
-    }
-}
-
-impl Outcome {
-    fn take(&mut self, (moment, lost): (usize, Vec<String>)) {
-        if !lost.is_empty() {
-            self.lost.push((moment, lost));
-        }
     }
 }
 

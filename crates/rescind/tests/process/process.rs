@@ -141,7 +141,12 @@ impl Server {
 
     /// Starts one on free ports with these variables set.
     pub(crate) fn start_with(data_dir: &Path, variables: &[(&str, &str)]) -> Server {
-        let mut process = Process::spawn(serve(data_dir).envs(variables.iter().copied()));
+        Server::spawn(serve(data_dir).envs(variables.iter().copied()))
+    }
+
+    /// Starts one by this command.
+    pub(crate) fn spawn(command: &mut Command) -> Server {
+        let mut process = Process::spawn(command);
         let serving = process.wait_for_log("serving");
         let url = |field: &str| format!("http://{}", serving[field].as_str().unwrap());
         Server { url: url("listen"), management: url("management"), process }
@@ -149,6 +154,10 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     pub(crate) fn wait_for_log(&mut self, message: &str) -> Value {

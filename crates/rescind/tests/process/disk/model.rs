@@ -22,7 +22,7 @@ const SECTOR: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flushes {
     Honest,
-    /// It says that it flushed a file, and did not.
+    /// Of the store's files it says that it flushed them, and did not.
     Lies,
 }
 
@@ -74,10 +74,10 @@ impl Model {
         match event {
             Event::Write { file, at, bytes } => self.file(*file).write(*at, bytes),
             Event::Truncate { file, size } => self.file(*file).truncate(*size),
+            Event::Flushed(inode) if self.flushes == Flushes::Lies && self.is_store(*inode) => {}
             Event::Flushed(inode) => match self.folders.get_mut(inode) {
                 Some(folder) => folder.flushed(),
-                None if self.flushes == Flushes::Honest => self.file(*inode).flushed(),
-                None => {}
+                None => self.file(*inode).flushed(),
             },
             // Of a folder nothing is forgotten: names are in the file system's journal.
             Event::NotFlushed(inode) if self.folders.contains_key(inode) => {}
@@ -145,6 +145,11 @@ impl Model {
             self.files.push(File::default());
             self.files.len() - 1
         })
+    }
+
+    fn is_store(&self, inode: Inode) -> bool {
+        let names = self.folders.values().flat_map(|folder| &folder.names);
+        names.into_iter().any(|(name, (of, _))| *of == inode && name.starts_with("rescind.db"))
     }
 
     /// Another file has the inode, if what had it was ever written.

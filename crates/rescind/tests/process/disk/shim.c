@@ -247,6 +247,13 @@ ssize_t read(int fd, void *bytes, size_t count) {
     return REAL(read)(fd, bytes, count);
 }
 
+ssize_t pread64(int fd, void *bytes, size_t count, off64_t at) {
+    if (*fault == 'i' && kind(fd) == OURS && fails("i", EIO)) return -1;
+    return REAL(pread64)(fd, bytes, count, at);
+}
+
+ssize_t pread(int fd, void *bytes, size_t count, off_t at) { return pread64(fd, bytes, count, at); }
+
 static int open_fails(const char *path, int flags) {
     if (*fault == '-' || !under_root(path)) return 0;
     return (flags & (O_WRONLY | O_RDWR | O_CREAT) && fails("r", EROFS)) || fails("i", EIO);
