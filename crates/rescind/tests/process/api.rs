@@ -72,7 +72,8 @@ impl Api {
         request_id: &str,
     ) -> Result<(Answer, Value), reqwest::Error> {
         let request = self.http.post(format!("{}{path}", self.url)).header("x-request-id", request_id);
-        let request = bearer.into_iter().fold(request.json(body), |request, token| request.bearer_auth(token));
+        let request =
+            bearer.into_iter().fold(request.json(body), |request, token| request.bearer_auth(token));
         answer(request.send().await?).await
     }
 

@@ -42,7 +42,11 @@ async fn while_the_disk_fails_changes_are_refused_and_known_tokens_decided() {
             is_unavailable(post(&server, "/auth/refresh", &refresh, None).await).await;
             is_unavailable(post(&server, "/auth/logout", &json!({}), Some(&pair.access)).await).await;
             let suspend = format!("/admin/v1/clients/{}/suspend", credential.client_id);
-            assert_eq!(admin(&disk).post(&suspend, &json!({}), None, "a").await.unwrap().0.0, 503, "{fault:?}");
+            assert_eq!(
+                admin(&disk).post(&suspend, &json!({}), None, "a").await.unwrap().0.0,
+                503,
+                "{fault:?}"
+            );
             // What is known without the disk is still decided.
             assert_eq!(api.verify(&pair.access).await, ok(), "{fault:?}");
             assert_eq!(api.verify(&revoked.access).await, unauthorized("Invalid token"), "{fault:?}");

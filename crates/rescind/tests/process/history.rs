@@ -97,7 +97,13 @@ pub(crate) struct Crew {
 
 impl Crew {
     /// Sets so many to work on a server until `enough` was answered to all together.
-    pub(crate) fn start(url: &str, socket: &Path, workers: usize, enough: usize, random: &mut StdRng) -> Crew {
+    pub(crate) fn start(
+        url: &str,
+        socket: &Path,
+        workers: usize,
+        enough: usize,
+        random: &mut StdRng,
+    ) -> Crew {
         let answered = Arc::new(AtomicUsize::new(0));
         let mut crew = JoinSet::new();
         for i in 0..workers {
@@ -242,12 +248,7 @@ impl Standing {
 
 /// What of the first `steps` of a history a server does not know, or knows better. The step after those may
 /// have happened or not. Uses refresh tokens up.
-pub(crate) async fn losses(
-    api: &Api,
-    history: &History,
-    steps: usize,
-    random: &mut impl Rng,
-) -> Vec<String> {
+pub(crate) async fn losses(api: &Api, history: &History, steps: usize, random: &mut impl Rng) -> Vec<String> {
     let mut lost = Lost::default();
     let (standing, doubt) = history.after(steps);
     let live = some_of(standing.sessions.len(), random);

@@ -4,12 +4,7 @@
 //! a folder is laid out as the disk may hold it if the power went then, a server started on it, and asked
 //! for all that had been answered before that moment.
 
-use std::{
-    collections::HashMap,
-    os::unix::fs::MetadataExt,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use rustix::process::Signal;
@@ -244,7 +239,10 @@ impl Recording {
         let all = 0..self.histories.len();
         let (over, now): (Vec<_>, Vec<_>) = all.filter(begun).partition(over);
         let recent = over.len().saturating_sub(WORKERS / 2);
-        now.into_iter().chain(over[recent..].to_vec()).chain(over[..recent].iter().copied().choose(random)).collect()
+        now.into_iter()
+            .chain(over[recent..].to_vec())
+            .chain(over[..recent].iter().copied().choose(random))
+            .collect()
     }
 }
 

@@ -6,8 +6,15 @@ pub(crate) type Inode = u64;
 /// One thing that was done, in the order of all.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Write { file: Inode, at: usize, bytes: Vec<u8> },
-    Truncate { file: Inode, size: usize },
+    Write {
+        file: Inode,
+        at: usize,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        file: Inode,
+        size: usize,
+    },
     /// A flush of a file or folder that succeeded.
     Flushed(Inode),
     /// A flush that failed.
@@ -15,7 +22,10 @@ pub(crate) enum Event {
     /// An empty file.
     Empty(Inode),
     /// The names in a folder, after a change.
-    Names { folder: Inode, entries: Vec<Entry> },
+    Names {
+        folder: Inode,
+        entries: Vec<Entry>,
+    },
     /// What a caller is sent, from its beginning.
     Sent(Vec<u8>),
 }

@@ -77,8 +77,7 @@ impl Disk {
 
     /// What the server's environment needs.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
-        let mut variables =
-            vec![("LD_PRELOAD", "shim.so"), ("DISK_ROOT", "disk"), ("DISK_FAULT", "fault")];
+        let mut variables = vec![("LD_PRELOAD", "shim.so"), ("DISK_ROOT", "disk"), ("DISK_FAULT", "fault")];
         if self.recorded {
             variables.push(("DISK_LOG", "log"));
         }
