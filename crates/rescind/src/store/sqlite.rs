@@ -8,7 +8,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, hooks::Wal};
+use tracing::warn;
 
 use super::{Found, Loaded, StoreError, StoredKey, Swept, rows, writer::Writer};
 use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
@@ -21,6 +22,8 @@ mod migrations {
 const IDLE_READERS: usize = 4;
 /// Rows looked at by one batch of a sweep: short enough for no login to wait on it.
 const SWEEP_BATCH: u64 = 1000;
+/// Pages in the log from which on it is copied into the database.
+const LOG_PAGES: i32 = 1000;
 
 /// The store in one file.
 #[derive(Debug)]
@@ -47,8 +50,8 @@ impl Sqlite {
             StoreError::Unreadable(format!("its tables are not those of this version, nor older ones: {e}"))
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
-        let writer = Writer::start(connection, Arc::clone(&readers.reading))?;
-        Ok(Sqlite { writer, readers: Arc::new(readers) })
+        copy_log_while_nobody_reads(&mut connection, Arc::clone(&readers.reading))?;
+        Ok(Sqlite { writer: Writer::start(connection)?, readers: Arc::new(readers) })
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
@@ -295,6 +298,27 @@ fn write_log_again(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// Copies the log into the database, whenever it has grown so long, while nobody reads.
+///
+/// Beside a reader SQLite copies what the reader does not mind, counts it as copied, and flushes it some other
+/// time. If that flush fails, what it should have written is forgotten, and the log, counted as copied, is
+/// written over. Alone, it copies everything, flushes, and only then counts.
+fn copy_log_while_nobody_reads(
+    connection: &mut Connection,
+    reading: Arc<RwLock<()>>,
+) -> Result<(), StoreError> {
+    let after_a_commit = move |log: &mut Wal, pages: i32| {
+        if pages >= LOG_PAGES {
+            let _nobody_reads = reading.write().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = log.checkpoint() {
+                warn!(%error, "the log could not be copied into the database, and grows");
+            }
+        }
+        Ok(())
+    };
+    Ok(connection.wal_hook(Some(after_a_commit))?)
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

@@ -2,16 +2,12 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, PoisonError, RwLock,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::JoinHandle,
 };
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
-use tracing::warn;
 
 use super::StoreError;
 
@@ -19,8 +15,6 @@ use super::StoreError;
 const MAX_BATCH: usize = 256;
 /// At most so many jobs wait. Beyond it callers are told at once that the store is not available.
 const MAX_WAITING: usize = 8192;
-/// After so many jobs the log is copied into the database, some 1000 pages of it.
-const CHECKPOINT_EVERY: usize = 512;
 
 /// Runs within the batch's transaction, and hands back how to answer once its fate is known.
 type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
@@ -34,12 +28,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// `reading` is held by whoever reads.
-    pub(super) fn start(connection: Connection, reading: Arc<RwLock<()>>) -> Result<Writer, StoreError> {
+    pub(super) fn start(connection: Connection) -> Result<Writer, StoreError> {
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&connection, &waiting, &reading))
+            .spawn(move || run(&connection, &waiting))
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
     }
@@ -78,32 +71,14 @@ fn stopped() -> StoreError {
     StoreError::Unavailable("the writer has stopped".into())
 }
 
-fn run(connection: &Connection, waiting: &Receiver<Job>, reading: &RwLock<()>) {
-    let mut since_checkpoint = 0;
+fn run(connection: &Connection, waiting: &Receiver<Job>) {
     while let Ok(first) = waiting.recv() {
         let batch = std::iter::once(first).chain(waiting.try_iter()).take(MAX_BATCH);
         let (answers, outcome) = commit(connection, batch);
-        since_checkpoint += answers.len();
         for answer in answers {
             answer(outcome.as_ref().copied().map_err(|e| StoreError::Unavailable(e.to_string().into())));
         }
-        if outcome.is_ok() && since_checkpoint >= CHECKPOINT_EVERY {
-            since_checkpoint = 0;
-            if let Err(error) = checkpoint(connection, reading) {
-                warn!(%error, "the log could not be copied into the database, and grows");
-            }
-        }
     }
-}
-
-/// Copies the log into the database while nobody reads.
-///
-/// Beside a reader SQLite copies what the reader does not mind, counts it as copied, and flushes it some other
-/// time. If that flush fails, what it should have written is forgotten, and the log, counted as copied, is
-/// written over. Alone, it copies everything, flushes, and only then counts.
-fn checkpoint(connection: &Connection, reading: &RwLock<()>) -> Result<(), rusqlite::Error> {
-    let _nobody_reads = reading.write().unwrap_or_else(PoisonError::into_inner);
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 fn commit(
