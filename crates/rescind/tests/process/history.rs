@@ -12,7 +12,7 @@ use std::{
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 
 use crate::api::{Answer, Api, Credential, Tokens, ok, unauthorized};
 
@@ -92,7 +92,7 @@ struct Worker {
 /// Several who work at the same time.
 pub(crate) struct Crew {
     answered: Arc<AtomicUsize>,
-    workers: JoinSet<History>,
+    workers: Vec<JoinHandle<History>>,
 }
 
 impl Crew {
@@ -105,8 +105,7 @@ impl Crew {
         random: &mut StdRng,
     ) -> Crew {
         let answered = Arc::new(AtomicUsize::new(0));
-        let mut crew = JoinSet::new();
-        for i in 0..workers {
+        let worker = |i| {
             let worker = Worker {
                 api: Api::new(url),
                 local: Api::local(socket),
@@ -115,21 +114,27 @@ impl Crew {
                 random: StdRng::from_rng(random),
                 answered: Arc::clone(&answered),
             };
-            crew.spawn(worker.work(enough));
-        }
-        Crew { answered, workers: crew }
+            tokio::spawn(worker.work(enough))
+        };
+        let workers = (0..workers).map(worker).collect();
+        Crew { answered, workers }
     }
 
     /// Until so much was answered, or nobody works any more.
     pub(crate) async fn has_done(&self, enough: usize) {
-        while self.answered.load(Ordering::SeqCst) < enough && !self.workers.is_empty() {
+        let done = || self.answered.load(Ordering::SeqCst) >= enough;
+        while !done() && !self.workers.iter().all(JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     /// What happened, when all have ended.
     pub(crate) async fn histories(self) -> Vec<History> {
-        self.workers.join_all().await
+        let mut histories = vec![];
+        for worker in self.workers {
+            histories.push(worker.await.unwrap());
+        }
+        histories
     }
 }
 
