@@ -1,0 +1,3 @@
+//! What shows that Rescind keeps its promise. `docs/proofs.md` says how to run it.
+
+pub mod history;
