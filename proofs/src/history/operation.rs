@@ -110,15 +110,26 @@ impl fmt::Display for Kind {
 }
 
 impl<T> Verdict<T> {
-    fn bare(&self) -> Verdict {
+    /// The same verdict by reference.
+    pub fn as_ref(&self) -> Verdict<&T> {
         match self {
-            Verdict::Accepted(_) => Verdict::Accepted(()),
+            Verdict::Accepted(given) => Verdict::Accepted(given),
             Verdict::Refused => Verdict::Refused,
             Verdict::Unknown => Verdict::Unknown,
         }
     }
 
-    fn given(self) -> Option<T> {
+    /// The same verdict with something else given.
+    pub fn map<U>(self, with: impl FnOnce(T) -> U) -> Verdict<U> {
+        match self {
+            Verdict::Accepted(given) => Verdict::Accepted(with(given)),
+            Verdict::Refused => Verdict::Refused,
+            Verdict::Unknown => Verdict::Unknown,
+        }
+    }
+
+    /// What was given.
+    pub fn given(self) -> Option<T> {
         match self {
             Verdict::Accepted(given) => Some(given),
             Verdict::Refused | Verdict::Unknown => None,
@@ -140,7 +151,7 @@ impl Operation {
     /// What was answered.
     pub fn verdict(&self) -> Verdict {
         match &self.action {
-            Action::Login { verdict } | Action::Refresh { verdict, .. } => verdict.bare(),
+            Action::Login { verdict } | Action::Refresh { verdict, .. } => verdict.as_ref().map(|_| ()),
             Action::Verify { verdict, .. } | Action::Logout { verdict, .. } => *verdict,
         }
     }

@@ -91,14 +91,8 @@ impl Service {
             }
             (3..7, Some(token)) => {
                 let accepted = !nothing_done && self.refresh(token);
-                let verdict = match answer(accepted, step) {
-                    Verdict::Accepted(()) => {
-                        let session = self.pairs[token].session;
-                        Verdict::Accepted(self.give(session, end))
-                    }
-                    Verdict::Refused => Verdict::Refused,
-                    Verdict::Unknown => Verdict::Unknown,
-                };
+                let session = self.pairs[token].session;
+                let verdict = answer(accepted, step).map(|()| self.give(session, end));
                 refreshed(time, &name(token), verdict)
             }
             (7..15, Some(token)) => verify(time, &name(token), answer(self.live(token), step)),

@@ -140,15 +140,7 @@ fn history(steps: Vec<Step>) -> Vec<Operation> {
         operations.push(match (which % 5, token) {
             (0, Some(token)) => logout(time, token, verdict),
             (1, _) => operator(time, verdict),
-            (2, Some(token)) => refreshed(
-                time,
-                token,
-                match verdict {
-                    Verdict::Accepted(()) => Verdict::Accepted(pair(&name, generation)),
-                    Verdict::Refused => Verdict::Refused,
-                    Verdict::Unknown => Verdict::Unknown,
-                },
-            ),
+            (2, Some(token)) => refreshed(time, token, verdict.map(|()| pair(&name, generation))),
             (3, Some(token)) => verify(time, token, verdict),
             _ => login(time, &name, generation),
         });

@@ -1,0 +1,105 @@
+//! Three nodes over a database and its stand-by.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{
+    caller::{Caller, Credential},
+    clock::{between, now},
+    node::Node,
+    postgres::Postgres,
+    process::eventually,
+    recorder::Recorder,
+};
+use crate::history::Verdict;
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// The whole system under test.
+#[derive(Debug)]
+pub struct Cluster {
+    pub(super) nodes: Vec<Node>,
+    pub(super) postgres: Postgres,
+    pub(super) folder: PathBuf,
+    /// Everything random here comes from it.
+    pub(super) rng: StdRng,
+    /// A client that only tells whether a node serves.
+    canary: Credential,
+}
+
+impl Cluster {
+    /// Starts everything in this folder, with this program for the nodes.
+    pub async fn start(program: &Path, folder: &Path, seed: u64) -> anyhow::Result<Cluster> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let postgres = Postgres::start(folder).await?;
+        let key: String =
+            (0..64).map(|_| char::from_digit(rng.random_range(0..16), 16).unwrap_or('0')).collect();
+        let mut nodes = vec![];
+        for name in NAMES {
+            let mut node = Node::new(name, program, folder, Some(postgres.address()), &key).await?;
+            node.start(0).await?;
+            nodes.push(node);
+        }
+        let canary = Credential::create(&nodes[0].door.command_line, "canary").await?;
+        Ok(Cluster { nodes, postgres, folder: folder.to_owned(), rng, canary })
+    }
+
+    /// Whoever asks the nodes, one for each.
+    pub(super) fn callers(&self, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<Caller>> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let caller = |node: &Node| Caller {
+            node: Arc::clone(&node.door),
+            recorder: Arc::clone(recorder),
+            http: http.clone(),
+        };
+        Ok(self.nodes.iter().map(caller).collect())
+    }
+
+    /// New clients.
+    pub(super) async fn clients(&self, count: usize) -> anyhow::Result<Vec<Credential>> {
+        let mut clients = vec![];
+        for i in 0..count {
+            let node = &self.nodes[i % self.nodes.len()];
+            clients.push(Credential::create(&node.door.command_line, "client").await?);
+        }
+        Ok(clients)
+    }
+
+    /// Every node finds its database where the primary is.
+    pub(super) fn lead_nodes_to_the_primary(&self) -> anyhow::Result<()> {
+        let address = self.postgres.address();
+        self.nodes.iter().try_for_each(|node| {
+            node.link()?.lead_to(address);
+            Ok(())
+        })
+    }
+
+    /// Waits until every node logs in and verifies again; for how long.
+    pub(super) async fn serves(&self, callers: &[Caller], within: Duration) -> anyhow::Result<Duration> {
+        let began = now();
+        for caller in callers {
+            let what = format!("node {} serves", caller.node.name);
+            eventually(&what, within, async || {
+                let tokens = caller.login(&self.canary).await.given()?;
+                (caller.verify(&tokens).await == Verdict::Accepted(())).then_some(())
+            })
+            .await
+            .context("after the fault was over")?;
+        }
+        Ok(between(began, now()))
+    }
+
+    /// Ends everything in order.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            node.stop().await?;
+        }
+        self.postgres.stop().await
+    }
+}
