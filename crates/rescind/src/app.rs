@@ -78,7 +78,10 @@ impl App {
     ) -> Result<Arc<App>, OpenError> {
         let profile = config.profile().ok_or(OpenError::Profile)?;
         let folder = DataFolder::take(&config.server.data_dir)?;
-        let store = Store::open(&folder.store())?;
+        let store = match config.postgres() {
+            Some(options) => Store::connect(&options).await?,
+            None => Store::open_file(&folder.store())?,
+        };
         let mut loaded = store.load().await?;
         let master = match master_key {
             Some(text) => MasterKey::parse(text).map_err(OpenError::MasterKey)?,
@@ -88,15 +91,14 @@ impl App {
         let pepper = match &loaded.pepper {
             Some(sealed) => master.open(PEPPER, sealed)?,
             None => {
-                let pepper = random.bytes();
-                store.set_pepper(master.seal(PEPPER, &pepper, &random)?).await?;
-                pepper
+                let new = master.seal(PEPPER, &random.bytes::<32>(), &random)?;
+                master.open(PEPPER, &store.set_pepper(new).await?)?
             }
         };
         if loaded.keys.is_empty() {
             let now = clock.now();
             let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
-            loaded.keys = store.rotate_key(first, now).await?;
+            loaded.keys = store.first_key(first).await?;
         }
 
         let epoch = Ksuid::from_bytes(*random.bytes()).to_string();

@@ -40,7 +40,7 @@ impl Backend {
         if let Some(server) = Backend::running(data_dir).await? {
             return Ok(server);
         }
-        if !make && !data_dir.join("rescind.db").exists() {
+        if !make && config.database.url.is_none() && !data_dir.join("rescind.db").exists() {
             bail!(
                 "there is no data in {}: start `rescind serve` there, or name the folder with --data-dir",
                 data_dir.display()

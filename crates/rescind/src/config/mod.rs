@@ -4,7 +4,7 @@ mod environment;
 mod source;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use hyper::header::HeaderName;
 use ipnet::IpNet;
@@ -13,9 +13,13 @@ use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
 pub use source::{ConfigError, Flags};
-pub use values::Span;
+pub use values::{Brief, Span};
 
-use crate::model::{OnReuse, TokenRules};
+use crate::{
+    cluster::Terms,
+    model::{OnReuse, TokenRules},
+    store::{DatabaseUrl, PostgresOptions},
+};
 
 /// Every key with its default and what it is for.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -26,6 +30,7 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 pub struct Config {
     pub server: Server,
     pub database: Database,
+    pub cluster: Cluster,
     pub tokens: Tokens,
     pub forward_auth: ForwardAuth,
     pub limits: Limits,
@@ -49,7 +54,22 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    pub url: String,
+    #[serde(with = "values::database_url")]
+    pub url: Option<DatabaseUrl>,
+    pub pool_size: usize,
+    pub statement_timeout: Span,
+    #[serde(with = "values::path")]
+    pub tls_ca: Option<PathBuf>,
+    pub accept_lost_commits: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    pub node_name: String,
+    pub lease: Brief,
+    pub margin: Brief,
+    pub clock_drift_percent: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +141,7 @@ impl Config {
     fn check(&self) -> Result<(), (&'static str, String)> {
         let Tokens { access_ttl, refresh_ttl, session_max_age, refresh_grace, .. } = &self.tokens;
         let at_least_one_second = [
+            ("database.statement_timeout", Some(&self.database.statement_timeout)),
             ("tokens.access_ttl", Some(access_ttl)),
             ("tokens.refresh_ttl", Some(refresh_ttl)),
             ("tokens.session_max_age", session_max_age.as_ref()),
@@ -155,13 +176,49 @@ impl Config {
                 "expected server.trusted_proxies to name the proxies that write it".into(),
             ));
         }
-        if !self.database.url.is_empty() {
-            return Err((
-                "database.url",
-                "expected nothing: this version keeps everything in the data folder".into(),
-            ));
+        if self.database.pool_size == 0 {
+            return Err(("database.pool_size", "expected at least 1".into()));
+        }
+        let Cluster { node_name, lease, margin, clock_drift_percent } = &self.cluster;
+        if node_name.len() > 64 || !node_name.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(("cluster.node_name", "expected at most 64 visible ASCII characters".into()));
+        }
+        if !(1000..=60_000).contains(&lease.millis()) {
+            return Err(("cluster.lease", "expected between 1s and 60s".into()));
+        }
+        if *clock_drift_percent > 30 {
+            return Err(("cluster.clock_drift_percent", "expected between 0 and 30".into()));
+        }
+        let least = self.terms().least_margin().max(Duration::from_millis(10));
+        let least = u64::try_from(least.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        if !(least..=lease.millis() / 2).contains(&margin.millis()) {
+            let problem = format!(
+                "expected between {least}ms and half of cluster.lease, for a clock_drift_percent of {clock_drift_percent}"
+            );
+            return Err(("cluster.margin", problem));
         }
         Ok(())
+    }
+
+    /// The terms of this node's lease.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            lease: self.cluster.lease.into(),
+            clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
+            margin: self.cluster.margin.into(),
+        }
+    }
+
+    /// The database, where there is one beside the data folder.
+    pub fn postgres(&self) -> Option<PostgresOptions> {
+        let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits } = &self.database;
+        Some(PostgresOptions {
+            url: url.clone()?,
+            pool_size: *pool_size,
+            statement_timeout: (*statement_timeout).into(),
+            tls_ca: tls_ca.clone(),
+            accept_lost_commits: *accept_lost_commits,
+        })
     }
 
     /// What every token says of its issuer and audience. `None` if it cannot be written in a token.

@@ -14,9 +14,9 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("configuration file {0}: {1}")]
     File(PathBuf, io::Error),
-    /// The file is no TOML.
-    #[error("configuration file {0}: {1}")]
-    Syntax(PathBuf, Box<toml::de::Error>),
+    /// The file is no TOML: in which line, and why. The line itself may hold a password.
+    #[error("configuration file {0}: line {1}: {2}")]
+    Syntax(PathBuf, usize, String),
     /// A secret's file cannot be read.
     #[error("{0} names {1}: {2}")]
     SecretFile(String, PathBuf, io::Error),
@@ -96,15 +96,12 @@ struct Layers {
 
 impl Layers {
     fn default() -> Result<Layers, ConfigError> {
-        let values =
-            DEFAULTS.parse().map_err(|e| ConfigError::Syntax("defaults.toml".into(), Box::new(e)))?;
-        Ok(Layers { values, origins: HashMap::new() })
+        Ok(Layers { values: table("defaults.toml".into(), DEFAULTS)?, origins: HashMap::new() })
     }
 
     fn add_file(&mut self, path: PathBuf) -> Result<(), ConfigError> {
         let text = fs::read_to_string(&path).map_err(|e| ConfigError::File(path.clone(), e))?;
-        let file: Table = text.parse().map_err(|e| ConfigError::Syntax(path.clone(), Box::new(e)))?;
-        for (section, fields) in file {
+        for (section, fields) in table(path.clone(), &text)? {
             let origin = Origin::File(path.clone());
             match fields {
                 Value::Table(fields) => {
@@ -143,6 +140,7 @@ impl Layers {
         // A variable is text; what it stands for is told by the key's default.
         let value = match self.values.get(&section).and_then(|s| s.get(&field)) {
             Some(Value::Integer(_)) => text.parse().map_or(Value::String(text.to_string()), Value::Integer),
+            Some(Value::Boolean(_)) => text.parse().map_or(Value::String(text.to_string()), Value::Boolean),
             Some(Value::Array(_)) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
@@ -193,6 +191,13 @@ impl Layers {
         let origin = self.origins.get(&key).or_else(whole_section).cloned().unwrap_or(Origin::Default);
         ConfigError::Key { key, shown, origin, problem }
     }
+}
+
+fn table(path: PathBuf, text: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|e: toml::de::Error| {
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        ConfigError::Syntax(path, before.matches('\n').count() + 1, e.message().to_owned())
+    })
 }
 
 impl Default for Config {
@@ -312,7 +317,7 @@ mod tests {
             section.starts_with("servre (/rescind.toml): unknown field `servre`, expected one of"),
             "{section}"
         );
-        assert!(with_file("[server").unwrap_err().contains("TOML parse error at line 1"));
+        assert!(with_file("[server").unwrap_err().contains("line 1: "));
     }
 
     #[test]
@@ -339,8 +344,24 @@ mod tests {
         let from_file = environment("RESCIND_MASTER_KEY_FILE", file.path().to_str().unwrap());
         assert_eq!(from_file.master_key().unwrap().unwrap().as_str(), "abc");
         assert!(environment("RESCIND_MASTER_KEY_FILE", "/nowhere").master_key().is_err());
-        let error = with(&[("RESCIND_DATABASE__URL", "postgres://u:canary@db/x")]).unwrap_err();
-        assert!(error.starts_with("database.url (environment variable RESCIND_DATABASE__URL)"), "{error}");
-        assert!(!error.contains("canary"));
+
+        let error = with(&[("RESCIND_DATABASE__URL", "mysql://u:canary@db/x")]).unwrap_err();
+        assert!(
+            error.starts_with(
+                "database.url (environment variable RESCIND_DATABASE__URL): expected postgres://"
+            ),
+            "{error}"
+        );
+        assert!(!error.contains("canary"), "{error}");
+        fs::write(&file, "postgres://u:canary@db/x\n").unwrap();
+        let config = with(&[("RESCIND_DATABASE__URL_FILE", file.path().to_str().unwrap())]).unwrap();
+        assert_eq!(config.database.url.as_ref().unwrap().to_string(), "postgres://u:***@db/x");
+        let shown = format!("{config:?} {}", toml::to_string(&config).unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+        // Not even where the file is no TOML right there.
+        for url in ["\"postgres://u:canary@db/x", "postgres://u:canary@db/x", "'postgres://u:'canary@db/x'"] {
+            let error = with_file(&format!("[database]\nurl = {url}")).unwrap_err();
+            assert!(error.contains("line 2") && !error.contains("canary"), "{error}");
+        }
     }
 }

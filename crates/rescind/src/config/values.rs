@@ -1,11 +1,19 @@
 //! How single values are written.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use hyper::header::HeaderName;
 use ipnet::IpNet;
 use rescind_verifier::parse_cidr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use zeroize::Zeroizing;
+
+use crate::store::DatabaseUrl;
 
 /// Longer spans are mistakes, and would overflow times.
 const MAX_SECONDS: u64 = 3650 * 86_400;
@@ -71,6 +79,58 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// A whole number of milliseconds, written as `300ms` or like a [`Span`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Brief(u64);
+
+impl Brief {
+    /// Its length in milliseconds.
+    pub fn millis(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<Brief> for Duration {
+    fn from(brief: Brief) -> Duration {
+        Duration::from_millis(brief.0)
+    }
+}
+
+impl FromStr for Brief {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Brief, Self::Err> {
+        const EXPECTED: &str = "expected a duration such as 300ms, 3s or 1m";
+        let millis = match text.strip_suffix("ms") {
+            Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => number.parse().ok(),
+            Some(_) => None,
+            None => text.parse().ok().map(|span: Span| span.seconds() * 1000),
+        };
+        millis.map(Brief).ok_or(EXPECTED)
+    }
+}
+
+impl fmt::Display for Brief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ms if ms % 1000 == 0 => Span(ms / 1000).fmt(f),
+            ms => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+impl Serialize for Brief {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Brief {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Brief, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// A span, or `off`.
 pub(super) mod span_or_off {
     use super::*;
@@ -128,6 +188,48 @@ pub(super) mod header {
     }
 }
 
+/// A file's path, or nothing.
+pub(super) mod path {
+    use super::*;
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.as_deref().unwrap_or(Path::new("")).serialize(s)
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Some(PathBuf::deserialize(d)?).filter(|path| !path.as_os_str().is_empty()))
+    }
+}
+
+/// A database's URL, or nothing. It is written without its password.
+pub(super) mod database_url {
+    use super::*;
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        url: &Option<DatabaseUrl>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        match url {
+            Some(url) => s.collect_str(url),
+            None => s.serialize_str(""),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<DatabaseUrl>, D::Error> {
+        match Zeroizing::new(String::deserialize(d)?).as_str() {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(D::Error::custom),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +248,16 @@ mod tests {
         assert_eq!(Span(90).to_string(), "90s");
         assert_eq!(Span(86_400).to_string(), "1d");
         assert_eq!(Span(0).to_string(), "0s");
+    }
+
+    #[test]
+    fn brief_spans() {
+        for (text, millis) in [("0ms", 0), ("300ms", 300), ("3s", 3000), ("1m", 60_000)] {
+            assert_eq!(text.parse::<Brief>().map(Brief::millis), Ok(millis));
+            assert_eq!(text.parse::<Brief>().unwrap().to_string().parse(), Ok(Brief(millis)));
+        }
+        for text in ["", "ms", "-1ms", "+1ms", "0.5s", "1", "99999999999999999999ms"] {
+            assert!(text.parse::<Brief>().is_err(), "{text}");
+        }
     }
 }

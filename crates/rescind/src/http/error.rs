@@ -247,7 +247,7 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
-            StoreError::Unavailable(_) => {
+            StoreError::Unavailable(_) | StoreError::Unsuitable(_) => {
                 let message = "The service cannot answer safely now. Retry after 1 seconds.";
                 ApiError::new(Class::Unavailable, message).retry_after(1).caused_by(error)
             }

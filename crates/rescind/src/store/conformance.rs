@@ -5,7 +5,10 @@ use std::sync::Arc;
 use rescind_verifier::{Algorithm, Allowlist, State};
 use tokio::task::JoinSet;
 
-use super::{Store, StoreError, StoredKey, Swept};
+use super::{
+    Store, StoreError, StoredKey, Swept,
+    postgres::tests::{Server, count_rows, options, rows_written},
+};
 use crate::{
     model::{Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
     secret::SecretHash,
@@ -19,11 +22,58 @@ const RULES: TokenRules = TokenRules {
     on_reuse: OnReuse::EndRefresh,
 };
 
-fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("rescind.db")).unwrap();
-    (dir, store)
+/// Where a store keeps things.
+enum Home {
+    Folder(tempfile::TempDir),
+    Database(String),
 }
+
+impl Home {
+    fn folder() -> Home {
+        Home::Folder(tempfile::tempdir().unwrap())
+    }
+
+    async fn database() -> Home {
+        Home::Database(Server::shared().database().await)
+    }
+
+    async fn open(&self) -> Store {
+        match self {
+            Home::Folder(folder) => Store::open_file(&folder.path().join("rescind.db")).unwrap(),
+            Home::Database(url) => Store::connect(&options(url)).await.unwrap(),
+        }
+    }
+}
+
+/// Makes a test of each on every store.
+macro_rules! on_every_store {
+    ($($what:ident,)*) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $what() {
+                super::$what(&super::Home::folder()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $what() {
+                super::$what(&super::Home::database().await).await;
+            })*
+        }
+    };
+}
+
+on_every_store![
+    what_is_saved_is_loaded_again,
+    a_change_is_one_revision_and_nothing_changes_on_an_error,
+    sessions_are_changed_with_their_own_client_only,
+    a_rule_that_fails_or_panics_costs_nobody_else_anything,
+    a_deleted_client_is_loaded_and_not_listed,
+    the_first_pepper_and_the_first_key_stand,
+    one_key_signs_at_a_time,
+    a_sweep_takes_what_is_over_and_nothing_else,
+    logout_writes_as_much_however_many_sessions_live,
+];
 
 fn credential(api_key: &str) -> Credential {
     Credential {
@@ -78,18 +128,17 @@ async fn logout(store: &Store, client: &Client) -> Client {
     store.change_client(client.id, rule).await.unwrap().unwrap().unwrap().1
 }
 
-#[tokio::test]
-async fn what_is_saved_is_loaded_again() {
-    let (dir, store) = open();
+async fn what_is_saved_is_loaded_again(home: &Home) {
+    let store = home.open().await;
     assert!(store.load().await.unwrap().pepper.is_none());
-    store.set_pepper(vec![9]).await.unwrap();
+    assert_eq!(store.set_pepper(vec![9]).await.unwrap(), [9]);
     let saved = store.create_client(client("rk_1")).await.unwrap();
     assert_eq!((saved.id, saved.credentials[0].id), (1, 1));
     store.rotate_key(key("k1"), 5).await.unwrap();
     let session = login(&store, &saved, 2000).await;
     drop(store);
 
-    let store = Store::open(&dir.path().join("rescind.db")).unwrap();
+    let store = home.open().await;
     let loaded = store.load().await.unwrap();
     assert_eq!(loaded.clients, [saved]);
     assert_eq!(loaded.pepper, Some(vec![9]));
@@ -99,9 +148,8 @@ async fn what_is_saved_is_loaded_again() {
     assert!(found.client(1).is_some() && found.client(2).is_none());
 }
 
-#[tokio::test]
-async fn a_change_is_one_revision_and_nothing_changes_on_an_error() {
-    let (_dir, store) = open();
+async fn a_change_is_one_revision_and_nothing_changes_on_an_error(home: &Home) {
+    let store = home.open().await;
     let saved = store.create_client(client("rk_1")).await.unwrap();
     let rule = |client: &mut Client| {
         client.name = "other".into();
@@ -123,9 +171,8 @@ async fn a_change_is_one_revision_and_nothing_changes_on_an_error() {
     assert!(store.change_client(99, |_| Ok::<_, ()>(())).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn sessions_are_changed_with_their_own_client_only() {
-    let (_dir, store) = open();
+async fn sessions_are_changed_with_their_own_client_only(home: &Home) {
+    let store = home.open().await;
     let one = store.create_client(client("rk_1")).await.unwrap();
     let two = store.create_client(client("rk_2")).await.unwrap();
     let session = login(&store, &one, 2000).await;
@@ -140,9 +187,8 @@ async fn sessions_are_changed_with_their_own_client_only() {
     assert_eq!(found.session.unwrap(), Session { phase: Phase::Ended, ..changed });
 }
 
-#[tokio::test]
-async fn a_rule_that_fails_or_panics_costs_nobody_else_anything() {
-    let (_dir, store) = open();
+async fn a_rule_that_fails_or_panics_costs_nobody_else_anything(home: &Home) {
+    let store = home.open().await;
     let saved = store.create_client(client("rk_1")).await.unwrap();
     let duplicate = store.create_client(client("rk_1"));
     let panicking = store.change_client(saved.id, |_| -> Result<(), ()> { panic!("a rule's own fault") });
@@ -153,9 +199,30 @@ async fn a_rule_that_fails_or_panics_costs_nobody_else_anything() {
     assert_eq!(store.clients().await.unwrap(), [saved, good.unwrap()]);
 }
 
-#[tokio::test]
-async fn one_key_signs_at_a_time() {
-    let (_dir, store) = open();
+async fn a_deleted_client_is_loaded_and_not_listed(home: &Home) {
+    let store = home.open().await;
+    let saved = store.create_client(client("rk_1")).await.unwrap();
+    let rule = |client: &mut Client| {
+        client.status = Status::Deleted;
+        Ok::<_, ()>(())
+    };
+    let ((), deleted) = store.change_client(saved.id, rule).await.unwrap().unwrap().unwrap();
+    assert_eq!(store.load().await.unwrap().clients, [deleted]);
+    assert_eq!(store.clients().await.unwrap(), []);
+}
+
+async fn the_first_pepper_and_the_first_key_stand(home: &Home) {
+    let store = home.open().await;
+    assert_eq!(store.set_pepper(vec![1]).await.unwrap(), [1]);
+    assert_eq!(store.set_pepper(vec![2]).await.unwrap(), [1]);
+    assert_eq!(store.load().await.unwrap().pepper, Some(vec![1]));
+    store.first_key(key("k1")).await.unwrap();
+    let keys = store.first_key(key("k2")).await.unwrap();
+    assert_eq!(keys.iter().map(|k| k.kid.as_str()).collect::<Vec<_>>(), ["k1"]);
+}
+
+async fn one_key_signs_at_a_time(home: &Home) {
+    let store = home.open().await;
     store.rotate_key(key("k1"), 5).await.unwrap();
     let keys = store.rotate_key(key("k2"), 500).await.unwrap();
     let state: Vec<_> = keys.iter().map(|k| (k.id, k.kid.as_str(), k.retire_at)).collect();
@@ -165,9 +232,8 @@ async fn one_key_signs_at_a_time() {
     assert_eq!(store.load().await.unwrap().keys[0].kid, "k2");
 }
 
-#[tokio::test]
-async fn a_sweep_takes_what_is_over_and_nothing_else() {
-    let (_dir, store) = open();
+async fn a_sweep_takes_what_is_over_and_nothing_else(home: &Home) {
+    let store = home.open().await;
     let one = store.create_client(client("rk_1")).await.unwrap();
     let two = store.create_client(client("rk_2")).await.unwrap();
     for _ in 0..1500 {
@@ -185,25 +251,41 @@ async fn a_sweep_takes_what_is_over_and_nothing_else() {
     assert!(login(&store, &one, 9000).await.id > loggedout.id);
 }
 
-#[tokio::test]
-async fn logout_writes_one_row_however_many_sessions_live() {
-    let (_dir, store) = open();
+async fn logout_writes_as_much_however_many_sessions_live(home: &Home) {
+    const MANY: usize = 10_000;
+    let store = Arc::new(home.open().await);
     let one = store.create_client(client("rk_1")).await.unwrap();
     let many = store.create_client(client("rk_2")).await.unwrap();
     login(&store, &one, 1000).await;
-    let store = Arc::new(store);
     let mut logins = JoinSet::new();
-    for _ in 0..100_000 {
-        if logins.len() == 1000 {
+    for _ in 0..MANY {
+        if logins.len() == 500 {
             logins.join_next().await.unwrap().unwrap();
         }
         let (store, many) = (Arc::clone(&store), many.clone());
         logins.spawn(async move { login(&store, &many, 1000).await });
     }
     logins.join_all().await;
+    // In a store that is shared, the others are told as well: by the head and a change.
+    let expected = match home {
+        Home::Folder(_) => 1,
+        Home::Database(_) => 3,
+    };
+    if let Home::Database(url) = home {
+        count_rows(url).await;
+    }
     for client in [&one, &many] {
-        let before = store.rows_written().await.unwrap();
+        let before = written(home, &store).await;
         assert_eq!(logout(&store, client).await.generation, 1);
-        assert_eq!(store.rows_written().await.unwrap() - before, 1);
+        assert_eq!(written(home, &store).await - before, expected);
+    }
+}
+
+/// Rows inserted, changed and deleted so far.
+async fn written(home: &Home, store: &Store) -> u64 {
+    match (home, store) {
+        (Home::Database(url), _) => rows_written(url).await,
+        (_, Store::Sqlite(sqlite)) => sqlite.rows_written().await.unwrap(),
+        _ => unreachable!("a folder is SQLite's"),
     }
 }

@@ -2,19 +2,39 @@
 //!
 //! The store knows no rules: it loads values under a lock, lets a rule change them, and saves what
 //! changed, all in one transaction. Nothing is answered before it is on the disk.
+//!
+//! There are two: SQLite in the data folder, for one process, and PostgreSQL, for as many as serve
+//! together. What both do is asked of [`Store`].
 
 #[cfg(test)]
 mod conformance;
-mod rows;
+mod postgres;
 mod sqlite;
-mod writer;
+mod values;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
-use std::sync::Arc;
 use thiserror::Error;
 
-use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
-pub use sqlite::Store;
+use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds};
+pub use postgres::{
+    Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Postgres, PostgresOptions, Renewed,
+};
+use sqlite::Sqlite;
+
+/// What is durable, wherever it is.
+#[derive(Debug)]
+pub enum Store {
+    /// In a file that this process has for itself.
+    Sqlite(Sqlite),
+    /// In a database that several processes may share.
+    Postgres(Postgres),
+}
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Error)]
@@ -25,6 +45,9 @@ pub enum StoreError {
     /// It holds what this version cannot read.
     #[error("the store holds what this version cannot read: {0}")]
     Unreadable(String),
+    /// It is not what it must be, and only whoever runs it can change that.
+    #[error("the database cannot be used: {0}")]
+    Unsuitable(String),
 }
 
 /// A signing key as the store keeps it: sealed.
@@ -49,7 +72,7 @@ pub struct StoredKey {
 /// What a process needs in memory before it serves.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Every client that was not deleted.
+    /// Every client, deleted ones included.
     pub clients: Vec<Client>,
     /// Every signing key, in the order of creation.
     pub keys: Vec<StoredKey>,
@@ -59,6 +82,8 @@ pub struct Loaded {
     pub verifiers: Vec<KnownVerifier>,
     /// Sessions that ended before their time.
     pub ended: Vec<EndedSession>,
+    /// The newest change that this is as new as. 0 in a store that one process has for itself.
+    pub head: u64,
 }
 
 /// One token's client and session as the store has them.
@@ -87,4 +112,141 @@ pub struct Swept {
     pub deleted: usize,
     /// Where the next batch begins; `None` at the end of the table.
     pub next: Option<SessionId>,
+}
+
+/// Asks whichever store it is.
+macro_rules! ask {
+    ($self:ident, $store:ident => $question:expr) => {
+        match $self {
+            Store::Sqlite($store) => $question,
+            Store::Postgres($store) => $question,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the file, making it if there is none, and brings its tables up to date.
+    pub fn open_file(path: &Path) -> Result<Store, StoreError> {
+        Sqlite::open(path).map(Store::Sqlite)
+    }
+
+    /// Connects to the database, and brings its tables up to date.
+    pub async fn connect(options: &PostgresOptions) -> Result<Store, StoreError> {
+        Postgres::connect(options.clone()).await.map(Store::Postgres)
+    }
+
+    /// What nodes that share a database need beyond the rest; `None` where it is not shared.
+    pub fn postgres(&self) -> Option<&Postgres> {
+        match self {
+            Store::Sqlite(_) => None,
+            Store::Postgres(postgres) => Some(postgres),
+        }
+    }
+
+    /// Everything that a process holds in memory from its start.
+    pub async fn load(&self) -> Result<Loaded, StoreError> {
+        ask!(self, store => store.load().await)
+    }
+
+    /// Every client that was not deleted.
+    pub async fn clients(&self) -> Result<Vec<Client>, StoreError> {
+        let mut clients = ask!(self, store => store.clients().await)?;
+        clients.retain(|client| client.status != Status::Deleted);
+        Ok(clients)
+    }
+
+    /// Every signing key, in the order of creation.
+    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, store => store.keys().await)
+    }
+
+    /// Puts the pepper into a new store. Returns the one that stands: the first that was put there.
+    pub async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        ask!(self, store => store.set_pepper(sealed).await)
+    }
+
+    /// Adds a signing key if there is none. Returns every key.
+    pub async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, store => store.first_key(key).await)
+    }
+
+    /// Adds a signing key. The newest so far verifies until `retire_at`. Returns every key.
+    pub async fn rotate_key(
+        &self,
+        key: StoredKey,
+        retire_at: UnixSeconds,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, store => store.rotate_key(key, retire_at).await)
+    }
+
+    /// Forgets the keys that `retired` picks. Returns those that stay.
+    pub async fn retire_keys(
+        &self,
+        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, store => store.retire_keys(retired).await)
+    }
+
+    /// Adds a verifier, and numbers it. Returns every one.
+    pub async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
+        ask!(self, store => store.create_verifier(new).await)
+    }
+
+    /// Forgets a verifier. Returns those that stay.
+    pub async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
+        ask!(self, store => store.delete_verifier(id).await)
+    }
+
+    /// Adds a client with its credentials, and numbers them.
+    pub async fn create_client(&self, client: Client) -> Result<Client, StoreError> {
+        ask!(self, store => store.create_client(client).await)
+    }
+
+    /// Lets `rule` change a client and saves what it changed, one revision further; on an error
+    /// nothing. `None`: no such client.
+    pub async fn change_client<T: Send + 'static, E: Send + 'static>(
+        &self,
+        id: ClientId,
+        rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
+    ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
+        ask!(self, store => store.change_client(id, rule).await)
+    }
+
+    /// Saves the session that `rule` opens for a client as it is at this moment, and numbers it.
+    /// `None`: no such client.
+    pub async fn open_session<E: Send + 'static>(
+        &self,
+        client: ClientId,
+        rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
+    ) -> Result<Option<Result<Session, E>>, StoreError> {
+        ask!(self, store => store.open_session(client, rule).await)
+    }
+
+    /// Lets `rule` change a session of a client, both as they are at this moment, and saves what it
+    /// changed, whatever it answers. `None`: no such session of that client.
+    pub async fn change_session<T: Send + 'static>(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+    ) -> Result<Option<(T, Session)>, StoreError> {
+        ask!(self, store => store.change_session(client, session, rule).await)
+    }
+
+    /// What the store has of a token's client and session, after everything answered so far.
+    pub async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+        ask!(self, store => store.find(client, session).await)
+    }
+
+    /// Deletes, among the next rows after `after`, the sessions that expired before `expired` or
+    /// whose client's generation has moved on.
+    pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
+        ask!(self, store => store.sweep(after, expired).await)
+    }
+}
+
+/// Runs a rule. One that panics costs its caller the answer, and nobody else anything.
+fn guarded<T>(rule: impl FnOnce() -> T) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(rule))
+        .map_err(|_| StoreError::Unavailable("the change was given up: a rule panicked".into()))
 }

@@ -1,14 +1,17 @@
 //! How the domain's values stand in rows.
 
-use std::str::FromStr;
-
-use rescind_verifier::{Algorithm, Allowlist, follow::wire::EndedSession, parse_cidr};
+use rescind_verifier::follow::wire::EndedSession;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{StoreError, StoredKey};
 use crate::{
-    model::{Client, ClientId, Credential, KnownVerifier, Phase, Session, SessionId, Status},
+    model::{Client, ClientId, Credential, KnownVerifier, Session, SessionId},
     secret::SecretHash,
+    store::{
+        StoreError, StoredKey,
+        values::{
+            allowlist_text, parsed, read_algorithm, read_allowlist, read_phase, read_status, status_text,
+        },
+    },
 };
 
 impl From<rusqlite::Error> for StoreError {
@@ -36,7 +39,7 @@ pub(super) fn client(db: &Connection, id: ClientId) -> Result<Option<Client>, St
 }
 
 pub(super) fn clients(db: &Connection) -> Result<Vec<Client>, StoreError> {
-    let mut query = db.prepare("SELECT * FROM client WHERE status <> 'deleted' ORDER BY id")?;
+    let mut query = db.prepare("SELECT * FROM client ORDER BY id")?;
     let mut rows = query.query([])?;
     let mut clients: Vec<Client> = Vec::new();
     while let Some(row) = rows.next()? {
@@ -196,8 +199,7 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
         keys.push(StoredKey {
             id: row.get("id")?,
             kid: row.get("kid")?,
-            algorithm: Algorithm::from_name(&algorithm)
-                .ok_or_else(|| StoreError::Unreadable(format!("signing algorithm {algorithm:?}")))?,
+            algorithm: read_algorithm(&algorithm)?,
             sealed: row.get("sealed")?,
             created_at: row.get("created_at")?,
             signs_from: row.get("signs_from")?,
@@ -207,6 +209,19 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
     Ok(keys)
 }
 
+pub(super) fn insert_key(db: &Connection, key: StoredKey) -> Result<(), StoreError> {
+    db.execute(
+        "INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from) VALUES (?, ?, ?, ?, ?)",
+        (key.kid, key.algorithm.name(), key.sealed, key.created_at, key.signs_from),
+    )?;
+    Ok(())
+}
+
+pub(super) fn pepper(db: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut query = db.prepare("SELECT sealed FROM sealed_secret WHERE name = 'pepper'")?;
+    Ok(query.query_row([], |row| row.get(0)).optional()?)
+}
+
 fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
     let allowlist: String = row.get("allowlist")?;
     let scopes: String = row.get("scopes")?;
@@ -214,12 +229,7 @@ fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
     Ok(Client {
         id: row.get("id")?,
         name: row.get("name")?,
-        status: match status.as_str() {
-            "active" => Status::Active,
-            "suspended" => Status::Suspended,
-            "deleted" => Status::Deleted,
-            other => return Err(StoreError::Unreadable(format!("client status {other:?}"))),
-        },
+        status: read_status(&status)?,
         generation: row.get("generation")?,
         revision: row.get("revision")?,
         allowlist: read_allowlist(&allowlist)?,
@@ -242,7 +252,6 @@ fn read_credential(row: &Row<'_>) -> Result<Credential, StoreError> {
 
 fn read_session(row: &Row<'_>) -> Result<Session, StoreError> {
     let scopes: String = row.get("scopes")?;
-    let phase: u8 = row.get("phase")?;
     Ok(Session {
         id: row.get("id")?,
         client: row.get("client_id")?,
@@ -251,36 +260,10 @@ fn read_session(row: &Row<'_>) -> Result<Session, StoreError> {
         generation: row.get("generation")?,
         scopes: parsed(&scopes)?,
         pair: row.get("pair")?,
-        phase: match phase {
-            0 => Phase::Live,
-            1 => Phase::RefreshEnded,
-            2 => Phase::Ended,
-            other => return Err(StoreError::Unreadable(format!("session phase {other}"))),
-        },
+        phase: read_phase(row.get("phase")?)?,
         started_at: row.get("started_at")?,
         issued_at: row.get("issued_at")?,
         access_expires_at: row.get("access_expires_at")?,
         refresh_expires_at: row.get("refresh_expires_at")?,
     })
-}
-
-fn status_text(status: Status) -> &'static str {
-    match status {
-        Status::Active => "active",
-        Status::Suspended => "suspended",
-        Status::Deleted => "deleted",
-    }
-}
-
-fn allowlist_text(allowlist: &Allowlist) -> String {
-    allowlist.entries().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-fn read_allowlist(text: &str) -> Result<Allowlist, StoreError> {
-    let entries: Result<Vec<_>, _> = text.split_whitespace().map(parse_cidr).collect();
-    entries.map(Allowlist::from_iter).map_err(|e| StoreError::Unreadable(e.to_string()))
-}
-
-fn parsed<T: FromStr<Err: ToString>>(text: &str) -> Result<T, StoreError> {
-    text.parse().map_err(|e: T::Err| StoreError::Unreadable(e.to_string()))
 }

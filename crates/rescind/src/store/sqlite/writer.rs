@@ -1,7 +1,6 @@
 //! The one thread that writes: whatever waits is committed together.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::JoinHandle,
 };
@@ -9,7 +8,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::StoreError;
+use crate::store::{StoreError, guarded};
 
 /// At most so many jobs share a commit, so that the first does not wait for an endless stream.
 const MAX_BATCH: usize = 256;
@@ -103,9 +102,7 @@ fn in_savepoint<T>(
         return Err(StoreError::Unavailable("no transaction could begin".into()));
     }
     connection.prepare_cached("SAVEPOINT job")?.execute([])?;
-    // A rule that panics costs its caller the answer, and nobody else anything.
-    let result = catch_unwind(AssertUnwindSafe(|| job(connection)))
-        .unwrap_or_else(|_| Err(StoreError::Unavailable("the change was given up: a rule panicked".into())));
+    let result = guarded(|| job(connection)).flatten();
     if result.is_err() && !connection.is_autocommit() {
         connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
     }

@@ -1,5 +1,8 @@
 //! The embedded store: SQLite in WAL mode, flushed to the disk at every commit.
 
+mod rows;
+mod writer;
+
 use std::{
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
@@ -9,8 +12,9 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Found, Loaded, StoreError, StoredKey, Swept, rows, writer::Writer};
+use super::{Found, Loaded, StoreError, StoredKey, Swept};
 use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
+use writer::Writer;
 
 mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
@@ -23,7 +27,7 @@ const SWEEP_BATCH: u64 = 1000;
 
 /// The store in one file.
 #[derive(Debug)]
-pub struct Store {
+pub struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
 }
@@ -34,9 +38,8 @@ struct Readers {
     idle: Mutex<Vec<Connection>>,
 }
 
-impl Store {
-    /// Opens the file, making it if there is none, and brings its tables up to date.
-    pub fn open(path: &Path) -> Result<Store, StoreError> {
+impl Sqlite {
+    pub(super) fn open(path: &Path) -> Result<Sqlite, StoreError> {
         let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         made.map_err(|e| StoreError::Unavailable(e.into()))?;
         let mut connection = connect(path)?;
@@ -45,18 +48,16 @@ impl Store {
             StoreError::Unreadable(format!("its tables are not those of this version, nor older ones: {e}"))
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default() };
-        Ok(Store { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+        Ok(Sqlite { writer: Writer::start(connection)?, readers: Arc::new(readers) })
     }
 
-    /// Everything that a process holds in memory from its start.
-    pub async fn load(&self) -> Result<Loaded, StoreError> {
+    pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
         self.read(|db| {
-            let mut pepper = db.prepare("SELECT sealed FROM sealed_secret WHERE name = 'pepper'")?;
-            let pepper = pepper.query_map([], |row| row.get(0))?.next().transpose()?;
             Ok(Loaded {
+                head: 0,
                 clients: rows::clients(db)?,
                 keys: rows::keys(db)?,
-                pepper,
+                pepper: rows::pepper(db)?,
                 verifiers: rows::verifiers(db)?,
                 ended: rows::ended(db)?,
             })
@@ -64,28 +65,40 @@ impl Store {
         .await
     }
 
-    /// Every client that was not deleted.
-    pub async fn clients(&self) -> Result<Vec<Client>, StoreError> {
+    pub(super) async fn clients(&self) -> Result<Vec<Client>, StoreError> {
         self.read(rows::clients).await
     }
 
-    /// Every signing key, in the order of creation.
-    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+    pub(super) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.read(rows::keys).await
     }
 
-    /// Puts the pepper into a new store.
-    pub async fn set_pepper(&self, sealed: Vec<u8>) -> Result<(), StoreError> {
+    pub(super) async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         self.writer
             .write(move |db| {
-                db.execute("INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', ?)", [sealed])?;
-                Ok(())
+                db.execute(
+                    "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', ?) ON CONFLICT DO NOTHING",
+                    [&sealed],
+                )?;
+                Ok(rows::pepper(db)?.unwrap_or(sealed))
             })
             .await
     }
 
-    /// Adds a signing key. The newest so far verifies until `retire_at`. Returns every key.
-    pub async fn rotate_key(
+    pub(super) async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let keys = rows::keys(db)?;
+                if !keys.is_empty() {
+                    return Ok(keys);
+                }
+                rows::insert_key(db, key)?;
+                rows::keys(db)
+            })
+            .await
+    }
+
+    pub(super) async fn rotate_key(
         &self,
         key: StoredKey,
         retire_at: UnixSeconds,
@@ -93,18 +106,13 @@ impl Store {
         self.writer
             .write(move |db| {
                 db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
-                db.execute(
-                    "INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from)
-                     VALUES (?, ?, ?, ?, ?)",
-                    (key.kid, key.algorithm.name(), key.sealed, key.created_at, key.signs_from),
-                )?;
+                rows::insert_key(db, key)?;
                 rows::keys(db)
             })
             .await
     }
 
-    /// Forgets the keys that `retired` picks. Returns those that stay.
-    pub async fn retire_keys(
+    pub(super) async fn retire_keys(
         &self,
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
@@ -119,8 +127,7 @@ impl Store {
             .await
     }
 
-    /// Adds a verifier, and numbers it. Returns every one.
-    pub async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub(super) async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
         self.writer
             .write(move |db| {
                 db.execute(
@@ -132,8 +139,7 @@ impl Store {
             .await
     }
 
-    /// Forgets a verifier. Returns those that stay.
-    pub async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub(super) async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
         self.writer
             .write(move |db| {
                 db.execute("DELETE FROM verifier WHERE id = ?", [id])?;
@@ -142,8 +148,7 @@ impl Store {
             .await
     }
 
-    /// Adds a client with its credentials, and numbers them.
-    pub async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
+    pub(super) async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
         self.writer
             .write(move |db| {
                 rows::insert_client(db, &mut client)?;
@@ -152,9 +157,7 @@ impl Store {
             .await
     }
 
-    /// Lets `rule` change a client and saves what it changed, one revision further; on an error
-    /// nothing. `None`: no such client.
-    pub async fn change_client<T: Send + 'static, E: Send + 'static>(
+    pub(super) async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
@@ -173,9 +176,7 @@ impl Store {
             .await
     }
 
-    /// Saves the session that `rule` opens for a client as it is at this moment, and numbers it.
-    /// `None`: no such client.
-    pub async fn open_session<E: Send + 'static>(
+    pub(super) async fn open_session<E: Send + 'static>(
         &self,
         client: ClientId,
         rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
@@ -192,9 +193,7 @@ impl Store {
             .await
     }
 
-    /// Lets `rule` change a session of a client, both as they are at this moment, and saves what it
-    /// changed, whatever it answers. `None`: no such session of that client.
-    pub async fn change_session<T: Send + 'static>(
+    pub(super) async fn change_session<T: Send + 'static>(
         &self,
         client: ClientId,
         session: SessionId,
@@ -216,8 +215,7 @@ impl Store {
             .await
     }
 
-    /// What the store has of a token's client and session, after everything answered so far.
-    pub async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+    pub(super) async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         self.read(move |db| {
             let db = db.unchecked_transaction()?;
             Ok(Found { client: rows::client(&db, client)?, session: rows::session(&db, session)? })
@@ -225,9 +223,7 @@ impl Store {
         .await
     }
 
-    /// Deletes, among the next rows after `after`, the sessions that expired before `expired` or
-    /// whose client's generation has moved on.
-    pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
+    pub(super) async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
         self.writer
             .write(move |db| {
                 let mut last = db.prepare_cached(

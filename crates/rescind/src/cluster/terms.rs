@@ -1,0 +1,74 @@
+//! How long leases are, and how far clocks are trusted.
+
+use std::time::Duration;
+
+/// The terms of a node's lease.
+///
+/// A clock is taken to run at between 1 − ρ and 1 + ρ of real time. A node that asked at `t0`, before
+/// a change was committed, answers from memory until D − m later on its own clock, in real time
+/// (D − m) / (1 − ρ). Whoever committed the change waits for W = D (1 + ρ) + m on theirs, in real
+/// time at least D + m / (1 + ρ). The second is no less than the first where m ≥ ρ D (1 + ρ) / 2.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Terms {
+    /// D, the lease's term.
+    pub lease: Duration,
+    /// ρ, by how much a clock may be fast or slow.
+    pub clock_drift: f64,
+    /// m, the margin.
+    pub margin: Duration,
+}
+
+impl Terms {
+    /// Until when a node may answer that asked for its lease at `asked_at`, by its own clock.
+    pub fn deadline(&self, asked_at: Duration) -> Duration {
+        asked_at + self.lease.saturating_sub(self.margin)
+    }
+
+    /// W: after so long, by anybody's clock, every lease asked for before has run out.
+    pub fn wait(&self) -> Duration {
+        self.lease.mul_f64(1.0 + self.clock_drift) + self.margin
+    }
+
+    /// What may be lent to another clock of a lease that has `left` to run on this one, and at most
+    /// a lease's term: it runs out first, whichever of the two clocks is slow.
+    pub fn lend(&self, left: Duration) -> Duration {
+        left.min(self.lease).mul_f64((1.0 - self.clock_drift) / (1.0 + self.clock_drift))
+    }
+
+    /// The least margin under which W suffices.
+    pub fn least_margin(&self) -> Duration {
+        self.lease.mul_f64(self.clock_drift * (1.0 + self.clock_drift) / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn by_default_a_logout_waits_for_three_point_six_seconds_at_most() {
+        let terms = crate::config::Config::default().terms();
+        assert_eq!(terms.wait(), Duration::from_millis(3600));
+        assert_eq!(terms.deadline(Duration::from_secs(10)), Duration::from_millis(12_700));
+    }
+
+    proptest! {
+        #[test]
+        fn every_lease_asked_for_before_a_commit_runs_out_within_the_wait(
+            lease in 1000u64..60_000, clock_drift in 0.0..0.3f64, extra in 0u64..1000,
+            fast in -1.0..1.0f64, slow in -1.0..1.0f64,
+        ) {
+            let lease = Duration::from_millis(lease);
+            let terms = Terms { lease, clock_drift, margin: Duration::ZERO };
+            let terms = Terms { margin: terms.least_margin() + Duration::from_millis(extra), ..terms };
+            // Real time, of clocks that run as differently as they may.
+            let answers = terms.deadline(Duration::ZERO).as_secs_f64() / (1.0 + slow * clock_drift);
+            let waits = terms.wait().as_secs_f64() / (1.0 + fast * clock_drift);
+            prop_assert!(answers <= waits + 1e-6, "{} {}", answers, waits);
+            let lent = terms.lend(terms.lease).as_secs_f64() / (1.0 + slow * clock_drift);
+            prop_assert!(lent <= lease.as_secs_f64() / (1.0 + fast * clock_drift) + 1e-6);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! A connection to PostgreSQL: made, watched, and given up after a fault.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
+use tokio_postgres::{
+    AsyncMessage, CancelToken, Client, Row, SimpleQueryMessage, Statement, config::TargetSessionAttrs,
+    error::Severity, types::ToSql,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::{debug, warn};
+
+use super::{PostgresOptions, fault, tls};
+use crate::store::StoreError;
+
+/// For what takes as long as there is much of it.
+const LONG: Duration = Duration::from_secs(600);
+/// Beyond the server's own limit, for the way there and back.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+const OLDEST_SERVER: u32 = 150_000;
+
+pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Makes connections, for the pool and for whoever needs one for itself.
+pub(super) struct Connector {
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+    options: PostgresOptions,
+}
+
+impl Connector {
+    pub(super) fn new(options: PostgresOptions) -> Result<Connector, StoreError> {
+        let mut config = options.url.config().clone();
+        if config.get_application_name().is_none() {
+            config.application_name("rescind");
+        }
+        // With several hosts, the one that can be written; a stand-by is never read.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(3));
+        }
+        // A host that is gone without a word is told by the machine within these.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(Duration::from_secs(10));
+        }
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_idle(Duration::from_secs(10));
+            config.keepalives_interval(Duration::from_secs(3)).keepalives_retries(3);
+        }
+        let tls = tls::connector(config.get_ssl_mode(), options.tls_ca.as_deref())?;
+        Ok(Connector { config, tls, options })
+    }
+
+    /// A connection of the pool's kind.
+    pub(super) async fn connect(&self) -> Result<Connection, StoreError> {
+        self.connect_for(self.options.statement_timeout).await
+    }
+
+    /// A connection for work that may take long.
+    pub(super) async fn connect_for_long(&self) -> Result<Connection, StoreError> {
+        self.connect_for(LONG).await
+    }
+
+    async fn connect_for(&self, limit: Duration) -> Result<Connection, StoreError> {
+        let connecting = self.options.statement_timeout + ON_THE_WAY;
+        let connected = timeout(connecting, self.config.connect(self.tls.clone())).await;
+        let (client, mut connection) =
+            connected.map_err(|_| fault::silent())?.map_err(|e| fault::at_connect(e, &self.options.url))?;
+        let warnings = Arc::new(AtomicU64::new(0));
+        let (bell, rung) = watch::channel(());
+        let heard = Arc::clone(&warnings);
+        let task = tokio::spawn(async move {
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    // Counted before the answer that it belongs to is handed on.
+                    Ok(AsyncMessage::Notice(notice))
+                        if notice.parsed_severity() == Some(Severity::Warning) =>
+                    {
+                        heard.fetch_add(1, Ordering::SeqCst);
+                        warn!(code = notice.code().code(), message = notice.message(), "PostgreSQL warns");
+                    }
+                    Ok(AsyncMessage::Notification(_)) => bell.send_modify(|()| {}),
+                    Ok(_) => {}
+                    Err(e) => debug!(error = %fault::in_words(&e), "a connection to PostgreSQL broke"),
+                }
+            }
+        });
+        let connection = Connection {
+            cancel: client.cancel_token(),
+            client,
+            statements: HashMap::new(),
+            warnings,
+            rung,
+            clean: AtomicBool::new(false),
+            patience: limit + ON_THE_WAY,
+            tls: self.tls.clone(),
+            task,
+        };
+        self.begin_session(&connection, limit).await?;
+        connection.clean.store(true, Ordering::SeqCst);
+        Ok(connection)
+    }
+
+    /// Sets what the session needs, and looks whether the server keeps what it says it has kept.
+    async fn begin_session(&self, connection: &Connection, limit: Duration) -> Result<(), StoreError> {
+        // Whatever the role or the database has set: warnings must come, a process that stands still
+        // in a transaction must not hold its locks, and what a commit waits for stays as it is found.
+        let limit = limit.as_millis();
+        let session = format!(
+            "SET client_min_messages = warning;
+             SET default_transaction_isolation = 'read committed';
+             SET statement_timeout = {limit};
+             SET lock_timeout = {limit};
+             SET idle_in_transaction_session_timeout = {limit};
+             SELECT current_setting('server_version_num'), current_setting('fsync'),
+                    current_setting('full_page_writes'),
+                    set_config('synchronous_commit', current_setting('synchronous_commit'), false)"
+        );
+        let answers = connection.bounded(connection.client.simple_query(&session)).await?;
+        let row = answers.iter().find_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let setting = |i| row.and_then(|row| row.get(i)).unwrap_or_default();
+        if setting(0).parse().is_ok_and(|version: u32| version < OLDEST_SERVER) {
+            return Err(StoreError::Unsuitable(format!(
+                "the server is older than PostgreSQL 15 (server_version_num {}): upgrade it",
+                setting(0)
+            )));
+        }
+        let loses = |name: &str, value: &str, needed: &str| {
+            Err(StoreError::Unsuitable(format!(
+                "{name} is {value} on the server, so that it may forget what was committed, a logout for \
+                 instance: set it to {needed}, or database.accept_lost_commits = true where that is no matter"
+            )))
+        };
+        match (setting(1), setting(2), setting(3)) {
+            _ if self.options.accept_lost_commits => Ok(()),
+            (value, _, _) if value != "on" => loses("fsync", value, "on"),
+            (_, value, _) if value != "on" => loses("full_page_writes", value, "on"),
+            (_, _, value) if !matches!(value, "on" | "remote_apply") => {
+                loses("synchronous_commit", value, "on or remote_apply")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl managed::Manager for Connector {
+    type Type = Connection;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<Connection, StoreError> {
+        self.connect().await
+    }
+
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {
+        if connection.clean.load(Ordering::SeqCst) && !connection.client.is_closed() {
+            Ok(())
+        } else {
+            Err(RecycleError::message("given up"))
+        }
+    }
+}
+
+/// One session with the server.
+pub(super) struct Connection {
+    client: Client,
+    cancel: CancelToken,
+    statements: HashMap<&'static str, Statement>,
+    warnings: Arc<AtomicU64>,
+    rung: watch::Receiver<()>,
+    /// Nothing is under way, and nothing has failed.
+    clean: AtomicBool,
+    patience: Duration,
+    tls: MakeRustlsConnect,
+    task: JoinHandle<()>,
+}
+
+impl Connection {
+    /// The driver's own, for the migrations.
+    pub(super) fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// Prepares what is not yet. Statements that are to follow each other without waiting must all
+    /// be prepared before the first is sent: otherwise they could overtake each other.
+    pub(super) async fn prepared<const N: usize>(
+        &mut self,
+        statements: [&'static str; N],
+    ) -> Result<[Statement; N], StoreError> {
+        for sql in statements {
+            if !self.statements.contains_key(sql) {
+                let statement = self.bounded(self.client.prepare(sql)).await?;
+                self.statements.insert(sql, statement);
+            }
+        }
+        Ok(statements.map(|sql| self.statements[sql].clone()))
+    }
+
+    /// Is sent when first polled.
+    pub(super) async fn query(
+        &self,
+        statement: &Statement,
+        with: Parameters<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.bounded(self.client.query(statement, with)).await
+    }
+
+    /// Is sent when first polled. Returns the one row.
+    pub(super) async fn one(&self, statement: &Statement, with: Parameters<'_>) -> Result<Row, StoreError> {
+        self.bounded(self.client.query_one(statement, with)).await
+    }
+
+    /// Is sent when first polled. Returns how many rows it was that changed.
+    pub(super) async fn execute(
+        &self,
+        statement: &Statement,
+        with: Parameters<'_>,
+    ) -> Result<u64, StoreError> {
+        self.bounded(self.client.execute(statement, with)).await
+    }
+
+    /// Is sent when first polled.
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        self.bounded(self.client.batch_execute(sql)).await
+    }
+
+    /// How often the server has warned.
+    pub(super) fn warnings(&self) -> u64 {
+        self.warnings.load(Ordering::SeqCst)
+    }
+
+    /// Whether what was committed since `warnings` were counted is known to be as durable as the
+    /// server is set to make it. A wait for a stand-by that is broken off commits all the same, with
+    /// no more than a warning.
+    pub(super) fn vouch(&self, warnings: u64) -> Result<(), StoreError> {
+        if self.warnings() == warnings {
+            Ok(())
+        } else {
+            Err(StoreError::Unavailable(
+                "committed, but not known to be replicated: the server warned".into(),
+            ))
+        }
+    }
+
+    /// Something is under way.
+    pub(super) fn begun(&self) {
+        self.clean.store(false, Ordering::SeqCst);
+    }
+
+    /// It has come to its end.
+    pub(super) fn done(&self) {
+        self.clean.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends what is still under way, and with it the session: it would hold its locks, and nothing
+    /// else ends a commit that waits for a stand-by.
+    pub(super) fn give_up(&self) {
+        if self.clean.load(Ordering::SeqCst) || self.task.is_finished() {
+            return;
+        }
+        let (cancel, tls, patience) = (self.cancel.clone(), self.tls.clone(), self.patience);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { timeout(patience, cancel.cancel_query(tls)).await });
+        }
+        self.task.abort();
+    }
+
+    /// Resolves when a bell has been rung since it did so last.
+    pub(super) async fn rung(&mut self) -> Result<(), StoreError> {
+        self.rung.changed().await.map_err(|_| fault::silent())
+    }
+
+    async fn bounded<T>(
+        &self,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        let answer = timeout(self.patience, answer).await;
+        answer.map_err(|_| fault::silent())?.map_err(fault::during)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("clean", &self.clean).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,60 @@
+//! What PostgreSQL's errors mean to whoever runs this. None repeats a value: the server's details may.
+
+use std::error::Error;
+
+use tokio_postgres::error::SqlState;
+
+use super::url::DatabaseUrl;
+use crate::store::StoreError;
+
+/// No answer came in time.
+pub(super) fn silent() -> StoreError {
+    StoreError::Unavailable("PostgreSQL does not answer".into())
+}
+
+/// An error of a statement.
+pub(super) fn during(error: tokio_postgres::Error) -> StoreError {
+    StoreError::Unavailable(in_words(&error).into())
+}
+
+/// An error of a new connection.
+pub(super) fn at_connect(error: tokio_postgres::Error, url: &DatabaseUrl) -> StoreError {
+    let said = in_words(&error);
+    let advice = match error.code() {
+        Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
+            "create it on the server, or name another in database.url"
+        }
+        Some(code) if code.code().starts_with("28") => {
+            "look at user and password in database.url, and at the server's pg_hba.conf"
+        }
+        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+            "GRANT CONNECT ON DATABASE to the user, as the database's owner"
+        }
+        _ if causes(&error).any(|cause| cause.is::<rustls::Error>()) => {
+            "name the authority that signed the server's certificate in database.tls_ca, or say \
+             sslmode=disable in database.url where the way there needs no protection"
+        }
+        _ if said.ends_with("database does not allow writes") => {
+            "it is a stand-by or set to be read-only: name the primary in database.url, or all hosts of the cluster"
+        }
+        _ => return StoreError::Unavailable(format!("{url}: {said}").into()),
+    };
+    StoreError::Unsuitable(format!("{said}: {advice}"))
+}
+
+/// The error and its causes on one line; of the server's, its message and code.
+pub(super) fn in_words(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(error) => format!("{} ({})", error.message(), error.code().code()),
+        None => causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": "),
+    }
+}
+
+/// An error, its cause, the cause's cause.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // An I/O error shows what it wraps, and names only that one's cause.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
+        wrapped.map(|e| e as &(dyn Error + 'static)).or_else(move || error.source())
+    })
+}

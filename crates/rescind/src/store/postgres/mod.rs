@@ -1,0 +1,448 @@
+//! The store of several nodes: PostgreSQL.
+//!
+//! Transactions are READ COMMITTED, and take locks in one order: a client's row, then the head's.
+//! Login, refresh and every change of a client lock the client's row first, and read what hangs on it
+//! in later statements, which see what was committed while they waited. What is held in memory
+//! elsewhere is changed together with the head (see the migration), last before the commit.
+
+mod connection;
+mod fault;
+mod migrate;
+mod node;
+mod rows;
+#[cfg(test)]
+pub(super) mod tests;
+mod tls;
+mod transaction;
+mod url;
+
+use std::{path::PathBuf, time::Duration};
+
+use deadpool::{
+    Runtime,
+    managed::{Pool, PoolError, QueueMode, Timeouts},
+};
+use tokio::try_join;
+use tokio_postgres::Statement;
+
+pub use node::{Change, ChangedRow, LeaseConnection, NodeRow, Renewed};
+pub use url::DatabaseUrl;
+
+use super::{
+    Found, Loaded, StoreError, StoredKey, Swept, guarded,
+    values::{allowlist_text, status_text},
+};
+use crate::model::{Client, ClientId, Credential, KnownVerifier, Phase, Session, SessionId, UnixSeconds};
+use connection::{Connector, Parameters};
+use rows::{Number, number};
+use transaction::{TELL, Transaction};
+
+/// Rows looked at by one batch of a sweep: short enough for no refresh to wait on it.
+const SWEEP_BATCH: u64 = 1000;
+
+/// Several questions with one answer's time.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Of two that change the keys the second sees what the first has done.
+const BEGIN_WITH_KEYS: &str = "BEGIN; LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE";
+
+const INSERT_PEPPER: &str =
+    "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', $1) ON CONFLICT DO NOTHING";
+const INSERT_KEY: &str = "
+    INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4, $5)";
+const RETIRE_NEWEST: &str = "UPDATE signing_key SET retire_at = $1 WHERE retire_at IS NULL";
+const DELETE_KEY: &str = "DELETE FROM signing_key WHERE id = $1";
+const INSERT_VERIFIER: &str =
+    "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES ($1, $2, $3, $4)";
+const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
+const INSERT_CLIENT: &str = "
+    INSERT INTO client (name, status, generation, revision, allowlist, scopes, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+const UPDATE_CLIENT: &str = "
+    UPDATE client SET name = $2, status = $3, generation = $4, revision = $5, allowlist = $6, scopes = $7
+    WHERE id = $1";
+const INSERT_CREDENTIAL: &str = "
+    INSERT INTO credential (client_id, api_key, secret_hash, created_at, expires_at, revoked_at)
+    VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
+const UPDATE_CREDENTIAL: &str = "UPDATE credential SET expires_at = $2, revoked_at = $3 WHERE id = $1";
+const INSERT_SESSION: &str = "
+    INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
+                         issued_at, access_expires_at, refresh_expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
+const UPDATE_SESSION: &str = "
+    UPDATE session SET key_id = $2, pair = $3, phase = $4, issued_at = $5, access_expires_at = $6,
+                       refresh_expires_at = $7
+    WHERE id = $1";
+const SWEEP_UP_TO: &str = "
+    SELECT max(id) AS last FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch";
+// The conditions are on the row itself, so that one that was refreshed meanwhile is looked at again.
+const SWEEP: &str = "
+    DELETE FROM session USING client
+    WHERE client.id = session.client_id AND session.id > $1 AND session.id <= $2
+      AND (session.refresh_expires_at < $3 OR session.generation < client.generation)";
+
+/// Where the database is and how it is used.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// Its address.
+    pub url: DatabaseUrl,
+    /// At most so many connections, beside the lease's.
+    pub pool_size: usize,
+    /// What takes longer is given up.
+    pub statement_timeout: Duration,
+    /// A PEM file of the authorities to trust; without one, those of the machine.
+    pub tls_ca: Option<PathBuf>,
+    /// Use a server that may forget what it has committed.
+    pub accept_lost_commits: bool,
+}
+
+/// The store in a PostgreSQL database.
+#[derive(Debug)]
+pub struct Postgres {
+    pool: Pool<Connector>,
+}
+
+impl Postgres {
+    pub(super) async fn connect(options: PostgresOptions) -> Result<Postgres, StoreError> {
+        let (pool_size, patience) = (options.pool_size, options.statement_timeout);
+        let connector = Connector::new(options)?;
+        migrate::migrate(&connector).await?;
+        let waiting = Timeouts { wait: Some(patience), ..Timeouts::default() };
+        let pool = Pool::builder(connector)
+            .max_size(pool_size)
+            .timeouts(waiting)
+            .runtime(Runtime::Tokio1)
+            // Few that are warm rather than many that are not.
+            .queue_mode(QueueMode::Lifo)
+            .build()
+            .map_err(|e| StoreError::Unavailable(e.into()))?;
+        Ok(Postgres { pool })
+    }
+
+    pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
+        let mut db = self.pool.manager().connect_for_long().await?;
+        let [head, clients, credentials, keys, pepper, verifiers, ended] = db
+            .prepared([
+                node::HEAD,
+                rows::CLIENTS,
+                rows::CREDENTIALS,
+                rows::KEYS,
+                rows::PEPPER,
+                rows::VERIFIERS,
+                rows::ENDED,
+            ])
+            .await?;
+        db.batch(SNAPSHOT).await?;
+        Ok(Loaded {
+            head: number(&db.one(&head, &[]).await?, "seq")?,
+            clients: rows::clients(&db.query(&clients, &[]).await?, &db.query(&credentials, &[]).await?)?,
+            keys: rows::read(&db.query(&keys, &[]).await?, rows::key)?,
+            pepper: rows::pepper(&db.query(&pepper, &[]).await?)?,
+            verifiers: rows::read(&db.query(&verifiers, &[]).await?, rows::verifier)?,
+            ended: rows::read(&db.query(&ended, &[]).await?, rows::ended)?,
+        })
+    }
+
+    pub(super) async fn clients(&self) -> Result<Vec<Client>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [clients, credentials] = tx.prepared([rows::CLIENTS, rows::CREDENTIALS]).await?;
+        let ((), clients, credentials, ()) = try_join!(
+            biased;
+            tx.batch(SNAPSHOT),
+            tx.query(&clients, &[]),
+            tx.query(&credentials, &[]),
+            tx.commit(),
+        )?;
+        rows::clients(&clients, &credentials)
+    }
+
+    pub(super) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [keys] = tx.prepared([rows::KEYS]).await?;
+        let keys = tx.query(&keys, &[]).await?;
+        tx.done();
+        rows::read(&keys, rows::key)
+    }
+
+    pub(super) async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [insert, pepper] = tx.prepared([INSERT_PEPPER, rows::PEPPER]).await?;
+        tx.batch("BEGIN").await?;
+        tx.execute(&insert, &[&sealed]).await?;
+        let standing = tx.query(&pepper, &[]).await?;
+        tx.commit().await?;
+        Ok(rows::pepper(&standing)?.unwrap_or(sealed))
+    }
+
+    pub(super) async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [insert, keys, tell] = tx.prepared([INSERT_KEY, rows::KEYS, TELL]).await?;
+        tx.batch(BEGIN_WITH_KEYS).await?;
+        let known = tx.query(&keys, &[]).await?;
+        if !known.is_empty() {
+            tx.roll_back().await?;
+            return rows::read(&known, rows::key);
+        }
+        insert_key(&tx, &insert, &key).await?;
+        let keys = tx.query(&keys, &[]).await?;
+        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
+        rows::read(&keys, rows::key)
+    }
+
+    pub(super) async fn rotate_key(
+        &self,
+        key: StoredKey,
+        retire_at: UnixSeconds,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [retire, insert, keys, tell] = tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, TELL]).await?;
+        tx.batch(BEGIN_WITH_KEYS).await?;
+        tx.execute(&retire, &[&Number(retire_at)]).await?;
+        insert_key(&tx, &insert, &key).await?;
+        let keys = tx.query(&keys, &[]).await?;
+        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
+        rows::read(&keys, rows::key)
+    }
+
+    pub(super) async fn retire_keys(
+        &self,
+        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [keys, delete, tell] = tx.prepared([rows::KEYS, DELETE_KEY, TELL]).await?;
+        tx.batch(BEGIN_WITH_KEYS).await?;
+        let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
+        let (gone, stay): (Vec<_>, Vec<_>) = guarded(|| keys.into_iter().partition(retired))?;
+        if gone.is_empty() {
+            tx.roll_back().await?;
+            return Ok(stay);
+        }
+        for key in gone {
+            tx.execute(&delete, &[&Number(key.id)]).await?;
+        }
+        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
+        Ok(stay)
+    }
+
+    pub(super) async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [insert, verifiers, tell] = tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, TELL]).await?;
+        tx.batch("BEGIN").await?;
+        let created_at = Number(new.created_at);
+        let hash = new.token_hash.0.as_slice();
+        tx.execute(&insert, &[&new.name, &hash, &new.shares_hs256, &created_at]).await?;
+        let verifiers = tx.query(&verifiers, &[]).await?;
+        tx.commit_and_tell(&tell, ChangedRow::Verifiers).await?;
+        rows::read(&verifiers, rows::verifier)
+    }
+
+    pub(super) async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [delete, verifiers, tell] = tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, TELL]).await?;
+        tx.batch("BEGIN").await?;
+        let deleted = tx.execute(&delete, &[&Number(id)]).await?;
+        let left = tx.query(&verifiers, &[]).await?;
+        match deleted {
+            0 => tx.roll_back().await?,
+            _ => tx.commit_and_tell(&tell, ChangedRow::Verifiers).await?,
+        }
+        rows::read(&left, rows::verifier)
+    }
+
+    pub(super) async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [insert, credential, tell] = tx.prepared([INSERT_CLIENT, INSERT_CREDENTIAL, TELL]).await?;
+        tx.batch("BEGIN").await?;
+        let values: Parameters<'_> = &[
+            &client.name,
+            &status_text(client.status),
+            &Number(client.generation),
+            &Number(client.revision),
+            &allowlist_text(&client.allowlist),
+            &client.scopes.as_str(),
+            &Number(client.created_at),
+        ];
+        let row = tx.one(&insert, values).await?;
+        client.id = number(&row, "id")?;
+        for new in &mut client.credentials {
+            insert_credential(&tx, &credential, client.id, new).await?;
+        }
+        tx.commit_and_tell(&tell, ChangedRow::Client(client.id)).await?;
+        Ok(client)
+    }
+
+    pub(super) async fn change_client<T: Send + 'static, E: Send + 'static>(
+        &self,
+        id: ClientId,
+        rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
+    ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [update, insert, credential, tell] =
+            tx.prepared([UPDATE_CLIENT, INSERT_CREDENTIAL, UPDATE_CREDENTIAL, TELL]).await?;
+        let Some(before) = tx.begin_with_client(id).await? else {
+            tx.roll_back().await?;
+            return Ok(None);
+        };
+        let mut after = before.clone();
+        let outcome = guarded(|| rule(&mut after))?;
+        if outcome.is_err() || after == before {
+            tx.roll_back().await?;
+            return Ok(Some(outcome.map(|outcome| (outcome, after))));
+        }
+        after.revision += 1;
+        for changed in &mut after.credentials {
+            if changed.id == 0 {
+                insert_credential(&tx, &insert, id, changed).await?;
+            } else if !before.credentials.contains(changed) {
+                let (expires_at, revoked_at) =
+                    (changed.expires_at.map(Number), changed.revoked_at.map(Number));
+                tx.execute(&credential, &[&Number(changed.id), &expires_at, &revoked_at]).await?;
+            }
+        }
+        let values: Parameters<'_> = &[
+            &Number(id),
+            &after.name,
+            &status_text(after.status),
+            &Number(after.generation),
+            &Number(after.revision),
+            &allowlist_text(&after.allowlist),
+            &after.scopes.as_str(),
+        ];
+        try_join!(biased; tx.execute(&update, values), tx.commit_and_tell(&tell, ChangedRow::Client(id)))?;
+        Ok(Some(outcome.map(|outcome| (outcome, after))))
+    }
+
+    pub(super) async fn open_session<E: Send + 'static>(
+        &self,
+        client: ClientId,
+        rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
+    ) -> Result<Option<Result<Session, E>>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [insert] = tx.prepared([INSERT_SESSION]).await?;
+        let Some(client) = tx.begin_with_client(client).await? else {
+            tx.roll_back().await?;
+            return Ok(None);
+        };
+        let mut opened = guarded(|| rule(&client))?;
+        let Ok(session) = &mut opened else {
+            tx.roll_back().await?;
+            return Ok(Some(opened));
+        };
+        let values: Parameters<'_> = &[
+            &Number(session.client),
+            &Number(session.credential),
+            &Number(session.key),
+            &Number(session.generation),
+            &session.scopes.as_str(),
+            &Number(session.pair),
+            &(session.phase as i16),
+            &Number(session.started_at),
+            &Number(session.issued_at),
+            &Number(session.access_expires_at),
+            &Number(session.refresh_expires_at),
+        ];
+        let (row, ()) = try_join!(biased; tx.one(&insert, values), tx.commit())?;
+        session.id = number(&row, "id")?;
+        Ok(Some(opened))
+    }
+
+    pub(super) async fn change_session<T: Send + 'static>(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+    ) -> Result<Option<(T, Session)>, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [update, tell] = tx.prepared([UPDATE_SESSION, TELL]).await?;
+        let Some((client, before)) = tx.begin_with_session(client, session).await? else {
+            tx.roll_back().await?;
+            return Ok(None);
+        };
+        let mut after = before.clone();
+        let outcome = guarded(|| rule(&client, &mut after))?;
+        if after == before {
+            tx.roll_back().await?;
+            return Ok(Some((outcome, after)));
+        }
+        let values: Parameters<'_> = &[
+            &Number(after.id),
+            &Number(after.key),
+            &Number(after.pair),
+            &(after.phase as i16),
+            &Number(after.issued_at),
+            &Number(after.access_expires_at),
+            &Number(after.refresh_expires_at),
+        ];
+        let update = tx.execute(&update, values);
+        let (updated, ()) = if after.phase == Phase::Ended && before.phase != Phase::Ended {
+            let ended = ChangedRow::Session { client: client.id, session };
+            try_join!(biased; update, tx.commit_and_tell(&tell, ended))?
+        } else {
+            try_join!(biased; update, tx.commit())?
+        };
+        match updated {
+            1 => Ok(Some((outcome, after))),
+            _ => Err(StoreError::Unavailable("the session was swept while it changed".into())),
+        }
+    }
+
+    pub(super) async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [one, credentials, found] =
+            tx.prepared([rows::CLIENT, rows::CREDENTIALS_OF_CLIENT, rows::SESSION]).await?;
+        let client: Parameters<'_> = &[&Number(client)];
+        let session: Parameters<'_> = &[&Number(session)];
+        let ((), client, credentials, session, ()) = try_join!(
+            biased;
+            tx.batch(SNAPSHOT),
+            tx.query(&one, client),
+            tx.query(&credentials, client),
+            tx.query(&found, session),
+            tx.commit(),
+        )?;
+        Ok(Found {
+            client: rows::client(&client, &credentials)?,
+            session: session.first().map(rows::session).transpose()?,
+        })
+    }
+
+    pub(super) async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [last, delete] = tx.prepared([SWEEP_UP_TO, SWEEP]).await?;
+        let last = tx.one(&last, &[&Number(after), &Number(SWEEP_BATCH)]).await?;
+        let Some(last) = rows::get::<Option<Number>>(&last, "last")? else {
+            tx.done();
+            return Ok(Swept { deleted: 0, next: None });
+        };
+        let deleted = tx.execute(&delete, &[&Number(after), &last, &Number(expired)]).await?;
+        tx.done();
+        Ok(Swept { deleted: usize::try_from(deleted).unwrap_or(usize::MAX), next: Some(last.0) })
+    }
+
+    async fn transaction(&self) -> Result<Transaction, StoreError> {
+        match self.pool.get().await {
+            Ok(connection) => Ok(Transaction::on(connection)),
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(error) => Err(StoreError::Unavailable(format!("no connection is free: {error}").into())),
+        }
+    }
+}
+
+async fn insert_key(tx: &Transaction, insert: &Statement, key: &StoredKey) -> Result<(), StoreError> {
+    let (created_at, signs_from) = (Number(key.created_at), Number(key.signs_from));
+    tx.execute(insert, &[&key.kid, &key.algorithm.name(), &key.sealed, &created_at, &signs_from]).await?;
+    Ok(())
+}
+
+async fn insert_credential(
+    tx: &Transaction,
+    insert: &Statement,
+    client: ClientId,
+    new: &mut Credential,
+) -> Result<(), StoreError> {
+    let (client, created_at) = (Number(client), Number(new.created_at));
+    let (expires_at, revoked_at) = (new.expires_at.map(Number), new.revoked_at.map(Number));
+    let hash = new.secret_hash.0.as_slice();
+    let row = tx.one(insert, &[&client, &new.api_key, &hash, &created_at, &expires_at, &revoked_at]).await?;
+    new.id = number(&row, "id")?;
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! What nodes tell each other by way of the database: leases, and the order of changes.
+
+use std::num::ParseIntError;
+
+use tokio::try_join;
+use tokio_postgres::Row;
+
+use super::{
+    Postgres,
+    connection::{Connection, Parameters},
+    rows::{self, Number, get, number},
+};
+use crate::{
+    model::{ClientId, SessionId},
+    store::StoreError,
+};
+
+/// The channel of the doorbell.
+const LISTEN: &str = "LISTEN rescind";
+const RING: &str = "NOTIFY rescind";
+
+pub(super) const HEAD: &str = "SELECT seq FROM head";
+const NODES: &str = "
+    SELECT head.seq, node.id, node.name, node.acked, node.beat FROM head LEFT JOIN node ON true ORDER BY node.id";
+const CHANGES: &str = "SELECT seq, kind, id, client FROM change WHERE seq > $1 ORDER BY seq";
+// A node that joins after the smallest of these was read has loaded what is newer than all of them.
+const TRIM: &str = "
+    DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
+                         AND seq <= ALL (SELECT acked FROM node)";
+const JOIN: &str = "INSERT INTO node (name) VALUES ($1) RETURNING id";
+const BEAT: &str = "UPDATE node SET beat = beat + 1, acked = $2 WHERE id = $1";
+// A primary that has taken over writes on a new timeline, the first eight digits of a segment's name.
+const HEAD_AND_NODES: &str = "
+    SELECT head.seq, left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
+           node.id, node.name, node.acked, node.beat
+    FROM head LEFT JOIN node ON true ORDER BY node.id";
+const LEAVE: &str = "DELETE FROM node WHERE id = $1";
+const FORGET: &str = "DELETE FROM node WHERE id = $1 AND beat = $2";
+
+/// A change of what nodes hold in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Its place in the order of all of them.
+    pub seq: u64,
+    /// What it is of. How that is now is to be looked up.
+    pub what: ChangedRow,
+}
+
+/// What a change is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangedRow {
+    /// A client, or one of its credentials.
+    Client(ClientId),
+    /// A session ended before its time.
+    Session {
+        /// Whose it is.
+        client: ClientId,
+        /// The session.
+        session: SessionId,
+    },
+    /// The signing keys.
+    Keys,
+    /// The verifiers that may follow the feed.
+    Verifiers,
+}
+
+impl ChangedRow {
+    /// Kind, id, client.
+    pub(super) fn columns(self) -> (&'static str, Option<u64>, Option<u64>) {
+        match self {
+            ChangedRow::Client(client) => ("client", Some(client), None),
+            ChangedRow::Session { client, session } => ("session", Some(session), Some(client)),
+            ChangedRow::Keys => ("keys", None, None),
+            ChangedRow::Verifiers => ("verifiers", None, None),
+        }
+    }
+}
+
+/// A lease's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Given once to one incarnation of one node.
+    pub id: u64,
+    /// For people.
+    pub name: String,
+    /// Every change up to this one is applied there.
+    pub acked: u64,
+    /// How often it was renewed.
+    pub beat: u64,
+}
+
+/// What a renewal brings, as it was when that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// The newest change.
+    pub head: u64,
+    /// Higher at each fail-over.
+    pub timeline: u32,
+    /// Every node, this one included.
+    pub nodes: Vec<NodeRow>,
+}
+
+impl Postgres {
+    /// A connection for a lease, which hears the doorbell.
+    pub async fn lease_connection(&self) -> Result<LeaseConnection, StoreError> {
+        let connection = self.pool.manager().connect().await?;
+        connection.batch(LISTEN).await?;
+        Ok(LeaseConnection { connection })
+    }
+
+    /// The newest change.
+    pub async fn head(&self) -> Result<u64, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [head] = tx.prepared([HEAD]).await?;
+        let head = tx.one(&head, &[]).await?;
+        tx.done();
+        number(&head, "seq")
+    }
+
+    /// The newest change and every node, as they are at one moment.
+    pub async fn nodes(&self) -> Result<(u64, Vec<NodeRow>), StoreError> {
+        let mut tx = self.transaction().await?;
+        let [nodes] = tx.prepared([NODES]).await?;
+        let found = tx.query(&nodes, &[]).await?;
+        tx.done();
+        Ok((head(&found)?, nodes_of(&found)?))
+    }
+
+    /// Rings the doorbell of every node. A hint: whoever misses it hears at its next renewal.
+    pub async fn ring(&self) {
+        if let Ok(tx) = self.transaction().await
+            && tx.batch(RING).await.is_ok()
+        {
+            tx.done();
+        }
+    }
+
+    /// Deletes changes that every node has applied, but for the newest `keep`.
+    pub async fn trim_changes(&self, keep: u64) -> Result<(), StoreError> {
+        let mut tx = self.transaction().await?;
+        let [trim] = tx.prepared([TRIM]).await?;
+        tx.execute(&trim, &[&Number(keep)]).await?;
+        tx.done();
+        Ok(())
+    }
+}
+
+/// The connection that a node renews its lease on, and hears the doorbell.
+#[derive(Debug)]
+pub struct LeaseConnection {
+    connection: Connection,
+}
+
+impl LeaseConnection {
+    /// Adds a node, and numbers it.
+    pub async fn join(&mut self, name: &str) -> Result<u64, StoreError> {
+        let warnings = self.connection.warnings();
+        let [join] = self.connection.prepared([JOIN]).await?;
+        let row = self.connection.one(&join, &[&name]).await?;
+        self.connection.vouch(warnings)?;
+        number(&row, "id")
+    }
+
+    /// The changes after `after`, in order.
+    pub async fn changes(&mut self, after: u64) -> Result<Vec<Change>, StoreError> {
+        let [changes] = self.connection.prepared([CHANGES]).await?;
+        rows::read(&self.connection.query(&changes, &[&Number(after)]).await?, change)
+    }
+
+    /// Writes that node `node` lives and what it has applied, and reads the head after that. Every
+    /// write of the primary up to then is as durable as a commit when this has answered. `None`: the
+    /// node is gone.
+    pub async fn renew(&mut self, node: u64, acked: u64) -> Result<Option<Renewed>, StoreError> {
+        let warnings = self.connection.warnings();
+        let [beat, read] = self.connection.prepared([BEAT, HEAD_AND_NODES]).await?;
+        let beaten: Parameters<'_> = &[&Number(node), &Number(acked)];
+        // Should the first fail, the rest does no harm: what it writes is true, and is not heard of.
+        let ((), beaten, found, ()) = try_join!(
+            biased;
+            self.connection.batch("BEGIN"),
+            self.connection.execute(&beat, beaten),
+            self.connection.query(&read, &[]),
+            self.connection.batch("COMMIT"),
+        )?;
+        self.connection.vouch(warnings)?;
+        if beaten == 0 {
+            return Ok(None);
+        }
+        let timeline: String = found.first().map(|row| get(row, "timeline")).transpose()?.unwrap_or_default();
+        let timeline = u32::from_str_radix(&timeline, 16)
+            .map_err(|e: ParseIntError| StoreError::Unreadable(format!("timeline {timeline:?}: {e}")))?;
+        Ok(Some(Renewed { head: head(&found)?, timeline, nodes: nodes_of(&found)? }))
+    }
+
+    /// Deletes a node that has stopped serving.
+    pub async fn leave(&mut self, node: u64) -> Result<(), StoreError> {
+        self.write(LEAVE, &[&Number(node)]).await
+    }
+
+    /// Deletes a node unless it has beaten since `beat`.
+    pub async fn forget(&mut self, node: u64, beat: u64) -> Result<(), StoreError> {
+        self.write(FORGET, &[&Number(node), &Number(beat)]).await
+    }
+
+    /// Resolves when the doorbell has been rung since it did so last; fails when the connection is gone.
+    pub async fn rung(&mut self) -> Result<(), StoreError> {
+        self.connection.rung().await
+    }
+
+    async fn write(&mut self, sql: &'static str, with: Parameters<'_>) -> Result<(), StoreError> {
+        let warnings = self.connection.warnings();
+        let [statement] = self.connection.prepared([sql]).await?;
+        self.connection.execute(&statement, with).await?;
+        self.connection.vouch(warnings)
+    }
+}
+
+fn head(rows: &[Row]) -> Result<u64, StoreError> {
+    let row = rows.first().ok_or_else(|| StoreError::Unreadable("the head has no row".into()))?;
+    number(row, "seq")
+}
+
+fn nodes_of(rows: &[Row]) -> Result<Vec<NodeRow>, StoreError> {
+    // Without any node there is one row, that of the head alone.
+    let with_node = rows.iter().filter(|row| !matches!(get::<Option<Number>>(row, "id"), Ok(None)));
+    with_node
+        .map(|row| {
+            Ok(NodeRow {
+                id: number(row, "id")?,
+                name: get(row, "name")?,
+                acked: number(row, "acked")?,
+                beat: number(row, "beat")?,
+            })
+        })
+        .collect()
+}
+
+fn change(row: &Row) -> Result<Change, StoreError> {
+    let kind: String = get(row, "kind")?;
+    let what = match kind.as_str() {
+        "client" => ChangedRow::Client(number(row, "id")?),
+        "session" => ChangedRow::Session { client: number(row, "client")?, session: number(row, "id")? },
+        "keys" => ChangedRow::Keys,
+        "verifiers" => ChangedRow::Verifiers,
+        other => return Err(StoreError::Unreadable(format!("change of {other:?}"))),
+    };
+    Ok(Change { seq: number(row, "seq")?, what })
+}

@@ -1,0 +1,185 @@
+//! How the domain's values stand in PostgreSQL's rows.
+//!
+//! Columns are named one by one: a newer version may add some while this one runs.
+
+use std::error::Error;
+
+use bytes::BytesMut;
+use rescind_verifier::follow::wire::EndedSession;
+use tokio_postgres::{
+    Row,
+    types::{FromSql, FromSqlOwned, IsNull, ToSql, Type, accepts, to_sql_checked},
+};
+
+use crate::{
+    model::{Client, Credential, KnownVerifier, Session},
+    secret::SecretHash,
+    store::{
+        StoreError, StoredKey,
+        values::{parsed, read_algorithm, read_allowlist, read_phase, read_status},
+    },
+};
+
+macro_rules! client {
+    () => {
+        "SELECT id, name, status, generation, revision, allowlist, scopes, created_at FROM client "
+    };
+}
+macro_rules! credential {
+    () => {
+        "SELECT id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at FROM credential "
+    };
+}
+
+pub(super) const CLIENT: &str = concat!(client!(), "WHERE id = $1");
+// FOR SHARE would let a flood of logins keep a logout waiting: shares are given out while it waits.
+pub(super) const CLIENT_LOCKED: &str = concat!(client!(), "WHERE id = $1 FOR NO KEY UPDATE");
+pub(super) const CLIENTS: &str = concat!(client!(), "ORDER BY id");
+pub(super) const CREDENTIALS_OF_CLIENT: &str = concat!(credential!(), "WHERE client_id = $1 ORDER BY id");
+pub(super) const CREDENTIALS: &str = concat!(credential!(), "ORDER BY client_id, id");
+pub(super) const SESSION: &str =
+    "SELECT id, client_id, credential_id, key_id, generation, scopes, pair, phase,
+            started_at, issued_at, access_expires_at, refresh_expires_at FROM session WHERE id = $1";
+pub(super) const ENDED: &str = "SELECT id, refresh_expires_at FROM session WHERE phase = 2";
+pub(super) const KEYS: &str =
+    "SELECT id, kid, algorithm, sealed, created_at, signs_from, retire_at FROM signing_key ORDER BY id";
+pub(super) const VERIFIERS: &str =
+    "SELECT id, name, token_hash, shares_hs256, created_at FROM verifier ORDER BY id";
+pub(super) const PEPPER: &str = "SELECT sealed FROM sealed_secret WHERE name = 'pepper'";
+
+/// A number of ours in a `bigint`, which ends at half of what it can count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Number(pub(super) u64);
+
+impl ToSql for Number {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        i64::try_from(self.0)?.to_sql(ty, out)
+    }
+
+    accepts!(INT8);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Number {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Number(u64::try_from(i64::from_sql(ty, raw)?)?))
+    }
+
+    accepts!(INT8);
+}
+
+pub(super) fn get<T: FromSqlOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
+    row.try_get(column).map_err(|e| StoreError::Unreadable(super::fault::in_words(&e)))
+}
+
+pub(super) fn number(row: &Row, column: &str) -> Result<u64, StoreError> {
+    get(row, column).map(|Number(number)| number)
+}
+
+fn maybe_number(row: &Row, column: &str) -> Result<Option<u64>, StoreError> {
+    Ok(get::<Option<Number>>(row, column)?.map(|Number(number)| number))
+}
+
+pub(super) fn read<T>(
+    rows: &[Row],
+    read: impl Fn(&Row) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(read).collect()
+}
+
+/// A client of its row and its credentials' rows.
+pub(super) fn client(rows: &[Row], credentials: &[Row]) -> Result<Option<Client>, StoreError> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let credentials = read(credentials, credential)?;
+    Ok(Some(Client { credentials, ..client_alone(row)? }))
+}
+
+/// Every client, of rows in the order of their ids, and credentials in that of their clients'.
+pub(super) fn clients(rows: &[Row], credentials: &[Row]) -> Result<Vec<Client>, StoreError> {
+    let mut clients = read(rows, client_alone)?;
+    for row in credentials {
+        let owner = number(row, "client_id")?;
+        if let Ok(i) = clients.binary_search_by_key(&owner, |client| client.id) {
+            clients[i].credentials.push(credential(row)?);
+        }
+    }
+    Ok(clients)
+}
+
+fn client_alone(row: &Row) -> Result<Client, StoreError> {
+    Ok(Client {
+        id: number(row, "id")?,
+        name: get(row, "name")?,
+        status: read_status(&get::<String>(row, "status")?)?,
+        generation: number(row, "generation")?,
+        revision: number(row, "revision")?,
+        allowlist: read_allowlist(&get::<String>(row, "allowlist")?)?,
+        scopes: parsed(&get::<String>(row, "scopes")?)?,
+        created_at: number(row, "created_at")?,
+        credentials: Vec::new(),
+    })
+}
+
+fn credential(row: &Row) -> Result<Credential, StoreError> {
+    Ok(Credential {
+        id: number(row, "id")?,
+        api_key: get(row, "api_key")?,
+        secret_hash: secret_hash(row, "secret_hash")?,
+        created_at: number(row, "created_at")?,
+        expires_at: maybe_number(row, "expires_at")?,
+        revoked_at: maybe_number(row, "revoked_at")?,
+    })
+}
+
+pub(super) fn session(row: &Row) -> Result<Session, StoreError> {
+    Ok(Session {
+        id: number(row, "id")?,
+        client: number(row, "client_id")?,
+        credential: number(row, "credential_id")?,
+        key: number(row, "key_id")?,
+        generation: number(row, "generation")?,
+        scopes: parsed(&get::<String>(row, "scopes")?)?,
+        pair: number(row, "pair")?,
+        phase: read_phase(get::<i16>(row, "phase")?.into())?,
+        started_at: number(row, "started_at")?,
+        issued_at: number(row, "issued_at")?,
+        access_expires_at: number(row, "access_expires_at")?,
+        refresh_expires_at: number(row, "refresh_expires_at")?,
+    })
+}
+
+pub(super) fn key(row: &Row) -> Result<StoredKey, StoreError> {
+    Ok(StoredKey {
+        id: number(row, "id")?,
+        kid: get(row, "kid")?,
+        algorithm: read_algorithm(&get::<String>(row, "algorithm")?)?,
+        sealed: get(row, "sealed")?,
+        created_at: number(row, "created_at")?,
+        signs_from: number(row, "signs_from")?,
+        retire_at: maybe_number(row, "retire_at")?,
+    })
+}
+
+pub(super) fn verifier(row: &Row) -> Result<KnownVerifier, StoreError> {
+    Ok(KnownVerifier {
+        id: number(row, "id")?,
+        name: get(row, "name")?,
+        token_hash: secret_hash(row, "token_hash")?,
+        shares_hs256: get(row, "shares_hs256")?,
+        created_at: number(row, "created_at")?,
+    })
+}
+
+pub(super) fn ended(row: &Row) -> Result<EndedSession, StoreError> {
+    Ok(EndedSession { session: number(row, "id")?, until: number(row, "refresh_expires_at")? })
+}
+
+pub(super) fn pepper(rows: &[Row]) -> Result<Option<Vec<u8>>, StoreError> {
+    rows.first().map(|row| get(row, "sealed")).transpose()
+}
+
+fn secret_hash(row: &Row, column: &str) -> Result<SecretHash, StoreError> {
+    let hash: Vec<u8> = get(row, column)?;
+    let hash = hash.try_into().map_err(|_| StoreError::Unreadable(format!("{column} of another length")))?;
+    Ok(SecretHash(hash))
+}

@@ -1,0 +1,48 @@
+//! TLS to the server: where it is spoken, the server's certificate is verified.
+
+use std::path::Path;
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::warn;
+
+use crate::store::StoreError;
+
+/// Trusts the authorities of the PEM file `ca`; without one, those of the machine.
+pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<MakeRustlsConnect, StoreError> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        _ if mode == SslMode::Disable => {}
+        Some(path) => {
+            let bad = |problem: &dyn std::fmt::Display| {
+                StoreError::Unsuitable(format!("database.tls_ca: {}: {problem}", path.display()))
+            };
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(&e))? {
+                roots.add(certificate.map_err(|e| bad(&e))?).map_err(|e| bad(&e))?;
+            }
+            if roots.is_empty() {
+                return Err(bad(&"there is no certificate in it"));
+            }
+        }
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            for error in found.errors {
+                warn!(%error, "a certificate authority of this machine was left out");
+            }
+            roots.add_parsable_certificates(found.certs);
+        }
+    }
+    let provider = rustls::crypto::ring::default_provider();
+    let mut config = ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| StoreError::Unavailable(e.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // For sslnegotiation=direct; others do not mind.
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Ok(MakeRustlsConnect::new(config))
+}

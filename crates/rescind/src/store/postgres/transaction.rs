@@ -1,0 +1,115 @@
+//! One transaction on a connection of the pool.
+
+use std::ops::{Deref, DerefMut};
+
+use deadpool::managed::Object;
+use tokio::try_join;
+use tokio_postgres::Statement;
+
+use super::{
+    connection::{Connection, Connector, Parameters},
+    node::ChangedRow,
+    rows::{self, Number},
+};
+use crate::{
+    model::{Client, ClientId, Session, SessionId},
+    store::StoreError,
+};
+
+/// Numbers a change, and notes what it is of. From here to the commit every other change waits.
+pub(super) const TELL: &str = "
+    WITH next AS (UPDATE head SET seq = seq + 1 RETURNING seq)
+    INSERT INTO change (seq, kind, id, client) SELECT seq, $1, $2, $3 FROM next";
+
+/// A connection that is lent for one transaction. If that does not come to its end, neither goes on.
+///
+/// Statements are sent when first polled, so that several, polled in order, share one way there and
+/// back; `try_join!(biased; …)` polls in order. What must not happen without what is before it, such
+/// as a write without its `BEGIN`, is sent only after the answer to that.
+pub(super) struct Transaction {
+    connection: Object<Connector>,
+    warnings: u64,
+}
+
+impl Transaction {
+    pub(super) fn on(connection: Object<Connector>) -> Transaction {
+        connection.begun();
+        Transaction { warnings: connection.warnings(), connection }
+    }
+
+    /// Begins, with the lock on a client.
+    pub(super) async fn begin_with_client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
+        let [client, credentials] = self.prepared([rows::CLIENT_LOCKED, rows::CREDENTIALS_OF_CLIENT]).await?;
+        let id: Parameters<'_> = &[&Number(id)];
+        let ((), client, credentials) = try_join!(
+            biased;
+            self.batch("BEGIN"),
+            self.query(&client, id),
+            self.query(&credentials, id),
+        )?;
+        rows::client(&client, &credentials)
+    }
+
+    /// Begins, with the lock on a client, which is that of its sessions too.
+    pub(super) async fn begin_with_session(
+        &mut self,
+        client: ClientId,
+        session: SessionId,
+    ) -> Result<Option<(Client, Session)>, StoreError> {
+        let [locked, credentials, found] =
+            self.prepared([rows::CLIENT_LOCKED, rows::CREDENTIALS_OF_CLIENT, rows::SESSION]).await?;
+        let client: Parameters<'_> = &[&Number(client)];
+        let session: Parameters<'_> = &[&Number(session)];
+        let ((), locked, credentials, found) = try_join!(
+            biased;
+            self.batch("BEGIN"),
+            self.query(&locked, client),
+            self.query(&credentials, client),
+            self.query(&found, session),
+        )?;
+        let Some(client) = rows::client(&locked, &credentials)? else { return Ok(None) };
+        let session = found.first().map(rows::session).transpose()?.filter(|s| s.client == client.id);
+        Ok(session.map(|session| (client, session)))
+    }
+
+    pub(super) async fn commit(&self) -> Result<(), StoreError> {
+        self.batch("COMMIT").await?;
+        self.vouch(self.warnings)?;
+        self.done();
+        Ok(())
+    }
+
+    /// Commits a change of what others hold in memory. `tell` is [`TELL`].
+    pub(super) async fn commit_and_tell(&self, tell: &Statement, what: ChangedRow) -> Result<(), StoreError> {
+        let (kind, id, client) = what.columns();
+        let change: Parameters<'_> = &[&kind, &id.map(Number), &client.map(Number)];
+        try_join!(biased; self.execute(tell, change), self.commit())?;
+        Ok(())
+    }
+
+    pub(super) async fn roll_back(&self) -> Result<(), StoreError> {
+        self.batch("ROLLBACK").await?;
+        self.done();
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.connection.give_up();
+    }
+}
+
+impl Deref for Transaction {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
