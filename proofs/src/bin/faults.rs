@@ -10,9 +10,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
 use rand::{TryRng, rngs::SysRng};
-use rescind_proofs::faults::{Cluster, episodes};
+use rescind_proofs::faults::{Cluster, Scenario, episodes};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,7 +23,10 @@ use tokio::signal::unix::{SignalKind, signal};
 struct Cli {
     /// The program `rescind`
     rescind: PathBuf,
-    /// How many faults, one after the other
+    /// What to try; may be given more than once [default: every one]
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<Scenario>,
+    /// And then how many faults, one after the other
     #[arg(long, value_name = "N", default_value_t = 12)]
     episodes: usize,
     /// What is random comes from this number [default: another one each time]
@@ -71,8 +75,15 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
 
 async fn break_everything(cli: &Cli, seed: u64, folder: &TempDir) -> anyhow::Result<()> {
     let mut cluster = Cluster::start(&fs::canonicalize(&cli.rescind)?, folder.path(), seed).await?;
-    let figures = episodes::run(&mut cluster, cli.episodes, tell).await?;
-    tell(&figures.to_string());
-    figures.judge()?;
+    let scenarios = if cli.scenario.is_empty() { Scenario::value_variants() } else { &cli.scenario };
+    for scenario in scenarios {
+        let figures = scenario.run(&mut cluster).await.with_context(|| format!("{scenario:?}"))?;
+        tell(&format!("{scenario:?}: {figures}"));
+    }
+    if cli.episodes > 0 {
+        let figures = episodes::run(&mut cluster, cli.episodes, tell).await?;
+        tell(&figures.to_string());
+        figures.judge()?;
+    }
     cluster.stop().await
 }

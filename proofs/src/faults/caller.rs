@@ -24,8 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) node: Arc<Door>,
-    pub(super) recorder: Arc<Recorder>,
-    pub(super) http: reqwest::Client,
+    recorder: Arc<Recorder>,
+    http: reqwest::Client,
 }
 
 /// Where a node is to be found.
@@ -75,6 +75,11 @@ struct Claims {
 }
 
 impl Caller {
+    pub(super) fn new(node: &Arc<Door>, recorder: &Arc<Recorder>) -> anyhow::Result<Caller> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Caller { node: Arc::clone(node), recorder: Arc::clone(recorder), http })
+    }
+
     /// Trades a client's key and secret for tokens.
     pub(super) async fn login(&self, credential: &Credential) -> Verdict<Arc<Tokens>> {
         let body = json!({ "username": credential.api_key, "password": credential.api_secret });

@@ -52,13 +52,7 @@ impl Cluster {
 
     /// Whoever asks the nodes, one for each.
     pub(super) fn callers(&self, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<Caller>> {
-        let http = reqwest::Client::builder().no_proxy().build()?;
-        let caller = |node: &Node| Caller {
-            node: Arc::clone(&node.door),
-            recorder: Arc::clone(recorder),
-            http: http.clone(),
-        };
-        Ok(self.nodes.iter().map(caller).collect())
+        self.nodes.iter().map(|node| Caller::new(&node.door, recorder)).collect()
     }
 
     /// New clients.

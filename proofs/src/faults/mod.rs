@@ -13,9 +13,11 @@ mod postgres;
 mod process;
 mod proxy;
 mod recorder;
+mod scenarios;
 mod workload;
 
 pub use cluster::Cluster;
 pub use figures::Figures;
 pub use postgres::Postgres;
 pub use proxy::{Link, Proxy};
+pub use scenarios::Scenario;

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -87,26 +87,31 @@ impl Node {
 
     /// Starts it, and waits until it serves.
     pub(super) async fn start(&mut self, ahead: Ahead) -> anyhow::Result<()> {
+        let (log, said_before) = (&self.log, fs::metadata(&self.log).map_or(0, |log| log.len()));
+        let said = || fs::read_to_string(log).unwrap_or_default().split_off(said_before as usize);
+        let mut process = self.spawn(ahead)?;
+        let started = eventually("the node serves", PATIENCE, async || {
+            if !process.is_running() {
+                // As whoever looks after it would do. An operator's command may have had the folder.
+                process = self.spawn(ahead).ok()?;
+            }
+            said().lines().find_map(serving)
+        });
+        let listen = started.await.with_context(|| format!("node {}: {}", self.door.name, said()))?;
+        *self.door.url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{listen}");
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn spawn(&self, ahead: Ahead) -> anyhow::Result<Process> {
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let said_before = log.metadata()?.len() as usize;
         let mut command = self.door.command_line.command();
         command.args(["serve", "--listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0"]);
         if ahead != 0 {
             command = with_clocks_ahead(&command, ahead);
         }
         command.stdout(log.try_clone()?).stderr(log);
-        let mut process = Process::spawn(&mut command, Signal::KILL)?;
-        let said = || fs::read_to_string(&self.log).unwrap_or_default().split_off(said_before);
-        // The address, or nothing more to wait for.
-        let listen = eventually("the node serves", PATIENCE, async || {
-            let listen = said().lines().find_map(serving);
-            (listen.is_some() || !process.is_running()).then_some(listen)
-        })
-        .await?;
-        let Some(listen) = listen else { bail!("node {} ended: {}", self.door.name, said()) };
-        *self.door.url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{listen}");
-        self.process = Some(process);
-        Ok(())
+        Process::spawn(&mut command, Signal::KILL)
     }
 
     /// Its process sees nothing and does nothing until it goes on.

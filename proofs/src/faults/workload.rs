@@ -146,10 +146,11 @@ impl Subject {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of its latest tokens.
+    /// One of its tokens, and rather one of the latest.
     fn any(&self, rng: &mut StdRng) -> Option<Arc<Tokens>> {
         let held = self.held();
-        (!held.is_empty()).then(|| Arc::clone(&held[rng.random_range(0..held.len())]))
+        let age = rng.random_range(0..=held.len()).min(rng.random_range(0..=held.len()));
+        held.iter().rev().nth(age).map(Arc::clone)
     }
 
     fn got(&self, tokens: &Arc<Tokens>) {
@@ -181,9 +182,9 @@ impl Driver {
             0..30 => self.login().await,
             30..60 => self.refresh().await,
             60..64 => self.refresh_twice_at_once().await,
-            64..78 => self.verify_everywhere().await,
-            78..92 => self.logout().await,
-            92..96 => self.logout_and_login_at_once().await,
+            64..86 => self.verify_everywhere().await,
+            86..94 => self.logout().await,
+            94..98 => self.logout_and_login_at_once().await,
             _ => self.logout_by_operator().await,
         }
     }
