@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use rand::{TryRng, rngs::SysRng};
-use rescind_proofs::faults::{Cluster, Scenario, episodes};
+use rescind_proofs::faults::{Cluster, Scenario};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,11 +23,10 @@ use tokio::signal::unix::{SignalKind, signal};
 struct Cli {
     /// The program `rescind`
     rescind: PathBuf,
-    /// What to try; may be given more than once [default: every one]
-    #[arg(long, value_name = "NAME")]
-    scenario: Vec<Scenario>,
-    /// And then how many faults, one after the other
-    #[arg(long, value_name = "N", default_value_t = 12)]
+    /// What to try [default: everything]
+    scenarios: Vec<Scenario>,
+    /// How many faults, one after the other
+    #[arg(long, value_name = "N", default_value_t = 12, overrides_with = "episodes")]
     episodes: usize,
     /// What is random comes from this number [default: another one each time]
     #[arg(long, value_name = "N")]
@@ -75,15 +74,11 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
 
 async fn break_everything(cli: &Cli, seed: u64, folder: &TempDir) -> anyhow::Result<()> {
     let mut cluster = Cluster::start(&fs::canonicalize(&cli.rescind)?, folder.path(), seed).await?;
-    let scenarios = if cli.scenario.is_empty() { Scenario::value_variants() } else { &cli.scenario };
+    let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants() } else { &cli.scenarios };
     for scenario in scenarios {
-        let figures = scenario.run(&mut cluster).await.with_context(|| format!("{scenario:?}"))?;
-        tell(&format!("{scenario:?}: {figures}"));
-    }
-    if cli.episodes > 0 {
-        let figures = episodes::run(&mut cluster, cli.episodes, tell).await?;
-        tell(&figures.to_string());
-        figures.judge()?;
+        let name = scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let figures = scenario.run(&mut cluster, cli.episodes, tell).await.with_context(|| name.clone())?;
+        tell(&format!("{name}: {figures}"));
     }
     cluster.stop().await
 }

@@ -1,6 +1,6 @@
 //! One fault after the other, while clients come and go.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -9,7 +9,7 @@ use super::{
     cluster::Cluster,
     fault::Fault,
     figures::{Episode, Figures},
-    recorder::Recorder,
+    scenarios::Recording,
     workload::{Load, Workload},
 };
 
@@ -22,13 +22,15 @@ const PEACE: Duration = Duration::from_millis(700);
 
 const LOAD: Load = Load { clients: 24, pause: Duration::from_millis(300), verifiers: 4, verifications: 40.0 };
 
-/// So many, told as they happen.
-pub async fn run(cluster: &mut Cluster, count: usize, mut tell: impl FnMut(&str)) -> anyhow::Result<Figures> {
-    let history = cluster.folder.join("episodes.jsonl");
-    let recorder = Arc::new(Recorder::create(&history)?);
-    let callers = cluster.callers(&recorder)?;
+/// So many, told as they end.
+pub(super) async fn run(
+    cluster: &mut Cluster,
+    recording: &Recording,
+    count: usize,
+    mut tell: impl FnMut(&str),
+) -> anyhow::Result<String> {
     let clients = cluster.clients(LOAD.clients).await?;
-    let workload = Workload::start(&callers, clients, LOAD, &mut cluster.rng);
+    let workload = Workload::start(&recording.callers, clients, LOAD, &mut cluster.rng);
 
     let mut episodes = vec![];
     for (i, fault) in (1..).zip(Fault::draw(count, &mut cluster.rng)) {
@@ -36,14 +38,16 @@ pub async fn run(cluster: &mut Cluster, count: usize, mut tell: impl FnMut(&str)
         let from = now();
         let particulars = fault.strike(cluster).await?;
         let over = now();
-        cluster.serves(&callers, RECOVERY).await?;
+        cluster.serves(&recording.callers, RECOVERY).await?;
         let to = now();
         episodes.push(Episode { fault, from, over, to });
         let recovery = between(over, to).as_secs_f64();
-        tell(&format!("{i}/{count} {fault:21} {particulars}; served {recovery:.2} s later"));
+        tell(&format!("{i}/{count} {fault}: {particulars}; all served {recovery:.2} s later"));
     }
     sleep(PEACE).await;
     workload.stop().await;
-    recorder.finish().await?;
-    Figures::read(&history, &episodes)
+    recording.recorder.finish().await?;
+    let figures = Figures::read(&recording.path, &episodes)?;
+    figures.judge()?;
+    Ok(figures.to_string())
 }

@@ -197,7 +197,7 @@ async fn broken(
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.pad(match self {
+        f.write_str(match self {
             Fault::NodePaused => "node paused",
             Fault::NodeKilled => "node killed",
             Fault::RollingRestart => "rolling restart",

@@ -26,7 +26,7 @@ pub(super) struct Episode {
 
 /// The figures of a run of episodes.
 #[derive(Debug)]
-pub struct Figures {
+pub(super) struct Figures {
     episodes: BTreeMap<Fault, usize>,
     report: Report,
     healthy: Latencies,
@@ -69,10 +69,10 @@ impl Figures {
     }
 
     /// Fails on any violation, and if too little was asked to have found any.
-    pub fn judge(&self) -> anyhow::Result<()> {
+    pub(super) fn judge(&self) -> anyhow::Result<()> {
         let verified = self.report.verdicts.get(&Kind::Verify).copied().unwrap_or_default();
         let enough = 100 * self.episodes.values().sum::<usize>() as u64;
-        ensure!(self.report.violations.is_empty(), "{} violations", self.report.violations.len());
+        ensure!(self.report.violations.is_empty(), "{}", self.report);
         ensure!(verified.accepted >= enough, "only {} verifications were accepted", verified.accepted);
         ensure!(
             self.report.revoked_presented >= enough,

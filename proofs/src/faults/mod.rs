@@ -5,7 +5,7 @@
 mod caller;
 mod clock;
 mod cluster;
-pub mod episodes;
+mod episodes;
 mod fault;
 mod figures;
 mod node;
@@ -17,7 +17,6 @@ mod scenarios;
 mod workload;
 
 pub use cluster::Cluster;
-pub use figures::Figures;
 pub use postgres::Postgres;
 pub use proxy::{Link, Proxy};
 pub use scenarios::Scenario;

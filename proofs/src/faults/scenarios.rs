@@ -1,4 +1,4 @@
-//! Single promises, each tried by itself.
+//! What there is to try: single promises, each by itself, and then everything at once.
 
 use std::{
     fs::File,
@@ -39,6 +39,8 @@ pub enum Scenario {
     LogoutLatency,
     /// How many verifications a node does, against a single one with SQLite
     Throughput,
+    /// One fault after the other, while clients come and go
+    Episodes,
 }
 
 const LOAD: Load = Load { clients: 16, pause: Duration::from_millis(200), verifiers: 4, verifications: 50.0 };
@@ -47,15 +49,20 @@ const LOAD: Load = Load { clients: 16, pause: Duration::from_millis(200), verifi
 const ALLOWANCE: Duration = Duration::from_millis(400);
 
 /// What is recorded of one scenario.
-struct Recording {
-    path: PathBuf,
-    recorder: Arc<Recorder>,
-    callers: Vec<Caller>,
+pub(super) struct Recording {
+    pub(super) path: PathBuf,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) callers: Vec<Caller>,
 }
 
 impl Scenario {
-    /// Tries it, and tells the figures.
-    pub async fn run(self, cluster: &mut Cluster) -> anyhow::Result<String> {
+    /// Tries it, and tells the figures: with so many episodes, each told as it ends.
+    pub async fn run(
+        self,
+        cluster: &mut Cluster,
+        episodes: usize,
+        tell: impl FnMut(&str),
+    ) -> anyhow::Result<String> {
         let recording = Recording::start(cluster, self)?;
         match self {
             Scenario::RollingRestart => rolling_restart(cluster, &recording).await,
@@ -63,6 +70,7 @@ impl Scenario {
             Scenario::RefreshRace => refresh_race(cluster, &recording).await,
             Scenario::LogoutLatency => logout_latency(cluster, &recording).await,
             Scenario::Throughput => throughput(cluster, &recording).await,
+            Scenario::Episodes => super::episodes::run(cluster, &recording, episodes, tell).await,
         }
     }
 }
