@@ -11,6 +11,7 @@ use tracing::{Instrument, info, warn};
 
 use crate::{
     clock::Clock,
+    cluster::{self, Cluster, Lease, Receipt},
     config::{Config, Undecided},
     data_folder::{DataFolder, FolderError},
     feed::{Changed, Feed},
@@ -25,6 +26,8 @@ use crate::{
 
 /// For how long expired sessions are kept: a clock set back within it finds them again.
 const SWEEP_MARGIN: u64 = 3600;
+/// Changes kept in a database for nodes that were away. Whoever missed more loads everything.
+const CHANGES_KEPT: u64 = 10_000;
 const PEPPER: &str = "pepper";
 
 /// One process's parts.
@@ -36,6 +39,7 @@ pub struct App {
     pub registry: Registry,
     pub issuer: Issuer,
     pub limiter: Limiter,
+    pub cluster: Cluster,
     /// Who may follow the feed.
     pub verifiers: ArcSwap<Vec<KnownVerifier>>,
     pub pepper: Pepper,
@@ -44,7 +48,7 @@ pub struct App {
     /// Held while the keys change, so that memory takes the changes over in the store's order.
     changing_keys: Mutex<()>,
     /// The same for the verifiers.
-    pub(crate) changing_verifiers: Mutex<()>,
+    changing_verifiers: Mutex<()>,
     ready: watch::Sender<bool>,
     // Last, so that the store is closed before another process may take the folder.
     folder: DataFolder,
@@ -101,16 +105,25 @@ impl App {
             loaded.keys = store.first_key(first).await?;
         }
 
-        let epoch = Ksuid::from_bytes(*random.bytes()).to_string();
-        let feed = Feed::new(epoch, loaded.ended);
+        let lease = match store.postgres() {
+            None => Lease::unlimited(clock.clone()),
+            // Only a node that has joined may answer from memory.
+            Some(_) => Lease::none(clock.clone()),
+        };
+        let feed = Feed::new(new_epoch(&random), loaded.ended);
         let registry = Registry::new(config.server.sessions_in_memory, feed);
         for client in &loaded.clients {
             registry.apply(client);
+        }
+        let cluster = Cluster::new(config, lease, clock.clone());
+        if store.postgres().is_none() && !loaded.verifiers.is_empty() {
+            cluster.attached.inherit();
         }
         Ok(Arc::new(App {
             issuer: Issuer::new(profile, &loaded.keys, &master)?,
             rules: config.token_rules(),
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
+            cluster,
             pepper: Pepper::new(&pepper),
             verifiers: ArcSwap::from_pointee(loaded.verifiers),
             undecided: config.forward_auth.unavailable,
@@ -131,9 +144,9 @@ impl App {
         &self.folder
     }
 
-    /// Whether new work is welcome.
+    /// Whether new work is welcome, and can be done.
     pub fn is_ready(&self) -> bool {
-        *self.ready.borrow()
+        *self.ready.borrow() && self.cluster.lease.check().is_ok()
     }
 
     /// Tells when it no longer is.
@@ -144,6 +157,12 @@ impl App {
     /// Tells probes to send new work elsewhere.
     pub fn begin_drain(&self) {
         self.ready.send_replace(false);
+    }
+
+    /// Waits until all that was changed is known everywhere. To be called after memory has taken it
+    /// over, and before the change is answered for.
+    pub async fn settle(&self) -> Result<Receipt, StoreError> {
+        cluster::settle(self).await
     }
 
     /// Changes the signing keys in the store, and goes over to what it answers. Runs to its end even
@@ -157,13 +176,70 @@ impl App {
     {
         let app = Arc::clone(self);
         to_the_end(async move {
-            let _changing = app.changing_keys.lock().await;
-            let keys = change(Arc::clone(&app)).await?;
-            let taken_over = app.issuer.set_keys(&keys, &app.master);
-            app.registry.feed().publish(Changed::Keys);
-            Ok(taken_over.map(|()| keys))
+            let taken_over = {
+                let _changing = app.changing_keys.lock().await;
+                let keys = change(Arc::clone(&app)).await?;
+                app.set_keys(&keys).map(|()| keys)
+            };
+            let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
+            info!(nodes, acknowledged, milliseconds, "signing keys changed");
+            Ok(taken_over)
         })
         .await
+    }
+
+    /// Goes over to the signing keys of the store, which another node has changed.
+    pub async fn take_keys(
+        &self,
+        keys: impl Future<Output = Result<Vec<StoredKey>, StoreError>>,
+    ) -> Result<(), StoreError> {
+        let _changing = self.changing_keys.lock().await;
+        let keys = keys.await?;
+        self.set_keys(&keys).map_err(|e| StoreError::Unreadable(e.to_string()))
+    }
+
+    fn set_keys(&self, keys: &[StoredKey]) -> Result<(), KeyringError> {
+        let taken_over = self.issuer.set_keys(keys, &self.master);
+        self.registry.feed().publish(Changed::Keys);
+        taken_over
+    }
+
+    /// Changes the verifiers in the store, and goes over to what it answers.
+    pub async fn change_verifiers<F>(
+        self: &Arc<App>,
+        change: impl FnOnce(Arc<App>) -> F + Send + 'static,
+    ) -> Result<Vec<KnownVerifier>, StoreError>
+    where
+        F: Future<Output = Result<Vec<KnownVerifier>, StoreError>> + Send,
+    {
+        let app = Arc::clone(self);
+        to_the_end(async move {
+            let verifiers = {
+                let _changing = app.changing_verifiers.lock().await;
+                let verifiers = change(Arc::clone(&app)).await?;
+                app.verifiers.store(Arc::new(verifiers.clone()));
+                verifiers
+            };
+            let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
+            info!(nodes, acknowledged, milliseconds, "verifiers changed");
+            Ok(verifiers)
+        })
+        .await
+    }
+
+    /// Goes over to the verifiers of the store, which another node has changed.
+    pub async fn take_verifiers(
+        &self,
+        verifiers: impl Future<Output = Result<Vec<KnownVerifier>, StoreError>>,
+    ) -> Result<(), StoreError> {
+        let _changing = self.changing_verifiers.lock().await;
+        self.verifiers.store(Arc::new(verifiers.await?));
+        Ok(())
+    }
+
+    /// A name for a new beginning of the feed.
+    pub fn new_epoch(&self) -> String {
+        new_epoch(&self.random)
     }
 
     /// Deletes, batch by batch, sessions that are over and keys whose last token has run out.
@@ -178,6 +254,9 @@ impl App {
             }
         }
         self.registry.feed().sweep(now.saturating_sub(SWEEP_MARGIN));
+        if let Some(postgres) = self.store.postgres() {
+            postgres.trim_changes(CHANGES_KEPT).await?;
+        }
         let (mut after, mut deleted) = (0, 0);
         loop {
             let swept = self.store.sweep(after, now.saturating_sub(SWEEP_MARGIN)).await?;
@@ -192,6 +271,10 @@ impl App {
         }
         Ok(deleted)
     }
+}
+
+fn new_epoch(random: &Random) -> String {
+    Ksuid::from_bytes(*random.bytes()).to_string()
 }
 
 /// Runs a change to its end even if whoever asked for it goes away: what the store has taken, the

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     app::{App, to_the_end},
+    cluster::Receipt,
     issuer::Pair,
     limiter::Throttled,
     model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
@@ -111,6 +112,7 @@ pub fn authenticate(
     secret: &str,
     caller: Caller,
 ) -> Result<Arc<KnownCredential>, Error> {
+    app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let presented = app.pepper.hash(secret);
     let known =
@@ -157,6 +159,7 @@ pub async fn open_session(
 
 /// Trades a refresh token for the session's next pair. The token can be used once.
 pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
+    app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let claims = app
         .issuer
@@ -245,10 +248,14 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), E
             Ok(())
         };
         let changed = app.store.change_client(client, rule).await?.unwrap_or(Err(Denied::NotKnown));
-        Ok(changed.map_err(Error::from).map(|((), changed)| {
-            app.registry.apply(&changed);
-            info!(client, generation = changed.generation, "logout");
-        }))
+        let changed = match changed {
+            Ok(((), changed)) => changed,
+            Err(denied) => return Ok(Err(denied.into())),
+        };
+        app.registry.apply(&changed);
+        let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
+        info!(client, generation = changed.generation, nodes, acknowledged, milliseconds, "logout");
+        Ok(Ok(()))
     })
     .await?
 }
@@ -261,6 +268,8 @@ pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedTo
 /// Decides over an access token, whoever may present it: in memory, unless the token is newer than
 /// that; then the store is asked once.
 pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
+    // First, before anything is read that the verdict is made of.
+    app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     match app.issuer.keyring().verifier().stand(token, now, &app.registry) {
         Err(Denied::NotKnown) => {}

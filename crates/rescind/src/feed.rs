@@ -30,14 +30,14 @@ pub enum Changed {
 /// This process's feed.
 #[derive(Debug)]
 pub struct Feed {
-    epoch: String,
     log: Mutex<Log>,
     /// Rings with the number of the newest change.
     head: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Log {
+    epoch: String,
     seq: u64,
     recent: VecDeque<Changed>,
     ended: HashMap<SessionId, UnixSeconds>,
@@ -47,8 +47,16 @@ impl Feed {
     /// An empty feed of a new epoch. `ended` are the sessions that ended before their time, and have
     /// not run out yet.
     pub fn new(epoch: String, ended: Vec<EndedSession>) -> Feed {
-        let ended = ended.into_iter().map(|ended| (ended.session, ended.until)).collect();
-        Feed { epoch, log: Mutex::new(Log { ended, ..Log::default() }), head: watch::Sender::new(0) }
+        let log = Log { epoch, seq: 0, recent: VecDeque::new(), ended: by_session(ended) };
+        Feed { log: Mutex::new(log), head: watch::Sender::new(0) }
+    }
+
+    /// Begins a new epoch: whoever follows needs a snapshot, for what was told may not have been so.
+    pub fn restart(&self, epoch: String, ended: Vec<EndedSession>) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        // The numbers go on, and past a gap: no acknowledgement of before is one of what comes.
+        *log = Log { epoch, seq: log.seq + 1, recent: VecDeque::new(), ended: by_session(ended) };
+        self.head.send_replace(log.seq);
     }
 
     /// Numbers a change. That a session ended is one once: whoever still has its refresh token may
@@ -71,7 +79,7 @@ impl Feed {
     /// Where it is.
     pub fn head(&self) -> Position {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        Position { epoch: self.epoch.clone(), seq: log.seq }
+        Position { epoch: log.epoch.clone(), seq: log.seq }
     }
 
     /// Rings when there is more.
@@ -99,6 +107,10 @@ impl Feed {
     }
 }
 
+fn by_session(ended: Vec<EndedSession>) -> HashMap<SessionId, UnixSeconds> {
+    ended.into_iter().map(|ended| (ended.session, ended.until)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,27 +121,40 @@ mod tests {
         for id in 1..=3 {
             feed.publish(Changed::Client(id));
         }
-        assert_eq!(feed.head().seq, 3);
-        assert_eq!(feed.since(1), Some(vec![Changed::Client(2), Changed::Client(3)]));
-        assert_eq!(feed.since(3), Some(vec![]));
+        let head = feed.head().seq;
+        assert_eq!(feed.since(head - 2), Some(vec![Changed::Client(2), Changed::Client(3)]));
+        assert_eq!(feed.since(head), Some(vec![]));
         // From another epoch, or from the future.
-        assert_eq!(feed.since(4), None);
+        assert_eq!(feed.since(head + 1), None);
         for _ in 0..REMEMBERED {
             feed.publish(Changed::Keys);
         }
-        assert_eq!(feed.since(2), None);
-        assert_eq!(feed.since(3).map(|changes| changes.len()), Some(REMEMBERED));
+        assert_eq!(feed.since(head - 1), None);
+        assert_eq!(feed.since(head).map(|changes| changes.len()), Some(REMEMBERED));
+    }
+
+    #[test]
+    fn nobody_follows_on_into_a_new_epoch() {
+        let feed = Feed::new("e".into(), vec![]);
+        feed.publish(Changed::Client(1));
+        let before = feed.head();
+        let bell = feed.bell();
+        feed.restart("f".into(), vec![]);
+        assert_eq!((feed.since(before.seq), bell.has_changed().unwrap()), (None, true));
+        assert!(feed.head().seq > before.seq && feed.head().epoch == "f");
+        assert_eq!(feed.since(feed.head().seq), Some(vec![]));
     }
 
     #[test]
     fn ended_sessions_are_kept_until_they_run_out() {
         let ended = |session, until| EndedSession { session, until };
         let feed = Feed::new("e".into(), vec![ended(1, 10)]);
+        let head = feed.head().seq;
         for _ in 0..2 {
             feed.publish(Changed::Session(ended(2, 20)));
             feed.publish(Changed::Session(ended(1, 10)));
         }
-        assert_eq!(feed.head().seq, 1);
+        assert_eq!(feed.head().seq, head + 1);
         feed.sweep(10);
         assert_eq!(feed.ended(), [ended(2, 20)]);
     }

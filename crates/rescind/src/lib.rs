@@ -13,6 +13,7 @@ pub mod feed;
 pub mod http;
 pub mod issuer;
 pub mod limiter;
+pub mod metrics;
 pub mod model;
 pub mod oauth;
 pub mod random;

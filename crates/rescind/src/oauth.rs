@@ -8,8 +8,10 @@ use tracing::info;
 use crate::{
     app::{App, to_the_end},
     auth::{self, Caller, Error, Grant},
+    cluster::Receipt,
     model::{Client, ClientId, Phase, Presented, Session, TokenRules},
     registry::KnownCredential,
+    store::StoreError,
 };
 
 /// The scope that lets a client ask about the tokens of others.
@@ -99,6 +101,7 @@ pub enum NotRevoked {
 /// Ends the session of a token of either kind (RFC 7009): its refresh token, and every access token.
 /// A token that stands for nothing is revoked already.
 pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(), NotRevoked> {
+    app.cluster.lease.check().map_err(|lapsed| NotRevoked::Error(StoreError::from(lapsed).into()))?;
     let now = app.clock.now();
     let keyring = app.issuer.keyring().clone();
     let read = |kind| keyring.verifier().authenticate(token, kind, now);
@@ -111,7 +114,8 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
         let end = |_: &Client, session: &mut Session| session.phase = Phase::Ended;
         if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
             app.registry.update(&session);
-            info!(client, session = session.id, "session revoked");
+            let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
+            info!(client, session = session.id, nodes, acknowledged, milliseconds, "session revoked");
         }
         Ok(())
     });

@@ -1,7 +1,7 @@
 //! What this process holds in memory: every client and credential, and the sessions met lately.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -75,11 +75,41 @@ impl Registry {
     /// remembered as such, so that nothing older can bring it back.
     pub fn apply(&self, client: &Client) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let clients = self.clients.pin();
-        let known = clients.get(&client.id);
-        if known.is_some_and(|known| known.revision >= client.revision) {
-            return;
+        if self.clients.pin().get(&client.id).is_none_or(|known| known.revision < client.revision) {
+            self.put(client);
+            self.feed.publish(Changed::Client(client.id));
         }
+    }
+
+    /// Begins anew with what the store has, older or not: it may have taken over from one whose last
+    /// changes it never had.
+    pub fn replace(&self, store: &[Client], ended: Vec<EndedSession>, epoch: String) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids: HashSet<_> = store.iter().map(|client| client.id).collect();
+        self.clients.pin().retain(|id, _| ids.contains(id));
+        let good: HashSet<_> = store
+            .iter()
+            .flat_map(|client| &client.credentials)
+            .map(|credential| &credential.api_key)
+            .collect();
+        for api_key in self.credentials.pin().keys().filter(|api_key| !good.contains(api_key)) {
+            self.door.remove(api_key);
+        }
+        self.credentials.pin().retain(|api_key, _| good.contains(api_key));
+        self.api_keys.pin().retain(|_, api_key| good.contains(api_key));
+        for client in store {
+            self.put(client);
+        }
+        for shard in &self.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            let endings = shard.endings + 1;
+            *shard = Shard { endings, ..Shard::default() };
+        }
+        self.feed.restart(epoch, ended);
+    }
+
+    /// The maps change together: `applying` is held.
+    fn put(&self, client: &Client) {
         let (credentials, api_keys) = (self.credentials.pin(), self.api_keys.pin());
         for credential in &client.credentials {
             if client.status == Status::Deleted || credential.revoked_at.is_some() {
@@ -95,8 +125,7 @@ impl Registry {
                 api_keys.insert(credential.id, credential.api_key.clone());
             }
         }
-        clients.insert(client.id, Arc::new(client.policy()));
-        self.feed.publish(Changed::Client(client.id));
+        self.clients.pin().insert(client.id, Arc::new(client.policy()));
     }
 
     /// The credential with this API key, unless revoked.
@@ -264,6 +293,7 @@ mod tests {
     #[test]
     fn changes_may_arrive_in_any_order() {
         let registry = registry(100);
+        let beginning = registry.feed().head().seq;
         registry.apply(&client(2, Status::Active));
         registry.apply(&client(1, Status::Active));
         assert_eq!(registry.client(1).unwrap().revision, 2);
@@ -277,7 +307,26 @@ mod tests {
         registry.update(&session(7, 2, Phase::Live));
         assert_eq!(registry.session(7), Some(SessionState { pair: 3, ended: true, ..LIVE }));
         let ended = Changed::Session(EndedSession { session: 7, until: 9 });
-        assert_eq!(registry.feed().since(0), Some(vec![Changed::Client(1), Changed::Client(1), ended]));
+        let changes = registry.feed().since(beginning);
+        assert_eq!(changes, Some(vec![Changed::Client(1), Changed::Client(1), ended]));
+    }
+
+    #[test]
+    fn what_a_store_that_took_over_never_had_is_forgotten() {
+        let registry = registry(100);
+        registry.apply(&client(5, Status::Active));
+        registry.apply(&Client { id: 2, credentials: vec![], ..client(1, Status::Active) });
+        registry.update(&session(7, 3, Phase::Ended));
+        let asked = registry.asking(7);
+        let older = client(4, Status::Suspended);
+        registry.replace(std::slice::from_ref(&older), vec![], "f".into());
+        assert_eq!(registry.client(1).unwrap().revision, 4);
+        assert!(registry.client(2).is_none() && registry.session(7).is_none());
+        // An answer from before is not taken for one of the new store's.
+        registry.learn(7, LIVE, asked);
+        assert!(registry.session(7).is_none());
+        registry.replace(&[Client { credentials: vec![], ..older }], vec![], "g".into());
+        assert!(registry.credential("rk_a").is_none());
     }
 
     #[test]

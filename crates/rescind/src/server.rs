@@ -22,6 +22,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
+    sync::oneshot,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tower::util::MapRequestLayer;
@@ -29,6 +30,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     app::App,
+    cluster,
     config::Config,
     http::{
         self, Enveloped,
@@ -89,6 +91,15 @@ impl Server {
     /// Answers until `stop`, then lets requests under way finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Server { app, public, management, local, proxies, drain_timeout } = self;
+        let (leave, leaving) = oneshot::channel::<()>();
+        let node = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move {
+                if let Some(postgres) = app.store.postgres() {
+                    cluster::run(&app, postgres, async { _ = leaving.await }).await;
+                }
+            }
+        });
         let graceful = GracefulShutdown::new();
         let public = accept_tcp(public, http::public(Arc::clone(&app), proxies), &app, &graceful);
         let management = accept_tcp(management, http::management(Arc::clone(&app)), &app, &graceful);
@@ -106,6 +117,11 @@ impl Server {
         app.begin_drain();
         if timeout(drain_timeout, graceful.shutdown()).await.is_err() {
             warn!(after = ?drain_timeout, "requests under way were cut off");
+        }
+        // Until here its requests had a lease.
+        drop(leave);
+        if node.await.is_err() {
+            warn!("the others will wait for this node's lease");
         }
         info!("stopped");
     }

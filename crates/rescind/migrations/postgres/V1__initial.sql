@@ -95,10 +95,12 @@ CREATE TABLE change (
     client bigint CHECK ((client IS NOT NULL) = (kind = 'session'))
 );
 
--- The nodes that may be serving: a logout waits until each has applied its change, or is gone.
+-- The nodes that may be serving: a logout waits until each has applied its change, or is gone, or
+-- wait_ms have passed.
 CREATE TABLE node (
-    id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name  text   NOT NULL,
-    acked bigint NOT NULL DEFAULT 0,
-    beat  bigint NOT NULL DEFAULT 0
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name    text   NOT NULL,
+    wait_ms bigint NOT NULL,
+    acked   bigint NOT NULL DEFAULT 0,
+    beat    bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);

@@ -7,10 +7,11 @@ use rescind_verifier::{Allowlist, ScopeError, parse_cidr};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::{Error, change, credential::new_credential, find, invalid};
+use super::{Changed, Error, change, credential::new_credential, find, invalid};
 use crate::{
     app::{App, to_the_end},
     clock::rfc3339,
+    cluster::Receipt,
     model::{Client, ClientId, Status},
 };
 
@@ -53,6 +54,9 @@ pub struct ClientView {
     pub scopes: Vec<String>,
     pub status: Status,
     pub created_at: String,
+    /// Who knows of the change that this is the outcome of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub receipt: Option<Receipt>,
 }
 
 /// A client just created, with the one sight of its first secret.
@@ -97,6 +101,7 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
     let client = to_the_end(async move {
         let client = app.store.create_client(client).await?;
         app.registry.apply(&client);
+        app.settle().await?;
         info!(client = client.id, "client created");
         Ok(client)
     })
@@ -242,8 +247,8 @@ fn check_length(field: &'static str, entries: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn changed_view(((), client): ((), Client)) -> Result<ClientView, Error> {
-    Ok(view(&client))
+fn changed_view(changed: Changed<()>) -> Result<ClientView, Error> {
+    Ok(ClientView { receipt: Some(changed.receipt), ..view(&changed.client) })
 }
 
 fn view(client: &Client) -> ClientView {
@@ -254,5 +259,6 @@ fn view(client: &Client) -> ClientView {
         scopes: client.scopes.iter().map(str::to_owned).collect(),
         status: client.status,
         created_at: rfc3339(client.created_at),
+        receipt: None,
     }
 }

@@ -107,7 +107,7 @@ pub async fn rotate_credential(
         add_credential(client, credential)?;
         Ok(ends_at)
     };
-    let (ends_at, _) = change(app, known.client, "credential rotated", rule).await?;
+    let ends_at = change(app, known.client, "credential rotated", rule).await?.outcome;
     Ok(CreatedCredential {
         client_id: known.client,
         api_key: new_key,
@@ -127,7 +127,7 @@ pub async fn revoke_credential(app: &Arc<App>, api_key: &str) -> Result<Credenti
         credential.revoked_at.get_or_insert(now);
         Ok(view_credential(credential, now))
     };
-    Ok(change(app, known.client, "credential revoked", rule).await?.0)
+    Ok(change(app, known.client, "credential revoked", rule).await?.outcome)
 }
 
 pub(super) fn new_credential(app: &App, expires_at: Option<UnixSeconds>) -> (Credential, ApiSecret) {

@@ -53,10 +53,15 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
             .ok_or_else(|| invalid("algorithm", format!("{name:?} is not one of HS256, EdDSA and ES256")))?,
         None => newest,
     };
+    // No token of it may reach a node that does not have it yet.
+    let least = app.store.postgres().map_or(0, |_| 2 * app.cluster.terms.wait().as_secs() + 1);
     let publish_ahead = match (wanted.publish_ahead, algorithm) {
+        (Some(span), _) if span.seconds() < least => {
+            return Err(invalid("publish_ahead", format!("expected at least {least}s, for the other nodes")));
+        }
         (Some(span), _) => span.seconds(),
         // A secret key is published to nobody.
-        (None, Algorithm::Hs256) => 0,
+        (None, Algorithm::Hs256) => least,
         (None, Algorithm::EdDsa | Algorithm::Es256) => DEFAULT_PUBLISH_AHEAD,
     };
     let signs_from = now + publish_ahead;

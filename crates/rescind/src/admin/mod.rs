@@ -3,12 +3,12 @@
 mod client;
 mod credential;
 mod key;
+mod status;
 mod token;
 mod verifier;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::info;
 
@@ -21,11 +21,13 @@ pub use credential::{
     revoke_credential, rotate_credential,
 };
 pub use key::{KeyRotation, KeyView, keys, retire_key, rotate_key};
+pub use status::{ClusterView, NodeView, StatusView, status};
 pub use token::{TokenView, inspect};
 pub use verifier::{CreatedVerifier, NewVerifier, VerifierView, create_verifier, revoke_verifier, verifiers};
 
 use crate::{
     app::{App, to_the_end},
+    cluster::Receipt,
     issuer::KeyringError,
     model::{Client, ClientId, Status},
     secret::SealError,
@@ -60,27 +62,6 @@ pub enum Error {
     Keys(#[from] KeyringError),
 }
 
-/// How the process is.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct StatusView {
-    pub ready: bool,
-    pub version: String,
-    pub store: String,
-    pub clients: usize,
-    pub sessions_in_memory: usize,
-}
-
-/// How this process is.
-pub fn status(app: &App) -> StatusView {
-    StatusView {
-        ready: app.is_ready(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        store: "sqlite".into(),
-        clients: app.registry.clients(),
-        sessions_in_memory: app.registry.sessions(),
-    }
-}
-
 /// Lets a rule change a client that was not deleted. Answers when every verification that begins
 /// after sees the change.
 async fn change<T: Send + 'static>(
@@ -88,7 +69,7 @@ async fn change<T: Send + 'static>(
     id: ClientId,
     what: &'static str,
     rule: impl FnOnce(&mut Client) -> Result<T, Error> + Send + 'static,
-) -> Result<(T, Client), Error> {
+) -> Result<Changed<T>, Error> {
     let app = Arc::clone(app);
     to_the_end(async move {
         let live_only = move |client: &mut Client| match client.status {
@@ -96,12 +77,24 @@ async fn change<T: Send + 'static>(
             Status::Active | Status::Suspended => rule(client),
         };
         let changed = app.store.change_client(id, live_only).await?;
-        Ok(changed.unwrap_or(Err(Error::NotFound("client"))).inspect(|(_, client)| {
-            app.registry.apply(client);
-            info!(client = id, "{what}");
-        }))
+        let (outcome, client) = match changed.unwrap_or(Err(Error::NotFound("client"))) {
+            Ok(changed) => changed,
+            Err(error) => return Ok(Err(error)),
+        };
+        app.registry.apply(&client);
+        let receipt = app.settle().await?;
+        let Receipt { nodes, acknowledged, milliseconds } = receipt;
+        info!(client = id, nodes, acknowledged, milliseconds, "{what}");
+        Ok(Ok(Changed { outcome, client, receipt }))
     })
     .await?
+}
+
+/// A change of a client, known everywhere.
+struct Changed<T> {
+    outcome: T,
+    client: Client,
+    receipt: Receipt,
 }
 
 async fn find(app: &App, id: ClientId) -> Result<Client, Error> {

@@ -6,12 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::{Error, client::checked_name};
-use crate::{
-    app::{App, to_the_end},
-    clock::rfc3339,
-    model::KnownVerifier,
-    secret::ApiSecret,
-};
+use crate::{app::App, clock::rfc3339, model::KnownVerifier, secret::ApiSecret};
 
 /// A verifier to be.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -52,8 +47,8 @@ pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<Created
         created_at: app.clock.now(),
     };
     let name = verifier.name.clone();
-    let verifiers = change(app, async move |app| app.store.create_verifier(verifier).await).await?;
-    let verifier_id = verifiers.last().map_or(0, |verifier| verifier.verifier_id);
+    let verifiers = app.change_verifiers(async move |app| app.store.create_verifier(verifier).await).await?;
+    let verifier_id = verifiers.last().map_or(0, |verifier| verifier.id);
     info!(verifier = verifier_id, "verifier created");
     let token = token.expose().to_owned();
     Ok(CreatedVerifier { verifier_id, name, share_hs256: new.share_hs256, token })
@@ -69,27 +64,9 @@ pub async fn revoke_verifier(app: &Arc<App>, id: u64) -> Result<Vec<VerifierView
     if !app.verifiers.load().iter().any(|verifier| verifier.id == id) {
         return Err(Error::NotFound("verifier"));
     }
-    let left = change(app, async move |app| app.store.delete_verifier(id).await).await?;
+    let left = app.change_verifiers(async move |app| app.store.delete_verifier(id).await).await?;
     info!(verifier = id, "verifier revoked");
-    Ok(left)
-}
-
-async fn change<F>(
-    app: &Arc<App>,
-    change: impl FnOnce(Arc<App>) -> F + Send + 'static,
-) -> Result<Vec<VerifierView>, Error>
-where
-    F: Future<Output = Result<Vec<KnownVerifier>, crate::store::StoreError>> + Send,
-{
-    let app = Arc::clone(app);
-    let changed = to_the_end(async move {
-        let _changing = app.changing_verifiers.lock().await;
-        let verifiers = change(Arc::clone(&app)).await?;
-        let views = verifiers.iter().map(view).collect();
-        app.verifiers.store(Arc::new(verifiers));
-        Ok(views)
-    });
-    Ok(changed.await?)
+    Ok(left.iter().map(view).collect())
 }
 
 fn view(verifier: &KnownVerifier) -> VerifierView {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     admin::{
-        CreatedCredential, CreatedVerifier, CredentialView, KeyRotation, KeyView, NewCredential, NewVerifier,
-        Rotation, StatusView, TokenView, VerifierView,
+        ClusterView, CreatedCredential, CreatedVerifier, CredentialView, KeyRotation, KeyView, NewCredential,
+        NewVerifier, Rotation, StatusView, TokenView, VerifierView,
     },
     config::{Config, Environment, Span},
     model::ClientId,
@@ -234,16 +234,38 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
         let status: StatusView = server.get("/admin/v1/status").await?;
         output.data(&status, |s| {
             format!(
-                "{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}",
-                if s.ready { "ready" } else { "draining" },
+                "{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}\nattached verifiers  {}{}",
+                if s.ready { "ready" } else { "not ready" },
                 s.version,
                 s.store,
                 s.clients,
-                s.sessions_in_memory
+                s.sessions_in_memory,
+                s.attached_verifiers,
+                s.cluster.as_ref().map(cluster).unwrap_or_default()
             )
         })?;
         if status.ready { Ok(()) } else { Err(Failure::NotReady("not ready".into())) }
     })
+}
+
+fn cluster(cluster: &ClusterView) -> String {
+    let rows = cluster.nodes.iter().map(|n| {
+        let this = if n.node == cluster.node { " (this one)" } else { "" };
+        [
+            n.node.to_string(),
+            format!("{}{this}", n.name),
+            n.acknowledged.to_string(),
+            n.lag.to_string(),
+            format!("{} ms ago", n.heard_ms_ago),
+        ]
+    });
+    format!(
+        "\nlease               {} ms\nchanges             {} of {} applied\n\n{}",
+        cluster.lease_ms,
+        cluster.applied,
+        cluster.head,
+        table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows)
+    )
 }
 
 pub(super) fn with_backend(

@@ -134,7 +134,7 @@ Log in with:
         ClientCommand::Delete { id } => {
             let client: ClientView = backend.delete(&format!("/admin/v1/clients/{id}")).await?;
             output.prose(&format!("Client {id} deleted; all its tokens are refused."));
-            if output.json { show(client, output) } else { Ok(()) }
+            acted(client, output)
         }
         ClientCommand::Allow(AllowCommand::Add { id, entries, allow_any }) => {
             let change = AllowChange { add: entries, remove: vec![], allow_any };
@@ -168,6 +168,13 @@ async fn act(
 ) -> Result<(), Failure> {
     let client: ClientView = backend.post(&format!("/admin/v1/clients/{id}/{action}"), &json!({})).await?;
     output.prose(&format!("Client {id} {done}."));
+    acted(client, output)
+}
+
+fn acted(client: ClientView, output: &Output) -> Result<(), Failure> {
+    if let Some(receipt) = &client.receipt {
+        output.prose(&format!("{receipt}."));
+    }
     if output.json { show(client, output) } else { Ok(()) }
 }
 

@@ -137,7 +137,7 @@ impl ApiError {
         self
     }
 
-    fn internal(cause: impl StdError + Send + Sync + 'static) -> ApiError {
+    pub(super) fn internal(cause: impl StdError + Send + Sync + 'static) -> ApiError {
         ApiError::new(Class::Internal, "Internal server error").caused_by(cause)
     }
 

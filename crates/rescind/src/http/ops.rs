@@ -2,14 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{
+    Json, Router,
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::error::{ApiError, Class};
-use crate::app::App;
+use crate::{admin, app::App, metrics};
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/livez", get(live)).route("/readyz", get(ready)).route("/healthz", get(ready))
+    Router::new()
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/healthz", get(ready))
+        .route("/metrics", get(metrics))
 }
 
 #[derive(Serialize)]
@@ -22,11 +32,22 @@ async fn live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
-/// New work is welcome.
-async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, ApiError> {
-    if app.is_ready() {
-        Ok(Json(Health { status: "ready" }))
-    } else {
-        Err(ApiError::new(Class::Unavailable, "Draining: send new work elsewhere"))
+/// New work is welcome, and can be done. `?verbose` tells more.
+async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    if app.cluster.lease.check().is_err() {
+        let message = "Not able to answer safely now: this node has no lease";
+        return Err(ApiError::new(Class::Unavailable, message));
     }
+    if !app.is_ready() {
+        return Err(ApiError::new(Class::Unavailable, "Draining: send new work elsewhere"));
+    }
+    let verbose =
+        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "verbose");
+    let brief = || Json(Health { status: "ready" }).into_response();
+    Ok(if verbose { Json(admin::status(&app)).into_response() } else { brief() })
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let text = metrics::text(&app).map_err(ApiError::internal)?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

@@ -84,6 +84,8 @@ pub struct Loaded {
     pub ended: Vec<EndedSession>,
     /// The newest change that this is as new as. 0 in a store that one process has for itself.
     pub head: u64,
+    /// The history that it is of: higher at each fail-over.
+    pub timeline: u32,
 }
 
 /// One token's client and session as the store has them.
@@ -140,6 +142,14 @@ impl Store {
         match self {
             Store::Sqlite(_) => None,
             Store::Postgres(postgres) => Some(postgres),
+        }
+    }
+
+    /// What it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Store::Sqlite(_) => "sqlite",
+            Store::Postgres(_) => "postgres",
         }
     }
 

@@ -43,10 +43,13 @@ fn the_fields_of_everything_that_is_printed() {
     let printed = |args: &str| json(dir.path(), args);
     has_fields(&printed("client create --name c"), "client_id name allow scopes status api_key api_secret");
     let client = "client_id name allow scopes status created_at";
-    for command in
-        ["show 1", "suspend 1", "resume 1", "logout 1", "allow add 1 ::1", "allow remove 1 ::1 --allow-any"]
+    has_fields(&printed("client show 1"), client);
+    let changed = "client_id name allow scopes status created_at receipt";
+    for command in ["suspend 1", "resume 1", "logout 1", "allow add 1 ::1", "allow remove 1 ::1 --allow-any"]
     {
-        has_fields(&printed(&format!("client {command}")), client);
+        let printed = printed(&format!("client {command}"));
+        has_fields(&printed, changed);
+        has_fields(&printed["receipt"], "nodes acknowledged milliseconds");
     }
     has_fields(&printed("client list")[0], client);
     has_fields(&printed("client allow check 1 ::1"), "client_id address allowed entries");
@@ -62,12 +65,12 @@ fn the_fields_of_everything_that_is_printed() {
     has_fields(&printed(&format!("credential revoke {key} --yes")), credential);
 
     has_fields(&printed("key list")[0], "kid algorithm status created_at signs_from retires_at");
-    has_fields(&printed("status"), "ready version store clients sessions_in_memory");
+    has_fields(&printed("status"), "ready version store clients sessions_in_memory attached_verifiers");
     has_fields(
         &printed("token inspect x"),
         "verdict stands kind client_id session pair generation scopes issued_at expires_at",
     );
-    has_fields(&printed("client delete 1 --yes"), client);
+    has_fields(&printed("client delete 1 --yes"), changed);
 }
 
 #[test]

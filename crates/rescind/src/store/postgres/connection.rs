@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,8 +14,10 @@ use std::{
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
 use tokio_postgres::{
-    AsyncMessage, CancelToken, Client, Row, SimpleQueryMessage, Statement, config::TargetSessionAttrs,
-    error::Severity, types::ToSql,
+    AsyncMessage, CancelToken, Client, Row, SimpleQueryMessage, Statement,
+    config::{LoadBalanceHosts, TargetSessionAttrs},
+    error::Severity,
+    types::ToSql,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, warn};
@@ -36,6 +38,8 @@ pub(super) struct Connector {
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,
     options: PostgresOptions,
+    /// The newest history that was met. A server of an older one was taken over from: it is not believed.
+    newest: AtomicU32,
 }
 
 impl Connector {
@@ -57,8 +61,10 @@ impl Connector {
             config.keepalives_idle(Duration::from_secs(10));
             config.keepalives_interval(Duration::from_secs(3)).keepalives_retries(3);
         }
+        // In any order: the first may be one that was taken over from, and does not know it.
+        config.load_balance_hosts(LoadBalanceHosts::Random);
         let tls = tls::connector(config.get_ssl_mode(), options.tls_ca.as_deref())?;
-        Ok(Connector { config, tls, options })
+        Ok(Connector { config, tls, options, newest: AtomicU32::new(0) })
     }
 
     /// A connection of the pool's kind.
@@ -95,7 +101,8 @@ impl Connector {
                 }
             }
         });
-        let connection = Connection {
+        let mut connection = Connection {
+            timeline: 0,
             cancel: client.cancel_token(),
             client,
             statements: HashMap::new(),
@@ -106,13 +113,24 @@ impl Connector {
             tls: self.tls.clone(),
             task,
         };
-        self.begin_session(&connection, limit).await?;
+        connection.timeline = self.begin_session(&connection, limit).await?;
+        self.newest.fetch_max(connection.timeline, Ordering::SeqCst);
+        if self.is_overtaken(&connection) {
+            return Err(StoreError::Unavailable("the server was taken over from by another".into()));
+        }
         connection.clean.store(true, Ordering::SeqCst);
         Ok(connection)
     }
 
+    /// Another server has taken over from the one of this connection.
+    fn is_overtaken(&self, connection: &Connection) -> bool {
+        connection.timeline < self.newest.load(Ordering::SeqCst)
+    }
+
     /// Sets what the session needs, and looks whether the server keeps what it says it has kept.
-    async fn begin_session(&self, connection: &Connection, limit: Duration) -> Result<(), StoreError> {
+    /// Returns its timeline, the first eight digits of the name of what it writes: it stays the same for
+    /// as long as the server can be written.
+    async fn begin_session(&self, connection: &Connection, limit: Duration) -> Result<u32, StoreError> {
         // Whatever the role or the database has set: warnings must come, a process that stands still
         // in a transaction must not hold its locks, and what a commit waits for stays as it is found.
         let limit = limit.as_millis();
@@ -124,7 +142,8 @@ impl Connector {
              SET idle_in_transaction_session_timeout = {limit};
              SELECT current_setting('server_version_num'), current_setting('fsync'),
                     current_setting('full_page_writes'),
-                    set_config('synchronous_commit', current_setting('synchronous_commit'), false)"
+                    set_config('synchronous_commit', current_setting('synchronous_commit'), false),
+                    left(pg_walfile_name(pg_current_wal_lsn()), 8)"
         );
         let answers = connection.bounded(connection.client.simple_query(&session)).await?;
         let row = answers.iter().find_map(|answer| match answer {
@@ -144,14 +163,17 @@ impl Connector {
                  instance: set it to {needed}, or database.accept_lost_commits = true where that is no matter"
             )))
         };
+        let timeline = u32::from_str_radix(setting(4), 16);
+        let timeline =
+            timeline.map_err(|e| StoreError::Unreadable(format!("timeline {:?}: {e}", setting(4))))?;
         match (setting(1), setting(2), setting(3)) {
-            _ if self.options.accept_lost_commits => Ok(()),
+            _ if self.options.accept_lost_commits => Ok(timeline),
             (value, _, _) if value != "on" => loses("fsync", value, "on"),
             (_, value, _) if value != "on" => loses("full_page_writes", value, "on"),
             (_, _, value) if !matches!(value, "on" | "remote_apply") => {
                 loses("synchronous_commit", value, "on or remote_apply")
             }
-            _ => Ok(()),
+            _ => Ok(timeline),
         }
     }
 }
@@ -171,17 +193,15 @@ impl managed::Manager for Connector {
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {
-        if connection.clean.load(Ordering::SeqCst) && !connection.client.is_closed() {
-            Ok(())
-        } else {
-            Err(RecycleError::message("given up"))
-        }
+        let good = connection.clean.load(Ordering::SeqCst) && !connection.client.is_closed();
+        if good && !self.is_overtaken(connection) { Ok(()) } else { Err(RecycleError::message("given up")) }
     }
 }
 
 /// One session with the server.
 pub(super) struct Connection {
     client: Client,
+    timeline: u32,
     cancel: CancelToken,
     statements: HashMap<&'static str, Statement>,
     warnings: Arc<AtomicU64>,
@@ -240,6 +260,11 @@ impl Connection {
     /// Is sent when first polled.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), StoreError> {
         self.bounded(self.client.batch_execute(sql)).await
+    }
+
+    /// The server's history: higher at each fail-over.
+    pub(super) fn timeline(&self) -> u32 {
+        self.timeline
     }
 
     /// How often the server has warned.

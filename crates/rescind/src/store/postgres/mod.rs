@@ -33,7 +33,7 @@ use super::{
     values::{allowlist_text, status_text},
 };
 use crate::model::{Client, ClientId, Credential, KnownVerifier, Phase, Session, SessionId, UnixSeconds};
-use connection::{Connector, Parameters};
+use connection::{Connection, Connector, Parameters};
 use rows::{Number, number};
 use transaction::{TELL, Transaction};
 
@@ -134,6 +134,7 @@ impl Postgres {
         db.batch(SNAPSHOT).await?;
         Ok(Loaded {
             head: number(&db.one(&head, &[]).await?, "seq")?,
+            timeline: db.timeline(),
             clients: rows::clients(&db.query(&clients, &[]).await?, &db.query(&credentials, &[]).await?)?,
             keys: rows::read(&db.query(&keys, &[]).await?, rows::key)?,
             pepper: rows::pepper(&db.query(&pepper, &[]).await?)?,
@@ -157,10 +158,9 @@ impl Postgres {
 
     pub(super) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         let mut tx = self.transaction().await?;
-        let [keys] = tx.prepared([rows::KEYS]).await?;
-        let keys = tx.query(&keys, &[]).await?;
+        let keys = keys(&mut tx).await?;
         tx.done();
-        rows::read(&keys, rows::key)
+        Ok(keys)
     }
 
     pub(super) async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
@@ -387,22 +387,9 @@ impl Postgres {
 
     pub(super) async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         let mut tx = self.transaction().await?;
-        let [one, credentials, found] =
-            tx.prepared([rows::CLIENT, rows::CREDENTIALS_OF_CLIENT, rows::SESSION]).await?;
-        let client: Parameters<'_> = &[&Number(client)];
-        let session: Parameters<'_> = &[&Number(session)];
-        let ((), client, credentials, session, ()) = try_join!(
-            biased;
-            tx.batch(SNAPSHOT),
-            tx.query(&one, client),
-            tx.query(&credentials, client),
-            tx.query(&found, session),
-            tx.commit(),
-        )?;
-        Ok(Found {
-            client: rows::client(&client, &credentials)?,
-            session: session.first().map(rows::session).transpose()?,
-        })
+        let found = find(&mut tx, client, session).await?;
+        tx.done();
+        Ok(found)
     }
 
     pub(super) async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
@@ -425,6 +412,30 @@ impl Postgres {
             Err(error) => Err(StoreError::Unavailable(format!("no connection is free: {error}").into())),
         }
     }
+}
+
+async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+    let [one, credentials, found] =
+        db.prepared([rows::CLIENT, rows::CREDENTIALS_OF_CLIENT, rows::SESSION]).await?;
+    let (client, session) = (Number(client), Number(session));
+    let (of_client, of_session): (Parameters<'_>, Parameters<'_>) = (&[&client], &[&session]);
+    let ((), client, credentials, session, ()) = try_join!(
+        biased;
+        db.batch(SNAPSHOT),
+        db.query(&one, of_client),
+        db.query(&credentials, of_client),
+        db.query(&found, of_session),
+        db.batch("COMMIT"),
+    )?;
+    Ok(Found {
+        client: rows::client(&client, &credentials)?,
+        session: session.first().map(rows::session).transpose()?,
+    })
+}
+
+async fn keys(db: &mut Connection) -> Result<Vec<StoredKey>, StoreError> {
+    let [keys] = db.prepared([rows::KEYS]).await?;
+    rows::read(&db.query(&keys, &[]).await?, rows::key)
 }
 
 async fn insert_key(tx: &Transaction, insert: &Statement, key: &StoredKey) -> Result<(), StoreError> {

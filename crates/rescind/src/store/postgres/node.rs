@@ -1,6 +1,6 @@
 //! What nodes tell each other by way of the database: leases, and the order of changes.
 
-use std::num::ParseIntError;
+use std::time::Duration;
 
 use tokio::try_join;
 use tokio_postgres::Row;
@@ -11,8 +11,8 @@ use super::{
     rows::{self, Number, get, number},
 };
 use crate::{
-    model::{ClientId, SessionId},
-    store::StoreError,
+    model::{ClientId, KnownVerifier, SessionId},
+    store::{Found, StoreError, StoredKey},
 };
 
 /// The channel of the doorbell.
@@ -21,19 +21,15 @@ const RING: &str = "NOTIFY rescind";
 
 pub(super) const HEAD: &str = "SELECT seq FROM head";
 const NODES: &str = "
-    SELECT head.seq, node.id, node.name, node.acked, node.beat FROM head LEFT JOIN node ON true ORDER BY node.id";
+    SELECT head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat
+    FROM head LEFT JOIN node ON true ORDER BY node.id";
 const CHANGES: &str = "SELECT seq, kind, id, client FROM change WHERE seq > $1 ORDER BY seq";
 // A node that joins after the smallest of these was read has loaded what is newer than all of them.
 const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
                          AND seq <= ALL (SELECT acked FROM node)";
-const JOIN: &str = "INSERT INTO node (name) VALUES ($1) RETURNING id";
+const JOIN: &str = "INSERT INTO node (name, wait_ms) VALUES ($1, $2) RETURNING id";
 const BEAT: &str = "UPDATE node SET beat = beat + 1, acked = $2 WHERE id = $1";
-// A primary that has taken over writes on a new timeline, the first eight digits of a segment's name.
-const HEAD_AND_NODES: &str = "
-    SELECT head.seq, left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
-           node.id, node.name, node.acked, node.beat
-    FROM head LEFT JOIN node ON true ORDER BY node.id";
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 const FORGET: &str = "DELETE FROM node WHERE id = $1 AND beat = $2";
 
@@ -83,6 +79,8 @@ pub struct NodeRow {
     pub id: u64,
     /// For people.
     pub name: String,
+    /// How long after a commit it may still answer without it.
+    pub wait: Duration,
     /// Every change up to this one is applied there.
     pub acked: u64,
     /// How often it was renewed.
@@ -94,8 +92,6 @@ pub struct NodeRow {
 pub struct Renewed {
     /// The newest change.
     pub head: u64,
-    /// Higher at each fail-over.
-    pub timeline: u32,
     /// Every node, this one included.
     pub nodes: Vec<NodeRow>,
 }
@@ -152,11 +148,16 @@ pub struct LeaseConnection {
 }
 
 impl LeaseConnection {
+    /// The server's history: higher at each fail-over.
+    pub fn timeline(&self) -> u32 {
+        self.connection.timeline()
+    }
+
     /// Adds a node, and numbers it.
-    pub async fn join(&mut self, name: &str) -> Result<u64, StoreError> {
+    pub async fn join(&mut self, name: &str, wait: Duration) -> Result<u64, StoreError> {
         let warnings = self.connection.warnings();
         let [join] = self.connection.prepared([JOIN]).await?;
-        let row = self.connection.one(&join, &[&name]).await?;
+        let row = self.connection.one(&join, &[&name, &Number(millis(wait))]).await?;
         self.connection.vouch(warnings)?;
         number(&row, "id")
     }
@@ -167,12 +168,28 @@ impl LeaseConnection {
         rows::read(&self.connection.query(&changes, &[&Number(after)]).await?, change)
     }
 
+    /// A client and a session of it, as they are now.
+    pub async fn find(&mut self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+        super::find(&mut self.connection, client, session).await
+    }
+
+    /// Every signing key.
+    pub async fn keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
+        super::keys(&mut self.connection).await
+    }
+
+    /// Every verifier.
+    pub async fn verifiers(&mut self) -> Result<Vec<KnownVerifier>, StoreError> {
+        let [verifiers] = self.connection.prepared([rows::VERIFIERS]).await?;
+        rows::read(&self.connection.query(&verifiers, &[]).await?, rows::verifier)
+    }
+
     /// Writes that node `node` lives and what it has applied, and reads the head after that. Every
     /// write of the primary up to then is as durable as a commit when this has answered. `None`: the
     /// node is gone.
     pub async fn renew(&mut self, node: u64, acked: u64) -> Result<Option<Renewed>, StoreError> {
         let warnings = self.connection.warnings();
-        let [beat, read] = self.connection.prepared([BEAT, HEAD_AND_NODES]).await?;
+        let [beat, read] = self.connection.prepared([BEAT, NODES]).await?;
         let beaten: Parameters<'_> = &[&Number(node), &Number(acked)];
         // Should the first fail, the rest does no harm: what it writes is true, and is not heard of.
         let ((), beaten, found, ()) = try_join!(
@@ -186,10 +203,7 @@ impl LeaseConnection {
         if beaten == 0 {
             return Ok(None);
         }
-        let timeline: String = found.first().map(|row| get(row, "timeline")).transpose()?.unwrap_or_default();
-        let timeline = u32::from_str_radix(&timeline, 16)
-            .map_err(|e: ParseIntError| StoreError::Unreadable(format!("timeline {timeline:?}: {e}")))?;
-        Ok(Some(Renewed { head: head(&found)?, timeline, nodes: nodes_of(&found)? }))
+        Ok(Some(Renewed { head: head(&found)?, nodes: nodes_of(&found)? }))
     }
 
     /// Deletes a node that has stopped serving.
@@ -215,6 +229,10 @@ impl LeaseConnection {
     }
 }
 
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn head(rows: &[Row]) -> Result<u64, StoreError> {
     let row = rows.first().ok_or_else(|| StoreError::Unreadable("the head has no row".into()))?;
     number(row, "seq")
@@ -228,6 +246,7 @@ fn nodes_of(rows: &[Row]) -> Result<Vec<NodeRow>, StoreError> {
             Ok(NodeRow {
                 id: number(row, "id")?,
                 name: get(row, "name")?,
+                wait: Duration::from_millis(number(row, "wait_ms")?),
                 acked: number(row, "acked")?,
                 beat: number(row, "beat")?,
             })

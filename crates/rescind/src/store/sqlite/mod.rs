@@ -55,6 +55,7 @@ impl Sqlite {
         self.read(|db| {
             Ok(Loaded {
                 head: 0,
+                timeline: 0,
                 clients: rows::clients(db)?,
                 keys: rows::keys(db)?,
                 pepper: rows::pepper(db)?,

@@ -1,0 +1,83 @@
+//! How the process is, and the cluster that it is a node of.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+
+/// How the process is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StatusView {
+    pub ready: bool,
+    pub version: String,
+    pub store: String,
+    pub clients: usize,
+    pub sessions_in_memory: usize,
+    /// Exact verifiers that follow this process.
+    pub attached_verifiers: usize,
+    /// Absent where one process has the store to itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<ClusterView>,
+}
+
+/// The cluster, as this node knew it when it renewed its lease last.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// This node.
+    pub node: u64,
+    /// For how long this node may still answer from memory.
+    pub lease_ms: u64,
+    /// The last change that this node has in memory, and the last there was.
+    pub applied: u64,
+    pub head: u64,
+    pub nodes: Vec<NodeView>,
+}
+
+/// A node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NodeView {
+    pub node: u64,
+    pub name: String,
+    /// The last change that it has acknowledged, its attached verifiers included.
+    pub acknowledged: u64,
+    /// How many changes it has not.
+    pub lag: u64,
+    /// How long ago this node saw it renew its lease.
+    pub heard_ms_ago: u64,
+}
+
+/// How this process is.
+pub fn status(app: &App) -> StatusView {
+    StatusView {
+        ready: app.is_ready(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        store: app.store.name().into(),
+        clients: app.registry.clients(),
+        sessions_in_memory: app.registry.sessions(),
+        attached_verifiers: app.cluster.attached.count(),
+        cluster: cluster(app),
+    }
+}
+
+fn cluster(app: &App) -> Option<ClusterView> {
+    let (roll, now) = (app.cluster.roll()?, app.clock.elapsed());
+    let nodes = roll.nodes.iter().map(|(node, heard_at)| NodeView {
+        node: node.id,
+        name: node.name.clone(),
+        acknowledged: node.acked,
+        lag: roll.head.saturating_sub(node.acked),
+        heard_ms_ago: millis(now.saturating_sub(*heard_at)),
+    });
+    Some(ClusterView {
+        node: roll.node,
+        lease_ms: millis(app.cluster.lease.left()),
+        applied: roll.applied,
+        head: roll.head,
+        nodes: nodes.collect(),
+    })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

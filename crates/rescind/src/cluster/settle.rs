@@ -1,0 +1,128 @@
+//! Waiting until a change is known everywhere.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    app::App,
+    store::{NodeRow, Postgres, StoreError},
+};
+
+/// Between looks at the nodes' acknowledgements, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
+
+/// Who knows of a change: every verification that begins after, anywhere, is under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The nodes that were to know of it.
+    pub nodes: usize,
+    /// Those that said they do. The leases of the others have run out.
+    pub acknowledged: usize,
+    /// How long that took, from the commit on.
+    pub milliseconds: u64,
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Receipt { nodes, acknowledged, milliseconds } = self;
+        match nodes {
+            0 => write!(f, "no node was running"),
+            _ => write!(f, "{acknowledged} of {nodes} nodes acknowledged, {milliseconds} ms"),
+        }
+    }
+}
+
+/// Waits until all that this process has changed is known to every node and every attached exact
+/// verifier, or they can answer from memory no more. Called after the change's commit.
+pub async fn settle(app: &App) -> Result<Receipt, StoreError> {
+    let committed_at = app.clock.elapsed();
+    let (nodes, acknowledged) = match app.store.postgres() {
+        None => {
+            app.cluster.attached.settled(app.registry.feed().head().seq).await;
+            (1, 1)
+        }
+        Some(postgres) => settle_nodes(app, postgres, committed_at).await?,
+    };
+    let took = app.clock.elapsed().saturating_sub(committed_at);
+    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    Ok(Receipt { nodes, acknowledged, milliseconds })
+}
+
+async fn settle_nodes(
+    app: &App,
+    postgres: &Postgres,
+    committed_at: Duration,
+) -> Result<(usize, usize), StoreError> {
+    let readings = &app.cluster.readings;
+    // Who has joined by now, in a snapshot that is newer than the commit: whoever joins later loads it.
+    let members = timeout(app.cluster.terms.wait(), readings.since(app, postgres, committed_at));
+    let members = members.await.map_err(|e| StoreError::Unavailable(e.into()))??;
+    postgres.ring().await;
+    let wait = members.nodes.iter().map(|node| node.wait).fold(app.cluster.terms.wait(), Duration::max);
+    let mut newest = Arc::clone(&members);
+    let everyone = async {
+        let mut pause = PAUSES.0;
+        while newest.missing(&members) > 0 {
+            sleep(pause).await;
+            pause = PAUSES.1.min(pause.mul_f64(1.5));
+            // While the database is away there is only the time to wait for.
+            if let Ok(reading) = readings.since(app, postgres, app.clock.elapsed()).await {
+                newest = reading;
+            }
+        }
+    };
+    let waited = app.clock.elapsed().saturating_sub(committed_at);
+    let _ = timeout(wait.saturating_sub(waited), everyone).await;
+    let listed = newest.listed(&members);
+    Ok((listed, listed - newest.missing(&members)))
+}
+
+/// The nodes at one moment.
+#[derive(Debug)]
+struct Reading {
+    /// On the boot clock, before the question.
+    asked_at: Duration,
+    head: u64,
+    nodes: Vec<NodeRow>,
+}
+
+impl Reading {
+    /// How many nodes of `members` have not acknowledged its head. One that is not listed any more has
+    /// no lease.
+    fn missing(&self, members: &Reading) -> usize {
+        self.nodes.iter().filter(|node| members.has(node) && node.acked < members.head).count()
+    }
+
+    /// How many nodes of `members` are still listed.
+    fn listed(&self, members: &Reading) -> usize {
+        self.nodes.iter().filter(|node| members.has(node)).count()
+    }
+
+    fn has(&self, node: &NodeRow) -> bool {
+        self.nodes.iter().any(|member| member.id == node.id)
+    }
+}
+
+/// The readings of the nodes, shared by all that wait at the same time.
+#[derive(Debug, Default)]
+pub(super) struct Readings {
+    latest: Mutex<Option<Arc<Reading>>>,
+}
+
+impl Readings {
+    /// The nodes at a moment after `at`.
+    async fn since(&self, app: &App, postgres: &Postgres, at: Duration) -> Result<Arc<Reading>, StoreError> {
+        let mut latest = self.latest.lock().await;
+        if let Some(reading) = latest.as_ref().filter(|reading| reading.asked_at >= at) {
+            return Ok(Arc::clone(reading));
+        }
+        let asked_at = app.clock.elapsed();
+        let (head, nodes) = postgres.nodes().await?;
+        Ok(Arc::clone(latest.insert(Arc::new(Reading { asked_at, head, nodes }))))
+    }
+}

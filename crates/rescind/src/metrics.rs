@@ -1,0 +1,62 @@
+//! What is measured, as text that Prometheus reads (OpenMetrics 1.0).
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    metrics::{MetricType, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{admin, app::App};
+
+/// The media type of the text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The metrics as they are now.
+pub fn text(app: &Arc<App>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("rescind");
+    registry.register_collector(Box::new(Now(Arc::clone(app))));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// What is looked up when it is asked for.
+struct Now(Arc<App>);
+
+impl fmt::Debug for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Now")
+    }
+}
+
+impl Collector for Now {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = admin::status(&self.0);
+        let mut gauge = |name, help, value: f64| {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)
+        };
+        gauge("ready", "Whether new work is welcome, and can be done", f64::from(u8::from(status.ready)))?;
+        gauge("clients", "Clients known", status.clients as f64)?;
+        gauge("sessions_in_memory", "Sessions remembered", status.sessions_in_memory as f64)?;
+        gauge("attached_verifiers", "Exact verifiers that follow", status.attached_verifiers as f64)?;
+        let Some(cluster) = status.cluster else { return Ok(()) };
+        let seconds = |ms: u64| ms as f64 / 1000.0;
+        gauge("lease_seconds", "For how long memory may still answer", seconds(cluster.lease_ms))?;
+        gauge("change_head", "The last change there was", cluster.head as f64)?;
+        gauge("change_applied", "The last change in memory", cluster.applied as f64)?;
+        let mut by_node = |name, help, value: fn(&admin::NodeView) -> f64| {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            cluster.nodes.iter().try_for_each(|node| {
+                let labels = [("node", node.node.to_string()), ("name", node.name.clone())];
+                ConstGauge::new(value(node)).encode(metric.encode_family(&labels)?)
+            })
+        };
+        by_node("node_acknowledged", "The last change acknowledged", |node| node.acknowledged as f64)?;
+        by_node("node_lag", "Changes not acknowledged", |node| node.lag as f64)?;
+        by_node("node_heard_seconds", "Since it was heard of", |node| node.heard_ms_ago as f64 / 1000.0)
+    }
+}
