@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use rand::{TryRng, rngs::SysRng};
-use rescind_proofs::faults::{Cluster, Scenario};
+use rescind_proofs::faults::{Cluster, Fault, Scenario};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,6 +28,12 @@ struct Cli {
     /// How many faults, one after the other
     #[arg(long, value_name = "N", default_value_t = 12, overrides_with = "episodes")]
     episodes: usize,
+    /// Only faults of these kinds; may be given more than once [default: every kind]
+    #[arg(long, value_name = "KIND")]
+    fault: Vec<Fault>,
+    /// Keep logs, histories and databases, whatever comes of it
+    #[arg(long)]
+    keep: bool,
     /// What is random comes from this number [default: another one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -65,9 +71,9 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
     };
-    if judged.is_err() {
+    if judged.is_err() || cli.keep {
         folder.disable_cleanup(true);
-        tell(&format!("logs and histories are in {}", folder.path().display()));
+        tell(&format!("logs, histories and databases are in {}", folder.path().display()));
     }
     judged
 }
@@ -75,9 +81,11 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
 async fn break_everything(cli: &Cli, seed: u64, folder: &TempDir) -> anyhow::Result<()> {
     let mut cluster = Cluster::start(&fs::canonicalize(&cli.rescind)?, folder.path(), seed).await?;
     let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants() } else { &cli.scenarios };
+    let kinds = if cli.fault.is_empty() { Fault::value_variants() } else { &cli.fault };
     for scenario in scenarios {
         let name = scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-        let figures = scenario.run(&mut cluster, cli.episodes, tell).await.with_context(|| name.clone())?;
+        let figures =
+            scenario.run(&mut cluster, (cli.episodes, kinds), tell).await.with_context(|| name.clone())?;
         tell(&format!("{name}: {figures}"));
     }
     cluster.stop().await

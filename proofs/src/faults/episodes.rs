@@ -22,18 +22,18 @@ const PEACE: Duration = Duration::from_millis(700);
 
 const LOAD: Load = Load { clients: 24, pause: Duration::from_millis(300), verifiers: 4, verifications: 40.0 };
 
-/// So many, told as they end.
+/// So many of these kinds, told as they end.
 pub(super) async fn run(
     cluster: &mut Cluster,
     recording: &Recording,
-    count: usize,
+    (count, kinds): (usize, &[Fault]),
     mut tell: impl FnMut(&str),
 ) -> anyhow::Result<String> {
     let clients = cluster.clients(LOAD.clients).await?;
     let workload = Workload::start(&recording.callers, clients, LOAD, &mut cluster.rng);
 
     let mut episodes = vec![];
-    for (i, fault) in (1..).zip(Fault::draw(count, &mut cluster.rng)) {
+    for (i, fault) in (1..).zip(Fault::draw(count, kinds, &mut cluster.rng)) {
         sleep(PEACE).await;
         let from = now();
         let particulars = fault.strike(cluster).await?;

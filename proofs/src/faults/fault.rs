@@ -2,14 +2,15 @@
 
 use std::{fmt, time::Duration};
 
+use clap::ValueEnum;
 use rand::{RngExt, seq::SliceRandom};
 use tokio::time::sleep;
 
 use super::{cluster::Cluster, proxy::Link};
 
 /// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Fault {
     /// A node stands still for longer than its lease.
     NodePaused,
     /// A node is killed, and started again.
@@ -39,29 +40,13 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Fault; 13] = [
-        Fault::NodePaused,
-        Fault::NodeKilled,
-        Fault::RollingRestart,
-        Fault::OtherBootTime,
-        Fault::LinkCut,
-        Fault::LinkStalled,
-        Fault::LinkStalledOneWay,
-        Fault::LinkSlow,
-        Fault::DatabaseKilled,
-        Fault::DatabaseStopped,
-        Fault::Promotion,
-        Fault::NodeLeftBehind,
-        Fault::StandbyPaused,
-    ];
-
-    /// So many, in random order, every kind as often as any other.
-    pub(super) fn draw(count: usize, rng: &mut impl rand::Rng) -> Vec<Fault> {
+    /// So many of these kinds, in random order, each as often as any other.
+    pub(super) fn draw(count: usize, kinds: &[Fault], rng: &mut impl rand::Rng) -> Vec<Fault> {
         let mut drawn = vec![];
         while drawn.len() < count {
-            let mut all = Fault::ALL;
-            all.shuffle(rng);
-            drawn.extend(all);
+            let mut kinds = kinds.to_vec();
+            kinds.shuffle(rng);
+            drawn.extend(kinds);
         }
         drawn.truncate(count);
         drawn

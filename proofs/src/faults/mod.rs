@@ -17,6 +17,7 @@ mod scenarios;
 mod workload;
 
 pub use cluster::Cluster;
+pub use fault::Fault;
 pub use postgres::Postgres;
 pub use proxy::{Link, Proxy};
 pub use scenarios::Scenario;

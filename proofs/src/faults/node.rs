@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context;
 use rustix::process::Signal;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -85,20 +86,23 @@ impl Node {
         self.link.as_ref().context("this node has no database")
     }
 
-    /// Starts it, and waits until it serves.
+    /// Starts it, and waits until it is ready.
     pub(super) async fn start(&mut self, ahead: Ahead) -> anyhow::Result<()> {
         let (log, said_before) = (&self.log, fs::metadata(&self.log).map_or(0, |log| log.len()));
         let said = || fs::read_to_string(log).unwrap_or_default().split_off(said_before as usize);
         let mut process = self.spawn(ahead)?;
-        let started = eventually("the node serves", PATIENCE, async || {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let ready = eventually("the node is ready", PATIENCE, async || {
             if !process.is_running() {
                 // As whoever looks after it would do. An operator's command may have had the folder.
                 process = self.spawn(ahead).ok()?;
             }
-            said().lines().find_map(serving)
+            let serving = said().lines().rev().find_map(Serving::read)?;
+            let ready = http.get(format!("http://{}/readyz", serving.management)).send().await.ok()?;
+            ready.status().is_success().then_some(serving)
         });
-        let listen = started.await.with_context(|| format!("node {}: {}", self.door.name, said()))?;
-        *self.door.url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{listen}");
+        let serving = ready.await.with_context(|| format!("node {}: {}", self.door.name, said()))?;
+        *self.door.url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{}", serving.listen);
         self.process = Some(process);
         Ok(())
     }
@@ -142,10 +146,18 @@ impl Node {
     }
 }
 
-/// Where it listens, if this line of a log says that it does.
-fn serving(line: &str) -> Option<String> {
-    let event: Value = serde_json::from_str(line).ok()?;
-    (event["message"] == "serving").then(|| event["listen"].as_str().map(str::to_owned))?
+/// What a node says in its log when it serves.
+#[derive(Deserialize)]
+struct Serving {
+    listen: String,
+    management: String,
+}
+
+impl Serving {
+    fn read(line: &str) -> Option<Serving> {
+        let event: Value = serde_json::from_str(line).ok()?;
+        (event["message"] == "serving").then(|| serde_json::from_value(event).ok())?
+    }
 }
 
 /// The same command in a time namespace of its own.

@@ -19,6 +19,7 @@ use super::{
     caller::{Caller, Credential, Tokens},
     clock::{between, now},
     cluster::Cluster,
+    fault::Fault,
     figures::{Latencies, judge},
     node::{LEASE, Node, WAIT},
     recorder::Recorder,
@@ -56,11 +57,11 @@ pub(super) struct Recording {
 }
 
 impl Scenario {
-    /// Tries it, and tells the figures: with so many episodes, each told as it ends.
+    /// Tries it, and tells the figures: with so many episodes of these kinds, each told as it ends.
     pub async fn run(
         self,
         cluster: &mut Cluster,
-        episodes: usize,
+        episodes: (usize, &[Fault]),
         tell: impl FnMut(&str),
     ) -> anyhow::Result<String> {
         let recording = Recording::start(cluster, self)?;
