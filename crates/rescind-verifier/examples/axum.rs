@@ -23,15 +23,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = arguments.next().unwrap_or("127.0.0.1:8081".into());
     let listen = arguments.next().unwrap_or("127.0.0.1:3000".into());
 
-    let follower = Follower::start(Options::new(server, token));
-    let decide = move |token: &str, caller: Option<IpAddr>| follower.verify(token, caller);
+    let follower = Follower::start(Options::exact(server, token));
+    let deciding = follower.clone();
+    let decide = move |token: &str, caller: Option<IpAddr>| deciding.verify(token, caller);
     let caller = |request: &http::request::Parts| {
         request.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
     };
     let api = Router::new().route("/", get(hello)).layer(VerifyLayer::new(decide, caller));
 
     let listener = tokio::net::TcpListener::bind(listen).await?;
-    axum::serve(listener, api.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    let serving = axum::serve(listener, api.into_make_service_with_connect_info::<SocketAddr>());
+    serving.with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    // No logout need wait for this process any more.
+    follower.leave().await;
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn ask(
     known: Option<Arc<ClientPolicy>>,
     caller: Option<IpAddr>,
 ) -> Result<VerifiedToken, Denied> {
-    let answer = timeout(options.bound, answer(options, server, token));
+    let answer = timeout(options.mode.patience(), answer(options, server, token));
     let answer = answer.await.map_err(|_| Denied::Stale)?.map_err(|_| Denied::Stale)?;
     if !answer.active {
         return Err(Denied::Revoked);

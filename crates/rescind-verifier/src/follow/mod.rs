@@ -1,16 +1,19 @@
 //! Keeps a verifier fresh from a server's feed, so that it decides in memory like the server itself.
 //!
-//! A [`Follower`] is *bounded*: whatever a server has answered (a logout, a suspension, an allowlist
-//! narrowed) is known here within the bound, 5 seconds unless set otherwise, and a follower that
-//! cannot be sure of that refuses with [`Denied::Stale`]. The bound counts from before the question
-//! "am I up to date?" was sent, on a clock that runs on in suspend: a slow network, a stopped process
-//! or a sleeping machine make a follower refuse, never accept what it should not.
+//! A [`Follower`] is exact or bounded, as its [`Mode`] says. *Exact*: a server that has answered (a
+//! logout, a suspension, an allowlist narrowed) has waited until this follower knew, or could decide
+//! nothing any more. *Bounded*: it is known here within the bound, and no server waits.
+//!
+//! A follower that cannot be sure of that refuses with [`Denied::Stale`]. What it may decide until
+//! counts from before the question "am I up to date?" was sent, on a clock that runs on in suspend: a
+//! slow network, a stopped process or a sleeping machine make a follower refuse, never accept what it
+//! should not.
 //!
 //! ```no_run
 //! # async fn example() {
 //! use rescind_verifier::follow::{Follower, Options};
 //!
-//! let follower = Follower::start(Options::new("127.0.0.1:8081", "rv_…"));
+//! let follower = Follower::start(Options::exact("127.0.0.1:8081", "rv_…"));
 //! follower.ready().await;
 //! let caller = Some("203.0.113.7".parse().unwrap());
 //! let verdict = follower.verify("eyJ…", caller);
@@ -25,21 +28,25 @@ pub mod sse;
 pub mod wire;
 
 use std::{
+    hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
 use thiserror::Error;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Mutex, Notify, watch},
     task::JoinHandle,
     time::sleep,
 };
 
 use crate::{Claims, ClientPolicy, Denied, Kind, StandingToken, State, VerifiedToken};
-use known::{Known, Seen};
+use known::{Held, Seen};
+use wire::Position;
 
+/// Servers send a heartbeat every second.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Between attempts to reach the server, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -51,17 +58,42 @@ pub struct Options {
     pub server: String,
     /// A verifier token, as `rescind verifier create` prints it.
     pub token: String,
-    /// How old the state may be.
-    pub bound: Duration,
+    /// How closely.
+    pub mode: Mode,
     /// The server's public listener, as `host:port`, if [`Follower::verify_or_ask`] may ask there.
     pub introspection: Option<String>,
 }
 
+/// How closely a server is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// What the server has answered is known. Its answers wait for this follower, at most until the
+    /// lease has run out that it last gave: some 3 seconds.
+    Exact,
+    /// What the server has answered is known so much later, and nobody waits for it.
+    Bounded(Duration),
+}
+
+impl Mode {
+    /// For how long an answer is worth waiting for.
+    fn patience(self) -> Duration {
+        match self {
+            Mode::Exact => Duration::from_secs(2),
+            Mode::Bounded(bound) => bound,
+        }
+    }
+}
+
 impl Options {
-    /// A bound of 5 seconds, and no asking.
+    /// Bounded by 5 seconds, and no asking.
     pub fn new(server: impl Into<String>, token: impl Into<String>) -> Options {
-        let bound = Duration::from_secs(5);
-        Options { server: server.into(), token: token.into(), bound, introspection: None }
+        let mode = Mode::Bounded(Duration::from_secs(5));
+        Options { server: server.into(), token: token.into(), mode, introspection: None }
+    }
+
+    /// Exact, and no asking.
+    pub fn exact(server: impl Into<String>, token: impl Into<String>) -> Options {
+        Options { mode: Mode::Exact, ..Options::new(server, token) }
     }
 }
 
@@ -69,7 +101,7 @@ impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("server", &self.server)
-            .field("bound", &self.bound)
+            .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
 }
@@ -91,6 +123,9 @@ pub enum FeedError {
         /// The one that came.
         got: u64,
     },
+    /// The server follows acknowledgements, but lends nothing: an older version than exact followers.
+    #[error("the server gives no leases: it cannot be followed exactly")]
+    NoLease,
     /// Nothing came for too long.
     #[error("nothing was heard for too long")]
     Silent,
@@ -103,14 +138,16 @@ pub enum FeedError {
 #[derive(Debug, Clone)]
 pub struct Follower {
     shared: Arc<Shared>,
-    _task: Arc<Task>,
+    task: Arc<Task>,
 }
 
 #[derive(Debug)]
 struct Shared {
     options: Options,
+    /// What the server tells this follower by from others with the same token.
+    name: String,
     /// State and deadline are one object: neither is seen without the other.
-    known: RwLock<Option<Known>>,
+    held: RwLock<Held>,
     /// The last change applied, for whoever waits for one.
     applied: watch::Sender<u64>,
     /// Rung when a snapshot is complete: no need to wait for the next regular question.
@@ -120,11 +157,11 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Task(JoinHandle<()>);
+struct Task(Mutex<JoinHandle<()>>);
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.get_mut().abort();
     }
 }
 
@@ -134,19 +171,37 @@ impl Follower {
     pub fn start(options: Options) -> Follower {
         let shared = Arc::new(Shared {
             options,
-            known: RwLock::new(None),
+            name: unique_name(),
+            held: RwLock::default(),
             applied: watch::Sender::new(0),
             complete: Notify::new(),
             status: watch::Sender::new(Some(FeedError::Connection("not yet".into()))),
         });
         let task = tokio::spawn(follow(Arc::clone(&shared)));
-        Follower { shared, _task: Arc::new(Task(task)) }
+        Follower { shared, task: Arc::new(Task(Mutex::new(task))) }
+    }
+
+    /// Ends it, for every clone: from now on everything is refused with [`Denied::Stale`]. An exact
+    /// follower tells the server, which then need not wait for its lease to run out: call this at the
+    /// end of an orderly shutdown.
+    pub async fn leave(&self) {
+        let mut task = self.task.0.lock().await;
+        if !task.is_finished() {
+            task.abort();
+            let _ = (&mut *task).await;
+        }
+        // Nobody is left who could extend what is taken away here. Only now may it be told.
+        *self.shared.held_mut() = Held::default();
+        if self.shared.options.mode == Mode::Exact {
+            // If it cannot be told, the lease runs out by itself.
+            let _ = session::leave(&self.shared).await;
+        }
     }
 
     /// Decides over an access token, presented from this address.
     pub fn verify(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.as_ref().filter(|known| clock::boot() < known.deadline).ok_or(Denied::Stale)?;
+        let held = self.shared.held();
+        let known = held.fresh(clock::boot()).ok_or(Denied::Stale)?;
         let claims = known.verifier.authenticate(token, Kind::Access, clock::wall())?;
         let seen = Seen { known, client: claims.client };
         StandingToken::decide(claims, &seen)?.presented_by(caller)
@@ -154,7 +209,7 @@ impl Follower {
 
     /// Like [`verify`](Self::verify), but where the state is too old, or the token newer than it, the
     /// server is asked about this one token, if `introspection` says where. That is a request over
-    /// the network, as long as the bound at most: for middlewares that can wait.
+    /// the network, as long as the bound (exact: 2 seconds) at most: for middlewares that can wait.
     pub async fn verify_or_ask(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
         let options = &self.shared.options;
         match (self.verify(token, caller), &options.introspection) {
@@ -168,8 +223,8 @@ impl Follower {
 
     /// What the token says, by the keys known last, and what was known of its client.
     fn read(&self, token: &str) -> Result<(Claims, Option<Arc<ClientPolicy>>), Denied> {
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.as_ref().ok_or(Denied::Stale)?;
+        let held = self.shared.held();
+        let known = held.newest().ok_or(Denied::Stale)?;
         let claims = known.verifier.authenticate(token, Kind::Access, clock::wall())?;
         let policy = Seen { known, client: claims.client }.client(claims.client);
         Ok((claims, policy))
@@ -177,8 +232,7 @@ impl Follower {
 
     /// Whether it could decide at this moment.
     pub fn is_ready(&self) -> bool {
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().is_some_and(|known| clock::boot() < known.deadline)
+        self.shared.held().fresh(clock::boot()).is_some()
     }
 
     /// Waits until it can decide.
@@ -201,29 +255,34 @@ impl Follower {
 async fn follow(shared: Arc<Shared>) {
     let mut pause = PAUSES.0;
     loop {
-        let before = shared.deadline();
+        let before = shared.held().deadline();
         let error = session::run(&shared).await;
         if matches!(error, FeedError::Gap { .. } | FeedError::Unreadable) {
-            shared.distrust();
+            shared.held_mut().distrust();
         }
         shared.status.send_replace(Some(error));
-        pause = if shared.deadline() > before { PAUSES.0 } else { PAUSES.1.min(pause * 2) };
+        pause = if shared.held().deadline() > before { PAUSES.0 } else { PAUSES.1.min(pause * 2) };
         sleep(pause).await;
     }
 }
 
 impl Shared {
-    /// What is known cannot be built upon: neither may the feed go on from it, nor its deadline be
-    /// extended.
-    fn distrust(&self) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.as_mut() {
-            known.sound = false;
-        }
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn deadline(&self) -> Duration {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().map_or(Duration::ZERO, |known| known.deadline)
+    fn held_mut(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The place that the feed may go on from.
+    fn position(&self) -> Option<Position> {
+        self.held().newest().filter(|known| known.sound).map(|known| known.position.clone())
+    }
+}
+
+/// Unique among all processes: hashers are keyed at random.
+fn unique_name() -> String {
+    let random = RandomState::new();
+    format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1))
 }

@@ -1,6 +1,6 @@
 //! One connection to the server's feed, from its beginning to its end.
 
-use std::{sync::PoisonError, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,18 +15,20 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{
     net::TcpStream,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{sleep, timeout},
 };
 
 use super::{
-    FeedError, Shared, clock,
+    FeedError, Mode, SILENCE, Shared, clock,
     known::Known,
     sse::{Event, Parser},
-    wire::{ACK_PATH, Ack, Change, Client, EndedSession, FEED_PATH, Hello, Position, event_id},
+    wire::{
+        ACK_PATH, Ack, AckMode, Acked, Change, Client, EndedSession, FEED_PATH, Hello, Position, event_id,
+    },
 };
 
-/// Servers send a heartbeat every second.
-const SILENCE: Duration = Duration::from_secs(5);
+/// So many questions are asked in the time that one answer is good for.
+const QUESTIONS: u32 = 5;
 /// An answer longer than any position is none.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -104,9 +106,8 @@ fn apply(shared: &Shared, event: &Event, at: At) -> Result<At, FeedError> {
         ("change", At::Changes) => {
             let change = data::<Change>(event)?;
             let seq = change.seq;
-            let mut known = shared.known.write().unwrap_or_else(PoisonError::into_inner);
-            known.as_mut().ok_or(FeedError::Unreadable)?.apply(change, clock::wall())?;
-            drop(known);
+            shared.held_mut().apply(change, clock::wall())?;
+            // Only now: it is acknowledged when this is heard.
             shared.applied.send_replace(seq);
             At::Changes
         }
@@ -128,18 +129,9 @@ fn apply(shared: &Shared, event: &Event, at: At) -> Result<At, FeedError> {
 }
 
 /// Goes over to a complete snapshot.
-fn replace(shared: &Shared, mut complete: Known) -> Result<(), FeedError> {
-    let Position { epoch, seq } = complete.position.clone();
-    let mut known = shared.known.write().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = known.as_ref() {
-        if known.position.epoch == epoch && known.position.seq > seq {
-            return Err(FeedError::Gap { have: known.position.seq, got: seq });
-        }
-        // It is newer than what it replaces, and so good for at least as long.
-        complete.deadline = known.deadline;
-    }
-    let replaced = known.replace(complete);
-    drop(known);
+fn replace(shared: &Shared, complete: Known) -> Result<(), FeedError> {
+    let seq = complete.position.seq;
+    let replaced = shared.held_mut().put(complete)?;
     // It may be large: nobody waits for its end.
     drop(replaced);
     shared.applied.send_replace(seq);
@@ -149,46 +141,78 @@ fn replace(shared: &Shared, mut complete: Known) -> Result<(), FeedError> {
 
 /// Asks, again and again, where the head is, and extends the deadline when that has been applied.
 async fn renew(shared: &Shared) -> Result<(), FeedError> {
-    let bound = shared.options.bound;
+    let mode = shared.options.mode;
     let mut connection = connect(&shared.options.server).await?;
-    let mut applied = shared.applied.subscribe();
-    let mut ticks = interval((bound / 5).max(Duration::from_millis(1)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut news, mut applied) = (shared.applied.subscribe(), shared.applied.subscribe());
+    let mut asked_at = None;
+    // For how long the last answer was good.
+    let mut term = mode.patience();
     loop {
+        let pause = (term / QUESTIONS).max(Duration::from_millis(1));
+        let due = asked_at.map_or(Duration::ZERO, |at: Duration| at.saturating_add(pause));
         tokio::select! {
-            _ = ticks.tick() => {}
+            () = sleep(due.saturating_sub(clock::boot())) => {}
             () = shared.complete.notified() => {}
+            // The server waits to hear of these.
+            _ = news.changed(), if mode == Mode::Exact => {}
         }
+        // What was applied until here is acknowledged by this question.
+        news.mark_unchanged();
+        let now = *asked_at.insert(clock::boot());
         let Some(position) = shared.position() else { continue };
-        let asked_at = clock::boot();
-        let head = timeout(bound, ask(shared, &mut connection, &position))
+        let epoch = position.epoch.clone();
+        let Acked { head, lease_ms } = timeout(mode.patience(), ask(shared, &mut connection, position))
             .await
             .map_err(|_| FeedError::Silent)??;
-        if head.epoch != position.epoch {
+        term = match mode {
+            Mode::Exact => Duration::from_millis(lease_ms.ok_or(FeedError::NoLease)?),
+            Mode::Bounded(bound) => bound,
+        };
+        if head.epoch != epoch {
             // The server is another process than before: its snapshot is on the way.
             continue;
         }
         let caught_up = applied.wait_for(|&seq| seq >= head.seq);
-        timeout(bound, caught_up).await.map_err(|_| FeedError::Silent)?.map_err(|_| FeedError::Silent)?;
-        let mut known = shared.known.write().unwrap_or_else(PoisonError::into_inner);
-        // The state that was there when the question was answered, or a newer one of the same process.
-        let known_then =
-            known.as_mut().filter(|k| k.position.epoch == head.epoch && k.position.seq >= head.seq);
-        let Some(state) = known_then else { continue };
-        state.deadline = state.deadline.max(asked_at.saturating_add(bound));
-        drop(known);
-        shared.status.send_replace(None);
+        timeout(mode.patience(), caught_up)
+            .await
+            .map_err(|_| FeedError::Silent)?
+            .map_err(|_| FeedError::Silent)?;
+        let extended = shared.held_mut().extend(&head, now.saturating_add(term));
+        if extended.is_ok() {
+            shared.status.send_replace(None);
+        }
     }
 }
 
+/// Acknowledges what has been applied, and so asks where the head is.
 async fn ask(
     shared: &Shared,
     connection: &mut SendRequest<Full<Bytes>>,
-    position: &Position,
-) -> Result<Position, FeedError> {
-    let Position { epoch, seq } = position.clone();
-    let ack = Ack { epoch, seq, mode: "bounded".into() };
-    let body = serde_json::to_vec(&ack).map_err(|_| FeedError::Unreadable)?;
+    applied: Position,
+) -> Result<Acked, FeedError> {
+    let mode = match shared.options.mode {
+        Mode::Exact => AckMode::Exact { follower: shared.name.clone() },
+        Mode::Bounded(_) => AckMode::Bounded,
+    };
+    acknowledge(shared, connection, &Ack { applied, mode }).await
+}
+
+/// Tells the server that nothing is decided here any more.
+pub(super) async fn leave(shared: &Shared) -> Result<(), FeedError> {
+    let told = async {
+        let mut connection = connect(&shared.options.server).await?;
+        let mode = AckMode::Leave { follower: shared.name.clone() };
+        acknowledge(shared, &mut connection, &Ack { applied: Position::default(), mode }).await
+    };
+    timeout(SILENCE, told).await.map_err(|_| FeedError::Silent)?.map(drop)
+}
+
+async fn acknowledge(
+    shared: &Shared,
+    connection: &mut SendRequest<Full<Bytes>>,
+    ack: &Ack,
+) -> Result<Acked, FeedError> {
+    let body = serde_json::to_vec(ack).map_err(|_| FeedError::Unreadable)?;
     let request = request(shared, Method::POST, ACK_PATH)
         .header(CONTENT_TYPE, "application/json")
         .body(Full::from(body))
@@ -234,12 +258,4 @@ pub(super) async fn connect(server: &str) -> Result<SendRequest<Full<Bytes>>, Fe
 
 fn data<T: DeserializeOwned>(event: &Event) -> Result<T, FeedError> {
     serde_json::from_str(&event.data).map_err(|_| FeedError::Unreadable)
-}
-
-impl Shared {
-    /// The place that the feed may go on from.
-    fn position(&self) -> Option<Position> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|known| known.sound).map(|known| known.position.clone())
-    }
 }

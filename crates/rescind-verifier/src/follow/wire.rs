@@ -15,11 +15,10 @@
 //! sequence numbers mean nothing across epochs. What does not follow the sequence is no change to
 //! skip over but a reason for a new snapshot.
 //!
-//! An [`Ack`] says up to where the verifier has applied the feed, and is answered with the
-//! [`Position`] of its head. Whatever the server had answered before the acknowledgement was *sent*
-//! is at or before that head: so a verifier that has applied it knows a moment since which it is not
-//! behind, however slow the network. `mode` is `bounded`; `exact` is reserved for servers that wait
-//! for acknowledgements before they answer a logout.
+//! An [`Ack`] says up to where the verifier has applied the feed, and is answered ([`Acked`]) with the
+//! head's [`Position`]. Whatever the server had answered before the acknowledgement was *sent* is at
+//! or before that head: so a verifier that has applied it knows a moment since which it is not behind,
+//! however slow the network. What it makes of that is its [`AckMode`].
 
 use std::str::FromStr;
 
@@ -51,7 +50,7 @@ pub struct Hello {
 }
 
 /// A place in the sequence of changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The process that counts.
     pub epoch: String,
@@ -62,12 +61,46 @@ pub struct Position {
 /// How far a verifier has come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ack {
-    /// The process whose feed is followed.
-    pub epoch: String,
     /// The last change applied.
-    pub seq: u64,
-    /// `bounded`.
-    pub mode: String,
+    #[serde(flatten)]
+    pub applied: Position,
+    /// How it follows.
+    #[serde(flatten)]
+    pub mode: AckMode,
+}
+
+/// How a verifier follows, as `mode`.
+///
+/// `follower` is a name that a process makes up at random, 1 to 64 visible ASCII characters: the
+/// processes that share a token are told apart by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "lowercase")]
+pub enum AckMode {
+    /// It sets its own bound, and nobody waits for it.
+    Bounded,
+    /// It decides only within the lease that it is answered with, and while that may run, no change
+    /// is answered for before the verifier has acknowledged it.
+    Exact {
+        /// The process.
+        follower: String,
+    },
+    /// It was exact, and decides nothing any more.
+    Leave {
+        /// The process.
+        follower: String,
+    },
+}
+
+/// The answer to an [`Ack`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acked {
+    /// The last change there is.
+    #[serde(flatten)]
+    pub head: Position,
+    /// For so many milliseconds from before it asked an exact verifier may decide, once it has applied
+    /// the head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
 }
 
 /// A change.

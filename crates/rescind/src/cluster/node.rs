@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::Roll;
+use super::{Roll, settle::settle_attached};
 use crate::{
     app::App,
     store::{ChangedRow, LeaseConnection, NodeRow, Postgres, StoreError},
@@ -122,11 +122,15 @@ impl<'a> Node<'a> {
             self.id = None;
         }
         loop {
-            let id = match self.id {
-                Some(id) => id,
-                None => self.join(&mut connection).await?,
-            };
-            self.renew(&mut connection, id).await?;
+            match self.id {
+                Some(id) => self.renew(&mut connection, id).await?,
+                None => {
+                    let id = self.join(&mut connection).await?;
+                    self.renew(&mut connection, id).await?;
+                    let name = &self.app.cluster.node_name;
+                    info!(node = id, name, change = self.applied, "joined the cluster");
+                }
+            }
             if let Some(since) = away.take() {
                 let away = self.app.clock.elapsed().saturating_sub(since);
                 info!(?away, "this node renews its lease again");
@@ -149,7 +153,6 @@ impl<'a> Node<'a> {
         (self.acked, self.settling) = (0, None);
         self.load(connection).await?;
         (self.id, self.timeline) = (Some(id), connection.timeline());
-        info!(node = id, name = self.app.cluster.node_name, change = self.applied, "joined the cluster");
         Ok(id)
     }
 
@@ -250,7 +253,7 @@ impl<'a> Node<'a> {
         if self.settling.is_none() && self.acked < self.applied {
             let app = Arc::clone(self.app);
             let head = app.registry.feed().head().seq;
-            let settled = async move { _ = app.cluster.attached.settled(head).await };
+            let settled = async move { settle_attached(&app, head).await };
             self.settling = Some((self.applied, Box::pin(settled)));
         }
     }

@@ -7,7 +7,9 @@ use tokio::{
     sync::Mutex,
     time::{sleep, timeout},
 };
+use tracing::warn;
 
+use super::Outcome;
 use crate::{
     app::App,
     store::{NodeRow, Postgres, StoreError},
@@ -43,7 +45,7 @@ pub async fn settle(app: &App) -> Result<Receipt, StoreError> {
     let committed_at = app.clock.elapsed();
     let (nodes, acknowledged) = match app.store.postgres() {
         None => {
-            app.cluster.attached.settled(app.registry.feed().head().seq).await;
+            settle_attached(app, app.registry.feed().head().seq).await;
             (1, 1)
         }
         Some(postgres) => settle_nodes(app, postgres, committed_at).await?,
@@ -51,6 +53,14 @@ pub async fn settle(app: &App) -> Result<Receipt, StoreError> {
     let took = app.clock.elapsed().saturating_sub(committed_at);
     let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     Ok(Receipt { nodes, acknowledged, milliseconds })
+}
+
+/// Waits until this process's attached verifiers have its feed up to here, or can decide no more.
+pub(super) async fn settle_attached(app: &App, seq: u64) {
+    let Outcome { followers, acknowledged } = app.cluster.attached.settled(seq).await;
+    if acknowledged < followers {
+        warn!(followers, acknowledged, "the leases of verifiers that did not acknowledge have run out");
+    }
 }
 
 async fn settle_nodes(

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use tracing::{debug, error};
 
-use crate::{admin, auth, store::StoreError};
+use crate::{admin, auth, cluster::TooMany, store::StoreError};
 
 /// An answer other than success.
 #[derive(Debug)]
@@ -253,6 +253,12 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Unreadable(_) => ApiError::internal(error),
         }
+    }
+}
+
+impl From<TooMany> for ApiError {
+    fn from(error: TooMany) -> ApiError {
+        ApiError::new(Class::TooManyRequests, error.to_string())
     }
 }
 

@@ -13,7 +13,9 @@ use http_body_util::channel::{Channel, Sender};
 use hyper::{HeaderMap, header::CONTENT_TYPE};
 use rescind_verifier::{
     Denied, State as _,
-    follow::wire::{ACK_PATH, Ack, Change, Client, FEED_PATH, Hello, Position, What, event_id},
+    follow::wire::{
+        ACK_PATH, Ack, AckMode, Acked, Change, Client, FEED_PATH, Hello, Position, What, event_id,
+    },
 };
 use serde::Serialize;
 use tokio::{
@@ -27,7 +29,13 @@ use super::{
     body::JsonBody,
     error::{ApiError, Class},
 };
-use crate::{app::App, feed::Changed, model::KnownVerifier};
+use crate::{
+    app::App,
+    cluster::{FollowerId, Lapsed},
+    feed::Changed,
+    model::KnownVerifier,
+    store::StoreError,
+};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// So many clients or sessions in one event: even the largest clients make less than 1 MiB.
@@ -53,12 +61,37 @@ async fn acknowledge(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     JsonBody(ack): JsonBody<Ack>,
-) -> Result<Json<Position>, ApiError> {
-    authenticate(&app, &headers)?;
-    if ack.mode != "bounded" {
-        return Err(ApiError::new(Class::Validation, "mode: the only one here is \"bounded\""));
+) -> Result<Json<Acked>, ApiError> {
+    let verifier = authenticate(&app, &headers)?.id;
+    let feed = app.registry.feed();
+    // First the follower is recorded, so that every change that is not in the head will wait for it.
+    // Then the lease is looked at, and only then the head: what was answered for anywhere before that
+    // look has been applied here.
+    let exact = match ack.mode {
+        AckMode::Bounded => false,
+        AckMode::Exact { follower } => {
+            let acked = if ack.applied.epoch == feed.head().epoch { ack.applied.seq } else { 0 };
+            app.cluster.attached.renew(follower_id(verifier, follower)?, acked)?;
+            true
+        }
+        AckMode::Leave { follower } => {
+            app.cluster.attached.leave(&follower_id(verifier, follower)?);
+            false
+        }
+    };
+    let left = app.cluster.lease.left();
+    if left.is_zero() {
+        return Err(StoreError::from(Lapsed).into());
     }
-    Ok(Json(app.registry.feed().head()))
+    let lease_ms = exact.then(|| u64::try_from(app.cluster.terms.lend(left).as_millis()).unwrap_or(0));
+    Ok(Json(Acked { head: feed.head(), lease_ms }))
+}
+
+fn follower_id(verifier: u64, name: String) -> Result<FollowerId, ApiError> {
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(ApiError::new(Class::Validation, "follower: expected 1 to 64 visible ASCII characters"));
+    }
+    Ok(FollowerId { verifier, name })
 }
 
 fn authenticate(app: &App, headers: &HeaderMap) -> Result<KnownVerifier, ApiError> {

@@ -14,7 +14,7 @@ use crate::{
     secret::SecretHash,
 };
 
-const RULES: TokenRules = TokenRules {
+pub(super) const RULES: TokenRules = TokenRules {
     access_ttl: 3600,
     refresh_ttl: 7200,
     session_max_age: None,
@@ -67,6 +67,8 @@ on_every_store![
     what_is_saved_is_loaded_again,
     a_change_is_one_revision_and_nothing_changes_on_an_error,
     sessions_are_changed_with_their_own_client_only,
+    of_a_hundred_refreshes_at_once_one_wins,
+    a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves,
     a_rule_that_fails_or_panics_costs_nobody_else_anything,
     a_deleted_client_is_loaded_and_not_listed,
     the_first_pepper_and_the_first_key_stand,
@@ -86,7 +88,7 @@ fn credential(api_key: &str) -> Credential {
     }
 }
 
-fn client(api_key: &str) -> Client {
+pub(super) fn client(api_key: &str) -> Client {
     Client {
         id: 0,
         name: "tést".into(),
@@ -100,7 +102,7 @@ fn client(api_key: &str) -> Client {
     }
 }
 
-fn key(kid: &str) -> StoredKey {
+pub(super) fn key(kid: &str) -> StoredKey {
     StoredKey {
         id: 0,
         kid: kid.into(),
@@ -112,7 +114,7 @@ fn key(kid: &str) -> StoredKey {
     }
 }
 
-async fn login(store: &Store, client: &Client, now: u64) -> Session {
+pub(super) async fn login(store: &Store, client: &Client, now: u64) -> Session {
     let credential = client.credentials[0].id;
     let open = move |client: &Client| {
         Ok::<_, ()>(Session::open(client, credential, client.scopes.clone(), 1, now, &RULES))
@@ -120,7 +122,7 @@ async fn login(store: &Store, client: &Client, now: u64) -> Session {
     store.open_session(client.id, open).await.unwrap().unwrap().unwrap()
 }
 
-async fn logout(store: &Store, client: &Client) -> Client {
+pub(super) async fn logout(store: &Store, client: &Client) -> Client {
     let rule = |client: &mut Client| {
         client.generation += 1;
         Ok::<_, ()>(())
@@ -185,6 +187,49 @@ async fn sessions_are_changed_with_their_own_client_only(home: &Home) {
     store.change_session(one.id, session.id, end).await.unwrap().unwrap();
     let found = store.find(one.id, session.id).await.unwrap();
     assert_eq!(found.session.unwrap(), Session { phase: Phase::Ended, ..changed });
+}
+
+async fn of_a_hundred_refreshes_at_once_one_wins(home: &Home) {
+    let store = Arc::new(home.open().await);
+    let client = store.create_client(client("rk_1")).await.unwrap();
+    let session = login(&store, &client, 1000).await;
+    let mut refreshes = JoinSet::new();
+    for _ in 0..100 {
+        let (store, session) = (Arc::clone(&store), session.clone());
+        let rule = |_: &Client, session: &mut Session| {
+            let first = session.pair == 1;
+            if first {
+                session.advance(1, 1001, &RULES);
+            }
+            first
+        };
+        refreshes.spawn(async move { store.change_session(session.client, session.id, rule).await });
+    }
+    let outcomes = refreshes.join_all().await;
+    let won = outcomes.into_iter().filter(|outcome| outcome.as_ref().unwrap().as_ref().unwrap().0);
+    assert_eq!(won.count(), 1);
+    assert_eq!(store.find(client.id, session.id).await.unwrap().session.unwrap().pair, 2);
+}
+
+async fn a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves(home: &Home) {
+    async fn generation(store: &Store) -> u64 {
+        store.clients().await.unwrap()[0].generation
+    }
+
+    let store = Arc::new(home.open().await);
+    let client = store.create_client(client("rk_1")).await.unwrap();
+    let mut logins = JoinSet::new();
+    for _ in 0..20 {
+        let (shared, login_of) = (Arc::clone(&store), client.clone());
+        logins.spawn(async move {
+            let before = generation(&shared).await;
+            let session = login(&shared, &login_of, 1000).await;
+            assert!((before..=generation(&shared).await).contains(&session.generation));
+        });
+        logout(&store, &client).await;
+    }
+    logins.join_all().await;
+    assert_eq!(generation(&store).await, 20);
 }
 
 async fn a_rule_that_fails_or_panics_costs_nobody_else_anything(home: &Home) {

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod api;
+mod cluster;
 mod commands;
 mod configuration;
 mod crash;
@@ -12,5 +13,7 @@ mod exit_codes;
 mod json;
 mod logs;
 mod master_key;
+#[path = "../fixture/postgres.rs"]
+mod postgres;
 mod process;
 mod restart;

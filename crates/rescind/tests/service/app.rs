@@ -94,14 +94,23 @@ impl TestApp {
         TestApp::at_time(Clock::System.now(), change).await
     }
 
+    /// With the machine's clocks, for leases that run out.
+    pub(crate) async fn live(change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::clocked(Clock::System, change).await
+    }
+
     async fn at_time(now: u64, change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::clocked(Clock::manual(now), change).await
+    }
+
+    async fn clocked(clock: Clock, change: impl FnOnce(&mut Config)) -> TestApp {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.server.listen = "127.0.0.1:0".parse().unwrap();
         config.server.management_listen = config.server.listen;
         config.server.data_dir = folder.path().join("data");
         change(&mut config);
-        TestApp::open(folder, config, Clock::manual(now), Random::System).await
+        TestApp::open(folder, config, clock, Random::System).await
     }
 
     async fn open(folder: TempDir, config: Config, clock: Clock, random: Random) -> TestApp {

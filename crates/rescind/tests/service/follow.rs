@@ -14,7 +14,7 @@ use rescind::{
 };
 use rescind_verifier::{
     Denied,
-    follow::{Follower, Options},
+    follow::{Follower, Mode, Options},
 };
 use tokio::{task::yield_now, time::timeout};
 
@@ -46,7 +46,7 @@ pub(crate) async fn verifier_token(app: &TestApp, share_hs256: bool) -> String {
 }
 
 pub(crate) fn follow(address: SocketAddr, token: &str, bound: Duration) -> Follower {
-    Follower::start(Options { bound, ..Options::new(address.to_string(), token) })
+    Follower::start(Options { mode: Mode::Bounded(bound), ..Options::new(address.to_string(), token) })
 }
 
 /// Waits for what must come, by looking again and again.
@@ -91,13 +91,18 @@ impl Followed {
         bound: Duration,
         way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
     ) -> Followed {
-        Followed::at(TestApp::today(|_| {}).await, bound, way).await
+        Followed::at(TestApp::today(|_| {}).await, Mode::Bounded(bound), way).await
     }
 
-    async fn at(app: TestApp, bound: Duration, way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Followed {
+    pub(crate) async fn at(
+        app: TestApp,
+        mode: Mode,
+        way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
+    ) -> Followed {
         let client = app.client_allowed(&["127.0.0.0/8", "10.0.0.0/8"]).await;
         let pair = app.grant(&client).await;
-        let follower = follow(way(app.management).await, &verifier_token(&app, true).await, bound);
+        let options = Options::new(way(app.management).await.to_string(), verifier_token(&app, true).await);
+        let follower = Follower::start(Options { mode, ..options });
         timeout(PATIENCE, follower.ready()).await.unwrap();
         stands(&follower, &pair.access).await;
         Followed { app, follower, client, pair }
@@ -187,7 +192,7 @@ async fn a_revoked_session_is_known_within_the_bound_and_no_other_goes_with_it()
 #[tokio::test]
 async fn a_session_ended_by_a_refresh_token_used_again_is_known_within_the_bound() {
     let app = TestApp::today(|config| config.tokens.on_reuse = OnReuse::EndSession).await;
-    let f = Followed::at(app, BOUND, async |address| address).await;
+    let f = Followed::at(app, Mode::Bounded(BOUND), async |address| address).await;
     f.app.renew(&f.pair).await;
     f.app.refresh(&f.pair.refresh).await.is_error(401, "Invalid token");
     f.soon(Denied::Revoked).await;

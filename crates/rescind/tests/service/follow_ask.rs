@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rescind_verifier::{
     Denied,
-    follow::{Follower, Options},
+    follow::{Follower, Mode, Options},
 };
 use tokio::time::timeout;
 
@@ -22,7 +22,7 @@ async fn what_is_too_old_to_decide_is_asked_for() {
     let proxy = Proxy::before(app.management).await;
     let follow = |token: &str, introspection| {
         let options = Options::new(proxy.address.to_string(), token);
-        Follower::start(Options { bound: Duration::from_millis(500), introspection, ..options })
+        Follower::start(Options { mode: Mode::Bounded(Duration::from_millis(500)), introspection, ..options })
     };
     let token = verifier_token(&app, true).await;
     let asking = follow(&token, Some(app.address.to_string()));

@@ -19,6 +19,7 @@ pub(crate) struct Fake {
     feeds: mpsc::UnboundedReceiver<Feed>,
     answer: Arc<Mutex<String>>,
     answered: watch::Receiver<u64>,
+    question: watch::Receiver<String>,
 }
 
 /// A follower that asks for the feed, and has not been answered yet.
@@ -33,16 +34,18 @@ impl Fake {
         let address = listener.local_addr().unwrap();
         let (feeds, coming) = mpsc::unbounded_channel();
         let (answer, (count, answered)) = (Arc::<Mutex<String>>::default(), watch::channel(0));
+        let (asked, question) = watch::channel(String::new());
         let answers = Arc::clone(&answer);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (feeds, answers, count) = (feeds.clone(), Arc::clone(&answers), count.clone());
+                let (feeds, answers) = (feeds.clone(), Arc::clone(&answers));
+                let (count, asked) = (count.clone(), asked.clone());
                 tokio::spawn(async move {
-                    let _ = serve(stream, feeds, answers, count).await;
+                    let _ = serve(stream, feeds, answers, count, asked).await;
                 });
             }
         });
-        Fake { address, feeds: coming, answer, answered }
+        Fake { address, feeds: coming, answer, answered, question }
     }
 
     /// The next connection to the feed.
@@ -62,6 +65,12 @@ impl Fake {
         timeout(PATIENCE, answered).await.expect("questions").unwrap();
     }
 
+    /// Waits for a question that begins so.
+    pub(crate) async fn asked(&mut self, beginning: &str) {
+        let asked = self.question.wait_for(|question| question.starts_with(beginning));
+        drop(timeout(PATIENCE, asked).await.expect(beginning).unwrap());
+    }
+
     /// How many questions were answered.
     pub(crate) fn questions(&self) -> u64 {
         *self.answered.borrow()
@@ -73,6 +82,7 @@ async fn serve(
     feeds: mpsc::UnboundedSender<Feed>,
     answer: Arc<Mutex<String>>,
     count: watch::Sender<u64>,
+    asked: watch::Sender<String>,
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
@@ -92,6 +102,7 @@ async fn serve(
         }
         let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
         stream.read_exact(&mut body).await?;
+        asked.send_replace(String::from_utf8(body).unwrap());
         let answer = answer.lock().unwrap().clone();
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
         stream.write_all(answer.as_bytes()).await?;

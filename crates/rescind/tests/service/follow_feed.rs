@@ -94,12 +94,12 @@ impl Stream {
     }
 }
 
-fn management(app: &TestApp, method: Method, path: &str) -> reqwest::RequestBuilder {
+pub(crate) fn management(app: &TestApp, method: Method, path: &str) -> reqwest::RequestBuilder {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     http.request(method, format!("http://{}{path}", app.management))
 }
 
-fn ack(position: &Position, mode: &str) -> Value {
+pub(crate) fn ack(position: &Position, mode: &str) -> Value {
     json!({"epoch": position.epoch, "seq": position.seq, "mode": mode})
 }
 
@@ -237,11 +237,29 @@ async fn an_acknowledgement_is_answered_with_the_head() {
     };
     let head = json!({"epoch": position.epoch, "seq": position.seq + 1});
     assert_eq!(send(ack(&position, "bounded")).await.json(), head);
-    // Nobody here waits for acknowledgements: who needs that must not be left to believe it.
-    for mode in ["exact", "", "Bounded"] {
+    for mode in ["exact", "leave", "", "Bounded"] {
         assert_eq!(send(ack(&position, mode)).await.status, 400, "{mode:?}");
     }
     assert_eq!(send(json!({"epoch": "e"})).await.status, 400);
+    // Exact, as another process of the same verifier.
+    let named = |mode: &str, follower: &str| {
+        let mut ack = ack(&position, mode);
+        ack["follower"] = follower.into();
+        ack
+    };
+    for bad in ["", "a b", "\n", "ü", &"x".repeat(65)] {
+        for mode in ["exact", "leave"] {
+            send(named(mode, bad)).await.is_error(400, "follower: expected 1 to 64 visible ASCII characters");
+        }
+    }
+    let leased = json!({"epoch": position.epoch, "seq": position.seq + 1, "lease_ms": 2454});
+    assert_eq!(send(named("exact", &"x".repeat(64))).await.json(), leased);
+    assert_eq!(send(named("leave", &"x".repeat(64))).await.json(), head);
+    // A process that may be behind tells nobody that they are not.
+    app.app.cluster.lease.end();
+    for ack in [ack(&position, "bounded"), named("exact", "x"), named("leave", "x")] {
+        assert_eq!(send(ack).await.status, 503);
+    }
     drop(client);
 }
 

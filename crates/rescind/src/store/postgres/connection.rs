@@ -150,31 +150,35 @@ impl Connector {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let setting = |i| row.and_then(|row| row.get(i)).unwrap_or_default();
-        if setting(0).parse().is_ok_and(|version: u32| version < OLDEST_SERVER) {
-            return Err(StoreError::Unsuitable(format!(
-                "the server is older than PostgreSQL 15 (server_version_num {}): upgrade it",
-                setting(0)
-            )));
-        }
-        let loses = |name: &str, value: &str, needed: &str| {
-            Err(StoreError::Unsuitable(format!(
-                "{name} is {value} on the server, so that it may forget what was committed, a logout for \
-                 instance: set it to {needed}, or database.accept_lost_commits = true where that is no matter"
-            )))
-        };
-        let timeline = u32::from_str_radix(setting(4), 16);
-        let timeline =
-            timeline.map_err(|e| StoreError::Unreadable(format!("timeline {:?}: {e}", setting(4))))?;
-        match (setting(1), setting(2), setting(3)) {
-            _ if self.options.accept_lost_commits => Ok(timeline),
-            (value, _, _) if value != "on" => loses("fsync", value, "on"),
-            (_, value, _) if value != "on" => loses("full_page_writes", value, "on"),
-            (_, _, value) if !matches!(value, "on" | "remote_apply") => {
-                loses("synchronous_commit", value, "on or remote_apply")
-            }
-            _ => Ok(timeline),
-        }
+        let [settings @ .., timeline] =
+            [0, 1, 2, 3, 4].map(|i| row.and_then(|row| row.get(i)).unwrap_or_default());
+        suits(settings, self.options.accept_lost_commits)?;
+        u32::from_str_radix(timeline, 16)
+            .map_err(|e| StoreError::Unreadable(format!("timeline {timeline:?}: {e}")))
+    }
+}
+
+/// Whether a server with these settings can be used: its version's number, `fsync`,
+/// `full_page_writes`, `synchronous_commit`.
+fn suits([version, fsync, pages, commit]: [&str; 4], accept_lost_commits: bool) -> Result<(), StoreError> {
+    if version.parse().is_ok_and(|version: u32| version < OLDEST_SERVER) {
+        return Err(StoreError::Unsuitable(format!(
+            "the server is older than PostgreSQL 15 (server_version_num {version}): upgrade it"
+        )));
+    }
+    let lossy = match (fsync, pages, commit) {
+        _ if accept_lost_commits => None,
+        ("off", _, _) => Some("fsync is off: set it to on"),
+        (_, "off", _) => Some("full_page_writes is off: set it to on"),
+        (_, _, "on" | "remote_apply") => None,
+        _ => Some("synchronous_commit is neither on nor remote_apply: set it to one of them"),
+    };
+    match lossy {
+        None => Ok(()),
+        Some(lossy) => Err(StoreError::Unsuitable(format!(
+            "{lossy}, or database.accept_lost_commits = true where it is no matter that the server may forget \
+             what it has committed, such as a logout"
+        ))),
     }
 }
 
@@ -331,5 +335,29 @@ impl Drop for Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("clean", &self.clean).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_old_or_may_lose_commits_is_refused() {
+        let told = |settings, accept| suits(settings, accept).map_err(|e| e.to_string());
+        for (settings, at_fault) in [
+            (["140011", "on", "on", "on"], "older than PostgreSQL 15"),
+            (["150000", "off", "on", "on"], "fsync is off"),
+            (["150000", "on", "off", "on"], "full_page_writes is off"),
+            (["150000", "on", "on", "off"], "synchronous_commit is neither"),
+            (["150000", "on", "on", "local"], "synchronous_commit is neither"),
+            (["150000", "on", "on", "remote_write"], "synchronous_commit is neither"),
+        ] {
+            assert!(told(settings, false).unwrap_err().contains(at_fault), "{settings:?}");
+        }
+        assert_eq!(told(["150000", "on", "on", "on"], false), Ok(()));
+        assert_eq!(told(["180000", "on", "on", "remote_apply"], false), Ok(()));
+        assert_eq!(told(["150000", "off", "off", "off"], true), Ok(()));
+        assert!(told(["140000", "on", "on", "on"], true).is_err());
     }
 }

@@ -19,10 +19,10 @@ const LOCK: &str = "SELECT pg_advisory_lock(x'72657363696e64'::bigint)";
 const IS_NEW: &str = "SELECT to_regclass('refinery_schema_history') IS NULL AS is_new";
 const NOT_GRANTED: &str = "
     SELECT count(*) > 0 AS some, current_user::text AS role, current_schema()::text AS schema
-    FROM unnest(ARRAY['schema', 'sealed_secret', 'signing_key', 'client', 'credential', 'verifier', 'session',
-                      'head', 'change', 'node']) AS relation,
+    FROM unnest(ARRAY['refinery_schema_history', 'schema', 'sealed_secret', 'signing_key', 'client', 'credential',
+                      'verifier', 'session', 'head', 'change', 'node']) AS relation,
          unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
-    WHERE NOT has_table_privilege(relation, privilege)";
+    WHERE NOT has_table_privilege(to_regclass(relation), privilege)";
 const READABLE_BY: &str = "SELECT readable_by FROM schema";
 
 /// Two processes that start at once do it one after the other. Where nothing is to be done, no right
@@ -31,6 +31,7 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
     let mut db = connector.connect_for_long().await?;
     db.begun();
     db.batch(LOCK).await?;
+    may_use_tables(&mut db).await?;
     // What a newer version has added is left alone.
     let runner = embedded::migrations::runner().set_grouped(true).set_abort_missing(false);
     if !is_up_to_date(&mut db, &runner).await? {
@@ -39,16 +40,8 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
         db.vouch(warnings)?;
     }
 
-    let [not_granted, readable_by] = db.prepared([NOT_GRANTED, READABLE_BY]).await?;
-    let missing = db.one(&not_granted, &[]).await?;
-    if get(&missing, "some")? {
-        let (role, schema) = (get::<String>(&missing, "role")?, get::<String>(&missing, "schema")?);
-        return Err(StoreError::Unsuitable(format!(
-            "the user may not use the tables: as their owner, GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES \
-             IN SCHEMA \"{schema}\" TO \"{role}\""
-        )));
-    }
     let known = runner.get_migrations().iter().map(|migration| migration.version()).max();
+    let [readable_by] = db.prepared([READABLE_BY]).await?;
     let needed: i32 = get(&db.one(&readable_by, &[]).await?, "readable_by")?;
     if known.is_none_or(|known| needed > known) {
         return Err(StoreError::Unsuitable(
@@ -56,6 +49,20 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
         ));
     }
     Ok(())
+}
+
+/// Whether the rights on those tables that there are will do.
+async fn may_use_tables(db: &mut Connection) -> Result<(), StoreError> {
+    let [not_granted] = db.prepared([NOT_GRANTED]).await?;
+    let missing = db.one(&not_granted, &[]).await?;
+    if !get::<bool>(&missing, "some")? {
+        return Ok(());
+    }
+    let (role, schema) = (get::<String>(&missing, "role")?, get::<String>(&missing, "schema")?);
+    Err(StoreError::Unsuitable(format!(
+        "the user may not use the tables: as their owner, GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN \
+         SCHEMA \"{schema}\" TO \"{role}\""
+    )))
 }
 
 async fn is_up_to_date(db: &mut Connection, runner: &Runner) -> Result<bool, StoreError> {

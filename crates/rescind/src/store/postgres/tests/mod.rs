@@ -1,13 +1,20 @@
 //! What PostgreSQL alone must do.
 
-#[path = "../../../tests/fixture/postgres.rs"]
+mod doubt;
+#[path = "../../../../tests/fixture/postgres.rs"]
 mod fixture;
+mod nodes;
+mod start;
+mod tls;
 
 use std::time::Duration;
 
+use tokio_postgres::Client as Session;
+
 pub(in crate::store) use fixture::{Server, connect};
 
-use super::*;
+use super::{Number, PostgresOptions};
+use crate::store::{Store, conformance};
 
 pub(in crate::store) fn options(url: &str) -> PostgresOptions {
     PostgresOptions {
@@ -42,4 +49,15 @@ pub(in crate::store) async fn count_rows(url: &str) {
 pub(in crate::store) async fn rows_written(url: &str) -> u64 {
     let row = connect(url).await.query_one("SELECT last_value FROM written", &[]).await.unwrap();
     row.get::<_, Number>(0).0
+}
+
+/// Waits until `sql` answers true.
+async fn until(db: &Session, sql: &str) {
+    for _ in 0..3000 {
+        if db.query_one(sql, &[]).await.unwrap().get(0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it never came to be: {sql}");
 }

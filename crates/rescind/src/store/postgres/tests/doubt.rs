@@ -1,0 +1,125 @@
+//! Commits of which nobody can be sure, and operations that are broken off.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{model::Client, store::StoreError};
+
+const CANCEL: &str = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+                      WHERE wait_event = 'SyncRep'";
+
+const WAITING: &str = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+
+/// Whether the program waits for a lock in this database.
+const LOCKED: &str = "SELECT count(*) > 0 FROM pg_stat_activity
+                      WHERE application_name = 'rescind' AND datname = current_database()
+                        AND wait_event_type = 'Lock'";
+
+/// Lets every commit wait for a stand-by that is not there.
+async fn without_stand_by(url: &str, db: &Session) {
+    db.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // The first commits may come before the server has heard of it.
+    loop {
+        let probe = connect(url).await;
+        let probe = tokio::spawn(async move { probe.batch_execute("UPDATE head SET seq = seq").await });
+        while !probe.is_finished() {
+            if db.query_one(WAITING, &[]).await.unwrap().get(0) {
+                db.query_one(CANCEL, &[]).await.unwrap();
+                probe.await.unwrap().unwrap();
+                return;
+            }
+        }
+    }
+}
+
+fn raise(client: &mut Client) -> Result<(), ()> {
+    client.generation += 1;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_whose_replication_was_cancelled_is_no_success() {
+    let server = Server::start();
+    let url = server.database().await;
+    let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
+    let node = lease.join("one", Duration::from_millis(3600)).await.unwrap();
+    let db = connect(&url).await;
+    without_stand_by(&url, &db).await;
+
+    let logout = tokio::spawn({
+        let (store, id) = (Arc::clone(&store), client.id);
+        async move { store.change_client(id, raise).await }
+    });
+    until(&db, WAITING).await;
+    db.query_one(CANCEL, &[]).await.unwrap();
+    let error = logout.await.unwrap().unwrap_err();
+    let StoreError::Unavailable(cause) = error else { panic!("{error:?}") };
+    assert!(cause.to_string().contains("not known to be replicated"), "{cause}");
+    // It is committed here all the same: whoever asks now is refused, and the retry finds it done.
+    assert_eq!(store.find(client.id, 0).await.unwrap().client.unwrap().generation, 1);
+
+    let renewal = tokio::spawn(async move { lease.renew(node, 0).await });
+    until(&db, WAITING).await;
+    db.query_one(CANCEL, &[]).await.unwrap();
+    assert!(matches!(renewal.await.unwrap(), Err(StoreError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_too_long_is_given_up_and_holds_nothing() {
+    let server = Server::start();
+    let url = server.database().await;
+    let short = PostgresOptions { statement_timeout: Duration::from_secs(1), ..options(&url) };
+    let store = Store::connect(&short).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let db = connect(&url).await;
+    without_stand_by(&url, &db).await;
+    let error = store.change_client(client.id, raise).await;
+    assert!(matches!(error, Err(StoreError::Unavailable(_))), "{error:?}");
+    until(&db, &format!("SELECT NOT ({WAITING})")).await;
+}
+
+#[tokio::test]
+async fn an_operation_that_nobody_waits_for_any_more_holds_no_lock() {
+    let url = Server::shared().database().await;
+    let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let db = connect(&url).await;
+    db.batch_execute("BEGIN; SELECT FROM client FOR UPDATE").await.unwrap();
+    let waiting = tokio::spawn({
+        let (store, id) = (Arc::clone(&store), client.id);
+        async move { store.change_client(id, |_| Ok::<_, ()>(())).await }
+    });
+    let watch = connect(&url).await;
+    until(&watch, LOCKED).await;
+    waiting.abort();
+    until(&watch, &format!("SELECT NOT ({LOCKED})")).await;
+    db.batch_execute("COMMIT").await.unwrap();
+    conformance::logout(&store, &client).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_client_sees_what_was_committed_meanwhile() {
+    let url = Server::shared().database().await;
+    let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let db = connect(&url).await;
+    db.batch_execute(
+        "BEGIN;
+         UPDATE client SET generation = 7;
+         INSERT INTO credential (client_id, api_key, secret_hash, created_at) SELECT 1, 'rk_2', secret_hash, 5
+             FROM credential",
+    )
+    .await
+    .unwrap();
+    let waiting = tokio::spawn({
+        let (store, id) = (Arc::clone(&store), client.id);
+        let look = |client: &mut Client| Ok::<_, ()>((client.generation, client.credentials.len()));
+        async move { store.change_client(id, look).await.unwrap().unwrap().unwrap().0 }
+    });
+    until(&connect(&url).await, LOCKED).await;
+    db.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(waiting.await.unwrap(), (7, 2));
+}

@@ -1,0 +1,183 @@
+//! Leases, and the order of changes.
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{
+    model::{KnownVerifier, Phase, Session as Login, Status},
+    secret::SecretHash,
+    store::{Change, ChangedRow, NodeRow},
+};
+
+const WAIT: Duration = Duration::from_millis(3600);
+
+async fn store() -> (String, Store) {
+    let url = Server::shared().database().await;
+    let store = Store::connect(&options(&url)).await.unwrap();
+    (url, store)
+}
+
+#[tokio::test]
+async fn a_node_joins_renews_and_leaves() {
+    let (_url, store) = store().await;
+    let postgres = store.postgres().unwrap();
+    assert_eq!(postgres.nodes().await.unwrap(), (0, vec![]));
+    let mut lease = postgres.lease_connection().await.unwrap();
+    let (one, two) = (lease.join("one", WAIT).await.unwrap(), lease.join("two", WAIT).await.unwrap());
+    assert_ne!(one, two);
+    store.create_client(conformance::client("rk_1")).await.unwrap();
+
+    let renewed = lease.renew(one, 1).await.unwrap().unwrap();
+    assert_eq!((renewed.head, lease.timeline()), (1, 1));
+    let first = NodeRow { id: one, name: "one".into(), wait: WAIT, acked: 1, beat: 1 };
+    let second = NodeRow { id: two, name: "two".into(), wait: WAIT, acked: 0, beat: 0 };
+    assert_eq!(renewed.nodes, [first.clone(), second]);
+
+    lease.renew(two, 1).await.unwrap().unwrap();
+    lease.forget(two, 0).await.unwrap();
+    assert_eq!(postgres.nodes().await.unwrap().1.len(), 2);
+    lease.forget(two, 1).await.unwrap();
+    assert_eq!(postgres.nodes().await.unwrap(), (1, vec![first]));
+    assert_eq!(lease.renew(two, 1).await.unwrap(), None);
+    lease.leave(one).await.unwrap();
+    assert_eq!(lease.renew(one, 1).await.unwrap(), None);
+    assert!(lease.join("two", WAIT).await.unwrap() > two);
+}
+
+#[tokio::test]
+async fn whatever_memory_holds_is_told_of_and_nothing_else() {
+    let (_url, store) = store().await;
+    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
+    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    store.first_key(conformance::key("k1")).await.unwrap();
+    store.first_key(conformance::key("k2")).await.unwrap();
+    store.rotate_key(conformance::key("k3"), 5).await.unwrap();
+    store.retire_keys(|_| false).await.unwrap();
+    store.retire_keys(|key| key.kid == "k1").await.unwrap();
+    let verifier = KnownVerifier {
+        id: 0,
+        name: "v".into(),
+        token_hash: SecretHash([1; 32]),
+        shares_hs256: false,
+        created_at: 1,
+    };
+    let verifiers = store.create_verifier(verifier).await.unwrap();
+    store.delete_verifier(99).await.unwrap();
+    store.delete_verifier(verifiers[0].id).await.unwrap();
+
+    let session = conformance::login(&store, &client, 1000).await;
+    let advance = |_: &_, session: &mut Login| session.advance(1, 1001, &conformance::RULES);
+    store.change_session(client.id, session.id, advance).await.unwrap().unwrap();
+    let phase = |phase| move |_: &_, session: &mut Login| session.phase = phase;
+    store.change_session(client.id, session.id, phase(Phase::RefreshEnded)).await.unwrap().unwrap();
+    store.change_session(client.id, session.id, phase(Phase::Ended)).await.unwrap().unwrap();
+    store.change_session(client.id, session.id, advance).await.unwrap().unwrap();
+    store.change_client(client.id, |_| Err::<(), _>(())).await.unwrap().unwrap().unwrap_err();
+    store.change_client(client.id, |_| Ok::<_, ()>(())).await.unwrap().unwrap().unwrap();
+    conformance::logout(&store, &client).await;
+
+    let expected = [
+        ChangedRow::Client(client.id),
+        ChangedRow::Keys,
+        ChangedRow::Keys,
+        ChangedRow::Keys,
+        ChangedRow::Verifiers,
+        ChangedRow::Verifiers,
+        ChangedRow::Session { client: client.id, session: session.id },
+        ChangedRow::Client(client.id),
+    ];
+    let expected: Vec<_> = (1..).zip(expected).map(|(seq, what)| Change { seq, what }).collect();
+    assert_eq!(lease.changes(0).await.unwrap(), expected);
+    assert_eq!(lease.changes(7).await.unwrap(), expected[7..]);
+    assert_eq!(store.load().await.unwrap().head, 8);
+    assert_eq!(store.postgres().unwrap().head().await.unwrap(), 8);
+}
+
+#[tokio::test]
+async fn changes_at_once_are_numbered_without_a_gap() {
+    let (url, _store) = store().await;
+    let mut nodes = JoinSet::new();
+    for node in 0..4 {
+        let options = options(&url);
+        nodes.spawn(async move {
+            let store = Store::connect(&options).await.unwrap();
+            for i in 0..10 {
+                let client =
+                    store.create_client(conformance::client(&format!("rk_{node}_{i}"))).await.unwrap();
+                conformance::logout(&store, &client).await;
+            }
+        });
+    }
+    nodes.join_all().await;
+    let (_url, store) = (url.clone(), Store::connect(&options(&url)).await.unwrap());
+    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
+    let seqs: Vec<_> = lease.changes(0).await.unwrap().iter().map(|change| change.seq).collect();
+    assert_eq!(seqs, (1..=80).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn changes_that_every_node_has_applied_may_go() {
+    let (_url, store) = store().await;
+    let postgres = store.postgres().unwrap();
+    let mut lease = postgres.lease_connection().await.unwrap();
+    let (one, two) = (lease.join("one", WAIT).await.unwrap(), lease.join("two", WAIT).await.unwrap());
+    for i in 0..10 {
+        store.create_client(conformance::client(&format!("rk_{i}"))).await.unwrap();
+    }
+    let oldest = async |lease: &mut super::super::LeaseConnection| lease.changes(0).await.unwrap()[0].seq;
+    lease.renew(one, 10).await.unwrap();
+    postgres.trim_changes(2).await.unwrap();
+    assert_eq!(oldest(&mut lease).await, 1);
+    lease.renew(two, 5).await.unwrap();
+    postgres.trim_changes(2).await.unwrap();
+    assert_eq!(oldest(&mut lease).await, 6);
+    lease.leave(one).await.unwrap();
+    lease.leave(two).await.unwrap();
+    postgres.trim_changes(2).await.unwrap();
+    assert_eq!(oldest(&mut lease).await, 9);
+}
+
+#[tokio::test]
+async fn a_ring_is_heard_however_late_one_listens() {
+    let (url, store) = store().await;
+    let postgres = store.postgres().unwrap();
+    let mut lease = postgres.lease_connection().await.unwrap();
+    for _ in 0..2 {
+        postgres.ring().await;
+        // Its connection is used for something else meanwhile.
+        lease.changes(0).await.unwrap();
+        lease.rung().await.unwrap();
+    }
+
+    let db = connect(&url).await;
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE application_name = 'rescind' AND datname = current_database()";
+    db.query_one(end, &[]).await.unwrap();
+    assert!(lease.rung().await.is_err());
+    assert!(lease.renew(1, 0).await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_that_broke_is_replaced() {
+    let (url, store) = store().await;
+    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let db = connect(&url).await;
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE application_name = 'rescind' AND datname = current_database()";
+    db.query_one(end, &[]).await.unwrap();
+    until(
+        &db,
+        "SELECT count(*) = 0 FROM pg_stat_activity
+                WHERE application_name = 'rescind' AND datname = current_database()",
+    )
+    .await;
+    // One at most, which was not yet known to be broken, fails.
+    let rule = |client: &mut crate::model::Client| {
+        client.status = Status::Suspended;
+        Ok::<_, ()>(())
+    };
+    if store.change_client(client.id, rule).await.is_err() {
+        store.change_client(client.id, rule).await.unwrap();
+    }
+    assert_eq!(store.clients().await.unwrap()[0].status, Status::Suspended);
+}

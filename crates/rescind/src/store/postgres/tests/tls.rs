@@ -1,0 +1,62 @@
+//! TLS to a server whose certificate the machine's authorities have not signed.
+
+use std::fs;
+
+use super::*;
+use crate::store::StoreError;
+
+#[tokio::test]
+async fn a_certificate_is_verified_and_its_authority_can_be_named() {
+    let server = Server::start();
+    let url = server.database().await;
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let db = connect(&url).await;
+    for (file, pem) in [("server.key", made.signing_key.serialize_pem()), ("server.crt", made.cert.pem())] {
+        db.batch_execute(&format!(
+            "COPY (SELECT unnest(string_to_array('{pem}', E'\n'))) TO PROGRAM 'umask 077; cat > {file}'"
+        ))
+        .await
+        .unwrap();
+    }
+    db.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
+    db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let required = options(&format!("{url}?sslmode=require"));
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    fs::write(&ca, made.cert.pem()).unwrap();
+    let trusting = PostgresOptions { tls_ca: Some(ca.clone()), ..required.clone() };
+
+    // As soon as the server has heard of it.
+    let mut store = Store::connect(&trusting).await;
+    for _ in 0..1000 {
+        if store.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        store = Store::connect(&trusting).await;
+    }
+    let store = store.unwrap();
+    store.clients().await.unwrap();
+    let in_the_clear = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                        WHERE application_name = 'rescind' AND NOT ssl";
+    assert_eq!(db.query_one(in_the_clear, &[]).await.unwrap().get::<_, i64>(0), 0);
+
+    for doubtful in [&required, &options(&url)] {
+        match Store::connect(doubtful).await {
+            Err(StoreError::Unsuitable(why)) => assert!(why.contains("database.tls_ca"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // The certificate is for another name.
+    let elsewhere = PostgresOptions {
+        url: required.url.to_string().replace("127.0.0.1", "localhost").parse().unwrap(),
+        ..trusting.clone()
+    };
+    assert!(matches!(Store::connect(&elsewhere).await, Err(StoreError::Unsuitable(_))));
+    Store::connect(&options(&format!("{url}?sslmode=disable"))).await.unwrap();
+
+    fs::write(&ca, "no certificate").unwrap();
+    assert!(
+        matches!(Store::connect(&trusting).await, Err(StoreError::Unsuitable(why)) if why.contains("ca.pem"))
+    );
+}

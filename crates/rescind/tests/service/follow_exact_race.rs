@@ -1,0 +1,83 @@
+//! Logouts against exact followers whose verifications never pause: what began after the answer
+//! refuses.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use rescind_verifier::follow::Mode;
+
+use crate::{
+    app::TestApp,
+    follow::{Followed, stands, verdict, verifier_token},
+    follow_exact::follow_exactly,
+};
+
+const CLIENTS: usize = 4;
+const ROUNDS: u64 = 60;
+
+/// One client's latest token.
+#[derive(Default)]
+struct Latest {
+    /// The number of its login, and the token.
+    token: Mutex<(u64, String)>,
+    /// The number of the login whose logout was answered last.
+    answered: AtomicU64,
+}
+
+// check 15
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_verification_begun_after_a_logout_accepts() {
+    let f = Followed::at(TestApp::live(|_| {}).await, Mode::Exact, async |server| server).await;
+    let token = verifier_token(&f.app, true).await;
+    let more = [0; 2].map(|_| follow_exactly(f.app.management, &token));
+    let followers = [f.follower.clone(), more[0].clone(), more[1].clone()];
+    let latest: Arc<[Latest; CLIENTS]> = Arc::default();
+    let over = Arc::new(AtomicBool::new(false));
+
+    let verifying = followers.clone().map(|follower| {
+        let (latest, over) = (Arc::clone(&latest), Arc::clone(&over));
+        thread::spawn(move || {
+            let (mut accepted, mut refused) = (0_u64, 0_u64);
+            while !over.load(Ordering::Relaxed) {
+                for latest in &*latest {
+                    let (login, token) = latest.token.lock().unwrap().clone();
+                    let was_answered = latest.answered.load(Ordering::SeqCst) >= login;
+                    match verdict(&follower, &token) {
+                        Ok(()) => {
+                            assert!(!was_answered, "accepted after the logout was answered");
+                            accepted += 1;
+                        }
+                        Err(_) => refused += u64::from(was_answered),
+                    }
+                }
+                thread::yield_now();
+            }
+            (accepted, refused)
+        })
+    });
+
+    let log_out = async |latest: &Latest| {
+        let client = f.app.client().await;
+        for login in 1..=ROUNDS {
+            let token = f.app.grant(&client).await.access;
+            for follower in &followers {
+                stands(follower, &token).await;
+            }
+            *latest.token.lock().unwrap() = (login, token.clone());
+            f.app.logout(&token).await.is_logged_out();
+            latest.answered.store(login, Ordering::SeqCst);
+        }
+    };
+    let [a, b, c, d] = &*latest;
+    tokio::join!(log_out(a), log_out(b), log_out(c), log_out(d));
+    over.store(true, Ordering::Relaxed);
+    for verifying in verifying {
+        let (accepted, refused) = verifying.join().unwrap();
+        assert!(accepted > 0 && refused > 0, "{accepted} accepted, {refused} refused");
+    }
+}
