@@ -59,9 +59,9 @@ pub(super) struct Credential {
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub(super) client: u64,
-    name: String,
+    pub(super) name: String,
     pub(super) generation: u64,
-    access: String,
+    pub(super) access: String,
     refresh: String,
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rescind_verifier::follow::{Follower, Options};
 
 use super::{
     caller::{Caller, Credential},
@@ -16,6 +17,7 @@ use super::{
     postgres::Postgres,
     process::eventually,
     recorder::Recorder,
+    verifier::{Attached, Verifier},
 };
 use crate::history::Verdict;
 
@@ -29,6 +31,8 @@ pub struct Cluster {
     pub(super) folder: PathBuf,
     /// Everything random here comes from it.
     pub(super) rng: StdRng,
+    /// One at each node, which follows it exactly.
+    followers: Vec<Follower>,
     /// A client that only tells whether a node serves.
     canary: Credential,
 }
@@ -46,13 +50,34 @@ impl Cluster {
             node.start(0).await?;
             nodes.push(node);
         }
+        let mut followers = vec![];
+        for node in &nodes {
+            let created = ["verifier", "create", "--share-hs256", "--name", &node.door.name];
+            let created = node.door.command_line.json(&created).await?;
+            let token = created["token"].as_str().context("verifier create")?;
+            followers.push(Follower::start(Options::exact(node.feed.address().to_string(), token)));
+        }
         let canary = Credential::create(&nodes[0].door.command_line, "canary").await?;
-        Ok(Cluster { nodes, postgres, folder: folder.to_owned(), rng, canary })
+        Ok(Cluster { nodes, postgres, folder: folder.to_owned(), rng, followers, canary })
     }
 
     /// Whoever asks the nodes, one for each.
     pub(super) fn callers(&self, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<Caller>> {
         self.nodes.iter().map(|node| Caller::new(&node.door, recorder)).collect()
+    }
+
+    /// Whoever decides over tokens: every node, and the verifier that is attached to it.
+    pub(super) fn verifiers(&self, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<Verifier>> {
+        let nodes = self.callers(recorder)?.into_iter().map(Verifier::Node);
+        Ok(nodes.chain(self.attached(recorder).map(Verifier::Attached)).collect())
+    }
+
+    fn attached(&self, recorder: &Arc<Recorder>) -> impl Iterator<Item = Attached> {
+        self.nodes.iter().zip(&self.followers).map(|(node, follower)| Attached {
+            name: format!("verifier of {}", node.door.name),
+            follower: follower.clone(),
+            recorder: Arc::clone(recorder),
+        })
     }
 
     /// New clients.
@@ -74,14 +99,19 @@ impl Cluster {
         })
     }
 
-    /// Waits until every node logs in and verifies again; for how long.
-    pub(super) async fn serves(&self, callers: &[Caller], within: Duration) -> anyhow::Result<Duration> {
+    /// Waits until every node logs in and verifies again, and so does whoever is attached; for how long.
+    pub(super) async fn serves(
+        &self,
+        recorder: &Arc<Recorder>,
+        within: Duration,
+    ) -> anyhow::Result<Duration> {
         let began = now();
-        for caller in callers {
+        for (caller, attached) in self.callers(recorder)?.iter().zip(self.attached(recorder)) {
             let what = format!("node {} serves", caller.node.name);
             eventually(&what, within, async || {
                 let tokens = caller.login(&self.canary).await.given()?;
-                (caller.verify(&tokens).await == Verdict::Accepted(())).then_some(())
+                let verdicts = [caller.verify(&tokens).await, attached.verify(&tokens)];
+                (verdicts == [Verdict::Accepted(()); 2]).then_some(())
             })
             .await
             .context("after the fault was over")?;
@@ -91,6 +121,9 @@ impl Cluster {
 
     /// Ends everything in order.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        for follower in &self.followers {
+            follower.leave().await;
+        }
         for node in &mut self.nodes {
             node.stop().await?;
         }

@@ -20,7 +20,7 @@ const RECOVERY: Duration = Duration::from_secs(30);
 /// A peace, to see how things are when nothing is wrong.
 const PEACE: Duration = Duration::from_millis(700);
 
-const LOAD: Load = Load { clients: 24, pause: Duration::from_millis(300), verifiers: 4, verifications: 40.0 };
+const LOAD: Load = Load { clients: 24, pause: Duration::from_millis(300), apis: 4, verifications: 40.0 };
 
 /// So many of these kinds, told as they end.
 pub(super) async fn run(
@@ -30,7 +30,8 @@ pub(super) async fn run(
     mut tell: impl FnMut(&str),
 ) -> anyhow::Result<String> {
     let clients = cluster.clients(LOAD.clients).await?;
-    let workload = Workload::start(&recording.callers, clients, LOAD, &mut cluster.rng);
+    let workload =
+        Workload::start((&recording.callers, &recording.verifiers), clients, LOAD, &mut cluster.rng);
 
     let mut episodes = vec![];
     for (i, fault) in (1..).zip(Fault::draw(count, kinds, &mut cluster.rng)) {
@@ -38,7 +39,7 @@ pub(super) async fn run(
         let from = now();
         let particulars = fault.strike(cluster).await?;
         let over = now();
-        cluster.serves(&recording.callers, RECOVERY).await?;
+        cluster.serves(&recording.recorder, RECOVERY).await?;
         let to = now();
         episodes.push(Episode { fault, from, over, to });
         let recovery = between(over, to).as_secs_f64();

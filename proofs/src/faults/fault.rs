@@ -6,7 +6,10 @@ use clap::ValueEnum;
 use rand::{RngExt, seq::SliceRandom};
 use tokio::time::sleep;
 
-use super::{cluster::Cluster, proxy::Link};
+use super::{
+    cluster::Cluster,
+    proxy::{Link, Proxy},
+};
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -27,6 +30,10 @@ pub enum Fault {
     LinkStalledOneWay,
     /// They are slow.
     LinkSlow,
+    /// The connections of a node's verifier to it are broken, and none are made.
+    FeedCut,
+    /// They stay, and carry nothing.
+    FeedStalled,
     /// The database is killed, and started again.
     DatabaseKilled,
     /// The database is stopped in order, and started again.
@@ -52,8 +59,8 @@ impl Fault {
         drawn
     }
 
-    /// Whether a node is not heard of for a while: what a logout has to wait for.
-    pub(super) fn silences_a_node(self) -> bool {
+    /// Whether a node or verifier is not heard of for a while: what a logout has to wait for.
+    pub(super) fn silences_somebody(self) -> bool {
         matches!(
             self,
             Fault::NodePaused
@@ -61,6 +68,8 @@ impl Fault {
                 | Fault::LinkCut
                 | Fault::LinkStalled
                 | Fault::LinkStalledOneWay
+                | Fault::FeedCut
+                | Fault::FeedStalled
         )
     }
 
@@ -121,6 +130,11 @@ impl Fault {
                 let told = |time| format!("{} {way}", told(time));
                 broken(node.link()?, stalled, longer_than_a_lease, told).await
             }
+            Fault::FeedCut => broken(&node.feed, Link::Cut, a_while, told).await,
+            Fault::FeedStalled => {
+                let stalled = Link::Stalled { requests: true, answers: true };
+                broken(&node.feed, stalled, longer_than_a_lease, told).await
+            }
             Fault::LinkSlow => {
                 let delay = Duration::from_millis(cluster.rng.random_range(20..400));
                 let told = |time| format!("{}, {} ms each way", told(time), delay.as_millis());
@@ -168,12 +182,7 @@ impl Fault {
     }
 }
 
-async fn broken(
-    link: &super::proxy::Proxy,
-    how: Link,
-    time: Duration,
-    told: impl FnOnce(Duration) -> String,
-) -> String {
+async fn broken(link: &Proxy, how: Link, time: Duration, told: impl FnOnce(Duration) -> String) -> String {
     link.set(how);
     sleep(time).await;
     link.set(Link::Open);
@@ -191,6 +200,8 @@ impl fmt::Display for Fault {
             Fault::LinkStalled => "link stalled",
             Fault::LinkStalledOneWay => "link stalled one way",
             Fault::LinkSlow => "link slow",
+            Fault::FeedCut => "feed cut",
+            Fault::FeedStalled => "feed stalled",
             Fault::DatabaseKilled => "database killed",
             Fault::DatabaseStopped => "database stopped",
             Fault::Promotion => "promotion",

@@ -54,7 +54,7 @@ impl Figures {
         let at_peace = |operation: &Operation| !episodes.iter().any(|episode| overlaps(operation, episode));
         let in_silence = |operation: &Operation| {
             episodes.iter().any(|episode| {
-                episode.fault.silences_a_node()
+                episode.fault.silences_somebody()
                     && episode.from <= operation.begin
                     && operation.begin <= episode.over
             })
@@ -131,7 +131,7 @@ impl Display for Figures {
         }
         writeln!(f, "{report}")?;
         writeln!(f, "logout, all well: {healthy}")?;
-        writeln!(f, "logout, a node not heard of: {silenced}; W is {WAIT} ms")?;
+        writeln!(f, "logout, somebody not heard of: {silenced}; W is {WAIT} ms")?;
         write!(
             f,
             "everything served {:.1} s after the database's return at the latest",

@@ -14,6 +14,7 @@ mod process;
 mod proxy;
 mod recorder;
 mod scenarios;
+mod verifier;
 mod workload;
 
 pub use cluster::Cluster;

@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) door: Arc<Door>,
     /// Its way to the database; `None` if it keeps everything in its folder.
     link: Option<Proxy>,
+    /// The way of attached verifiers to it.
+    pub(super) feed: Proxy,
     log: PathBuf,
     process: Option<Process>,
 }
@@ -76,9 +78,10 @@ impl Node {
             settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         };
         let log = folder.join(format!("node-{name}.log"));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
         let door =
-            Door { name: name.to_owned(), url: RwLock::new("http://127.0.0.1:9".to_owned()), command_line };
-        Ok(Node { door: Arc::new(door), link, log, process: None })
+            Door { name: name.to_owned(), url: RwLock::new(format!("http://{nowhere}")), command_line };
+        Ok(Node { door: Arc::new(door), link, feed: Proxy::start(nowhere).await?, log, process: None })
     }
 
     /// Its way to the database.
@@ -103,6 +106,7 @@ impl Node {
         });
         let serving = ready.await.with_context(|| format!("node {}: {}", self.door.name, said()))?;
         *self.door.url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{}", serving.listen);
+        self.feed.lead_to(serving.management);
         self.process = Some(process);
         Ok(())
     }
@@ -149,8 +153,8 @@ impl Node {
 /// What a node says in its log when it serves.
 #[derive(Deserialize)]
 struct Serving {
-    listen: String,
-    management: String,
+    listen: SocketAddr,
+    management: SocketAddr,
 }
 
 impl Serving {

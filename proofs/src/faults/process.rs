@@ -14,7 +14,7 @@ use tokio::time::sleep;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often to look for what is waited for.
-pub(super) const GLANCE: Duration = Duration::from_millis(10);
+pub(super) const GLANCE: Duration = Duration::from_millis(25);
 
 /// A running process.
 #[derive(Debug)]

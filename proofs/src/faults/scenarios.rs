@@ -23,6 +23,7 @@ use super::{
     figures::{Latencies, judge},
     node::{LEASE, Node, WAIT},
     recorder::Recorder,
+    verifier::Verifier,
     workload::{Load, Workload},
 };
 use crate::history::{Kind, Operation, Report, Verdict};
@@ -44,7 +45,7 @@ pub enum Scenario {
     Episodes,
 }
 
-const LOAD: Load = Load { clients: 16, pause: Duration::from_millis(200), verifiers: 4, verifications: 50.0 };
+const LOAD: Load = Load { clients: 16, pause: Duration::from_millis(200), apis: 4, verifications: 50.0 };
 
 /// What a caller may see on top of what a node waits for: the commit, and a machine with other work.
 const ALLOWANCE: Duration = Duration::from_millis(400);
@@ -54,6 +55,7 @@ pub(super) struct Recording {
     pub(super) path: PathBuf,
     pub(super) recorder: Arc<Recorder>,
     pub(super) callers: Vec<Caller>,
+    pub(super) verifiers: Vec<Verifier>,
 }
 
 impl Scenario {
@@ -81,7 +83,8 @@ impl Recording {
         let path = cluster.folder.join(format!("{scenario:?}.jsonl"));
         let recorder = Arc::new(Recorder::create(&path)?);
         let callers = cluster.callers(&recorder)?;
-        Ok(Recording { path, recorder, callers })
+        let verifiers = cluster.verifiers(&recorder)?;
+        Ok(Recording { path, recorder, callers, verifiers })
     }
 
     /// The report on it, if there is no violation in it.
@@ -96,7 +99,8 @@ impl Recording {
 async fn rolling_restart(cluster: &mut Cluster, recording: &Recording) -> anyhow::Result<String> {
     let clients = cluster.clients(LOAD.clients + 8).await?;
     let (persistent, clients) = clients.split_at(8);
-    let workload = Workload::start(&recording.callers, clients.to_vec(), LOAD, &mut cluster.rng);
+    let workload =
+        Workload::start((&recording.callers, &recording.verifiers), clients.to_vec(), LOAD, &mut cluster.rng);
     let stopped = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for credential in persistent {
@@ -146,7 +150,8 @@ async fn verify_somewhere(callers: Vec<Caller>, tokens: Arc<Tokens>, stopped: Ar
 
 async fn outage(cluster: &mut Cluster, recording: &Recording) -> anyhow::Result<String> {
     let clients = cluster.clients(LOAD.clients).await?;
-    let workload = Workload::start(&recording.callers, clients, LOAD, &mut cluster.rng);
+    let workload =
+        Workload::start((&recording.callers, &recording.verifiers), clients, LOAD, &mut cluster.rng);
     sleep(Duration::from_secs(2)).await;
     cluster.postgres.stop().await?;
     let away = now();
@@ -155,7 +160,7 @@ async fn outage(cluster: &mut Cluster, recording: &Recording) -> anyhow::Result<
     cluster.postgres.start_again().await?;
     cluster.postgres.is_synchronous().await?;
     let returned = now();
-    cluster.serves(&recording.callers, Duration::from_secs(30)).await?;
+    cluster.serves(&recording.recorder, Duration::from_secs(30)).await?;
     let back = between(returned, now());
     sleep(Duration::from_secs(2)).await;
     workload.stop().await;
@@ -245,7 +250,7 @@ async fn logout_latency(cluster: &mut Cluster, recording: &Recording) -> anyhow:
     let ended = tasks.join_all().await;
     cluster.nodes[2].go_on()?;
     ended.into_iter().collect::<anyhow::Result<()>>()?;
-    cluster.serves(&recording.callers, Duration::from_secs(30)).await?;
+    cluster.serves(&recording.recorder, Duration::from_secs(30)).await?;
     recording.judged().await?;
 
     let well = Latencies::read(&recording.path, |logout| logout.begin >= from && logout.end < paused)?;

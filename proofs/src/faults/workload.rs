@@ -15,7 +15,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::caller::{Caller, Credential, Tokens};
+use super::{
+    caller::{Caller, Credential, Tokens},
+    verifier::Verifier,
+};
 use crate::history::Verdict;
 
 /// How many, and how busy.
@@ -25,14 +28,14 @@ pub(super) struct Load {
     pub(super) clients: usize,
     /// The longest pause between two of a client's doings.
     pub(super) pause: Duration,
-    /// APIs at each node, and how often each verifies a second.
-    pub(super) verifiers: usize,
+    /// APIs at each verifier, and how often each verifies a second.
+    pub(super) apis: usize,
     pub(super) verifications: f64,
 }
 
 /// When whoever asked goes on to something else. The answer is awaited and recorded all the same.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
-const VERIFIER_PATIENCE: Duration = Duration::from_millis(250);
+const API_PATIENCE: Duration = Duration::from_millis(250);
 /// Logouts take their time while a node is not heard of.
 const LOGOUT_PATIENCE: Duration = Duration::from_secs(6);
 
@@ -42,7 +45,7 @@ const REMEMBERED: usize = 16;
 /// The load, going on.
 #[derive(Debug)]
 pub(super) struct Workload {
-    callers: Arc<[Caller]>,
+    verifiers: Arc<[Verifier]>,
     subjects: Arc<[Arc<Subject>]>,
     stopped: Arc<AtomicBool>,
     tasks: JoinSet<()>,
@@ -58,6 +61,7 @@ struct Subject {
 #[derive(Debug)]
 struct Driver {
     callers: Arc<[Caller]>,
+    verifiers: Arc<[Verifier]>,
     subject: Arc<Subject>,
     credential: Credential,
     /// The newest pair of each session that is not known to be over.
@@ -69,33 +73,40 @@ struct Driver {
 impl Workload {
     /// Lets these clients loose.
     pub(super) fn start(
-        callers: &[Caller],
+        (callers, verifiers): (&[Caller], &[Verifier]),
         clients: Vec<Credential>,
         load: Load,
         rng: &mut StdRng,
     ) -> Workload {
         let stopped = Arc::new(AtomicBool::new(false));
-        let callers: Arc<[Caller]> = callers.into();
+        let (callers, verifiers): (Arc<[_]>, Arc<[_]>) = (callers.into(), verifiers.into());
         let mut tasks = JoinSet::new();
         let mut subjects = vec![];
         for credential in clients {
             let subject = Arc::new(Subject { held: Mutex::default() });
             subjects.push(Arc::clone(&subject));
             let rng = StdRng::seed_from_u64(rng.random());
-            let driver =
-                Driver { callers: Arc::clone(&callers), subject, credential, sessions: vec![], rng, load };
+            let driver = Driver {
+                callers: Arc::clone(&callers),
+                verifiers: Arc::clone(&verifiers),
+                subject,
+                credential,
+                sessions: vec![],
+                rng,
+                load,
+            };
             tasks.spawn(driver.run(Arc::clone(&stopped)));
         }
         let subjects: Arc<[_]> = subjects.into();
-        for caller in callers.iter() {
-            for _ in 0..load.verifiers {
+        for verifier in verifiers.iter() {
+            for _ in 0..load.apis {
                 let rng = StdRng::seed_from_u64(rng.random());
-                let (caller, subjects, stopped) =
-                    (caller.clone(), Arc::clone(&subjects), Arc::clone(&stopped));
-                tasks.spawn(verify(caller, subjects, load, rng, stopped));
+                let (verifier, subjects, stopped) =
+                    (verifier.clone(), Arc::clone(&subjects), Arc::clone(&stopped));
+                tasks.spawn(api(verifier, subjects, load, rng, stopped));
             }
         }
-        Workload { callers, subjects, stopped, tasks }
+        Workload { verifiers, subjects, stopped, tasks }
     }
 
     /// Ends it, and verifies once more whatever there is at every node.
@@ -105,17 +116,17 @@ impl Workload {
         for subject in self.subjects.iter() {
             let held: Vec<_> = subject.held().iter().map(Arc::clone).collect();
             for tokens in held {
-                for caller in self.callers.iter() {
-                    caller.verify(&tokens).await;
+                for verifier in self.verifiers.iter() {
+                    verifier.verify(&tokens).await;
                 }
             }
         }
     }
 }
 
-/// Verifies anybody's tokens, again and again, at one node.
-async fn verify(
-    caller: Caller,
+/// An API: has anybody's tokens verified, again and again, by one verifier.
+async fn api(
+    verifier: Verifier,
     subjects: Arc<[Arc<Subject>]>,
     load: Load,
     mut rng: StdRng,
@@ -128,8 +139,8 @@ async fn verify(
         let Some(tokens) = subjects.choose(&mut rng).and_then(|subject| subject.any(&mut rng)) else {
             continue;
         };
-        let caller = caller.clone();
-        within(VERIFIER_PATIENCE, async move { caller.verify(&tokens).await }).await;
+        let verifier = verifier.clone();
+        within(API_PATIENCE, async move { verifier.verify(&tokens).await }).await;
     }
 }
 
@@ -281,12 +292,12 @@ impl Driver {
         (verdict != Verdict::Unknown).then_some(())
     }
 
-    /// Asks every node about these, and waits for none.
+    /// Asks every verifier about these, and waits for none.
     fn probe(&self, tokens: &[Arc<Tokens>]) {
-        for caller in self.callers.iter() {
+        for verifier in self.verifiers.iter() {
             for tokens in tokens {
-                let (caller, tokens) = (caller.clone(), Arc::clone(tokens));
-                tokio::spawn(async move { caller.verify(&tokens).await });
+                let (verifier, tokens) = (verifier.clone(), Arc::clone(tokens));
+                tokio::spawn(async move { verifier.verify(&tokens).await });
             }
         }
     }
