@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use rand::{TryRng, rngs::SysRng};
-use rescind_proofs::faults::{Cluster, Fault, Scenario};
+use rescind_proofs::faults::{Cluster, Fault, Plan, Scenario};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,6 +31,9 @@ struct Cli {
     /// Only faults of these kinds; may be given more than once [default: every kind]
     #[arg(long, value_name = "KIND")]
     fault: Vec<Fault>,
+    /// Fail on what takes too long as well: for a machine that does nothing else
+    #[arg(long)]
+    timed: bool,
     /// Keep logs, histories and databases, whatever comes of it
     #[arg(long)]
     keep: bool,
@@ -82,10 +85,10 @@ async fn break_everything(cli: &Cli, seed: u64, folder: &TempDir) -> anyhow::Res
     let mut cluster = Cluster::start(&fs::canonicalize(&cli.rescind)?, folder.path(), seed).await?;
     let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants() } else { &cli.scenarios };
     let kinds = if cli.fault.is_empty() { Fault::value_variants() } else { &cli.fault };
+    let plan = Plan { episodes: cli.episodes, kinds: kinds.to_vec(), timed: cli.timed };
     for scenario in scenarios {
         let name = scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-        let figures =
-            scenario.run(&mut cluster, (cli.episodes, kinds), tell).await.with_context(|| name.clone())?;
+        let figures = scenario.run(&mut cluster, &plan, tell).await.with_context(|| name.clone())?;
         tell(&format!("{name}: {figures}"));
     }
     cluster.stop().await

@@ -9,7 +9,7 @@ use super::{
     cluster::Cluster,
     fault::Fault,
     figures::{Episode, Figures},
-    scenarios::Recording,
+    scenarios::{Plan, Recording},
     workload::{Load, Workload},
 };
 
@@ -22,11 +22,11 @@ const PEACE: Duration = Duration::from_millis(700);
 
 const LOAD: Load = Load { clients: 24, pause: Duration::from_millis(300), apis: 4, verifications: 40.0 };
 
-/// So many of these kinds, told as they end.
+/// As planned, each told as it ends.
 pub(super) async fn run(
     cluster: &mut Cluster,
     recording: &Recording,
-    (count, kinds): (usize, &[Fault]),
+    plan: &Plan,
     mut tell: impl FnMut(&str),
 ) -> anyhow::Result<String> {
     let clients = cluster.clients(LOAD.clients).await?;
@@ -34,7 +34,7 @@ pub(super) async fn run(
         Workload::start((&recording.callers, &recording.verifiers), clients, LOAD, &mut cluster.rng);
 
     let mut episodes = vec![];
-    for (i, fault) in (1..).zip(Fault::draw(count, kinds, &mut cluster.rng)) {
+    for (i, fault) in (1..).zip(Fault::draw(plan.episodes, &plan.kinds, &mut cluster.rng)) {
         sleep(PEACE).await;
         let from = now();
         let particulars = fault.strike(cluster).await?;
@@ -43,7 +43,7 @@ pub(super) async fn run(
         let to = now();
         episodes.push(Episode { fault, from, over, to });
         let recovery = between(over, to).as_secs_f64();
-        tell(&format!("{i}/{count} {fault}: {particulars}; all served {recovery:.2} s later"));
+        tell(&format!("{i}/{} {fault}: {particulars}; all served {recovery:.2} s later", plan.episodes));
     }
     sleep(PEACE).await;
     workload.stop().await;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::ensure;
 
 use super::{clock::between, fault::Fault, node::WAIT};
-use crate::history::{Action, Kind, Operation, Report, Verdict, check};
+use crate::history::{Action, Kind, Operation, Report, Verdict, Violation, check};
 
 /// A fault, until everything served again.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +130,10 @@ impl Display for Figures {
             writeln!(f, "{count:5} times {fault}")?;
         }
         writeln!(f, "{report}")?;
+        let lost = |what: fn(&Violation) -> bool| report.violations.iter().filter(|v| what(v)).count();
+        let logins = lost(|violation| matches!(violation, Violation::LiveRefused { .. }));
+        let logouts = lost(|violation| matches!(violation, Violation::RevokedAccepted { .. }));
+        writeln!(f, "of those that were answered, {logins} logins and {logouts} logouts were lost")?;
         writeln!(f, "logout, all well: {healthy}")?;
         writeln!(f, "logout, somebody not heard of: {silenced}; W is {WAIT} ms")?;
         write!(

@@ -21,4 +21,4 @@ pub use cluster::Cluster;
 pub use fault::Fault;
 pub use postgres::Postgres;
 pub use proxy::{Link, Proxy};
-pub use scenarios::Scenario;
+pub use scenarios::{Plan, Scenario};
