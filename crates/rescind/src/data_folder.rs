@@ -50,7 +50,11 @@ impl DataFolder {
     /// Takes the folder, making it if there is none.
     pub fn take(path: &Path) -> Result<DataFolder, FolderError> {
         let io = |e| FolderError::Io(path.to_owned(), e);
+        let made: Vec<_> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        for made in std::iter::once(path).chain(made) {
+            sync_name(made).map_err(io)?;
+        }
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -103,6 +107,20 @@ impl DataFolder {
         file.as_file().sync_all()?;
         file.persist_noclobber(path)?;
         File::open(&self.path)?.sync_all()
+    }
+}
+
+/// A folder that was made is there after a power cut only if the one that it was made in was flushed. One that
+/// may not be opened was not made in either.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let parent = match path.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    match File::open(parent) {
+        Ok(parent) => parent.sync_all(),
+        Err(_) => Ok(()),
     }
 }
 

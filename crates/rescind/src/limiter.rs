@@ -87,7 +87,7 @@ impl Limiter {
 }
 
 /// What counts as one source: an IPv4 address, or the /64 that one IPv6 subscriber gets.
-fn network(source: IpAddr) -> IpAddr {
+pub fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
         v4 => v4,

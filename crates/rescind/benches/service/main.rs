@@ -28,8 +28,10 @@ use rescind::{
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 
+mod slow;
 mod timing;
 
+use slow::slow;
 use timing::timing;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -39,8 +41,14 @@ const MANY_SESSIONS: usize = 100_000;
 type Part = (&'static str, fn(&Runtime));
 
 fn main() {
-    let parts: [Part; 5] =
-        [("start", start), ("logout", logout), ("login", login), ("verify", verify), ("timing", timing)];
+    let parts: [Part; 6] = [
+        ("start", start),
+        ("logout", logout),
+        ("login", login),
+        ("verify", verify),
+        ("slow", slow),
+        ("timing", timing),
+    ];
     // Cargo adds --bench.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -7,6 +7,7 @@ mod admin;
 mod backend;
 mod client;
 mod config;
+mod db;
 mod dev;
 mod log;
 mod output;
@@ -84,6 +85,9 @@ enum Command {
     /// Configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// The store: its tables, and moving it
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// How the running service is
     Status,
     /// Print what a reverse proxy needs to let through only what Rescind lets through
@@ -149,6 +153,7 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
         Command::Verifier(command) => admin::verifier(command, &load(&flags)?, &environment, output),
         Command::Token(command) => admin::token(command, &load(&flags)?, &environment, output),
         Command::Config(command) => config::run(command, || load(&flags), output),
+        Command::Db(command) => db::run(command, load(&flags)?, output),
         Command::ProxyConfig(command) => proxy_config::run(command, || load(&flags), output),
         Command::Status => admin::status(&load(&flags)?, output),
         Command::Completions { shell } => {

@@ -81,6 +81,8 @@ struct Node<'a> {
     postgres: &'a Postgres,
     /// `None`: it has to join.
     id: Option<u64>,
+    /// A row of this node that never had a lease.
+    unused: Option<u64>,
     /// The last change that memory has, and the one before which nothing is applied that others
     /// must wait for: the attached verifiers have it too.
     applied: u64,
@@ -101,6 +103,7 @@ impl<'a> Node<'a> {
             app,
             postgres,
             id: None,
+            unused: None,
             applied: 0,
             acked: 0,
             timeline: 0,
@@ -148,11 +151,15 @@ impl<'a> Node<'a> {
     /// From the moment that this row is committed every logout waits for this node. What was committed
     /// before is in what it loads after.
     async fn join(&mut self, connection: &mut LeaseConnection) -> Result<u64, Broken> {
+        if let Some(unused) = self.unused {
+            in_time(self.app, connection.leave(unused)).await?;
+        }
         let wait = self.app.cluster.terms.wait();
         let id = in_time(self.app, connection.join(&self.app.cluster.node_name, wait)).await?;
+        self.unused = Some(id);
         (self.acked, self.settling) = (0, None);
         self.load(connection).await?;
-        (self.id, self.timeline) = (Some(id), connection.timeline());
+        (self.id, self.unused, self.timeline) = (Some(id), None, connection.timeline());
         Ok(id)
     }
 

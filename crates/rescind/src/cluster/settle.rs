@@ -4,10 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
+    join,
     sync::Mutex,
     time::{sleep, timeout},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Outcome;
 use crate::{
@@ -70,9 +71,17 @@ async fn settle_nodes(
 ) -> Result<(usize, usize), StoreError> {
     let readings = &app.cluster.readings;
     // Who has joined by now, in a snapshot that is newer than the commit: whoever joins later loads it.
-    let members = timeout(app.cluster.terms.wait(), readings.since(app, postgres, committed_at));
-    let members = members.await.map_err(|e| StoreError::Unavailable(e.into()))??;
-    postgres.ring().await;
+    let members = async {
+        loop {
+            match readings.since(app, postgres, committed_at).await {
+                Ok(members) => break members,
+                Err(error) => debug!(%error, "the nodes cannot be read; trying again"),
+            }
+            sleep(PAUSES.1).await;
+        }
+    };
+    let (members, ()) = join!(timeout(app.cluster.terms.wait(), members), postgres.ring());
+    let members = members.map_err(|e| StoreError::Unavailable(e.into()))?;
     let wait = members.nodes.iter().map(|node| node.wait).fold(app.cluster.terms.wait(), Duration::max);
     let mut newest = Arc::clone(&members);
     let everyone = async {

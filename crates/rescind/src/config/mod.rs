@@ -29,6 +29,7 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    pub tls: Tls,
     pub database: Database,
     pub cluster: Cluster,
     pub tokens: Tokens,
@@ -48,7 +49,23 @@ pub struct Server {
     #[serde(with = "values::header")]
     pub client_address_header: Option<HeaderName>,
     pub drain_timeout: Span,
+    pub request_timeout: Span,
+    pub idle_timeout: Span,
+    pub max_connections: usize,
+    pub max_connections_per_address: usize,
     pub sessions_in_memory: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    #[serde(with = "values::path_or_none")]
+    pub certificate: Option<PathBuf>,
+    #[serde(with = "values::path_or_none")]
+    pub key: Option<PathBuf>,
+    #[serde(with = "values::path_or_none")]
+    pub client_ca: Option<PathBuf>,
+    pub management: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +75,7 @@ pub struct Database {
     pub url: Option<DatabaseUrl>,
     pub pool_size: usize,
     pub statement_timeout: Span,
-    #[serde(with = "values::path")]
+    #[serde(with = "values::path_or_none")]
     pub tls_ca: Option<PathBuf>,
     pub accept_lost_commits: bool,
 }
@@ -140,8 +157,11 @@ impl Config {
     /// The rules that hold between keys: the key at fault, and what would be right.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let Tokens { access_ttl, refresh_ttl, session_max_age, refresh_grace, .. } = &self.tokens;
+        let Server { request_timeout, idle_timeout, .. } = &self.server;
         let at_least_one_second = [
             ("database.statement_timeout", Some(&self.database.statement_timeout)),
+            ("server.request_timeout", Some(request_timeout)),
+            ("server.idle_timeout", Some(idle_timeout)),
             ("tokens.access_ttl", Some(access_ttl)),
             ("tokens.refresh_ttl", Some(refresh_ttl)),
             ("tokens.session_max_age", session_max_age.as_ref()),
@@ -178,6 +198,26 @@ impl Config {
         }
         if self.database.pool_size == 0 {
             return Err(("database.pool_size", "expected at least 1".into()));
+        }
+        let Server { max_connections, max_connections_per_address, .. } = self.server;
+        for (key, connections) in [
+            ("server.max_connections", max_connections),
+            ("server.max_connections_per_address", max_connections_per_address),
+        ] {
+            if !(1..=1_000_000).contains(&connections) {
+                return Err((key, "expected between 1 and 1000000".into()));
+            }
+        }
+        match &self.tls {
+            Tls { certificate: Some(_), key: None, .. } => {
+                return Err(("tls.key", "expected the file of the certificate's key".into()));
+            }
+            Tls { certificate: None, key: Some(_), .. }
+            | Tls { certificate: None, client_ca: Some(_), .. }
+            | Tls { certificate: None, management: true, .. } => {
+                return Err(("tls.certificate", "expected the file of a certificate: TLS needs one".into()));
+            }
+            _ => {}
         }
         let Cluster { node_name, lease, margin, clock_drift_percent } = &self.cluster;
         if node_name.len() > 64 || !node_name.bytes().all(|b| b.is_ascii_graphic()) {

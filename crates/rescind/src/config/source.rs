@@ -243,6 +243,9 @@ mod tests {
             ("RESCIND_SERVER__CLIENT_ADDRESS_HEADER", "X-Forwarded-For"),
             ("RESCIND_TOKENS__REFRESH_GRACE", "10s"),
             ("RESCIND_TOKENS__ON_REUSE", "end-session"),
+            ("RESCIND_TLS__CERTIFICATE", "/etc/c.pem"),
+            ("RESCIND_TLS__KEY", "/etc/k.pem"),
+            ("RESCIND_TLS__MANAGEMENT", "true"),
         ])
         .unwrap();
         assert_eq!(with_file(&toml::to_string(&config).unwrap()).unwrap(), config);
@@ -300,6 +303,22 @@ mod tests {
             (
                 "[server]\nclient_address_header = 'X-Real-IP'",
                 "server.client_address_header = \"X-Real-IP\" (/rescind.toml): expected server.trusted_proxies to name the proxies that write it",
+            ),
+            (
+                "[server]\nrequest_timeout = '0s'",
+                "server.request_timeout = \"0s\" (/rescind.toml): expected at least 1s",
+            ),
+            (
+                "[server]\nmax_connections = 0",
+                "server.max_connections = 0 (/rescind.toml): expected between 1 and 1000000",
+            ),
+            (
+                "[tls]\ncertificate = 'c.pem'",
+                "tls.key = \"\" (default): expected the file of the certificate's key",
+            ),
+            (
+                "[tls]\nclient_ca = 'ca.pem'",
+                "tls.certificate = \"\" (default): expected the file of a certificate: TLS needs one",
             ),
             (
                 "[limits]\nfailed_logins = 3",

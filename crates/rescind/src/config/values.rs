@@ -189,7 +189,7 @@ pub(super) mod header {
 }
 
 /// A file's path, or nothing.
-pub(super) mod path {
+pub(super) mod path_or_none {
     use super::*;
 
     pub(in crate::config) fn serialize<S: Serializer>(

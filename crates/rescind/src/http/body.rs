@@ -10,12 +10,16 @@ use serde::{
     de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::error::{ApiError, Class};
 
 /// Some twenty times what the longest sensible body has.
 const MAX_LENGTH: usize = 64 * 1024;
-const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request's body may take to come, put into the request by the accept loop.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyTimeout(pub Duration);
 
 /// A request's JSON object; an absent body is an empty one.
 #[derive(Debug)]
@@ -88,7 +92,9 @@ pub(super) async fn read(request: Request, media_type: &'static str) -> Result<V
     if body.size_hint().lower() > MAX_LENGTH as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_LENGTH).collect()).await {
+    // A request that did not come over a connection brings its body along.
+    let patience = head.extensions.get().map_or(Duration::MAX, |&BodyTimeout(patience)| patience);
+    match timeout(patience, Limited::new(body, MAX_LENGTH).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(invalid("Request body could not be read")),

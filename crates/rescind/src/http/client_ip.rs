@@ -57,7 +57,8 @@ impl TrustedProxies {
         Some(nearest)
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether this is one of the proxies.
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|net| net.contains(&address))
     }
 }

@@ -126,7 +126,8 @@ impl ApiError {
         self
     }
 
-    fn retry_after(mut self, seconds: u64) -> ApiError {
+    /// When to try again.
+    pub(super) fn retry_after(mut self, seconds: u64) -> ApiError {
         self.retry_after = Some(seconds);
         self
     }

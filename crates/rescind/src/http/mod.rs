@@ -28,10 +28,10 @@ use svix_ksuid::{Ksuid, KsuidLike};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, debug, error, info_span};
 
-pub use body::parse as parse_json;
+pub use body::{BodyTimeout, parse as parse_json};
 use client_ip::TrustedProxies;
 use error::{ApiError, Class, only_verdicts};
-pub use wire::Enveloped;
+pub use wire::{Enveloped, too_many_connections};
 
 use crate::{app::App, clock::Clock, random::Random};
 
@@ -113,21 +113,31 @@ fn is_sane(id: &HeaderValue) -> bool {
 /// What is refused wherever it is sent.
 fn refusal(request: &Request) -> Option<Response> {
     if let Some(problem) = framing_problem(request) {
-        let refused = ApiError::new(Class::BadRequest, problem).into_response();
-        return Some(([(CONNECTION, "close")], refused).into_response());
+        let mut refused = ApiError::new(Class::BadRequest, problem).into_response();
+        // In HTTP/2 another request cannot be mistaken for this one's body, nor may this be said.
+        if request.version() <= Version::HTTP_11 {
+            refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        return Some(refused);
     }
     let too_large = || ApiError::new(Class::HeadersTooLarge, HEADERS_TOO_LARGE).into_response();
     (!has_sane_headers(request)).then(too_large)
 }
 
 /// What hyper reads in one way, but another server on the way might read in another (RFC 9112 §3.2,
-/// §6.1, §6.3).
+/// §6.1, §6.3; RFC 9113 §8.3.1).
 fn framing_problem(request: &Request) -> Option<&'static str> {
     let headers = request.headers();
     let count = |name| headers.get_all(name).iter().count();
     let hosts = count(HOST);
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Some("A request has exactly one Host header");
+    }
+    let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
+    if let (Some(authority), Some(host)) = (authority, headers.get(HOST))
+        && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+    {
+        return Some("Host and :authority name the same");
     }
     let chunked = headers
         .get(TRANSFER_ENCODING)

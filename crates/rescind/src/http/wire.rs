@@ -7,17 +7,20 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use axum::response::IntoResponse;
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     REQUEST_ID,
     error::{ApiError, Class},
 };
-use crate::{clock::Clock, random::Random};
+use crate::{app::App, clock::Clock, random::Random};
 
 /// A connection whose every answer is the service's own.
 ///
-/// Every answer of the service carries a request id, so a head without one is hyper's: it closes the
+/// Of HTTP/2 nothing needs replacing: what is wrong there is told by frames, and no frame begins like
+/// an answer of HTTP/1.1. There every answer of the service carries a request id, so a head without one is hyper's: it closes the
 /// connection after it, has no body, and is written whole.
 #[derive(Debug)]
 pub struct Enveloped<IO> {
@@ -36,15 +39,10 @@ impl<IO> Enveloped<IO> {
 
     fn replacement(&self, written: &[u8]) -> Option<Vec<u8>> {
         let status = written.strip_prefix(b"HTTP/1.1 ")?.first_chunk::<3>()?;
-        let (status, error) = match status {
-            b"400" => ("400 Bad Request", ApiError::new(Class::BadRequest, "The request is not valid HTTP")),
-            b"414" => {
-                ("400 Bad Request", ApiError::new(Class::BadRequest, "The request's target is too long"))
-            }
-            b"431" => (
-                "431 Request Header Fields Too Large",
-                ApiError::new(Class::HeadersTooLarge, super::HEADERS_TOO_LARGE),
-            ),
+        let error = match status {
+            b"400" => ApiError::new(Class::BadRequest, "The request is not valid HTTP"),
+            b"414" => ApiError::new(Class::BadRequest, "The request's target is too long"),
+            b"431" => ApiError::new(Class::HeadersTooLarge, super::HEADERS_TOO_LARGE),
             _ => return None,
         };
         let head = written.split(|&b| b == b'\n');
@@ -52,16 +50,37 @@ impl<IO> Enveloped<IO> {
         if names.into_iter().any(|name| name.eq_ignore_ascii_case(REQUEST_ID.as_bytes())) {
             return None;
         }
-        let body = error.body();
-        let id = super::new_request_id(&self.clock, &self.random);
-        let id = id.to_str().unwrap_or_default();
-        let answer = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n{REQUEST_ID}: {id}\r\n\
-             content-length: {}\r\nconnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        Some(answer.into_bytes())
+        Some(last_answer(error, &self.clock, &self.random))
     }
+}
+
+/// The answer to a connection for which there is no place.
+pub fn too_many_connections(app: &App) -> Vec<u8> {
+    let error = ApiError::new(Class::Unavailable, "Too many connections. Retry after 1 seconds.");
+    last_answer(error.retry_after(1), &app.clock, &app.random)
+}
+
+/// An answer as it stands on the wire, the last one of its connection.
+fn last_answer(error: ApiError, clock: &Clock, random: &Random) -> Vec<u8> {
+    let body = error.body();
+    let response = error.into_response();
+    let mut answer = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    let id = super::new_request_id(clock, random);
+    let framing = [
+        (HeaderName::from_static(REQUEST_ID), id),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (CONTENT_LENGTH, HeaderValue::from(body.len())),
+        (CONNECTION, HeaderValue::from_static("close")),
+    ];
+    for (name, value) in response.headers().iter().chain(framing.iter().map(|(name, value)| (name, value))) {
+        answer.extend_from_slice(name.as_str().as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(b"\r\n");
+    answer.extend_from_slice(body.as_bytes());
+    answer
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Enveloped<IO> {

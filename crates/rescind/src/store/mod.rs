@@ -19,6 +19,7 @@ use std::{
 };
 
 use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds};
@@ -116,6 +117,17 @@ pub struct Swept {
     pub next: Option<SessionId>,
 }
 
+/// What has been copied from one store to another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Copied {
+    /// Deleted ones included.
+    pub clients: u64,
+    /// Revoked ones included.
+    pub credentials: u64,
+    /// Live or not.
+    pub sessions: u64,
+}
+
 /// Asks whichever store it is.
 macro_rules! ask {
     ($self:ident, $store:ident => $question:expr) => {
@@ -135,6 +147,23 @@ impl Store {
     /// Connects to the database, and brings its tables up to date.
     pub async fn connect(options: &PostgresOptions) -> Result<Store, StoreError> {
         Postgres::connect(options.clone()).await.map(Store::Postgres)
+    }
+
+    /// Copies the store in the file at `from` into an empty database, ids and all. `progress` is told
+    /// how many sessions have been copied so far.
+    pub async fn copy(
+        from: &Path,
+        to: &PostgresOptions,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<Copied, StoreError> {
+        // Brings its tables up to date, too.
+        drop(Sqlite::open(from)?);
+        Postgres::connect(to.clone()).await?.move_in(from, progress).await
+    }
+
+    /// The number of the newest change of its tables.
+    pub async fn version(&self) -> Result<u32, StoreError> {
+        ask!(self, store => store.version().await)
     }
 
     /// What nodes that share a database need beyond the rest; `None` where it is not shared.

@@ -1,5 +1,7 @@
 //! A caller of the service.
 
+use std::path::Path;
+
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -55,6 +57,26 @@ impl Api {
         Api { http, url: url.to_owned() }
     }
 
+    /// A caller over a Unix socket.
+    pub(crate) fn local(socket: &Path) -> Api {
+        let http = reqwest::Client::builder().no_proxy().unix_socket(socket).build().unwrap();
+        Api { http, url: "http://rescind".into() }
+    }
+
+    /// The outer error: the server went away, and whether it was done is not known.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &Value,
+        bearer: Option<&str>,
+        request_id: &str,
+    ) -> Result<(Answer, Value), reqwest::Error> {
+        let request = self.http.post(format!("{}{path}", self.url)).header("x-request-id", request_id);
+        let request =
+            bearer.into_iter().fold(request.json(body), |request, token| request.bearer_auth(token));
+        answer(request.send().await?).await
+    }
+
     pub(crate) async fn login(&self, credential: &Credential) -> Tokens {
         self.try_login(credential).await.unwrap().unwrap()
     }
@@ -68,8 +90,13 @@ impl Api {
     }
 
     pub(crate) async fn verify(&self, token: &str) -> Answer {
+        self.try_verify(token).await.unwrap()
+    }
+
+    /// The outer error: the server went away.
+    pub(crate) async fn try_verify(&self, token: &str) -> Result<Answer, reqwest::Error> {
         let request = self.http.get(format!("{}/verify", self.url)).bearer_auth(token);
-        answer(request.send().await.unwrap()).await.unwrap().0
+        Ok(answer(request.send().await?).await?.0)
     }
 
     /// The outer error: the server went away, and whether it logged in is not known.
@@ -88,7 +115,12 @@ impl Api {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        answer(self.http.get(format!("{}{path}", self.url)).send().await.unwrap()).await.unwrap().0
+        self.try_get(path).await.unwrap()
+    }
+
+    /// The outer error: the server went away.
+    pub(crate) async fn try_get(&self, path: &str) -> Result<Answer, reqwest::Error> {
+        Ok(answer(self.http.get(format!("{}{path}", self.url)).send().await?).await?.0)
     }
 
     async fn tokens(&self, path: &str, body: &Value) -> Result<Result<Tokens, Answer>, reqwest::Error> {

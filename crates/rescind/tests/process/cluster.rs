@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     api::{Api, Credential, Tokens, ok, unauthorized},
-    postgres,
+    fixture::Server as Postgres,
     process::{Server, cli, json},
 };
 
@@ -22,7 +22,7 @@ struct Node {
 struct Cluster {
     database: String,
     nodes: Vec<Node>,
-    _postgres: Option<postgres::Server>,
+    _postgres: Option<Postgres>,
 }
 
 impl Node {
@@ -43,10 +43,10 @@ impl Node {
 
 impl Cluster {
     async fn start() -> Cluster {
-        Cluster::on(postgres::Server::shared().database().await, None)
+        Cluster::on(Postgres::shared().database().await, None)
     }
 
-    fn on(database: String, postgres: Option<postgres::Server>) -> Cluster {
+    fn on(database: String, postgres: Option<Postgres>) -> Cluster {
         // Together, on a database without any tables.
         let nodes = std::thread::scope(|scope| {
             let starting = [0; 3].map(|_| scope.spawn(|| Node::start(&database)));
@@ -186,7 +186,7 @@ async fn a_node_that_stops_in_order_is_waited_for_by_nobody() {
 // checks 16, 28, 89
 #[tokio::test]
 async fn without_a_database_nothing_is_accepted_for_longer_than_a_lease() {
-    let postgres = postgres::Server::start();
+    let postgres = Postgres::start();
     let database = postgres.database().await;
     let mut cluster = Cluster::on(database, Some(postgres));
     let client = cluster.client();

@@ -9,11 +9,18 @@ mod commands;
 mod configuration;
 mod crash;
 mod dev;
+mod disk;
+mod disk_faults;
 mod exit_codes;
+mod files;
+#[path = "../fixture/postgres.rs"]
+mod fixture;
+mod history;
 mod json;
 mod logs;
 mod master_key;
-#[path = "../fixture/postgres.rs"]
 mod postgres;
+mod power_cut;
 mod process;
 mod restart;
+mod tls;

@@ -16,6 +16,17 @@ use serde_json::Value;
 /// Far longer than anything here takes, so that a machine under load fails no test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a proof is to be: `scripts/soak` and `scripts/powercut` ask for more than a test run does.
+pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
+    setting(variable).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// What a script asks for.
+#[expect(clippy::disallowed_methods, reason = "the tests' own settings, not the program's")]
+pub(crate) fn setting(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
+
 /// The program in an environment of its own: nothing of ours reaches it by accident.
 pub(crate) fn rescind() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
@@ -130,7 +141,12 @@ impl Server {
 
     /// Starts one on free ports with these variables set.
     pub(crate) fn start_with(data_dir: &Path, variables: &[(&str, &str)]) -> Server {
-        let mut process = Process::spawn(serve(data_dir).envs(variables.iter().copied()));
+        Server::spawn(serve(data_dir).envs(variables.iter().copied()))
+    }
+
+    /// Starts one by this command.
+    pub(crate) fn spawn(command: &mut Command) -> Server {
+        let mut process = Process::spawn(command);
         let serving = process.wait_for_log("serving");
         let url = |field: &str| format!("http://{}", serving[field].as_str().unwrap());
         Server { url: url("listen"), management: url("management"), process }
@@ -138,6 +154,10 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     pub(crate) fn wait_for_log(&mut self, message: &str) -> Value {

@@ -89,6 +89,11 @@ impl TestApp {
         TestApp::at_time(NOW, change).await
     }
 
+    /// With the machine's own clocks, for what ends by itself.
+    pub(crate) async fn in_real_time(change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::clocked(Clock::System, change).await
+    }
+
     /// With a clock that stands at this moment, for whoever goes by another clock than the service.
     pub(crate) async fn today(change: impl FnOnce(&mut Config)) -> TestApp {
         TestApp::at_time(Clock::System.now(), change).await
@@ -192,6 +197,12 @@ impl TestApp {
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// The same service, asked over HTTP/2.
+    pub(crate) fn over_http2(mut self) -> TestApp {
+        self.http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+        self
     }
 
     pub(crate) fn post(&self, path: &str) -> RequestBuilder {

@@ -57,8 +57,8 @@ async fn a_head_that_is_no_http_is_refused_and_the_connection_closed() {
     ] {
         refused(&app, request, 400, NOT_HTTP).await;
     }
-    // Of HTTP/2 it knows that it cannot answer.
-    assert!(exchange(app.address, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.is_empty());
+    // Where HTTP/2 is not spoken, it is known for what it is, and cannot be answered.
+    assert!(exchange(app.management, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.is_empty());
 }
 
 // check 50

@@ -67,7 +67,7 @@ impl Connector {
         Ok(Connector { config, tls, options, newest: AtomicU32::new(0) })
     }
 
-    /// A connection of the pool's kind.
+    /// A connection of the pool's kind. Until told otherwise, something is under way on it.
     pub(super) async fn connect(&self) -> Result<Connection, StoreError> {
         self.connect_for(self.options.statement_timeout).await
     }
@@ -118,7 +118,6 @@ impl Connector {
         if self.is_overtaken(&connection) {
             return Err(StoreError::Unavailable("the server was taken over from by another".into()));
         }
-        connection.clean.store(true, Ordering::SeqCst);
         Ok(connection)
     }
 
@@ -193,7 +192,9 @@ impl managed::Manager for Connector {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Connection, StoreError> {
-        self.connect().await
+        let connection = self.connect().await?;
+        connection.done();
+        Ok(connection)
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {

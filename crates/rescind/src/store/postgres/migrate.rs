@@ -23,13 +23,13 @@ const NOT_GRANTED: &str = "
                       'verifier', 'session', 'head', 'change', 'node']) AS relation,
          unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
     WHERE NOT has_table_privilege(to_regclass(relation), privilege)";
+pub(super) const VERSION: &str = "SELECT max(version) AS version FROM refinery_schema_history";
 const READABLE_BY: &str = "SELECT readable_by FROM schema";
 
 /// Two processes that start at once do it one after the other. Where nothing is to be done, no right
 /// to do it is needed.
 pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
     let mut db = connector.connect_for_long().await?;
-    db.begun();
     db.batch(LOCK).await?;
     may_use_tables(&mut db).await?;
     // What a newer version has added is left alone.
@@ -48,6 +48,7 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
             "its tables are those of a newer version, which this one cannot read: run that version".into(),
         ));
     }
+    db.done();
     Ok(())
 }
 

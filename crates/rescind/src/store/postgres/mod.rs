@@ -6,7 +6,9 @@
 //! elsewhere is changed together with the head (see the migration), last before the commit.
 
 mod connection;
+mod copy;
 mod fault;
+mod keys;
 mod migrate;
 mod node;
 mod rows;
@@ -16,44 +18,35 @@ mod tls;
 mod transaction;
 mod url;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use deadpool::{
     Runtime,
-    managed::{Pool, PoolError, QueueMode, Timeouts},
+    managed::{Object, Pool, PoolError, QueueMode, Timeouts},
 };
-use tokio::try_join;
+use tokio::{sync::Mutex, time::timeout, try_join};
 use tokio_postgres::Statement;
 
 pub use node::{Change, ChangedRow, LeaseConnection, NodeRow, Renewed};
 pub use url::DatabaseUrl;
 
 use super::{
-    Found, Loaded, StoreError, StoredKey, Swept, guarded,
+    Found, Loaded, StoreError, Swept, guarded,
     values::{allowlist_text, status_text},
 };
-use crate::model::{Client, ClientId, Credential, KnownVerifier, Phase, Session, SessionId, UnixSeconds};
+use crate::model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds};
 use connection::{Connection, Connector, Parameters};
 use rows::{Number, number};
 use transaction::{TELL, Transaction};
 
 /// Rows looked at by one batch of a sweep: short enough for no refresh to wait on it.
 const SWEEP_BATCH: u64 = 1000;
+/// Far more than connections, so that clients seldom share one.
+const TURNS: u64 = 256;
 
 /// Several questions with one answer's time.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-/// Of two that change the keys the second sees what the first has done.
-const BEGIN_WITH_KEYS: &str = "BEGIN; LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE";
 
-const INSERT_PEPPER: &str =
-    "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', $1) ON CONFLICT DO NOTHING";
-const INSERT_KEY: &str = "
-    INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4, $5)";
-const RETIRE_NEWEST: &str = "UPDATE signing_key SET retire_at = $1 WHERE retire_at IS NULL";
-const DELETE_KEY: &str = "DELETE FROM signing_key WHERE id = $1";
-const INSERT_VERIFIER: &str =
-    "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES ($1, $2, $3, $4)";
-const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
 const INSERT_CLIENT: &str = "
     INSERT INTO client (name, status, generation, revision, allowlist, scopes, created_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
@@ -99,6 +92,10 @@ pub struct PostgresOptions {
 #[derive(Debug)]
 pub struct Postgres {
     pool: Pool<Connector>,
+    patience: Duration,
+    /// Those who want the same client wait here for each other, and not each on a connection, of which
+    /// one busy client would then have them all.
+    turns: Box<[Arc<Mutex<()>>]>,
 }
 
 impl Postgres {
@@ -115,7 +112,7 @@ impl Postgres {
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
-        Ok(Postgres { pool })
+        Ok(Postgres { pool, patience, turns: (0..TURNS).map(|_| Arc::default()).collect() })
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
@@ -132,7 +129,7 @@ impl Postgres {
             ])
             .await?;
         db.batch(SNAPSHOT).await?;
-        Ok(Loaded {
+        let loaded = Loaded {
             head: number(&db.one(&head, &[]).await?, "seq")?,
             timeline: db.timeline(),
             clients: rows::clients(&db.query(&clients, &[]).await?, &db.query(&credentials, &[]).await?)?,
@@ -140,7 +137,17 @@ impl Postgres {
             pepper: rows::pepper(&db.query(&pepper, &[]).await?)?,
             verifiers: rows::read(&db.query(&verifiers, &[]).await?, rows::verifier)?,
             ended: rows::read(&db.query(&ended, &[]).await?, rows::ended)?,
-        })
+        };
+        db.done();
+        Ok(loaded)
+    }
+
+    pub(super) async fn version(&self) -> Result<u32, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [version] = tx.prepared([migrate::VERSION]).await?;
+        let version = tx.one(&version, &[]).await?;
+        tx.done();
+        Ok(rows::get::<i32>(&version, "version")?.unsigned_abs())
     }
 
     pub(super) async fn clients(&self) -> Result<Vec<Client>, StoreError> {
@@ -154,98 +161,6 @@ impl Postgres {
             tx.commit(),
         )?;
         rows::clients(&clients, &credentials)
-    }
-
-    pub(super) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let keys = keys(&mut tx).await?;
-        tx.done();
-        Ok(keys)
-    }
-
-    pub(super) async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [insert, pepper] = tx.prepared([INSERT_PEPPER, rows::PEPPER]).await?;
-        tx.batch("BEGIN").await?;
-        tx.execute(&insert, &[&sealed]).await?;
-        let standing = tx.query(&pepper, &[]).await?;
-        tx.commit().await?;
-        Ok(rows::pepper(&standing)?.unwrap_or(sealed))
-    }
-
-    pub(super) async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [insert, keys, tell] = tx.prepared([INSERT_KEY, rows::KEYS, TELL]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        let known = tx.query(&keys, &[]).await?;
-        if !known.is_empty() {
-            tx.roll_back().await?;
-            return rows::read(&known, rows::key);
-        }
-        insert_key(&tx, &insert, &key).await?;
-        let keys = tx.query(&keys, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
-        rows::read(&keys, rows::key)
-    }
-
-    pub(super) async fn rotate_key(
-        &self,
-        key: StoredKey,
-        retire_at: UnixSeconds,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [retire, insert, keys, tell] = tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, TELL]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        tx.execute(&retire, &[&Number(retire_at)]).await?;
-        insert_key(&tx, &insert, &key).await?;
-        let keys = tx.query(&keys, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
-        rows::read(&keys, rows::key)
-    }
-
-    pub(super) async fn retire_keys(
-        &self,
-        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [keys, delete, tell] = tx.prepared([rows::KEYS, DELETE_KEY, TELL]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
-        let (gone, stay): (Vec<_>, Vec<_>) = guarded(|| keys.into_iter().partition(retired))?;
-        if gone.is_empty() {
-            tx.roll_back().await?;
-            return Ok(stay);
-        }
-        for key in gone {
-            tx.execute(&delete, &[&Number(key.id)]).await?;
-        }
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
-        Ok(stay)
-    }
-
-    pub(super) async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [insert, verifiers, tell] = tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, TELL]).await?;
-        tx.batch("BEGIN").await?;
-        let created_at = Number(new.created_at);
-        let hash = new.token_hash.0.as_slice();
-        tx.execute(&insert, &[&new.name, &hash, &new.shares_hs256, &created_at]).await?;
-        let verifiers = tx.query(&verifiers, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Verifiers).await?;
-        rows::read(&verifiers, rows::verifier)
-    }
-
-    pub(super) async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [delete, verifiers, tell] = tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, TELL]).await?;
-        tx.batch("BEGIN").await?;
-        let deleted = tx.execute(&delete, &[&Number(id)]).await?;
-        let left = tx.query(&verifiers, &[]).await?;
-        match deleted {
-            0 => tx.roll_back().await?,
-            _ => tx.commit_and_tell(&tell, ChangedRow::Verifiers).await?,
-        }
-        rows::read(&left, rows::verifier)
     }
 
     pub(super) async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
@@ -275,7 +190,7 @@ impl Postgres {
         id: ClientId,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
-        let mut tx = self.transaction().await?;
+        let mut tx = self.transaction_of(id).await?;
         let [update, insert, credential, tell] =
             tx.prepared([UPDATE_CLIENT, INSERT_CREDENTIAL, UPDATE_CREDENTIAL, TELL]).await?;
         let Some(before) = tx.begin_with_client(id).await? else {
@@ -316,7 +231,7 @@ impl Postgres {
         client: ClientId,
         rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
     ) -> Result<Option<Result<Session, E>>, StoreError> {
-        let mut tx = self.transaction().await?;
+        let mut tx = self.transaction_of(client).await?;
         let [insert] = tx.prepared([INSERT_SESSION]).await?;
         let Some(client) = tx.begin_with_client(client).await? else {
             tx.roll_back().await?;
@@ -351,7 +266,7 @@ impl Postgres {
         session: SessionId,
         rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
-        let mut tx = self.transaction().await?;
+        let mut tx = self.transaction_of(client).await?;
         let [update, tell] = tx.prepared([UPDATE_SESSION, TELL]).await?;
         let Some((client, before)) = tx.begin_with_session(client, session).await? else {
             tx.roll_back().await?;
@@ -406,8 +321,19 @@ impl Postgres {
     }
 
     async fn transaction(&self) -> Result<Transaction, StoreError> {
+        Ok(Transaction::on(self.connection().await?, None))
+    }
+
+    /// A transaction that is going to lock this client.
+    async fn transaction_of(&self, client: ClientId) -> Result<Transaction, StoreError> {
+        let turn = Arc::clone(&self.turns[(client % TURNS) as usize]).lock_owned();
+        let turn = timeout(self.patience, turn).await.map_err(|_| fault::silent())?;
+        Ok(Transaction::on(self.connection().await?, Some(turn)))
+    }
+
+    async fn connection(&self) -> Result<Object<Connector>, StoreError> {
         match self.pool.get().await {
-            Ok(connection) => Ok(Transaction::on(connection)),
+            Ok(connection) => Ok(connection),
             Err(PoolError::Backend(error)) => Err(error),
             Err(error) => Err(StoreError::Unavailable(format!("no connection is free: {error}").into())),
         }
@@ -431,17 +357,6 @@ async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Resu
         client: rows::client(&client, &credentials)?,
         session: session.first().map(rows::session).transpose()?,
     })
-}
-
-async fn keys(db: &mut Connection) -> Result<Vec<StoredKey>, StoreError> {
-    let [keys] = db.prepared([rows::KEYS]).await?;
-    rows::read(&db.query(&keys, &[]).await?, rows::key)
-}
-
-async fn insert_key(tx: &Transaction, insert: &Statement, key: &StoredKey) -> Result<(), StoreError> {
-    let (created_at, signs_from) = (Number(key.created_at), Number(key.signs_from));
-    tx.execute(insert, &[&key.kid, &key.algorithm.name(), &key.sealed, &created_at, &signs_from]).await?;
-    Ok(())
 }
 
 async fn insert_credential(

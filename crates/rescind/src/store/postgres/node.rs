@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use super::{
     Postgres,
     connection::{Connection, Parameters},
+    keys,
     rows::{self, Number, get, number},
 };
 use crate::{
@@ -175,7 +176,7 @@ impl LeaseConnection {
 
     /// Every signing key.
     pub async fn keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
-        super::keys(&mut self.connection).await
+        keys::keys(&mut self.connection).await
     }
 
     /// Every verifier.

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use deadpool::managed::Object;
-use tokio::try_join;
+use tokio::{sync::OwnedMutexGuard, try_join};
 use tokio_postgres::Statement;
 
 use super::{
@@ -29,12 +29,14 @@ pub(super) const TELL: &str = "
 pub(super) struct Transaction {
     connection: Object<Connector>,
     warnings: u64,
+    /// On the client that it locks.
+    _turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Transaction {
-    pub(super) fn on(connection: Object<Connector>) -> Transaction {
+    pub(super) fn on(connection: Object<Connector>, turn: Option<OwnedMutexGuard<()>>) -> Transaction {
         connection.begun();
-        Transaction { warnings: connection.warnings(), connection }
+        Transaction { warnings: connection.warnings(), connection, _turn: turn }
     }
 
     /// Begins, with the lock on a client.

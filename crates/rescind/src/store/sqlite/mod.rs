@@ -1,16 +1,19 @@
 //! The embedded store: SQLite in WAL mode, flushed to the disk at every commit.
 
+pub(super) mod export;
 mod rows;
 mod writer;
 
 use std::{
     fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Read},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, hooks::Wal};
+use tracing::warn;
 
 use super::{Found, Loaded, StoreError, StoredKey, Swept};
 use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
@@ -24,6 +27,8 @@ mod migrations {
 const IDLE_READERS: usize = 4;
 /// Rows looked at by one batch of a sweep: short enough for no login to wait on it.
 const SWEEP_BATCH: u64 = 1000;
+/// Pages in the log from which on it is copied into the database.
+const LOG_PAGES: i32 = 1000;
 
 /// The store in one file.
 #[derive(Debug)]
@@ -36,19 +41,29 @@ pub struct Sqlite {
 struct Readers {
     path: Box<Path>,
     idle: Mutex<Vec<Connection>>,
+    /// Held while one reads.
+    reading: Arc<RwLock<()>>,
 }
 
 impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Sqlite, StoreError> {
         let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        made.map_err(|e| StoreError::Unavailable(e.into()))?;
+        made.and_then(|_| write_log_again(path)).map_err(|e| StoreError::Unavailable(e.into()))?;
         let mut connection = connect(path)?;
         // Tables and the note of them in one transaction, so that a kill between leaves neither.
         migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
             StoreError::Unreadable(format!("its tables are not those of this version, nor older ones: {e}"))
         })?;
-        let readers = Readers { path: path.into(), idle: Mutex::default() };
+        let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
+        copy_log_while_nobody_reads(&mut connection, Arc::clone(&readers.reading))?;
         Ok(Sqlite { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+    }
+
+    pub(super) async fn version(&self) -> Result<u32, StoreError> {
+        self.read(|db| {
+            Ok(db.query_row("SELECT max(version) FROM refinery_schema_history", [], |row| row.get(0))?)
+        })
+        .await
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
@@ -262,6 +277,7 @@ impl Sqlite {
 
 impl Readers {
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _reading = self.reading.read().unwrap_or_else(PoisonError::into_inner);
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
@@ -277,13 +293,55 @@ impl Readers {
     }
 }
 
+/// Makes sure that the disk has what is about to be read of the log.
+///
+/// After a flush that failed, the system's cache may hold what the disk does not and never will: no later flush
+/// writes it ("fsyncgate"). To commit behind such a gap would be to lose that at the next power cut. The bytes
+/// are the same, so nothing is lost if the power goes in the middle of this.
+fn write_log_again(path: &Path) -> io::Result<()> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    match OpenOptions::new().read(true).write(true).open(log) {
+        Ok(mut log) => {
+            let mut bytes = vec![];
+            log.read_to_end(&mut bytes)?;
+            log.write_all_at(&bytes, 0)?;
+            log.sync_all()
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Copies the log into the database, whenever it has grown so long, while nobody reads.
+///
+/// Beside a reader SQLite copies what the reader does not mind, counts it as copied, and flushes it some other
+/// time. If that flush fails, what it should have written is forgotten, and the log, counted as copied, is
+/// written over. Alone, it copies everything, flushes, and only then counts.
+fn copy_log_while_nobody_reads(
+    connection: &mut Connection,
+    reading: Arc<RwLock<()>>,
+) -> Result<(), StoreError> {
+    let after_a_commit = move |log: &mut Wal, pages: i32| {
+        if pages >= LOG_PAGES {
+            let _nobody_reads = reading.write().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = log.checkpoint() {
+                warn!(%error, "the log could not be copied into the database, and grows");
+            }
+        }
+        Ok(())
+    };
+    Ok(connection.wal_hook(Some(after_a_commit))?)
+}
+
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path)?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;
-         PRAGMA busy_timeout = 5000;",
+         PRAGMA busy_timeout = 5000;
+         PRAGMA wal_autocheckpoint = 0;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

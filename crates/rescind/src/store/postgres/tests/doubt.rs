@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::*;
 use crate::{model::Client, store::StoreError};
 
@@ -122,4 +124,42 @@ async fn who_waits_for_a_client_sees_what_was_committed_meanwhile() {
     until(&connect(&url).await, LOCKED).await;
     db.batch_execute("COMMIT").await.unwrap();
     assert_eq!(waiting.await.unwrap(), (7, 2));
+}
+
+#[tokio::test]
+async fn a_session_that_is_refreshed_while_it_would_be_swept_stays() {
+    let url = Server::shared().database().await;
+    let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let session = conformance::login(&store, &client, 1000).await;
+    let db = connect(&url).await;
+    db.batch_execute("BEGIN; UPDATE session SET pair = 2, refresh_expires_at = 99999").await.unwrap();
+    let sweep = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.sweep(0, 50_000).await.unwrap().deleted }
+    });
+    until(&connect(&url).await, LOCKED).await;
+    db.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(sweep.await.unwrap(), 0);
+    assert_eq!(store.find(client.id, session.id).await.unwrap().session.unwrap().pair, 2);
+}
+
+#[tokio::test]
+async fn a_client_that_all_want_leaves_connections_for_the_others() {
+    let url = Server::shared().database().await;
+    let store = Arc::new(Store::connect(&PostgresOptions { pool_size: 2, ..options(&url) }).await.unwrap());
+    let busy = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let other = store.create_client(conformance::client("rk_2")).await.unwrap();
+    let db = connect(&url).await;
+    db.batch_execute("BEGIN; SELECT FROM client WHERE id = 1 FOR UPDATE").await.unwrap();
+    let mut logins = JoinSet::new();
+    for _ in 0..10 {
+        let (store, busy) = (Arc::clone(&store), busy.clone());
+        logins.spawn(async move { conformance::login(&store, &busy, 1000).await });
+    }
+    until(&connect(&url).await, LOCKED).await;
+    conformance::login(&store, &other, 1000).await;
+    assert_eq!(logins.try_join_next().map(|login| login.unwrap()), None);
+    db.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(logins.join_all().await.len(), 10);
 }

@@ -1,5 +1,6 @@
 //! What PostgreSQL alone must do.
 
+mod copy;
 mod doubt;
 #[path = "../../../../tests/fixture/postgres.rs"]
 mod fixture;
@@ -49,6 +50,18 @@ pub(in crate::store) async fn count_rows(url: &str) {
 pub(in crate::store) async fn rows_written(url: &str) -> u64 {
     let row = connect(url).await.query_one("SELECT last_value FROM written", &[]).await.unwrap();
     row.get::<_, Number>(0).0
+}
+
+/// Makes so many more of a client's sessions.
+pub(in crate::store) async fn copy_sessions(url: &str, client: u64, count: i32) {
+    const COLUMNS: &str =
+        "client_id, credential_id, key_id, generation, scopes, pair, phase, started_at, issued_at,
+                           access_expires_at, refresh_expires_at";
+    let copy = format!(
+        "INSERT INTO session ({COLUMNS})
+         SELECT {COLUMNS} FROM session, generate_series(1, $2) WHERE client_id = $1"
+    );
+    connect(url).await.execute(&copy, &[&Number(client), &count]).await.unwrap();
 }
 
 /// Waits until `sql` answers true.

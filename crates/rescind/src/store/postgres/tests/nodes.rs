@@ -1,5 +1,7 @@
 //! Leases, and the order of changes.
 
+use std::sync::Arc;
+
 use tokio::task::JoinSet;
 
 use super::*;
@@ -113,6 +115,32 @@ async fn changes_at_once_are_numbered_without_a_gap() {
     let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
     let seqs: Vec<_> = lease.changes(0).await.unwrap().iter().map(|change| change.seq).collect();
     assert_eq!(seqs, (1..=80).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn of_refreshes_on_two_nodes_at_once_one_wins() {
+    let (url, one) = store().await;
+    let two = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let one = Arc::new(one);
+    let client = one.create_client(conformance::client("rk_1")).await.unwrap();
+    for round in 1..=20 {
+        let session = conformance::login(&one, &client, 1000).await;
+        let mut refreshes = JoinSet::new();
+        for store in [&one, &two] {
+            let (store, session) = (Arc::clone(store), session.clone());
+            let rule = |_: &_, session: &mut Login| {
+                let first = session.pair == 1;
+                if first {
+                    session.advance(1, 1001, &conformance::RULES);
+                }
+                first
+            };
+            refreshes.spawn(async move { store.change_session(session.client, session.id, rule).await });
+        }
+        let outcomes = refreshes.join_all().await;
+        let won = outcomes.into_iter().filter(|outcome| outcome.as_ref().unwrap().as_ref().unwrap().0);
+        assert_eq!(won.count(), 1, "round {round}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,217 @@
+//! From an accepted socket to requests.
+
+use std::{io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use super::{
+    pool::{Admitted, Full, Pool},
+    slot::Overdue,
+    tls::{Side, Tls},
+    watched::Watched,
+};
+use crate::{
+    app::App,
+    http::{
+        self, BodyTimeout, Enveloped,
+        client_ip::{Peer, TrustedProxies},
+    },
+    limiter::network,
+};
+
+/// Where hyper gives up. The service's own limits are lower; the longest target that hyper reads fits in.
+const MAX_HEAD_BYTES: u32 = 68 * 1024;
+const MAX_HEADERS: usize = 256;
+/// What one HTTP/2 connection may have under way at once, and on its way here, in bytes.
+const STREAMS: u32 = 100;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams reset by the peer before they were looked at, and those that we reset for its errors.
+const RESETS: usize = 20;
+const ERROR_RESETS: usize = 100;
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// A pause after a failed accept: the machine is out of something, and asking on would not help.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// For telling a peer whose time is over that it is.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a listener's connections lead to, and under what conditions.
+pub(super) struct Gate {
+    pub(super) app: Arc<App>,
+    pub(super) router: Router,
+    pub(super) pool: Arc<Pool>,
+    /// Theirs are counted in all only.
+    pub(super) proxies: TrustedProxies,
+    pub(super) tls: Option<(Arc<Tls>, Side)>,
+    pub(super) http: auto::Builder<TokioExecutor>,
+    /// Becomes true when the service stops. Its sender waits for the last connection to let go of it.
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+/// HTTP/1.1, and HTTP/2 where the connection begins with its preface.
+pub(super) fn http() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Its own time limit for heads would hold for idle connections too: `Overdue` tells them apart.
+    builder.http1().max_buf_size(MAX_HEAD_BYTES as usize).max_headers(MAX_HEADERS).header_read_timeout(None);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .keep_alive_interval(PING_EVERY);
+    builder
+}
+
+/// Accepts for ever.
+pub(super) async fn accept_tcp(listener: TcpListener, gate: Gate) {
+    let gate = Arc::new(gate);
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let peer = peer.ip().to_canonical();
+                let counted = Some(network(peer)).filter(|_| !gate.proxies.trusts(peer));
+                match gate.pool.admit(counted) {
+                    Ok(admitted) => {
+                        let _ = stream.set_nodelay(true);
+                        tokio::spawn(Arc::clone(&gate).lead(stream, Some(Peer(peer)), admitted));
+                    }
+                    Err(Full) => gate.refuse(&stream, peer),
+                }
+            }
+            Err(e) => accept_failed(&e).await,
+        }
+    }
+}
+
+/// Accepts for ever.
+pub(super) async fn accept_local(listener: UnixListener, gate: Gate) {
+    let gate = Arc::new(gate);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // When the pool is full, whoever asks sees the connection closed.
+                if let Ok(admitted) = gate.pool.admit(None) {
+                    tokio::spawn(Arc::clone(&gate).lead(stream, None, admitted));
+                }
+            }
+            Err(e) => accept_failed(&e).await,
+        }
+    }
+}
+
+async fn accept_failed(error: &io::Error) {
+    warn!(%error, "a connection could not be accepted");
+    sleep(ACCEPT_PAUSE).await;
+}
+
+impl Gate {
+    /// Says why, as far as that needs no waiting, and closes.
+    fn refuse(&self, stream: &TcpStream, peer: IpAddr) {
+        debug!(%peer, "no place for a connection");
+        if self.tls.is_none() {
+            let _ = stream.try_write(&http::too_many_connections(&self.app));
+            // What is left unread would turn the close into a reset.
+            let _ = stream.try_read(&mut [0; 4096]);
+        }
+    }
+
+    async fn drained(&self) {
+        // What is waited for is not kept: it is locked while it is held.
+        drop(self.draining.clone().wait_for(|&draining| draining).await);
+    }
+
+    /// A connection's life.
+    async fn lead<IO>(self: Arc<Gate>, io: IO, peer: Option<Peer>, admitted: Admitted)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let slot = Arc::clone(&admitted.slot);
+        let io = Watched::new(io, Arc::clone(&slot), self.pool.bounds.request);
+        tokio::select! {
+            biased;
+            () = slot.closed() => debug!("a connection was closed to make room"),
+            () = self.open(io, peer, &admitted) => {}
+        }
+    }
+
+    async fn open<IO>(&self, io: Watched<IO>, peer: Option<Peer>, admitted: &Admitted)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut overdue = Overdue::new(Arc::clone(&admitted.slot), self.pool.bounds);
+        let Some((tls, side)) = &self.tls else {
+            return self.serve(io, peer, admitted, overdue).await;
+        };
+        let handshake = TlsAcceptor::from(tls.config(*side)).accept(io);
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            () = &mut overdue => Err(io::ErrorKind::TimedOut.into()),
+            () = self.drained() => return,
+        };
+        match shaken {
+            Ok(stream) => self.serve(stream, peer, admitted, overdue).await,
+            Err(e) => debug!(error = %e, "a TLS handshake failed"),
+        }
+    }
+
+    async fn serve<IO>(&self, io: IO, peer: Option<Peer>, admitted: &Admitted, mut overdue: Overdue)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Gate { app, router, pool, http, .. } = self;
+        let slot = &admitted.slot;
+        let body_timeout = BodyTimeout(pool.bounds.request);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let under_way = slot.begin(request.version());
+            request.extensions_mut().insert(body_timeout);
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            let answer = router.clone().oneshot(request);
+            async move {
+                let _under_way = under_way;
+                answer.await
+            }
+        });
+        let io = TokioIo::new(Enveloped::new(io, app.clock.clone(), app.random.clone()));
+        let mut connection = pin!(http.serve_connection(io, service));
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = self.drained() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => ended,
+                    () = overdue => Ok(()),
+                }
+            }
+            () = &mut overdue => {
+                connection.as_mut().graceful_shutdown();
+                timeout(LAST_WORDS, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(e) = ended {
+            debug!(error = %e, "a connection ended badly");
+        }
+    }
+}

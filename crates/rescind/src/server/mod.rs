@@ -1,0 +1,218 @@
+//! Listeners, connections, and an orderly end.
+
+mod accept;
+mod pool;
+mod slot;
+mod tls;
+mod watched;
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{oneshot, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    app::App,
+    cluster,
+    config::{self, Config},
+    http::{self, client_ip::TrustedProxies},
+};
+use accept::{Gate, accept_local, accept_tcp};
+use pool::{Bounds, Pool};
+use tls::{Reload, Side};
+
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Operators and followers have places of their own, whatever goes on in public.
+const MANAGEMENT_CONNECTIONS: usize = 1000;
+const LOCAL_CONNECTIONS: usize = 100;
+/// Files that are open for other purposes: the store, listeners, connections to a database.
+const OTHER_FILES: usize = 250;
+
+/// A service with its listeners bound, not yet answering.
+pub struct Server {
+    app: Arc<App>,
+    public: (TcpListener, Gate),
+    management: (TcpListener, Gate),
+    local: (UnixListener, Gate),
+    reload: Option<Reload>,
+    drain: watch::Sender<bool>,
+    drain_timeout: Duration,
+}
+
+impl Server {
+    /// Binds both listeners and the socket in the data folder.
+    pub async fn bind(app: Arc<App>, config: &Config) -> anyhow::Result<Server> {
+        let config::Server { listen, management_listen, drain_timeout, .. } = config.server;
+        let proxies = TrustedProxies {
+            networks: config.server.trusted_proxies.clone(),
+            header: config.server.client_address_header.clone(),
+        };
+        let (tls, reload) = tls::open(&config.tls, app.clock.clone())?.unzip();
+        let bounds = bounds(&config.server);
+        let aside = |connections| Bounds { in_all: connections, per_network: connections, ..bounds };
+        let drain = watch::Sender::new(false);
+        let gate = |router, bounds| Gate {
+            app: Arc::clone(&app),
+            router,
+            pool: Pool::new(bounds, app.clock.clone(), app.random.clone()),
+            proxies: TrustedProxies::default(),
+            tls: None,
+            http: accept::http().http1_only(),
+            draining: drain.subscribe(),
+        };
+        let public = Gate {
+            proxies: proxies.clone(),
+            tls: tls.clone().map(|tls| (tls, Side::Public)),
+            http: accept::http(),
+            ..gate(http::public(Arc::clone(&app), proxies), bounds)
+        };
+        let management = Gate {
+            tls: tls.filter(|_| config.tls.management).map(|tls| (tls, Side::Management)),
+            ..gate(http::management(Arc::clone(&app)), aside(MANAGEMENT_CONNECTIONS))
+        };
+        let local = gate(http::local(Arc::clone(&app)), aside(LOCAL_CONNECTIONS));
+        Ok(Server {
+            public: (bind("server.listen", "--listen", listen).await?, public),
+            management: (
+                bind("server.management_listen", "--management-listen", management_listen).await?,
+                management,
+            ),
+            local: (bind_local(&app.folder().socket())?, local),
+            reload,
+            drain,
+            drain_timeout: drain_timeout.into(),
+            app,
+        })
+    }
+
+    /// Where the public listener is.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.public.0.local_addr()
+    }
+
+    /// Where the management listener is.
+    pub fn management_address(&self) -> io::Result<SocketAddr> {
+        self.management.0.local_addr()
+    }
+
+    /// Answers until `stop`, then lets requests under way finish.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Server { app, public, management, local, reload, drain, drain_timeout } = self;
+        let (leave, leaving) = oneshot::channel::<()>();
+        let node = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move {
+                if let Some(postgres) = app.store.postgres() {
+                    cluster::run(&app, postgres, async { _ = leaving.await }).await;
+                }
+            }
+        });
+        let pool = Arc::clone(&public.1.pool);
+        let public = accept_tcp(public.0, public.1);
+        let management = accept_tcp(management.0, management.1);
+        let local = accept_local(local.0, local.1);
+        let sweeping = sweep(&app, &pool);
+        let reloading = async {
+            match reload {
+                Some(reload) => reload.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        {
+            let mut stop = pin!(stop);
+            // The accept loops end with this block, and their listeners with them.
+            tokio::select! {
+                () = &mut stop => {}
+                () = async { tokio::join!(public, management, local, sweeping, reloading); } => {}
+            }
+        }
+        info!("draining");
+        app.begin_drain();
+        drain.send_replace(true);
+        if timeout(drain_timeout, drain.closed()).await.is_err() {
+            warn!(after = ?drain_timeout, "requests under way were cut off");
+        }
+        // Until here its requests had a lease.
+        drop(leave);
+        if node.await.is_err() {
+            warn!("the others will wait for this node's lease");
+        }
+        info!("stopped");
+    }
+}
+
+/// As configured, as far as the process may open files.
+fn bounds(config: &config::Server) -> Bounds {
+    let files = usize::try_from(raise_file_limit()).unwrap_or(usize::MAX);
+    let most = files.saturating_sub(MANAGEMENT_CONNECTIONS + LOCAL_CONNECTIONS + OTHER_FILES).max(100);
+    let in_all = config.max_connections.min(most);
+    if in_all < config.max_connections {
+        warn!(files, in_all, "server.max_connections is more than the process may open: see ulimit -n");
+    }
+    Bounds {
+        in_all,
+        per_network: config.max_connections_per_address,
+        request: config.request_timeout.into(),
+        idle: config.idle_timeout.into(),
+    }
+}
+
+/// Lets the process open as many files as it may let itself.
+fn raise_file_limit() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    }
+    .unwrap_or(u64::MAX)
+}
+
+async fn bind(key: &str, flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag} or {key}"))
+}
+
+/// For this user alone, from the moment it exists: it is made in a folder that nobody else may enter.
+fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
+    let bound = || {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let private = tempfile::Builder::new().prefix(".sock-").rand_bytes(3).tempdir_in(folder)?;
+        let inside = private.path().join("s");
+        let listener = UnixListener::bind(&inside)?;
+        fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
+        // The folder's lock is held, so a socket that is there was left by a process that is gone.
+        fs::rename(&inside, path)?;
+        Ok::<_, io::Error>(listener)
+    };
+    bound().with_context(|| format!("cannot listen on {}; a shorter --data-dir may help", path.display()))
+}
+
+async fn sweep(app: &Arc<App>, public: &Pool) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let turned_away = public.turned_away();
+        if turned_away > 0 {
+            warn!(turned_away, "connections were refused or closed: there were too many");
+        }
+        if let Err(e) = app.sweep().await {
+            warn!(error = %e, "expired sessions could not be swept");
+        }
+    }
+}

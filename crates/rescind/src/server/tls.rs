@@ -1,0 +1,230 @@
+//! TLS: the certificate in force, and the next one when its files change.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    version::{TLS12, TLS13},
+};
+use thiserror::Error;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info};
+use x509_cert::{Certificate, der::Decode};
+
+use crate::{
+    clock::{Clock, rfc3339},
+    config,
+};
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const HTTP1: &[u8] = b"http/1.1";
+const H2: &[u8] = b"h2";
+
+/// Why there is no TLS with these files. Begins with the key at fault.
+#[derive(Debug, Error)]
+pub(super) enum TlsError {
+    /// A file is not there or has no PEM of the right kind.
+    #[error("{0} = {1:?}: {2}")]
+    File(&'static str, PathBuf, pem::Error),
+    /// The certificate cannot be read.
+    #[error("tls.certificate = {0:?}: {1}")]
+    Certificate(PathBuf, Box<dyn std::error::Error + Send + Sync>),
+    /// Its time is over.
+    #[error("tls.certificate = {0:?}: expired at {1}")]
+    Expired(PathBuf, String),
+    /// The key is of no use, or is another certificate's.
+    #[error("tls.key = {0:?}: {1}")]
+    Key(PathBuf, rustls::Error),
+    /// An authority's certificate is of no use.
+    #[error("tls.client_ca = {0:?}: {1}")]
+    ClientCa(PathBuf, Box<dyn std::error::Error + Send + Sync>),
+    /// The process cannot listen for SIGHUP.
+    #[error("SIGHUP cannot be listened for: {0}")]
+    Signal(io::Error),
+}
+
+/// Which listener a configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Public,
+    Management,
+}
+
+/// What is in force.
+#[derive(Debug)]
+pub(super) struct Tls {
+    current: ArcSwap<Configs>,
+}
+
+#[derive(Debug)]
+struct Configs {
+    public: Arc<ServerConfig>,
+    management: Arc<ServerConfig>,
+    /// When the certificate ends.
+    until: u64,
+}
+
+/// Where it comes from.
+#[derive(Debug, Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
+/// Puts the next certificate in force.
+pub(super) struct Reload {
+    tls: Arc<Tls>,
+    files: Files,
+    hangup: Signal,
+    seen: Vec<Stamp>,
+    clock: Clock,
+}
+
+/// What tells that a file is another one.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// TLS as it is configured, if it is.
+pub(super) fn open(config: &config::Tls, clock: Clock) -> Result<Option<(Arc<Tls>, Reload)>, TlsError> {
+    let config::Tls { certificate: Some(certificate), key: Some(key), client_ca, .. } = config.clone() else {
+        return Ok(None);
+    };
+    let files = Files { certificate, key, client_ca };
+    // Listened for before anybody can be told that the service runs.
+    let hangup = signal(SignalKind::hangup()).map_err(TlsError::Signal)?;
+    let seen = files.stamps();
+    let configs = files.load(clock.now())?;
+    info!(certificate = %files.certificate.display(), until = rfc3339(configs.until), "TLS");
+    let tls = Arc::new(Tls { current: ArcSwap::from_pointee(configs) });
+    Ok(Some((Arc::clone(&tls), Reload { tls, files, hangup, seen, clock })))
+}
+
+impl Tls {
+    /// For the next connection.
+    pub(super) fn config(&self, side: Side) -> Arc<ServerConfig> {
+        let current = self.current.load();
+        Arc::clone(match side {
+            Side::Public => &current.public,
+            Side::Management => &current.management,
+        })
+    }
+}
+
+impl Reload {
+    /// Looks at the files for ever. New ones that cannot be used change nothing.
+    pub(super) async fn run(mut self) {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                _ = self.hangup.recv() => true,
+                _ = ticks.tick() => false,
+            };
+            let look = move || {
+                self.look(asked);
+                self
+            };
+            match spawn_blocking(look).await {
+                Ok(looked) => self = looked,
+                Err(e) => return error!(error = %e, "the certificate is looked after no more"),
+            }
+        }
+    }
+
+    fn look(&mut self, asked: bool) {
+        let stamps = self.files.stamps();
+        if !asked && stamps == self.seen {
+            return;
+        }
+        self.seen = stamps;
+        match self.files.load(self.clock.now()) {
+            Ok(configs) => {
+                info!(until = rfc3339(configs.until), "a new certificate is in force");
+                self.tls.current.store(Arc::new(configs));
+            }
+            Err(e) => error!(error = %e, "the certificate was not replaced: the one before stays in force"),
+        }
+    }
+}
+
+impl Files {
+    fn stamps(&self) -> Vec<Stamp> {
+        let stamp = |path: &PathBuf| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        };
+        [&self.certificate, &self.key].into_iter().chain(&self.client_ca).map(stamp).collect()
+    }
+
+    fn load(&self, now: u64) -> Result<Configs, TlsError> {
+        let Files { certificate, key, client_ca } = self;
+        let chain = certificates("tls.certificate", certificate)?;
+        let until = not_after(&chain).map_err(|e| TlsError::Certificate(certificate.clone(), e))?;
+        if until < now {
+            return Err(TlsError::Expired(certificate.clone(), rfc3339(until)));
+        }
+        let private =
+            PrivateKeyDer::from_pem_file(key).map_err(|e| TlsError::File("tls.key", key.clone(), e))?;
+        let provider = Arc::new(ring::default_provider());
+        let config = |verifier: Option<Arc<dyn ClientCertVerifier>>, protocols: &[&[u8]]| {
+            let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[&TLS13, &TLS12])?;
+            let builder = match verifier {
+                Some(verifier) => builder.with_client_cert_verifier(verifier),
+                None => builder.with_no_client_auth(),
+            };
+            let mut config = builder.with_single_cert(chain.clone(), private.clone_key())?;
+            config.alpn_protocols = protocols.iter().map(|&protocol| protocol.into()).collect();
+            // No request may come before the handshake has proved who asks from where, and that it is
+            // not an old one come again (CVE-2024-39321).
+            config.max_early_data_size = 0;
+            Ok(Arc::new(config))
+        };
+        let verifier = client_ca.as_deref().map(|path| client_verifier(path, &provider)).transpose()?;
+        let mismatch = |e| TlsError::Key(key.clone(), e);
+        Ok(Configs {
+            public: config(verifier, &[H2, HTTP1]).map_err(mismatch)?,
+            management: config(None, &[HTTP1]).map_err(mismatch)?,
+            until,
+        })
+    }
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let problem = |e| TlsError::File(key, path.to_owned(), e);
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(problem)?;
+    if chain.is_empty() { Err(problem(pem::Error::NoItemsFound)) } else { Ok(chain) }
+}
+
+fn not_after(chain: &[CertificateDer<'_>]) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    let end_entity = chain.first().map(|der| der.as_ref()).unwrap_or_default();
+    let certificate = Certificate::from_der(end_entity)?;
+    Ok(certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs())
+}
+
+fn client_verifier(
+    path: &Path,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates("tls.client_ca", path)? {
+        roots.add(authority).map_err(|e| TlsError::ClientCa(path.to_owned(), e.into()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|e| TlsError::ClientCa(path.to_owned(), e.into()))
+}

@@ -1,0 +1,128 @@
+//! Moving in: everything that an embedded store holds, into a database that is still empty.
+
+use std::{path::Path, pin::pin};
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio::{
+    sync::mpsc::channel,
+    task::{JoinError, spawn_blocking},
+};
+
+use super::{
+    Postgres,
+    connection::Connection,
+    fault,
+    rows::{Number, get},
+};
+use crate::store::{
+    Copied, StoreError,
+    sqlite::export::{Rows, export, last_ids},
+};
+
+/// Every table, with its columns.
+const TABLES: [(&str, &str); 6] = [
+    ("sealed_secret", "name, sealed"),
+    ("signing_key", "id, kid, algorithm, sealed, created_at, signs_from, retire_at"),
+    ("client", "id, name, status, generation, revision, allowlist, scopes, created_at"),
+    ("credential", "id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at"),
+    ("verifier", "id, name, token_hash, shares_hs256, created_at"),
+    (
+        "session",
+        "id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at, issued_at, \
+         access_expires_at, refresh_expires_at",
+    ),
+];
+
+/// Nobody else moves in meanwhile: a first start waits, and finds what was copied.
+const BEGIN: &str = "
+    BEGIN; LOCK TABLE sealed_secret, signing_key, client, credential, verifier, session IN EXCLUSIVE MODE";
+const IS_TAKEN: &str = "
+    SELECT EXISTS (SELECT FROM client) OR EXISTS (SELECT FROM signing_key) OR EXISTS (SELECT FROM sealed_secret)
+        OR EXISTS (SELECT FROM verifier) OR EXISTS (SELECT FROM session) AS taken";
+const CONTINUE_AFTER: &str = "SELECT setval(pg_get_serial_sequence($1, 'id'), $2)";
+// To a node that has started meanwhile, on the empty tables, everything is new.
+const TELL_ALL: &str = "
+    WITH copied (kind, id, client) AS (
+             SELECT 'client', id, NULL::bigint FROM client
+             UNION ALL SELECT 'session', id, client_id FROM session WHERE phase = 2
+             UNION ALL VALUES ('keys', NULL::bigint, NULL::bigint), ('verifiers', NULL, NULL)),
+         told AS (
+             INSERT INTO change (seq, kind, id, client)
+             SELECT head.seq + row_number() OVER (), copied.kind, copied.id, copied.client FROM head, copied
+             RETURNING seq)
+    UPDATE head SET seq = (SELECT max(seq) FROM told)";
+
+impl Postgres {
+    /// Copies all of the embedded store in the file at `from`, in one transaction. `progress` is told
+    /// how many sessions have been copied so far.
+    pub(in crate::store) async fn move_in(
+        &self,
+        from: &Path,
+        mut progress: impl FnMut(u64) + Send,
+    ) -> Result<Copied, StoreError> {
+        let mut db = self.pool.manager().connect_for_long().await?;
+        let warnings = db.warnings();
+        let [is_taken, continue_after] = db.prepared([IS_TAKEN, CONTINUE_AFTER]).await?;
+        db.batch(BEGIN).await?;
+        if get(&db.one(&is_taken, &[]).await?, "taken")? {
+            return Err(StoreError::Unsuitable("it already holds clients or keys: name an empty one".into()));
+        }
+        let mut copied = Copied::default();
+        for (table, columns) in TABLES {
+            let mut nothing = |_| {};
+            let progress: &mut (dyn FnMut(u64) + Send) =
+                if table == "session" { &mut progress } else { &mut nothing };
+            let rows = copy_table(&mut db, from, table, columns, progress).await?;
+            match table {
+                "client" => copied.clients = rows,
+                "credential" => copied.credentials = rows,
+                "session" => copied.sessions = rows,
+                _ => {}
+            }
+        }
+        let path = from.to_owned();
+        for (table, last) in spawn_blocking(move || last_ids(&path)).await.map_err(ended)?? {
+            if TABLES.iter().any(|(name, _)| *name == table) {
+                db.execute(&continue_after, &[&table, &Number(last)]).await?;
+            }
+        }
+        db.batch(TELL_ALL).await?;
+        db.batch("COMMIT").await?;
+        db.vouch(warnings)?;
+        db.done();
+        Ok(copied)
+    }
+}
+
+async fn copy_table(
+    db: &mut Connection,
+    from: &Path,
+    table: &'static str,
+    columns: &'static str,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<u64, StoreError> {
+    let (send, mut read) = channel::<Rows>(8);
+    let path = from.to_owned();
+    let reading = spawn_blocking(move || export(&path, table, columns, &send));
+    let copy = format!("COPY {table} ({columns}) FROM STDIN");
+    let mut sink = pin!(db.client().copy_in::<_, Bytes>(&copy).await.map_err(fault::during)?);
+    let mut count = 0;
+    while let Some(rows) = read.recv().await {
+        sink.send(rows.text.into()).await.map_err(fault::during)?;
+        count += rows.count;
+        progress(count);
+    }
+    // Dropped before it is finished, it takes back what was sent.
+    reading.await.map_err(ended)??;
+    let written = sink.finish().await.map_err(fault::during)?;
+    if written == count {
+        Ok(count)
+    } else {
+        Err(StoreError::Unavailable(format!("of {count} rows of {table}, {written} arrived").into()))
+    }
+}
+
+fn ended(error: JoinError) -> StoreError {
+    StoreError::Unavailable(error.into())
+}

@@ -1,0 +1,110 @@
+//! The program with its store in PostgreSQL.
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::{
+    api::{Api, Credential, ok, unauthorized},
+    fixture::Server as Postgres,
+    process::{Server, cli, json, rescind, run, serve},
+};
+
+const URL: &str = "RESCIND_DATABASE__URL";
+
+/// A database of its own, by a URL with a password that must be seen nowhere.
+async fn database() -> String {
+    Postgres::shared().database().await.replace("postgres@", "postgres:canary@")
+}
+
+#[tokio::test]
+async fn tokens_live_on_when_the_store_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let api = Api::new(&server.url);
+    let kept = Credential::from_json(&json(dir.path(), "client create --name kept"));
+    let gone = Credential::from_json(&json(dir.path(), "client create --name gone"));
+    let used = api.login(&kept).await;
+    let newest = api.refresh(&used.refresh).await.unwrap();
+    let untouched = api.login(&kept).await;
+    let taken_back = api.login(&gone).await;
+    assert_eq!(api.logout(&taken_back.access).await, ok());
+
+    let url = database().await;
+    cli(dir.path(), ["db", "copy", "--to", &url]).refused(1, "in use by another rescind");
+    server.stop(Signal::TERM).await;
+    let copied = cli(dir.path(), ["db", "copy", "--to", &url, "--json"]);
+    assert_eq!(copied.json(), json!({"clients": 2, "credentials": 2, "sessions": 3}));
+    assert_eq!(copied.stderr, "");
+    let again = cli(dir.path(), ["db", "copy", "--to", &url]);
+    again.refused(1, "already holds clients");
+    assert!(!again.stderr.contains("canary"), "{again:?}");
+
+    let server = Server::start_with(dir.path(), &[(URL, &url)]);
+    let api = Api::new(&server.url);
+    for token in [&used.access, &newest.access, &untouched.access] {
+        assert_eq!(api.verify(token).await, ok());
+    }
+    assert_eq!(api.verify(&taken_back.access).await, unauthorized("Invalid token"));
+    assert_eq!(api.refresh(&taken_back.refresh).await.unwrap_err(), unauthorized("Invalid token"));
+    assert!(api.refresh(&untouched.refresh).await.is_ok());
+    // The used one is still a sign of theft: the newest goes with it.
+    assert_eq!(api.refresh(&used.refresh).await.unwrap_err(), unauthorized("Invalid token"));
+    assert_eq!(api.refresh(&newest.refresh).await.unwrap_err(), unauthorized("Invalid token"));
+    let anew = api.login(&gone).await;
+    assert_eq!(api.logout(&anew.access).await, ok());
+    assert_eq!(api.verify(&anew.access).await, unauthorized("Invalid token"));
+
+    let (status, log) = server.stop(Signal::TERM).await;
+    assert!(status.success());
+    assert!(!log.iter().any(|line| line.contains("canary")), "{log:#?}");
+}
+
+#[tokio::test]
+async fn what_was_revoked_stays_so_when_a_server_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = database().await;
+    let server = Server::start_with(dir.path(), &[(URL, &url)]);
+    let api = Api::new(&server.url);
+    let client = Credential::from_json(&json(dir.path(), "client create --name c"));
+    let (gone, anew) = (api.login(&client).await, {
+        let first = api.login(&client).await;
+        assert_eq!(api.logout(&first.access).await, ok());
+        api.login(&client).await
+    });
+    server.stop(Signal::KILL).await;
+
+    let server = Server::start_with(dir.path(), &[(URL, &url)]);
+    let api = Api::new(&server.url);
+    assert_eq!(api.verify(&gone.access).await, unauthorized("Invalid token"));
+    assert_eq!(api.verify(&anew.access).await, ok());
+}
+
+#[tokio::test]
+async fn the_command_line_works_on_the_database_where_no_server_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = database().await;
+    let with_url = |args: &str| {
+        run(rescind().env(URL, &url).arg("--data-dir").arg(dir.path()).args(["--json"]).args(args.split(' ')))
+    };
+    assert_eq!(with_url("db migrate").json(), json!({"version": 1}));
+    assert_eq!(with_url("client create --name c").json()["client_id"], 1);
+    assert_eq!(with_url("client list").json()[0]["name"], "c");
+    let shown = with_url("config print");
+    assert!(shown.stdout.contains(":***@") && !shown.stdout.contains("canary"), "{shown:?}");
+    assert!(!dir.path().join("rescind.db").exists());
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = Postgres::shared().named("nowhere").replace("postgres@", "postgres:canary@");
+    let outcome = run(serve(dir.path()).env(URL, &nowhere));
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("\"nowhere\" does not exist"), "{outcome:?}");
+    assert!(!outcome.stderr.contains("canary"), "{outcome:?}");
+    cli(dir.path(), ["db", "migrate"]).refused(1, "there is no store in");
+    cli(dir.path(), ["db", "copy"]).refused(2, "--to URL");
+    let bad = cli(dir.path(), ["db", "copy", "--to", "postgres://u:can@ary@db/x"]);
+    bad.refused(2, "--to: expected postgres://");
+    assert!(!bad.stderr.contains("ary@"), "{bad:?}");
+}
