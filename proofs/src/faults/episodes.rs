@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
 use tokio::time::sleep;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 const RECOVERY: Duration = Duration::from_secs(30);
 
 /// A peace, to see how things are when nothing is wrong.
-const PEACE: Duration = Duration::from_millis(700);
+const PEACE: Duration = Duration::from_secs(1);
 
 const LOAD: Load = Load { clients: 24, pause: Duration::from_millis(300), apis: 4, verifications: 40.0 };
 
@@ -37,11 +38,21 @@ pub(super) async fn run(
     for (i, fault) in (1..).zip(Fault::draw(plan.episodes, &plan.kinds, &mut cluster.rng)) {
         sleep(PEACE).await;
         let from = now();
-        let particulars = fault.strike(cluster).await?;
+        let still = (!fault.signals_nodes() && cluster.rng.random_ratio(1, 4))
+            .then(|| cluster.rng.random_range(0..cluster.nodes.len()));
+        if let Some(still) = still {
+            cluster.nodes[still].pause()?;
+        }
+        let mut particulars = fault.strike(cluster).await?;
+        if let Some(still) = still {
+            cluster.nodes[still].go_on()?;
+            particulars += &format!(", and node {} standing still", cluster.nodes[still].door.name);
+        }
         let over = now();
         cluster.serves(&recording.recorder, RECOVERY).await?;
         let to = now();
-        episodes.push(Episode { fault, from, over, to });
+        let silence = still.is_some() || fault.silences_somebody();
+        episodes.push(Episode { fault, silence, from, over, to });
         let recovery = between(over, to).as_secs_f64();
         tell(&format!("{i}/{} {fault}: {particulars}; all served {recovery:.2} s later", plan.episodes));
     }

@@ -73,6 +73,11 @@ impl Fault {
         )
     }
 
+    /// Whether it needs nodes that do what signals tell them.
+    pub(super) fn signals_nodes(self) -> bool {
+        matches!(self, Fault::NodePaused | Fault::NodeKilled | Fault::RollingRestart | Fault::OtherBootTime)
+    }
+
     /// Whether the database is away for everybody.
     pub(super) fn stops_the_database(self) -> bool {
         matches!(self, Fault::DatabaseKilled | Fault::DatabaseStopped | Fault::Promotion)

@@ -18,6 +18,8 @@ use crate::history::{Action, Kind, Operation, Report, Verdict, Violation, check}
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Episode {
     pub(super) fault: Fault,
+    /// Somebody was not heard of meanwhile.
+    pub(super) silence: bool,
     pub(super) from: u64,
     /// When it had been put right.
     pub(super) over: u64,
@@ -54,9 +56,7 @@ impl Figures {
         let at_peace = |operation: &Operation| !episodes.iter().any(|episode| overlaps(operation, episode));
         let in_silence = |operation: &Operation| {
             episodes.iter().any(|episode| {
-                episode.fault.silences_somebody()
-                    && episode.from <= operation.begin
-                    && operation.begin <= episode.over
+                episode.silence && episode.from <= operation.begin && operation.begin <= episode.over
             })
         };
         Ok(Figures {

@@ -164,12 +164,16 @@ impl Subject {
         held.iter().rev().nth(age).map(Arc::clone)
     }
 
-    fn got(&self, tokens: &Arc<Tokens>) {
-        let mut held = self.held();
-        held.push_back(Arc::clone(tokens));
-        if held.len() > REMEMBERED {
-            held.pop_front();
+    /// What a login or refresh gave is its own, even if it was not waited for.
+    fn got(&self, verdict: Verdict<Arc<Tokens>>) -> Verdict<Arc<Tokens>> {
+        if let Verdict::Accepted(tokens) = &verdict {
+            let mut held = self.held();
+            held.push_back(Arc::clone(tokens));
+            if held.len() > REMEMBERED {
+                held.pop_front();
+            }
         }
+        verdict
     }
 }
 
@@ -201,33 +205,36 @@ impl Driver {
     }
 
     async fn login(&mut self) -> Option<()> {
-        let (caller, credential) = (self.caller(), self.credential.clone());
-        let verdict = within(CLIENT_PATIENCE, async move { caller.login(&credential).await }).await?;
+        let (caller, credential, subject) =
+            (self.caller(), self.credential.clone(), Arc::clone(&self.subject));
+        let login = async move { subject.got(caller.login(&credential).await) };
+        let verdict = within(CLIENT_PATIENCE, login).await?;
         self.opened(verdict)
     }
 
     async fn refresh(&mut self) -> Option<()> {
-        let (session, caller) = (self.session(), self.caller());
+        let (session, caller, subject) = (self.session(), self.caller(), Arc::clone(&self.subject));
         let tokens = Arc::clone(&session);
-        let verdict = within(CLIENT_PATIENCE, async move { caller.refresh(&tokens).await }).await?;
-        let refreshed = self.opened(verdict);
-        if refreshed.is_some() && self.rng.random_ratio(1, 10) {
+        let refresh = async move { subject.got(caller.refresh(&tokens).await) };
+        let verdict = within(CLIENT_PATIENCE, refresh).await?;
+        if matches!(verdict, Verdict::Accepted(_)) && self.rng.random_ratio(1, 10) {
             // A thief comes with the old one. The session is over, whatever he is told.
-            self.sessions.pop();
             let caller = self.caller();
-            within(CLIENT_PATIENCE, async move { caller.refresh(&session).await }).await?;
+            within(CLIENT_PATIENCE, async move { caller.refresh(&session).await.map(|_| ()) }).await?;
+            return Some(());
         }
-        refreshed
+        self.opened(verdict)
     }
 
     async fn refresh_twice_at_once(&mut self) -> Option<()> {
         let (session, one, other) = (self.session(), self.caller(), self.caller());
-        let both = async move { tokio::join!(one.refresh(&session), other.refresh(&session)) };
-        let (first, second) = within(CLIENT_PATIENCE, both).await?;
-        for tokens in [first.given(), second.given()].into_iter().flatten() {
-            self.subject.got(&tokens);
-        }
-        Some(())
+        let subject = Arc::clone(&self.subject);
+        let both = async move {
+            let (first, second) = tokio::join!(one.refresh(&session), other.refresh(&session));
+            subject.got(first);
+            subject.got(second);
+        };
+        within(CLIENT_PATIENCE, both).await
     }
 
     async fn verify_everywhere(&mut self) -> Option<()> {
@@ -245,44 +252,48 @@ impl Driver {
 
     async fn logout_and_login_at_once(&mut self) -> Option<()> {
         let (tokens, caller, other) = (self.session(), self.caller(), self.caller());
-        let credential = self.credential.clone();
+        let (credential, subject) = (self.credential.clone(), Arc::clone(&self.subject));
         self.sessions.clear();
-        let both = async move { tokio::join!(caller.logout(&tokens), other.login(&credential)) };
-        let (logout, login) = within(LOGOUT_PATIENCE, both).await?;
-        let probed = self.logged_out(logout);
-        // Of either generation, so alive or not.
-        if let Verdict::Accepted(tokens) = login {
-            self.subject.got(&tokens);
-        }
-        probed
+        let both = async move {
+            let (logout, login) = tokio::join!(caller.logout(&tokens), other.login(&credential));
+            // Of either generation, so alive or not.
+            subject.got(login);
+            logout
+        };
+        let verdict = within(LOGOUT_PATIENCE, both).await?;
+        self.logged_out(verdict)
     }
 
     async fn logout_by_operator(&mut self) -> Option<()> {
         let (client, caller) = (self.credential.client, self.caller());
         self.sessions.clear();
         let verdict = within(LOGOUT_PATIENCE, async move { caller.operator_logout(client).await }).await;
+        self.logged_out(verdict.unwrap_or(Verdict::Unknown));
         if verdict != Some(Verdict::Accepted(())) {
             // It may be done at any time now, and explain whatever happens to this client: another
             // one takes its place.
+            self.replace_client().await;
+        }
+        Some(())
+    }
+
+    async fn replace_client(&mut self) {
+        loop {
             let beside = self.caller();
             let created = Credential::create(&beside.node.command_line, "client");
-            self.credential = timeout(LOGOUT_PATIENCE, created).await.ok()?.ok()?;
-            self.subject.held().clear();
+            if let Ok(Ok(credential)) = timeout(LOGOUT_PATIENCE, created).await {
+                self.credential = credential;
+                self.subject.held().clear();
+                return;
+            }
         }
-        self.logged_out(verdict?)
     }
 
     /// What a login or refresh gave.
     fn opened(&mut self, verdict: Verdict<Arc<Tokens>>) -> Option<()> {
-        match verdict {
-            Verdict::Accepted(tokens) => {
-                self.subject.got(&tokens);
-                self.sessions.push(tokens);
-                Some(())
-            }
-            Verdict::Refused => Some(()),
-            Verdict::Unknown => None,
-        }
+        let decided = !matches!(verdict, Verdict::Unknown);
+        self.sessions.extend(verdict.given());
+        decided.then_some(())
     }
 
     /// Now is when a token that was taken back must be refused everywhere.
