@@ -1,0 +1,95 @@
+//! `faults RESCIND`: breaks a cluster of that program in every way, and tells whether it kept its word.
+//!
+//! Exit codes: 0 it did, 1 it did not, 2 bad usage.
+
+use std::{
+    fs,
+    io::{Write, stderr, stdout},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use rand::{TryRng, rngs::SysRng};
+use rescind_proofs::faults::{Cluster, Fault, Plan, Scenario};
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Breaks a cluster in every way while clients come and go, and tells whether it kept its word
+#[derive(Parser)]
+#[command(name = "faults", version)]
+struct Cli {
+    /// The program `rescind`
+    rescind: PathBuf,
+    /// What to try [default: everything]
+    scenarios: Vec<Scenario>,
+    /// How many faults, one after the other
+    #[arg(long, value_name = "N", default_value_t = 12, overrides_with = "episodes")]
+    episodes: usize,
+    /// Only faults of these kinds; may be given more than once [default: every kind]
+    #[arg(long, value_name = "KIND")]
+    fault: Vec<Fault>,
+    /// Fail on what takes too long as well: for a machine that does nothing else
+    #[arg(long)]
+    timed: bool,
+    /// Keep logs, histories and databases, whatever comes of it
+    #[arg(long)]
+    keep: bool,
+    /// What is random comes from this number [default: another one each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn tell(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<()> {
+    let seed = match cli.seed {
+        Some(seed) => seed,
+        None => SysRng.try_next_u64()?,
+    };
+    tell(&format!("seed {seed}"));
+    let mut folder = TempDir::with_prefix("rescind-faults-")?;
+    // The database's user has to get in.
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
+    // What was started ends when what it belongs to is dropped.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let judged = tokio::select! {
+        judged = break_everything(cli, seed, &folder) => judged,
+        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
+    };
+    if judged.is_err() || cli.keep {
+        folder.disable_cleanup(true);
+        tell(&format!("logs, histories and databases are in {}", folder.path().display()));
+    }
+    judged
+}
+
+async fn break_everything(cli: &Cli, seed: u64, folder: &TempDir) -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(&fs::canonicalize(&cli.rescind)?, folder.path(), seed).await?;
+    let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants() } else { &cli.scenarios };
+    let kinds = if cli.fault.is_empty() { Fault::value_variants() } else { &cli.fault };
+    let plan = Plan { episodes: cli.episodes, kinds: kinds.to_vec(), timed: cli.timed };
+    for scenario in scenarios {
+        let name = scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let figures = scenario.run(&mut cluster, &plan, tell).await.with_context(|| name.clone())?;
+        tell(&format!("{name}: {figures}"));
+    }
+    cluster.stop().await
+}

@@ -1,0 +1,132 @@
+//! Three nodes over a database and its stand-by.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rescind_verifier::follow::{Follower, Options};
+
+use super::{
+    caller::{Caller, Credential},
+    clock::{between, now},
+    node::Node,
+    postgres::Postgres,
+    process::eventually,
+    recorder::Recorder,
+    verifier::{Attached, Verifier},
+};
+use crate::history::Verdict;
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// The whole system under test.
+#[derive(Debug)]
+pub struct Cluster {
+    pub(super) nodes: Vec<Node>,
+    pub(super) postgres: Postgres,
+    pub(super) folder: PathBuf,
+    /// Everything random here comes from it.
+    pub(super) rng: StdRng,
+    /// One at each node, which follows it exactly.
+    followers: Vec<Follower>,
+    /// A client that only tells whether a node serves.
+    canary: Credential,
+}
+
+impl Cluster {
+    /// Starts everything in this folder, with this program for the nodes.
+    pub async fn start(program: &Path, folder: &Path, seed: u64) -> anyhow::Result<Cluster> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let postgres = Postgres::start(folder).await?;
+        let key: String =
+            (0..64).map(|_| char::from_digit(rng.random_range(0..16), 16).unwrap_or('0')).collect();
+        let mut nodes = vec![];
+        for name in NAMES {
+            let mut node = Node::new(name, program, folder, Some(postgres.address()), &key).await?;
+            node.start(0).await?;
+            nodes.push(node);
+        }
+        let mut followers = vec![];
+        for node in &nodes {
+            let created = ["verifier", "create", "--share-hs256", "--name", &node.door.name];
+            let created = node.door.command_line.json(&created).await?;
+            let token = created["token"].as_str().context("verifier create")?;
+            followers.push(Follower::start(Options::exact(node.feed.address().to_string(), token)));
+        }
+        let canary = Credential::create(&nodes[0].door.command_line, "canary").await?;
+        Ok(Cluster { nodes, postgres, folder: folder.to_owned(), rng, followers, canary })
+    }
+
+    /// Whoever asks the nodes, one for each.
+    pub(super) fn callers(&self, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<Caller>> {
+        self.nodes.iter().map(|node| Caller::new(&node.door, recorder)).collect()
+    }
+
+    /// Whoever decides over tokens: every node, and the verifier that is attached to it.
+    pub(super) fn verifiers(&self, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<Verifier>> {
+        let nodes = self.callers(recorder)?.into_iter().map(Verifier::Node);
+        Ok(nodes.chain(self.attached(recorder).map(Verifier::Attached)).collect())
+    }
+
+    fn attached(&self, recorder: &Arc<Recorder>) -> impl Iterator<Item = Attached> {
+        self.nodes.iter().zip(&self.followers).map(|(node, follower)| Attached {
+            name: format!("verifier of {}", node.door.name),
+            follower: follower.clone(),
+            recorder: Arc::clone(recorder),
+        })
+    }
+
+    /// New clients.
+    pub(super) async fn clients(&self, count: usize) -> anyhow::Result<Vec<Credential>> {
+        let mut clients = vec![];
+        for i in 0..count {
+            let node = &self.nodes[i % self.nodes.len()];
+            clients.push(Credential::create(&node.door.command_line, "client").await?);
+        }
+        Ok(clients)
+    }
+
+    /// Every node finds its database where the primary is.
+    pub(super) fn lead_nodes_to_the_primary(&self) -> anyhow::Result<()> {
+        let address = self.postgres.address();
+        self.nodes.iter().try_for_each(|node| {
+            node.link()?.lead_to(address);
+            Ok(())
+        })
+    }
+
+    /// Waits until every node logs in and verifies again, and so does whoever is attached; for how long.
+    pub(super) async fn serves(
+        &self,
+        recorder: &Arc<Recorder>,
+        within: Duration,
+    ) -> anyhow::Result<Duration> {
+        let began = now();
+        for (caller, attached) in self.callers(recorder)?.iter().zip(self.attached(recorder)) {
+            let what = format!("node {} serves", caller.node.name);
+            eventually(&what, within, async || {
+                let tokens = caller.login(&self.canary).await.given()?;
+                let verdicts = [caller.verify(&tokens).await, attached.verify(&tokens)];
+                (verdicts == [Verdict::Accepted(()); 2]).then_some(())
+            })
+            .await
+            .context("after the fault was over")?;
+        }
+        Ok(between(began, now()))
+    }
+
+    /// Ends everything in order.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        for follower in &self.followers {
+            follower.leave().await;
+        }
+        for node in &mut self.nodes {
+            node.stop().await?;
+        }
+        self.postgres.stop().await
+    }
+}

@@ -1,0 +1,217 @@
+//! What can go wrong, and how it is put right again.
+
+use std::{fmt, time::Duration};
+
+use clap::ValueEnum;
+use rand::{RngExt, seq::SliceRandom};
+use tokio::time::sleep;
+
+use super::{
+    cluster::Cluster,
+    proxy::{Link, Proxy},
+};
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Fault {
+    /// A node stands still for longer than its lease.
+    NodePaused,
+    /// A node is killed, and started again.
+    NodeKilled,
+    /// Every node in turn is ended in order, and started again.
+    RollingRestart,
+    /// A node comes back on a machine that started at another time.
+    OtherBootTime,
+    /// A node's connections to the database are broken, and none are made.
+    LinkCut,
+    /// They stay, and carry nothing.
+    LinkStalled,
+    /// They carry one way only.
+    LinkStalledOneWay,
+    /// They are slow.
+    LinkSlow,
+    /// The connections of a node's verifier to it are broken, and none are made.
+    FeedCut,
+    /// They stay, and carry nothing.
+    FeedStalled,
+    /// The database is killed, and started again.
+    DatabaseKilled,
+    /// The database is stopped in order, and started again.
+    DatabaseStopped,
+    /// The database is killed, and its stand-by takes over.
+    Promotion,
+    /// The stand-by takes over from a database that goes on, and one node goes on with that.
+    NodeLeftBehind,
+    /// The stand-by stands still, and with it every commit.
+    StandbyPaused,
+}
+
+impl Fault {
+    /// So many of these kinds, in random order, each as often as any other.
+    pub(super) fn draw(count: usize, kinds: &[Fault], rng: &mut impl rand::Rng) -> Vec<Fault> {
+        let mut drawn = vec![];
+        while drawn.len() < count {
+            let mut kinds = kinds.to_vec();
+            kinds.shuffle(rng);
+            drawn.extend(kinds);
+        }
+        drawn.truncate(count);
+        drawn
+    }
+
+    /// Whether a node or verifier is not heard of for a while: what a logout has to wait for.
+    pub(super) fn silences_somebody(self) -> bool {
+        matches!(
+            self,
+            Fault::NodePaused
+                | Fault::NodeKilled
+                | Fault::LinkCut
+                | Fault::LinkStalled
+                | Fault::LinkStalledOneWay
+                | Fault::FeedCut
+                | Fault::FeedStalled
+        )
+    }
+
+    /// Whether it needs nodes that do what signals tell them.
+    pub(super) fn signals_nodes(self) -> bool {
+        matches!(self, Fault::NodePaused | Fault::NodeKilled | Fault::RollingRestart | Fault::OtherBootTime)
+    }
+
+    /// Whether the database is away for everybody.
+    pub(super) fn stops_the_database(self) -> bool {
+        matches!(self, Fault::DatabaseKilled | Fault::DatabaseStopped | Fault::Promotion)
+    }
+
+    /// Lets it happen, and puts it right. Tells the particulars.
+    pub(super) async fn strike(self, cluster: &mut Cluster) -> anyhow::Result<String> {
+        let which = cluster.rng.random_range(0..cluster.nodes.len());
+        // From much shorter than a lease to longer than anybody waits for one.
+        let a_while = Duration::from_millis(cluster.rng.random_range(500..5500));
+        let longer_than_a_lease = Duration::from_millis(cluster.rng.random_range(3800..6500));
+        let node = &mut cluster.nodes[which];
+        let name = node.door.name.clone();
+        let told = |time: Duration| format!("node {name}, {:.1} s", time.as_secs_f64());
+        Ok(match self {
+            Fault::NodePaused => {
+                node.pause()?;
+                sleep(longer_than_a_lease).await;
+                node.go_on()?;
+                told(longer_than_a_lease)
+            }
+            Fault::NodeKilled => {
+                node.kill().await?;
+                sleep(a_while).await;
+                node.start(0).await?;
+                told(a_while)
+            }
+            Fault::RollingRestart => {
+                for node in &mut cluster.nodes {
+                    node.stop().await?;
+                    node.start(0).await?;
+                }
+                "all nodes".to_owned()
+            }
+            Fault::OtherBootTime => {
+                let ahead = cluster.rng.random_range(1..1_000_000);
+                node.stop().await?;
+                node.start(ahead).await?;
+                format!("node {name}, {ahead} s ahead")
+            }
+            Fault::LinkCut => broken(node.link()?, Link::Cut, a_while, told).await,
+            Fault::LinkStalled => {
+                broken(
+                    node.link()?,
+                    Link::Stalled { requests: true, answers: true },
+                    longer_than_a_lease,
+                    told,
+                )
+                .await
+            }
+            Fault::LinkStalledOneWay => {
+                let requests = cluster.rng.random();
+                let stalled = Link::Stalled { requests, answers: !requests };
+                let way = if requests { "to it" } else { "from it" };
+                let told = |time| format!("{} {way}", told(time));
+                broken(node.link()?, stalled, longer_than_a_lease, told).await
+            }
+            Fault::FeedCut => broken(&node.feed, Link::Cut, a_while, told).await,
+            Fault::FeedStalled => {
+                let stalled = Link::Stalled { requests: true, answers: true };
+                broken(&node.feed, stalled, longer_than_a_lease, told).await
+            }
+            Fault::LinkSlow => {
+                let delay = Duration::from_millis(cluster.rng.random_range(20..400));
+                let told = |time| format!("{}, {} ms each way", told(time), delay.as_millis());
+                broken(node.link()?, Link::Slow(delay), a_while, told).await
+            }
+            Fault::DatabaseKilled => {
+                cluster.postgres.kill().await?;
+                cluster.postgres.start_again().await?;
+                "started again at once".to_owned()
+            }
+            Fault::DatabaseStopped => {
+                cluster.postgres.stop().await?;
+                sleep(a_while).await;
+                cluster.postgres.start_again().await?;
+                format!("{:.1} s", a_while.as_secs_f64())
+            }
+            Fault::Promotion => {
+                cluster.postgres.kill().await?;
+                cluster.postgres.promote().await?;
+                cluster.lead_nodes_to_the_primary()?;
+                cluster.postgres.add_standby().await?;
+                "and a new stand-by".to_owned()
+            }
+            Fault::NodeLeftBehind => {
+                let former = cluster.postgres.promote().await?;
+                let address = cluster.postgres.address();
+                for (i, node) in cluster.nodes.iter().enumerate() {
+                    if i != which {
+                        node.link()?.lead_to(address);
+                    }
+                }
+                cluster.postgres.add_standby().await?;
+                sleep(longer_than_a_lease).await;
+                cluster.nodes[which].link()?.lead_to(address);
+                drop(former);
+                told(longer_than_a_lease)
+            }
+            Fault::StandbyPaused => {
+                cluster.postgres.pause_standby()?;
+                sleep(a_while).await;
+                cluster.postgres.resume_standby()?;
+                format!("{:.1} s", a_while.as_secs_f64())
+            }
+        })
+    }
+}
+
+async fn broken(link: &Proxy, how: Link, time: Duration, told: impl FnOnce(Duration) -> String) -> String {
+    link.set(how);
+    sleep(time).await;
+    link.set(Link::Open);
+    told(time)
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Fault::NodePaused => "node paused",
+            Fault::NodeKilled => "node killed",
+            Fault::RollingRestart => "rolling restart",
+            Fault::OtherBootTime => "other boot time",
+            Fault::LinkCut => "link cut",
+            Fault::LinkStalled => "link stalled",
+            Fault::LinkStalledOneWay => "link stalled one way",
+            Fault::LinkSlow => "link slow",
+            Fault::FeedCut => "feed cut",
+            Fault::FeedStalled => "feed stalled",
+            Fault::DatabaseKilled => "database killed",
+            Fault::DatabaseStopped => "database stopped",
+            Fault::Promotion => "promotion",
+            Fault::NodeLeftBehind => "node left behind",
+            Fault::StandbyPaused => "stand-by paused",
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! Real faults: three servers, a database with a stand-by, and the links between them, broken in every
+//! way while clients come and go. What the clients see is recorded, and judged as a
+//! [history](crate::history).
+
+mod caller;
+mod clock;
+mod cluster;
+mod episodes;
+mod fault;
+mod figures;
+mod node;
+mod postgres;
+mod process;
+mod proxy;
+mod recorder;
+mod scenarios;
+mod verifier;
+mod workload;
+
+pub use cluster::Cluster;
+pub use fault::Fault;
+pub use postgres::Postgres;
+pub use proxy::{Link, Proxy};
+pub use scenarios::{Plan, Scenario};

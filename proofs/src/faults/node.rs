@@ -1,0 +1,174 @@
+//! One server of the cluster.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use anyhow::Context;
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    caller::{CommandLine, Door},
+    postgres::Postgres,
+    process::{PATIENCE, Process, eventually},
+    proxy::Proxy,
+};
+
+/// The terms of a node's lease, as the nodes are configured, in milliseconds.
+pub(super) const LEASE: u64 = 3000;
+pub(super) const MARGIN: u64 = 300;
+pub(super) const DRIFT_PERCENT: u64 = 10;
+
+/// W: what a logout waits at most for a node that is not heard of.
+pub(super) const WAIT: u64 = LEASE + LEASE * DRIFT_PERCENT / 100 + MARGIN;
+
+/// A server with a data folder and a way to the database of its own.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) door: Arc<Door>,
+    /// Its way to the database; `None` if it keeps everything in its folder.
+    link: Option<Proxy>,
+    /// The way of attached verifiers to it.
+    pub(super) feed: Proxy,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+/// By how many seconds the clocks that nobody sets are ahead on the machine that a node runs on.
+pub(super) type Ahead = i64;
+
+impl Node {
+    /// One that is not running yet.
+    pub(super) async fn new(
+        name: &str,
+        program: &Path,
+        folder: &Path,
+        database: Option<SocketAddr>,
+        master_key: &str,
+    ) -> anyhow::Result<Node> {
+        let link = match database {
+            Some(address) => Some(Proxy::start(address).await?),
+            None => None,
+        };
+        let mut settings = vec![
+            ("RESCIND_MASTER_KEY", master_key.to_owned()),
+            ("RESCIND_LOG__FORMAT", "json".to_owned()),
+            // Nothing expires here, and what is refused in numbers is refused for its own sake.
+            ("RESCIND_TOKENS__ACCESS_TTL", "1d".to_owned()),
+            ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0".to_owned()),
+        ];
+        if let Some(link) = &link {
+            settings.extend([
+                ("RESCIND_DATABASE__URL", Postgres::url(link.address())),
+                ("RESCIND_CLUSTER__NODE_NAME", name.to_owned()),
+                ("RESCIND_CLUSTER__LEASE", format!("{LEASE}ms")),
+                ("RESCIND_CLUSTER__MARGIN", format!("{MARGIN}ms")),
+                ("RESCIND_CLUSTER__CLOCK_DRIFT_PERCENT", DRIFT_PERCENT.to_string()),
+            ]);
+        }
+        let command_line = CommandLine {
+            program: program.to_owned(),
+            data_dir: folder.join(format!("node-{name}")),
+            settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        };
+        let log = folder.join(format!("node-{name}.log"));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let door =
+            Door { name: name.to_owned(), url: RwLock::new(format!("http://{nowhere}")), command_line };
+        Ok(Node { door: Arc::new(door), link, feed: Proxy::start(nowhere).await?, log, process: None })
+    }
+
+    /// Its way to the database.
+    pub(super) fn link(&self) -> anyhow::Result<&Proxy> {
+        self.link.as_ref().context("this node has no database")
+    }
+
+    /// Starts it, and waits until it is ready.
+    pub(super) async fn start(&mut self, ahead: Ahead) -> anyhow::Result<()> {
+        let (log, said_before) = (&self.log, fs::metadata(&self.log).map_or(0, |log| log.len()));
+        let said = || fs::read_to_string(log).unwrap_or_default().split_off(said_before as usize);
+        let mut process = self.spawn(ahead)?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let ready = eventually("the node is ready", PATIENCE, async || {
+            if !process.is_running() {
+                // As whoever looks after it would do. An operator's command may have had the folder.
+                process = self.spawn(ahead).ok()?;
+            }
+            let serving = said().lines().rev().find_map(Serving::read)?;
+            let ready = http.get(format!("http://{}/readyz", serving.management)).send().await.ok()?;
+            ready.status().is_success().then_some(serving)
+        });
+        let serving = ready.await.with_context(|| format!("node {}: {}", self.door.name, said()))?;
+        *self.door.url.write().unwrap_or_else(PoisonError::into_inner) = format!("http://{}", serving.listen);
+        self.feed.lead_to(serving.management);
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn spawn(&self, ahead: Ahead) -> anyhow::Result<Process> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = self.door.command_line.command();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0"]);
+        if ahead != 0 {
+            command = with_clocks_ahead(&command, ahead);
+        }
+        command.stdout(log.try_clone()?).stderr(log);
+        Process::spawn(&mut command, Signal::KILL)
+    }
+
+    /// Its process sees nothing and does nothing until it goes on.
+    pub(super) fn pause(&self) -> anyhow::Result<()> {
+        self.running()?.signal(Signal::STOP)
+    }
+
+    pub(super) fn go_on(&self) -> anyhow::Result<()> {
+        self.running()?.signal(Signal::CONT)
+    }
+
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.end(Signal::KILL).await
+    }
+
+    /// Ends it in order.
+    pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
+        self.end(Signal::TERM).await
+    }
+
+    async fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.process.take().context("the node does not run")?.stop(signal).await?;
+        Ok(())
+    }
+
+    fn running(&self) -> anyhow::Result<&Process> {
+        self.process.as_ref().context("the node does not run")
+    }
+}
+
+/// What a node says in its log when it serves.
+#[derive(Deserialize)]
+struct Serving {
+    listen: SocketAddr,
+    management: SocketAddr,
+}
+
+impl Serving {
+    fn read(line: &str) -> Option<Serving> {
+        let event: Value = serde_json::from_str(line).ok()?;
+        (event["message"] == "serving").then(|| serde_json::from_value(event).ok())?
+    }
+}
+
+/// The same command in a time namespace of its own.
+fn with_clocks_ahead(command: &Command, seconds: Ahead) -> Command {
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--time", "--boottime", &seconds.to_string(), "--monotonic", &seconds.to_string(), "--"]);
+    wrapped.arg(command.get_program()).args(command.get_args());
+    wrapped.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    wrapped
+}

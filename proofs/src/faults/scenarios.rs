@@ -1,0 +1,335 @@
+//! What there is to try: single promises, each by itself, and then everything at once.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+use tokio::{task::JoinSet, time::sleep};
+
+use super::{
+    caller::{Caller, Credential, Tokens},
+    clock::{between, now},
+    cluster::Cluster,
+    fault::Fault,
+    figures::{Latencies, judge},
+    node::{LEASE, Node, WAIT},
+    recorder::Recorder,
+    verifier::Verifier,
+    workload::{Load, Workload},
+};
+use crate::history::{Kind, Operation, Report, Verdict};
+
+/// What is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Three nodes are restarted in turn: whoever tries the next one always gets a verdict, and the right one
+    RollingRestart,
+    /// The database is away for 10 s: within a lease nobody is let in any more; it comes back, and all is well
+    Outage,
+    /// A hundred refreshes of one token at once, at three nodes: one wins
+    RefreshRace,
+    /// How long a logout takes, and how long with a node that is not heard of
+    LogoutLatency,
+    /// How many verifications a node does, against a single one with SQLite
+    Throughput,
+    /// One fault after the other, while clients come and go
+    Episodes,
+}
+
+/// How to try it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How many faults, one after the other.
+    pub episodes: usize,
+    /// Of these kinds.
+    pub kinds: Vec<Fault>,
+    /// What takes too long fails too. Only a machine that does nothing else tells anything by that.
+    pub timed: bool,
+}
+
+const LOAD: Load = Load { clients: 16, pause: Duration::from_millis(200), apis: 4, verifications: 50.0 };
+
+/// What a caller may see on top of what a node waits for: the commit, and a machine with other work.
+const ALLOWANCE: Duration = Duration::from_millis(400);
+
+/// What is recorded of one scenario.
+pub(super) struct Recording {
+    pub(super) path: PathBuf,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) callers: Vec<Caller>,
+    pub(super) verifiers: Vec<Verifier>,
+}
+
+impl Scenario {
+    /// Tries it, and tells the figures; an episode is told as it ends.
+    pub async fn run(
+        self,
+        cluster: &mut Cluster,
+        plan: &Plan,
+        tell: impl FnMut(&str),
+    ) -> anyhow::Result<String> {
+        let recording = Recording::start(cluster, self)?;
+        match self {
+            Scenario::RollingRestart => rolling_restart(cluster, &recording).await,
+            Scenario::Outage => outage(cluster, &recording, plan.timed).await,
+            Scenario::RefreshRace => refresh_race(cluster, &recording).await,
+            Scenario::LogoutLatency => logout_latency(cluster, &recording, plan.timed).await,
+            Scenario::Throughput => throughput(cluster, &recording).await,
+            Scenario::Episodes => super::episodes::run(cluster, &recording, plan, tell).await,
+        }
+    }
+}
+
+impl Recording {
+    fn start(cluster: &Cluster, scenario: Scenario) -> anyhow::Result<Recording> {
+        let path = cluster.folder.join(format!("{scenario:?}.jsonl"));
+        let recorder = Arc::new(Recorder::create(&path)?);
+        let callers = cluster.callers(&recorder)?;
+        let verifiers = cluster.verifiers(&recorder)?;
+        Ok(Recording { path, recorder, callers, verifiers })
+    }
+
+    /// The report on it, if there is no violation in it.
+    async fn judged(&self) -> anyhow::Result<Report> {
+        self.recorder.finish().await?;
+        let report = judge(&self.path)?;
+        ensure!(report.violations.is_empty(), "{report}");
+        Ok(report)
+    }
+}
+
+async fn rolling_restart(cluster: &mut Cluster, recording: &Recording) -> anyhow::Result<String> {
+    let clients = cluster.clients(LOAD.clients + 8).await?;
+    let (persistent, clients) = clients.split_at(8);
+    let workload =
+        Workload::start((&recording.callers, &recording.verifiers), clients.to_vec(), LOAD, &mut cluster.rng);
+    let stopped = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for credential in persistent {
+        let tokens = recording.callers[0].login(credential).await.given().context("login")?;
+        tasks.spawn(verify_somewhere(recording.callers.clone(), tokens, Arc::clone(&stopped)));
+    }
+    for node in &mut cluster.nodes {
+        node.stop().await?;
+        node.start(0).await?;
+    }
+    sleep(Duration::from_secs(1)).await;
+    stopped.store(true, Ordering::SeqCst);
+    let (mut decided, mut undecided) = (0, 0);
+    for (one, other) in tasks.join_all().await {
+        (decided, undecided) = (decided + one, undecided + other);
+    }
+    workload.stop().await;
+    let report = recording.judged().await?;
+    ensure!(undecided == 0, "{undecided} times no node of three had a verdict");
+    let verified = report.verdicts[&Kind::Verify];
+    Ok(format!(
+        "{decided} verifications at whichever node answers, every one accepted; of all, {} accepted, {} refused, \
+         {} without a verdict at the node that was asked",
+        verified.accepted, verified.refused, verified.unknown
+    ))
+}
+
+/// Verifies a live token at one node after the other until one has a verdict. How often there was one,
+/// and how often not. (That it was the right one the history tells.)
+async fn verify_somewhere(callers: Vec<Caller>, tokens: Arc<Tokens>, stopped: Arc<AtomicBool>) -> (u64, u64) {
+    let (mut decided, mut undecided) = (0, 0);
+    for first in (0..callers.len()).cycle() {
+        if stopped.load(Ordering::SeqCst) {
+            break;
+        }
+        let mut verdict = Verdict::Unknown;
+        for next in 0..callers.len() {
+            if verdict == Verdict::Unknown {
+                verdict = callers[(first + next) % callers.len()].verify(&tokens).await;
+            }
+        }
+        *(if verdict == Verdict::Unknown { &mut undecided } else { &mut decided }) += 1;
+        sleep(Duration::from_millis(5)).await;
+    }
+    (decided, undecided)
+}
+
+async fn outage(cluster: &mut Cluster, recording: &Recording, timed: bool) -> anyhow::Result<String> {
+    let clients = cluster.clients(LOAD.clients).await?;
+    let workload =
+        Workload::start((&recording.callers, &recording.verifiers), clients, LOAD, &mut cluster.rng);
+    sleep(Duration::from_secs(2)).await;
+    cluster.postgres.stop().await?;
+    let away = now();
+    sleep(Duration::from_secs(10)).await;
+    let starting = now();
+    cluster.postgres.start_again().await?;
+    cluster.postgres.is_synchronous().await?;
+    let returned = now();
+    cluster.serves(&recording.recorder, Duration::from_secs(30)).await?;
+    let back = between(returned, now());
+    sleep(Duration::from_secs(2)).await;
+    workload.stop().await;
+    let report = recording.judged().await?;
+
+    let mut last = away;
+    for line in BufReader::new(File::open(&recording.path)?).lines() {
+        let operation: Operation = line?.parse()?;
+        let accepted = operation.kind() == Kind::Verify && operation.verdict() == Verdict::Accepted(());
+        if accepted && operation.begin < starting {
+            last = last.max(operation.begin);
+        }
+    }
+    let last = between(away, last);
+    ensure!(
+        last <= Duration::from_millis(LEASE),
+        "a token was accepted {last:?} after the database was away"
+    );
+    ensure!(!timed || back <= Duration::from_secs(2), "it took {back:?} until every node served again");
+    Ok(format!(
+        "the last acceptance began {:.2} s after the database was away, of at most {:.2}; all served {:.2} s after \
+         its return; none of {} logins and {} logouts is lost",
+        last.as_secs_f64(),
+        Duration::from_millis(LEASE).as_secs_f64(),
+        back.as_secs_f64(),
+        report.verdicts[&Kind::Login].accepted,
+        report.verdicts[&Kind::Logout].accepted
+    ))
+}
+
+async fn refresh_race(cluster: &mut Cluster, recording: &Recording) -> anyhow::Result<String> {
+    let clients = cluster.clients(5).await?;
+    for credential in &clients {
+        let tokens = recording.callers[0].login(credential).await.given().context("login")?;
+        let mut racers = JoinSet::new();
+        for caller in recording.callers.iter().cycle().take(100) {
+            let (caller, tokens) = (caller.clone(), Arc::clone(&tokens));
+            racers.spawn(async move { caller.refresh(&tokens).await });
+        }
+        let verdicts = racers.join_all().await;
+        let refused = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Refused)).count();
+        let mut won = verdicts.into_iter().filter_map(Verdict::given);
+        let (winner, second) = (won.next().context("no refresh was accepted")?, won.next());
+        ensure!(second.is_none() && refused == 99, "of 100 refreshes {refused} were refused");
+        // It was presented again, so the session is over.
+        ensure!(
+            matches!(recording.callers[1].refresh(&winner).await, Verdict::Refused),
+            "the session goes on"
+        );
+    }
+    recording.judged().await?;
+    Ok(format!("{} times 100 refreshes at once over three nodes: one winner each", clients.len()))
+}
+
+async fn logout_latency(cluster: &mut Cluster, recording: &Recording, timed: bool) -> anyhow::Result<String> {
+    let from = now();
+    let clients = cluster.clients(4).await?;
+    let left = Arc::new(AtomicU64::new(600));
+    let mut tasks = JoinSet::new();
+    for (i, credential) in clients.into_iter().enumerate() {
+        let (callers, left) = (recording.callers.clone(), Arc::clone(&left));
+        tasks.spawn(async move {
+            for (login, logout) in (i..).zip(i + 1..) {
+                if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err()
+                {
+                    break;
+                }
+                log_in_and_out(&callers[login % 3], &callers[logout % 3], &credential).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    for ended in tasks.join_all().await {
+        ended?;
+    }
+
+    let paused = now();
+    let clients = cluster.clients(20).await?;
+    cluster.nodes[2].pause()?;
+    let mut tasks = JoinSet::new();
+    for (i, credential) in clients.into_iter().enumerate() {
+        let callers = recording.callers.clone();
+        tasks.spawn(async move {
+            sleep(Duration::from_millis(200) * i as u32).await;
+            log_in_and_out(&callers[i % 2], &callers[(i + 1) % 2], &credential).await
+        });
+    }
+    let ended = tasks.join_all().await;
+    cluster.nodes[2].go_on()?;
+    ended.into_iter().collect::<anyhow::Result<()>>()?;
+    cluster.serves(&recording.recorder, Duration::from_secs(30)).await?;
+    recording.judged().await?;
+
+    let well = Latencies::read(&recording.path, |logout| logout.begin >= from && logout.end < paused)?;
+    let silenced = Latencies::read(&recording.path, |logout| logout.begin > paused)?;
+    ensure!(
+        well.count() >= 500 && silenced.count() == 20,
+        "{} and {} logouts",
+        well.count(),
+        silenced.count()
+    );
+    if timed {
+        ensure!(well.percentile(99) <= Duration::from_millis(100), "all well: {well}");
+        let most = Duration::from_millis(WAIT) + ALLOWANCE;
+        ensure!(silenced.percentile(100) <= most, "a node paused: {silenced}");
+    }
+    Ok(format!("all well: {well}; a node paused: {silenced}, W being {WAIT} ms"))
+}
+
+async fn log_in_and_out(login: &Caller, logout: &Caller, credential: &Credential) -> anyhow::Result<()> {
+    let tokens = login.login(credential).await.given().context("login")?;
+    logout.logout(&tokens).await.given().context("logout")
+}
+
+async fn throughput(cluster: &mut Cluster, recording: &Recording) -> anyhow::Result<String> {
+    let program = cluster.nodes[0].door.command_line.program.clone();
+    let mut single = Node::new("single", &program, &cluster.folder, None, &"0".repeat(64)).await?;
+    single.start(0).await?;
+    let credential = Credential::create(&single.door.command_line, "client").await?;
+    let alone = Caller::new(&single.door, &recording.recorder)?;
+    let alone = (alone.login(&credential).await.given().context("login")?, alone);
+    let clients = cluster.clients(1).await?;
+    let among = recording.callers[0].clone();
+    let among = (among.login(&clients[0]).await.given().context("login")?, among);
+
+    // In turns, so that whatever else the machine does is to the disadvantage of both.
+    let mut rates = [vec![], vec![]];
+    for _ in 0..5 {
+        for (rates, (tokens, caller)) in rates.iter_mut().zip([&alone, &among]) {
+            rates.push(rate(caller, tokens).await?);
+        }
+    }
+    single.stop().await?;
+    let [alone, among] = rates.map(|mut rates| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    });
+    Ok(format!(
+        "{among:.0} verifications a second at a node of three, {alone:.0} at a single one with SQLite: {:.0} %",
+        100.0 * among / alone
+    ))
+}
+
+/// Verifications a second.
+async fn rate(caller: &Caller, tokens: &Arc<Tokens>) -> anyhow::Result<f64> {
+    let began = now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..16 {
+        let (caller, tokens) = (caller.clone(), Arc::clone(tokens));
+        tasks.spawn(async move {
+            for _ in 0..200 {
+                caller.verify(&tokens).await.given().context("verify")?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    for ended in tasks.join_all().await {
+        ended?;
+    }
+    Ok(16.0 * 200.0 / between(began, now()).as_secs_f64())
+}

@@ -1,0 +1,325 @@
+//! Clients that come and go at every node, and APIs that verify what they bring.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use super::{
+    caller::{Caller, Credential, Tokens},
+    verifier::Verifier,
+};
+use crate::history::Verdict;
+
+/// How many, and how busy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    /// Clients, each doing one thing after the other.
+    pub(super) clients: usize,
+    /// The longest pause between two of a client's doings.
+    pub(super) pause: Duration,
+    /// APIs at each verifier, and how often each verifies a second.
+    pub(super) apis: usize,
+    pub(super) verifications: f64,
+}
+
+/// When whoever asked goes on to something else. The answer is awaited and recorded all the same.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
+const API_PATIENCE: Duration = Duration::from_millis(250);
+/// Logouts take their time while a node is not heard of.
+const LOGOUT_PATIENCE: Duration = Duration::from_secs(6);
+
+/// How many of a client's latest tokens are verified, dead ones included.
+const REMEMBERED: usize = 16;
+
+/// The load, going on.
+#[derive(Debug)]
+pub(super) struct Workload {
+    verifiers: Arc<[Verifier]>,
+    subjects: Arc<[Arc<Subject>]>,
+    stopped: Arc<AtomicBool>,
+    tasks: JoinSet<()>,
+}
+
+/// A client and its latest tokens.
+#[derive(Debug)]
+struct Subject {
+    held: Mutex<VecDeque<Arc<Tokens>>>,
+}
+
+/// What one client does.
+#[derive(Debug)]
+struct Driver {
+    callers: Arc<[Caller]>,
+    verifiers: Arc<[Verifier]>,
+    subject: Arc<Subject>,
+    credential: Credential,
+    /// The newest pair of each session that is not known to be over.
+    sessions: Vec<Arc<Tokens>>,
+    rng: StdRng,
+    load: Load,
+}
+
+impl Workload {
+    /// Lets these clients loose.
+    pub(super) fn start(
+        (callers, verifiers): (&[Caller], &[Verifier]),
+        clients: Vec<Credential>,
+        load: Load,
+        rng: &mut StdRng,
+    ) -> Workload {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (callers, verifiers): (Arc<[_]>, Arc<[_]>) = (callers.into(), verifiers.into());
+        let mut tasks = JoinSet::new();
+        let mut subjects = vec![];
+        for credential in clients {
+            let subject = Arc::new(Subject { held: Mutex::default() });
+            subjects.push(Arc::clone(&subject));
+            let rng = StdRng::seed_from_u64(rng.random());
+            let driver = Driver {
+                callers: Arc::clone(&callers),
+                verifiers: Arc::clone(&verifiers),
+                subject,
+                credential,
+                sessions: vec![],
+                rng,
+                load,
+            };
+            tasks.spawn(driver.run(Arc::clone(&stopped)));
+        }
+        let subjects: Arc<[_]> = subjects.into();
+        for verifier in verifiers.iter() {
+            for _ in 0..load.apis {
+                let rng = StdRng::seed_from_u64(rng.random());
+                let (verifier, subjects, stopped) =
+                    (verifier.clone(), Arc::clone(&subjects), Arc::clone(&stopped));
+                tasks.spawn(api(verifier, subjects, load, rng, stopped));
+            }
+        }
+        Workload { verifiers, subjects, stopped, tasks }
+    }
+
+    /// Ends it, and verifies once more whatever there is at every node.
+    pub(super) async fn stop(self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.tasks.join_all().await;
+        for subject in self.subjects.iter() {
+            let held: Vec<_> = subject.held().iter().map(Arc::clone).collect();
+            for tokens in held {
+                for verifier in self.verifiers.iter() {
+                    verifier.verify(&tokens).await;
+                }
+            }
+        }
+    }
+}
+
+/// An API: has anybody's tokens verified, again and again, by one verifier.
+async fn api(
+    verifier: Verifier,
+    subjects: Arc<[Arc<Subject>]>,
+    load: Load,
+    mut rng: StdRng,
+    stopped: Arc<AtomicBool>,
+) {
+    let mut pace = interval(Duration::from_secs_f64(1.0 / load.verifications));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !stopped.load(Ordering::SeqCst) {
+        pace.tick().await;
+        let Some(tokens) = subjects.choose(&mut rng).and_then(|subject| subject.any(&mut rng)) else {
+            continue;
+        };
+        let verifier = verifier.clone();
+        within(API_PATIENCE, async move { verifier.verify(&tokens).await }).await;
+    }
+}
+
+/// What is answered within this time. What is answered later is only recorded.
+async fn within<T: Send + 'static>(
+    patience: Duration,
+    asked: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    timeout(patience, tokio::spawn(asked)).await.ok()?.ok()
+}
+
+impl Subject {
+    fn held(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Tokens>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of its tokens, and rather one of the latest.
+    fn any(&self, rng: &mut StdRng) -> Option<Arc<Tokens>> {
+        let held = self.held();
+        let age = rng.random_range(0..=held.len()).min(rng.random_range(0..=held.len()));
+        held.iter().rev().nth(age).map(Arc::clone)
+    }
+
+    /// What a login or refresh gave is its own, even if it was not waited for.
+    fn got(&self, verdict: Verdict<Arc<Tokens>>) -> Verdict<Arc<Tokens>> {
+        if let Verdict::Accepted(tokens) = &verdict {
+            let mut held = self.held();
+            held.push_back(Arc::clone(tokens));
+            if held.len() > REMEMBERED {
+                held.pop_front();
+            }
+        }
+        verdict
+    }
+}
+
+impl Driver {
+    async fn run(mut self, stopped: Arc<AtomicBool>) {
+        while !stopped.load(Ordering::SeqCst) {
+            if self.step().await.is_none() {
+                // Whoever gets no answer does not ask again at once.
+                sleep(Duration::from_millis(100)).await;
+            }
+            sleep(self.load.pause.mul_f64(self.rng.random())).await;
+        }
+    }
+
+    /// One doing. `None`: there was no verdict.
+    async fn step(&mut self) -> Option<()> {
+        if self.sessions.is_empty() {
+            return self.login().await;
+        }
+        match self.rng.random_range(0..100) {
+            0..30 => self.login().await,
+            30..60 => self.refresh().await,
+            60..64 => self.refresh_twice_at_once().await,
+            64..86 => self.verify_everywhere().await,
+            86..94 => self.logout().await,
+            94..98 => self.logout_and_login_at_once().await,
+            _ => self.logout_by_operator().await,
+        }
+    }
+
+    async fn login(&mut self) -> Option<()> {
+        let (caller, credential, subject) =
+            (self.caller(), self.credential.clone(), Arc::clone(&self.subject));
+        let login = async move { subject.got(caller.login(&credential).await) };
+        let verdict = within(CLIENT_PATIENCE, login).await?;
+        self.opened(verdict)
+    }
+
+    async fn refresh(&mut self) -> Option<()> {
+        let (session, caller, subject) = (self.session(), self.caller(), Arc::clone(&self.subject));
+        let tokens = Arc::clone(&session);
+        let refresh = async move { subject.got(caller.refresh(&tokens).await) };
+        let verdict = within(CLIENT_PATIENCE, refresh).await?;
+        if matches!(verdict, Verdict::Accepted(_)) && self.rng.random_ratio(1, 10) {
+            // A thief comes with the old one. The session is over, whatever he is told.
+            let caller = self.caller();
+            within(CLIENT_PATIENCE, async move { caller.refresh(&session).await.map(|_| ()) }).await?;
+            return Some(());
+        }
+        self.opened(verdict)
+    }
+
+    async fn refresh_twice_at_once(&mut self) -> Option<()> {
+        let (session, one, other) = (self.session(), self.caller(), self.caller());
+        let subject = Arc::clone(&self.subject);
+        let both = async move {
+            let (first, second) = tokio::join!(one.refresh(&session), other.refresh(&session));
+            subject.got(first);
+            subject.got(second);
+        };
+        within(CLIENT_PATIENCE, both).await
+    }
+
+    async fn verify_everywhere(&mut self) -> Option<()> {
+        let tokens = self.sessions.choose(&mut self.rng).map(Arc::clone)?;
+        self.probe(&[tokens]);
+        Some(())
+    }
+
+    async fn logout(&mut self) -> Option<()> {
+        let (tokens, caller) = (self.session(), self.caller());
+        self.sessions.clear();
+        let verdict = within(LOGOUT_PATIENCE, async move { caller.logout(&tokens).await }).await?;
+        self.logged_out(verdict)
+    }
+
+    async fn logout_and_login_at_once(&mut self) -> Option<()> {
+        let (tokens, caller, other) = (self.session(), self.caller(), self.caller());
+        let (credential, subject) = (self.credential.clone(), Arc::clone(&self.subject));
+        self.sessions.clear();
+        let both = async move {
+            let (logout, login) = tokio::join!(caller.logout(&tokens), other.login(&credential));
+            // Of either generation, so alive or not.
+            subject.got(login);
+            logout
+        };
+        let verdict = within(LOGOUT_PATIENCE, both).await?;
+        self.logged_out(verdict)
+    }
+
+    async fn logout_by_operator(&mut self) -> Option<()> {
+        let (client, caller) = (self.credential.client, self.caller());
+        self.sessions.clear();
+        let verdict = within(LOGOUT_PATIENCE, async move { caller.operator_logout(client).await }).await;
+        self.logged_out(verdict.unwrap_or(Verdict::Unknown));
+        if verdict != Some(Verdict::Accepted(())) {
+            // It may be done at any time now, and explain whatever happens to this client: another
+            // one takes its place.
+            self.replace_client().await;
+        }
+        Some(())
+    }
+
+    async fn replace_client(&mut self) {
+        loop {
+            let beside = self.caller();
+            let created = Credential::create(&beside.node.command_line, "client");
+            if let Ok(Ok(credential)) = timeout(LOGOUT_PATIENCE, created).await {
+                self.credential = credential;
+                self.subject.held().clear();
+                return;
+            }
+        }
+    }
+
+    /// What a login or refresh gave.
+    fn opened(&mut self, verdict: Verdict<Arc<Tokens>>) -> Option<()> {
+        let decided = !matches!(verdict, Verdict::Unknown);
+        self.sessions.extend(verdict.given());
+        decided.then_some(())
+    }
+
+    /// Now is when a token that was taken back must be refused everywhere.
+    fn logged_out(&mut self, verdict: Verdict) -> Option<()> {
+        let held: Vec<_> = self.subject.held().iter().rev().take(3).map(Arc::clone).collect();
+        self.probe(&held);
+        (verdict != Verdict::Unknown).then_some(())
+    }
+
+    /// Asks every verifier about these, and waits for none.
+    fn probe(&self, tokens: &[Arc<Tokens>]) {
+        for verifier in self.verifiers.iter() {
+            for tokens in tokens {
+                let (verifier, tokens) = (verifier.clone(), Arc::clone(tokens));
+                tokio::spawn(async move { verifier.verify(&tokens).await });
+            }
+        }
+    }
+
+    fn caller(&mut self) -> Caller {
+        self.callers[self.rng.random_range(0..self.callers.len())].clone()
+    }
+
+    /// Takes a session out: whoever uses it puts it back.
+    fn session(&mut self) -> Arc<Tokens> {
+        let which = self.rng.random_range(0..self.sessions.len());
+        self.sessions.swap_remove(which)
+    }
+}

@@ -1,0 +1,110 @@
+//! What the logouts of one client did to its tokens, as far as a history can tell.
+
+use std::sync::Arc;
+
+use super::report::Seen;
+
+/// A session: a login and every pair that descends from it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) login: Arc<Seen>,
+    /// One of its pairs was presented for refresh twice: the service may end it for that.
+    pub(super) contested: bool,
+}
+
+/// The newest generation that a logout can take back: that of the token that asked for it, if it is
+/// known; whatever there is, if an operator asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reach(u64);
+
+impl Reach {
+    pub(super) fn of(generation: Option<u64>) -> Reach {
+        Reach(generation.unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn includes(self, generation: Option<u64>) -> bool {
+        generation.is_none_or(|generation| generation <= self.0)
+    }
+}
+
+/// The logouts of a client.
+#[derive(Debug, Default)]
+pub(super) struct Logouts {
+    /// Those that were answered 200, in the order of their ends.
+    accepted: Vec<Accepted>,
+    /// How far those reach that may have been done, or may be done at any time yet.
+    doubtful: Option<Reach>,
+    /// The generations that the client had certainly reached, each with the moment. Both rise.
+    reached: Vec<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Accepted {
+    logout: Arc<Seen>,
+    reach: Reach,
+    /// Of this logout and those before it, the one that began last: it took back every session that
+    /// was open by then.
+    latest: Arc<Seen>,
+    /// Of this logout and those before it, the newest generation that was certainly taken back, and
+    /// by which.
+    dead: Option<(u64, Arc<Seen>)>,
+}
+
+impl Logouts {
+    /// A pair of this generation was there at `end`.
+    pub(super) fn reached(&mut self, end: u64, generation: u64) {
+        if self.reached.last().is_none_or(|&(_, newest)| newest < generation) {
+            self.reached.push((end, generation));
+        }
+    }
+
+    /// A logout was answered 200. `generation` is that of the token that asked.
+    pub(super) fn accept(&mut self, logout: Seen, generation: Option<u64>) {
+        let logout = Arc::new(logout);
+        // It has moved the client on from whatever generation was there when it began, and from the
+        // one of the token that asked.
+        let before = self.reached.partition_point(|&(end, _)| end < logout.begin);
+        let reached = before.checked_sub(1).map(|last| self.reached[last].1);
+        let mut dead = generation.max(reached).map(|newest| (newest, Arc::clone(&logout)));
+        let mut latest = Arc::clone(&logout);
+        if let Some((newest, _)) = dead {
+            self.reached(logout.end, newest + 1);
+        }
+        if let Some(last) = self.accepted.last() {
+            if last.latest.begin > latest.begin {
+                latest = Arc::clone(&last.latest);
+            }
+            if last.dead.as_ref().map(|(newest, _)| newest) >= dead.as_ref().map(|(newest, _)| newest) {
+                dead = last.dead.clone();
+            }
+        }
+        self.accepted.push(Accepted { logout, reach: Reach::of(generation), latest, dead });
+    }
+
+    /// Whether a logout was done is not known.
+    pub(super) fn doubt(&mut self, generation: Option<u64>) {
+        self.doubtful = self.doubtful.max(Some(Reach::of(generation)));
+    }
+
+    /// The logout that was answered before `begin` and certainly took back a token of this session and
+    /// generation.
+    pub(super) fn revoked_before(
+        &self,
+        begin: u64,
+        session: &Session,
+        generation: Option<u64>,
+    ) -> Option<&Arc<Seen>> {
+        let answered = self.accepted.partition_point(|accepted| accepted.logout.end < begin);
+        let last = &self.accepted[answered.checked_sub(1)?];
+        if session.login.end < last.latest.begin {
+            return Some(&last.latest);
+        }
+        last.dead.as_ref().filter(|(newest, _)| generation.is_some_and(|g| g <= *newest)).map(|(_, by)| by)
+    }
+
+    /// Whether a logout seen so far may be why such a token is refused now.
+    pub(super) fn may_have_revoked(&self, session: &Session, generation: Option<u64>) -> bool {
+        let since = self.accepted.iter().rev().take_while(|a| a.logout.end >= session.login.begin);
+        since.map(|accepted| accepted.reach).chain(self.doubtful).any(|reach| reach.includes(generation))
+    }
+}

@@ -1,0 +1,274 @@
+//! One line of a history.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
+
+/// What somebody asked a node for, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// When it was sent, in nanoseconds of the recorder's clock.
+    pub begin: u64,
+    /// When its answer was there, or its caller gave up.
+    pub end: u64,
+    /// Whose tokens it is about.
+    pub client: String,
+    /// Who was asked.
+    pub node: String,
+    /// What for, and the answer.
+    pub action: Action,
+}
+
+/// What was asked for, and the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A new pair for an API key and secret.
+    Login {
+        /// With the pair it gave.
+        verdict: Verdict<Pair>,
+    },
+    /// The next pair of a session for the latest one.
+    Refresh {
+        /// The pair whose refresh token was presented.
+        token: String,
+        /// With the pair it gave.
+        verdict: Verdict<Pair>,
+    },
+    /// Whether a token stands.
+    Verify {
+        /// The pair whose access token was presented.
+        token: String,
+        /// Whether it stands.
+        verdict: Verdict,
+    },
+    /// The end of every token that the client holds.
+    Logout {
+        /// The pair whose access token was presented; `None` if an operator asked.
+        token: Option<String>,
+        /// Whether it was done.
+        verdict: Verdict,
+    },
+}
+
+/// What was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict<T = ()> {
+    /// Yes: 200.
+    Accepted(T),
+    /// No: 401. Nothing was changed.
+    Refused,
+    /// Neither: another status, or none. What was asked for may have been done, may be done yet, or not.
+    Unknown,
+}
+
+/// A pair of tokens, access and refresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// What the recorder calls it, here and wherever one of the two is presented.
+    pub token: String,
+    /// The client's generation that it carries, if it is known.
+    pub generation: Option<u64>,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{field}: {problem}")]
+pub struct Malformed {
+    /// Where.
+    pub field: String,
+    /// What.
+    pub problem: String,
+}
+
+impl Malformed {
+    pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Malformed {
+        Malformed { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// An action's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "they are those of Action")]
+pub enum Kind {
+    Login,
+    Refresh,
+    Verify,
+    Logout,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Login => "login",
+            Kind::Refresh => "refresh",
+            Kind::Verify => "verify",
+            Kind::Logout => "logout",
+        })
+    }
+}
+
+impl<T> Verdict<T> {
+    /// The same verdict by reference.
+    pub fn as_ref(&self) -> Verdict<&T> {
+        match self {
+            Verdict::Accepted(given) => Verdict::Accepted(given),
+            Verdict::Refused => Verdict::Refused,
+            Verdict::Unknown => Verdict::Unknown,
+        }
+    }
+
+    /// The same verdict with something else given.
+    pub fn map<U>(self, with: impl FnOnce(T) -> U) -> Verdict<U> {
+        match self {
+            Verdict::Accepted(given) => Verdict::Accepted(with(given)),
+            Verdict::Refused => Verdict::Refused,
+            Verdict::Unknown => Verdict::Unknown,
+        }
+    }
+
+    /// What was given.
+    pub fn given(self) -> Option<T> {
+        match self {
+            Verdict::Accepted(given) => Some(given),
+            Verdict::Refused | Verdict::Unknown => None,
+        }
+    }
+}
+
+impl Operation {
+    /// Which action it is.
+    pub fn kind(&self) -> Kind {
+        match self.action {
+            Action::Login { .. } => Kind::Login,
+            Action::Refresh { .. } => Kind::Refresh,
+            Action::Verify { .. } => Kind::Verify,
+            Action::Logout { .. } => Kind::Logout,
+        }
+    }
+
+    /// What was answered.
+    pub fn verdict(&self) -> Verdict {
+        match &self.action {
+            Action::Login { verdict } | Action::Refresh { verdict, .. } => verdict.as_ref().map(|_| ()),
+            Action::Verify { verdict, .. } | Action::Logout { verdict, .. } => *verdict,
+        }
+    }
+}
+
+/// The members of a line's object.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    op: Kind,
+    begin: u64,
+    end: u64,
+    client: String,
+    node: String,
+    verdict: Answer,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gives: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Accepted,
+    Refused,
+    Unknown,
+}
+
+impl FromStr for Operation {
+    type Err = Malformed;
+
+    fn from_str(line: &str) -> Result<Operation, Malformed> {
+        let json = &mut serde_json::Deserializer::from_str(line);
+        let read: Line =
+            serde_path_to_error::deserialize(&mut *json).map_err(|e| match e.path().to_string() {
+                whole if whole == "." => Malformed::new("the operation", e.inner().to_string()),
+                field => Malformed::new(field, e.inner().to_string()),
+            })?;
+        json.end().map_err(|e| Malformed::new("the operation", e.to_string()))?;
+        let Line { op, begin, end, client, node, verdict, token, gives, generation } = read;
+
+        let presented = |token: Option<String>| token.ok_or_else(|| Malformed::new("token", "missing"));
+        let action = match op {
+            Kind::Login if token.is_some() => {
+                return Err(Malformed::new("token", "a login presents none: `gives` names what it gives"));
+            }
+            Kind::Login => Action::Login { verdict: verdict.giving(gives, generation)? },
+            Kind::Refresh => {
+                Action::Refresh { token: presented(token)?, verdict: verdict.giving(gives, generation)? }
+            }
+            Kind::Verify => Action::Verify {
+                token: presented(token)?,
+                verdict: verdict.giving_nothing(gives, generation)?,
+            },
+            Kind::Logout => Action::Logout { token, verdict: verdict.giving_nothing(gives, generation)? },
+        };
+        Ok(Operation { begin, end, client, node, action })
+    }
+}
+
+impl Answer {
+    /// The verdict on what gives a pair if it is accepted.
+    fn giving(self, gives: Option<String>, generation: Option<u64>) -> Result<Verdict<Pair>, Malformed> {
+        let token = match (self, gives) {
+            (Answer::Accepted, gives) => gives.ok_or_else(|| Malformed::new("gives", "missing"))?,
+            (Answer::Refused, None) if generation.is_none() => return Ok(Verdict::Refused),
+            (Answer::Unknown, None) if generation.is_none() => return Ok(Verdict::Unknown),
+            (_, gives) => return Err(gives_nothing(gives)),
+        };
+        Ok(Verdict::Accepted(Pair { token, generation }))
+    }
+
+    /// The verdict on what gives no pair.
+    fn giving_nothing(self, gives: Option<String>, generation: Option<u64>) -> Result<Verdict, Malformed> {
+        if gives.is_some() || generation.is_some() {
+            return Err(gives_nothing(gives));
+        }
+        Ok(match self {
+            Answer::Accepted => Verdict::Accepted(()),
+            Answer::Refused => Verdict::Refused,
+            Answer::Unknown => Verdict::Unknown,
+        })
+    }
+}
+
+fn gives_nothing(gives: Option<String>) -> Malformed {
+    let field = if gives.is_some() { "gives" } else { "generation" };
+    Malformed::new(field, "only an accepted login or refresh gives a pair")
+}
+
+impl Serialize for Operation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (token, pair) = match self.action.clone() {
+            Action::Login { verdict } => (None, verdict.given()),
+            Action::Refresh { token, verdict } => (Some(token), verdict.given()),
+            Action::Verify { token, .. } => (Some(token), None),
+            Action::Logout { token, .. } => (token, None),
+        };
+        let (gives, generation) = pair.map(|pair| (pair.token, pair.generation)).unzip();
+        let line = Line {
+            op: self.kind(),
+            begin: self.begin,
+            end: self.end,
+            client: self.client.clone(),
+            node: self.node.clone(),
+            verdict: match self.verdict() {
+                Verdict::Accepted(()) => Answer::Accepted,
+                Verdict::Refused => Answer::Refused,
+                Verdict::Unknown => Answer::Unknown,
+            },
+            token,
+            gives,
+            generation: generation.flatten(),
+        };
+        line.serialize(serializer)
+    }
+}

@@ -1,0 +1,4 @@
+//! What shows that Rescind keeps its promise. `docs/proofs.md` says how to run it.
+
+pub mod faults;
+pub mod history;
