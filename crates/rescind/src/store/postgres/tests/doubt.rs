@@ -40,6 +40,7 @@ fn raise(client: &mut Client) -> Result<(), ()> {
     Ok(())
 }
 
+// check 16
 #[tokio::test]
 async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     let server = Server::start();
