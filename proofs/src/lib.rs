@@ -2,3 +2,4 @@
 
 pub mod faults;
 pub mod history;
+pub mod model;

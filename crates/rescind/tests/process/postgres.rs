@@ -1,5 +1,7 @@
 //! The program with its store in PostgreSQL.
 
+use std::path::Path;
+
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -17,6 +19,13 @@ async fn database() -> String {
 }
 
 // check 12
+/// One that has joined the cluster, if only its own.
+fn start(data_dir: &Path, url: &str) -> Server {
+    let mut server = Server::start_with(data_dir, &[(URL, url)]);
+    server.wait_for_log("joined the cluster");
+    server
+}
+
 #[tokio::test]
 async fn tokens_live_on_when_the_store_moves() {
     let dir = tempfile::tempdir().unwrap();
@@ -40,7 +49,7 @@ async fn tokens_live_on_when_the_store_moves() {
     again.refused(1, "already holds clients");
     assert!(!again.stderr.contains("canary"), "{again:?}");
 
-    let server = Server::start_with(dir.path(), &[(URL, &url)]);
+    let server = start(dir.path(), &url);
     let api = Api::new(&server.url);
     for token in [&used.access, &newest.access, &untouched.access] {
         assert_eq!(api.verify(token).await, ok());
@@ -64,7 +73,7 @@ async fn tokens_live_on_when_the_store_moves() {
 async fn what_was_revoked_stays_so_when_a_server_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let url = database().await;
-    let server = Server::start_with(dir.path(), &[(URL, &url)]);
+    let server = start(dir.path(), &url);
     let api = Api::new(&server.url);
     let client = Credential::from_json(&json(dir.path(), "client create --name c"));
     let (gone, anew) = (api.login(&client).await, {
@@ -74,7 +83,7 @@ async fn what_was_revoked_stays_so_when_a_server_is_killed() {
     });
     server.stop(Signal::KILL).await;
 
-    let server = Server::start_with(dir.path(), &[(URL, &url)]);
+    let server = start(dir.path(), &url);
     let api = Api::new(&server.url);
     assert_eq!(api.verify(&gone.access).await, unauthorized("Invalid token"));
     assert_eq!(api.verify(&anew.access).await, ok());

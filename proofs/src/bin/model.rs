@@ -1,0 +1,64 @@
+//! `scripts/model`: visits every scenario and seeds every fault, or tells how one fault shows.
+
+#![expect(clippy::print_stdout, reason = "the tables are what it is for")]
+
+use std::{env, process::ExitCode};
+
+use rescind_proofs::model::{Fault, Figures, Protocol, Scenario, check, listing, shortest};
+
+fn main() -> ExitCode {
+    let holds = match env::args().nth(1) {
+        None => scenarios() & faults(),
+        Some(name) => match Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name) {
+            Some(fault) => steps(fault),
+            None => {
+                println!("usage: scripts/model [FAULT], where FAULT is one of {:?}", Fault::ALL);
+                return ExitCode::from(2);
+            }
+        },
+    };
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether every invariant holds in every scenario.
+fn scenarios() -> bool {
+    println!("| scenario | states | depth | seconds |\n| --- | --- | --- | --- |");
+    let (mut states, mut seconds, mut hold) = (0, 0.0, true);
+    for scenario in Scenario::quick().into_iter().chain(Scenario::long()) {
+        let Figures { states: visited, depth, took, failures } = check(scenario);
+        println!("| {} | {visited} | {depth} | {:.1} |", scenario.name, took.as_secs_f64());
+        failures.iter().for_each(|failure| println!("{failure}"));
+        states += visited;
+        seconds += took.as_secs_f64();
+        hold &= failures.is_empty();
+    }
+    println!("| all | {states} | | {seconds:.1} |\n");
+    hold
+}
+
+/// Whether every fault shows.
+fn faults() -> bool {
+    println!("| fault | breaks | in steps |\n| --- | --- | --- |");
+    let mut show = true;
+    for fault in Fault::ALL {
+        let (invariant, _) = fault.breaks().split_once(':').unwrap_or((fault.breaks(), ""));
+        match shortest(&Protocol::with(fault), fault.breaks()) {
+            Some(steps) => println!("| `{fault:?}` | {invariant} | {} |", steps.len()),
+            None => {
+                println!("| `{fault:?}` | nothing | |");
+                show = false;
+            }
+        }
+    }
+    show
+}
+
+/// Whether this fault shows, and how.
+fn steps(fault: Fault) -> bool {
+    let found = shortest(&Protocol::with(fault), fault.breaks());
+    match &found {
+        Some(steps) => println!("{}\n{}", fault.breaks(), listing(steps)),
+        None => println!("{fault:?} breaks nothing"),
+    }
+    found.is_some()
+}

@@ -1,0 +1,81 @@
+//! Running the checker.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use stateright::{
+    Checker, Expectation, HasDiscoveries, Model, Property,
+    report::{ReportData, ReportDiscovery, Reporter},
+};
+
+use super::{Action, Protocol, Scenario};
+
+/// What one run has visited.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Distinct states.
+    pub states: usize,
+    /// Steps to the farthest of them.
+    pub depth: usize,
+    pub took: Duration,
+    /// Every invariant that was broken, and everything that should have been possible and was not.
+    pub failures: Vec<String>,
+}
+
+/// Visits every state of a scenario.
+pub fn check(scenario: Scenario) -> Figures {
+    let mut watch = StopWatch(Duration::ZERO);
+    let checker = Protocol::sound(scenario).checker().spawn_bfs().join_and_report(&mut watch);
+    let mut discoveries = checker.discoveries();
+    let mut failures = Vec::new();
+    for Property { name, expectation, .. } in checker.model().properties() {
+        match (expectation, discoveries.remove(name)) {
+            (Expectation::Sometimes, None) => failures.push(format!("never: {name}")),
+            (Expectation::Always | Expectation::Eventually, Some(path)) => {
+                failures.push(format!("broken: {name}\n{}", listing(&path.into_actions())));
+            }
+            _ => {}
+        }
+    }
+    Figures { states: checker.unique_state_count(), depth: checker.max_depth() - 1, took: watch.0, failures }
+}
+
+/// The shortest way to break an invariant, if there is one.
+pub fn shortest(protocol: &Protocol, invariant: &'static str) -> Option<Vec<Action>> {
+    let mut shortest: Option<Vec<Action>> = None;
+    loop {
+        // The checker looks breadth first, but in blocks: what it finds may be a little longer than it must be.
+        let states = shortest.as_ref().map_or(usize::MAX, |steps| steps.len() + 1);
+        let found = protocol
+            .clone()
+            .checker()
+            .target_max_depth(states)
+            .finish_when(HasDiscoveries::AnyOf([invariant].into()))
+            .spawn_bfs()
+            .join()
+            .discovery(invariant);
+        match found {
+            Some(path) => shortest = Some(path.into_actions()),
+            None => return shortest,
+        }
+    }
+}
+
+/// One step a line.
+pub fn listing(steps: &[Action]) -> String {
+    steps.iter().enumerate().map(|(at, step)| format!("{:>4}  {step}\n", at + 1)).collect()
+}
+
+/// Keeps the time, which only the checker may read.
+struct StopWatch(Duration);
+
+impl Reporter<Protocol> for StopWatch {
+    fn report_checking(&mut self, data: ReportData) {
+        self.0 = data.duration;
+    }
+
+    fn report_discoveries(&mut self, _: &Protocol, _: BTreeMap<&'static str, ReportDiscovery<Protocol>>) {}
+
+    fn delay(&self) -> Duration {
+        Duration::from_millis(100)
+    }
+}

@@ -1,0 +1,228 @@
+//! JOIN, RENEW and LEAVE.
+
+use super::{
+    Action, Fault, Protocol,
+    action::NodeStep,
+    state::{Memory, Node, Renewal, Standing, State},
+    store::{CLIENTS, Content, Outcome, ROWS, Row, Server},
+};
+
+impl Protocol {
+    pub(super) fn node_actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (index, node) in state.nodes.iter().enumerate().take(self.scenario.nodes) {
+            let mut may = |step| actions.push(Action::Node(index, step));
+            match node.standing {
+                Standing::Out => {
+                    let server = state.store.servers().last().unwrap_or(Server::First);
+                    if self.row_to_join(state, index, server).is_some() && self.may_commit(state) {
+                        may(NodeStep::Join { server });
+                    }
+                }
+                Standing::Joining { wait } => {
+                    if wait == 0 {
+                        state.store.servers().for_each(|server| may(NodeStep::Load { server }));
+                    } else {
+                        may(NodeStep::GiveUp);
+                    }
+                }
+                Standing::Joined => {
+                    self.renewal_actions(state, node, &mut may);
+                    if self.scenario.leave && !self.has(Fault::LeaveWhileRenewing) {
+                        may(NodeStep::Leave);
+                    } else if self.scenario.leave && self.may_commit(state) {
+                        may(NodeStep::DeleteRow { server: Server::First });
+                    }
+                    if self.scenario.crash {
+                        may(NodeStep::Crash);
+                    }
+                    if self.scenario.forget {
+                        let known = (0..CLIENTS).filter(|&client| node.memory.clients[client].is_some());
+                        known.for_each(|client| may(NodeStep::Forget { client }));
+                    }
+                }
+                Standing::Leaving { lent } => {
+                    if (lent == 0 || self.has(Fault::LeaveWhileLent)) && self.may_commit(state) {
+                        state.store.servers().for_each(|server| may(NodeStep::DeleteRow { server }));
+                    }
+                }
+            }
+        }
+    }
+
+    fn renewal_actions(&self, state: &State, node: &Node, may: &mut impl FnMut(NodeStep)) {
+        match node.renewal {
+            Renewal::Idle => may(NodeStep::ReadClock),
+            Renewal::Sent { .. } => {
+                state.store.servers().for_each(|server| may(NodeStep::ReadHead { server }))
+            }
+            Renewal::Read { .. } => {
+                if self.may_commit(state) {
+                    may(NodeStep::CommitRenewal);
+                }
+            }
+            Renewal::Committed { wait, server, .. } => {
+                may(NodeStep::GiveUp);
+                if wait == 0 {
+                    may(NodeStep::Publish { server });
+                    if self.has(Fault::LookupOfAnyTimeline) {
+                        let others = state.store.servers().filter(|&other| other != server);
+                        others.for_each(|server| may(NodeStep::Publish { server }));
+                    }
+                }
+            }
+            Renewal::Applied { .. } => may(NodeStep::Extend),
+        }
+    }
+
+    /// The row that a node would join with.
+    fn row_to_join(&self, state: &State, index: usize, server: Server) -> Option<usize> {
+        let content = state.store.at(server);
+        if self.has(Fault::ReusedRow) && index + 1 == self.scenario.nodes {
+            // The last node was started in the place of the one before it, and has its name.
+            let before = usize::from(state.nodes[index - 1].id);
+            return (before < ROWS).then_some(before);
+        }
+        (0..self.scenario.rows).find(|&id| content.rows[id] == Row::Never)
+    }
+
+    pub(super) fn node_step(&self, state: &mut State, index: usize, step: NodeStep) {
+        match step {
+            NodeStep::Join { server } => self.join(state, index, server),
+            NodeStep::Load { server } => {
+                let memory = Memory::load(server, state.store.at(server));
+                let node = &mut state.nodes[index];
+                *node = Node { standing: Standing::Joined, id: node.id, memory, ..Node::out() };
+            }
+            NodeStep::ReadClock => state.nodes[index].renewal = Renewal::Sent { since: 0 },
+            NodeStep::ReadHead { server } => self.read_head(state, index, server),
+            NodeStep::CommitRenewal => self.commit_renewal(state, index),
+            NodeStep::GiveUp => self.give_up(&mut state.nodes[index]),
+            NodeStep::Publish { server } => self.publish(state, index, server),
+            NodeStep::Extend => {
+                let node = &mut state.nodes[index];
+                if let Renewal::Applied { since } = node.renewal {
+                    node.lease = self.scenario.terms.lasts - since;
+                    node.renewal = Renewal::Idle;
+                }
+            }
+            NodeStep::Leave => {
+                let node = &mut state.nodes[index];
+                let lent = if node.attached.is_some() { node.lease } else { 0 };
+                *node = Node { standing: Standing::Leaving { lent }, id: node.id, ..Node::out() };
+            }
+            NodeStep::DeleteRow { server } => {
+                let node = &mut state.nodes[index];
+                let id = usize::from(node.id);
+                if node.has_joined() {
+                    // It was not told to stop renewing.
+                    node.lease = 0;
+                } else {
+                    *node = Node::out();
+                }
+                self.commit(state, server, |content| content.rows[id] = Row::Gone);
+            }
+            NodeStep::Crash => state.nodes[index] = Node::out(),
+            NodeStep::Forget { client } => state.nodes[index].memory.clients[client] = None,
+        }
+    }
+
+    fn join(&self, state: &mut State, index: usize, server: Server) {
+        let Some(id) = self.row_to_join(state, index, server) else { return };
+        let insert = |content: &mut Content| {
+            if content.rows[id] == Row::Never {
+                content.rows[id] = Row::Present { acked: 0, beat: 0 };
+            }
+        };
+        if let Outcome::Waits(wait) = self.commit(state, server, insert) {
+            state.nodes[index] = Node { standing: Standing::Joining { wait }, id: id as u8, ..Node::out() };
+        }
+    }
+
+    /// The renewal's statements: the update of its own row, then the reading of the head.
+    fn read_head(&self, state: &mut State, index: usize, server: Server) {
+        let node = &mut state.nodes[index];
+        let Renewal::Sent { since } = node.renewal else { return };
+        let content = state.store.at(server);
+        let shown = if self.has(Fault::StandbyRead) { state.store.standby() } else { content };
+        let same_timeline = if self.has(Fault::MemoryOverFailOver) {
+            node.memory.server <= server && node.memory.applied <= shown.head
+        } else {
+            node.memory.server == server
+        };
+        let row = content.rows[usize::from(node.id)];
+        if !same_timeline || !matches!(row, Row::Present { .. }) {
+            // Fenced: it stops, deletes nothing, and may join anew.
+            *node = Node::out();
+            return;
+        }
+        node.renewal = Renewal::Read { since, age: 0, server, head: shown.head };
+    }
+
+    fn commit_renewal(&self, state: &mut State, index: usize) {
+        let node = &state.nodes[index];
+        let Renewal::Read { since, age, server, head } = node.renewal else { return };
+        let (id, applied) = (usize::from(node.id), self.acknowledges(node, head));
+        let counts_beats = self.scenario.gc;
+        let update = |content: &mut Content| {
+            if let Row::Present { acked, beat } = &mut content.rows[id] {
+                *acked = applied.max(*acked);
+                *beat += u8::from(counts_beats);
+            }
+        };
+        let outcome = if self.has(Fault::ReadOnlyRenewal) {
+            Outcome::Waits(0)
+        } else {
+            self.commit(state, server, update)
+        };
+        state.nodes[index].renewal = match outcome {
+            Outcome::Waits(wait) => Renewal::Committed { since, age, server, head, wait },
+            Outcome::Unconfirmed => Renewal::Idle,
+        };
+    }
+
+    /// What a node may say that it has applied: what it has published, and its exact verifier too.
+    fn acknowledges(&self, node: &Node, head: u8) -> u8 {
+        if self.has(Fault::AckBeforePublish) {
+            return head;
+        }
+        match node.attached {
+            Some(attached) if attached.published < self.scenario.terms.wait => {
+                node.memory.applied.min(attached.heard)
+            }
+            _ => node.memory.applied,
+        }
+    }
+
+    /// It waits no longer for an answer; the commit is as it is.
+    fn give_up(&self, node: &mut Node) {
+        let taken = self.has(Fault::WarningTaken);
+        match (&mut node.standing, &mut node.renewal) {
+            (Standing::Joining { wait }, _) | (_, Renewal::Committed { wait, .. }) if taken => *wait = 0,
+            (Standing::Joining { .. }, _) => *node = Node::out(),
+            (_, renewal) => *renewal = Renewal::Idle,
+        }
+    }
+
+    /// Applies every change up to the head, looking up how its client is now, and publishes that.
+    fn publish(&self, state: &mut State, index: usize, asked: Server) {
+        let content = state.store.at(asked).clone();
+        let node = &mut state.nodes[index];
+        let Renewal::Committed { since, age, server, head, .. } = node.renewal else { return };
+        let applied = node.memory.applied;
+        let ahead = content.changes.iter().take(usize::from(head)).skip(usize::from(applied));
+        for client in ahead.flatten().map(|changed| usize::from(changed.client)) {
+            node.memory.learn(client, content.clients[client]);
+        }
+        if head != applied
+            && let Some(attached) = &mut node.attached
+        {
+            attached.published = 0;
+        }
+        state.broken.applied_fell |= head < applied;
+        node.memory.applied = head;
+        node.memory.server = server;
+        node.age = age;
+        let since = if self.has(Fault::T0AfterTheAnswer) { 0 } else { since };
+        node.renewal = Renewal::Applied { since };
+    }
+}

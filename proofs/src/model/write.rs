@@ -1,0 +1,172 @@
+//! LOGOUT, and changes that take nothing back.
+
+use super::{
+    Action, Fault, Protocol,
+    action::WriteStep,
+    scenario::Asked,
+    state::{State, Write},
+    store::{CHANGES, Content, Outcome, Server},
+};
+
+impl Protocol {
+    pub(super) fn write_actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (index, &asked) in self.scenario.writes.iter().enumerate() {
+            let mut may = |step| actions.push(Action::Write(index, step));
+            match state.writes[index] {
+                Write::Idle { tries: 0 } | Write::Answered => {}
+                Write::Idle { .. } => {
+                    for server in state.store.servers().filter(|&server| self.may_begin(state, asked, server))
+                    {
+                        if self.has(Fault::SerialFeed) || self.has(Fault::NodesBeforeCommit) {
+                            may(WriteStep::Begin { server });
+                        } else if self.may_commit(state) {
+                            may(WriteStep::Commit { server });
+                        }
+                    }
+                }
+                Write::Open { .. } => {
+                    if self.may_commit(state) {
+                        may(WriteStep::Commit { server: Server::First });
+                    }
+                }
+                Write::Committed { wait, .. } => {
+                    may(WriteStep::GiveUp);
+                    if wait == 0 {
+                        may(WriteStep::ReadClock);
+                    }
+                }
+                Write::Confirmed { server, elapsed } => {
+                    self.servers_since(state, server).for_each(|server| may(WriteStep::List { server }));
+                    if elapsed >= self.waits() {
+                        may(WriteStep::Answer);
+                    }
+                }
+                Write::Listed { server, elapsed, head, ids } => {
+                    let heard =
+                        self.servers_since(state, server).any(|on| state.store.at(on).acked(ids, head));
+                    if heard || elapsed >= self.waits() {
+                        may(WriteStep::Answer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long a logout waits: W.
+    fn waits(&self) -> u8 {
+        let terms = &self.scenario.terms;
+        if self.has(Fault::WaitWithoutDrift) { terms.wait - 2 * terms.term } else { terms.wait }
+    }
+
+    /// Where rows may be read that must not be older than a commit on this server.
+    fn servers_since<'s>(&self, state: &'s State, commit: Server) -> impl Iterator<Item = Server> + use<'s> {
+        let any = self.has(Fault::RowsOfAnyTimeline);
+        state.store.servers().filter(move |&server| server >= commit || any)
+    }
+
+    /// The token that asks has been issued, the feed has room, and the client's row is not locked.
+    fn may_begin(&self, state: &State, asked: Asked, server: Server) -> bool {
+        let content = state.store.at(server);
+        let drawn = state.writes.iter().filter(|write| matches!(write, Write::Open { .. })).count();
+        let room = usize::from(content.head) + drawn < CHANGES;
+        let locked =
+            state.writes.iter().zip(self.scenario.writes).any(|(write, other)| {
+                matches!(write, Write::Open { .. }) && other.client() == asked.client()
+            });
+        let issued = match asked {
+            Asked::Logout { client, generation } => {
+                state.told.issued[client] & 1 << generation != 0
+                    && content.clients[client].generation >= generation
+            }
+            Asked::Touch { .. } => true,
+        };
+        room && !locked && issued
+    }
+
+    pub(super) fn write_step(&self, state: &mut State, index: usize, step: WriteStep) {
+        let asked = self.scenario.writes[index];
+        match (step, state.writes[index]) {
+            (WriteStep::Begin { server }, Write::Idle { tries }) => {
+                let drawn = state.writes.iter().filter_map(|write| match write {
+                    Write::Open { seq, .. } => Some(*seq),
+                    _ => None,
+                });
+                let content = state.store.at(server);
+                let seq = drawn.max().unwrap_or(0).max(content.head) + 1;
+                state.writes[index] = Write::Open { tries, seq, listed: content.listed() };
+            }
+            (WriteStep::Commit { server }, Write::Idle { tries }) => {
+                self.commit_write(state, index, server, tries, None);
+            }
+            (WriteStep::Commit { server }, Write::Open { tries, seq, listed }) => {
+                self.commit_write(state, index, server, tries, Some((seq, listed)));
+            }
+            (WriteStep::GiveUp, Write::Committed { tries, wait, server, listed }) => {
+                state.writes[index] = if self.has(Fault::WarningTaken) && wait > 0 {
+                    Write::Committed { tries, wait: 0, server, listed }
+                } else {
+                    Write::Idle { tries }
+                };
+            }
+            (WriteStep::ReadClock, Write::Committed { server, listed, .. }) => {
+                state.writes[index] = match (asked, listed) {
+                    (Asked::Touch { .. }, _) => Write::Answered,
+                    (_, Some(ids)) => {
+                        Write::Listed { server, elapsed: 0, head: state.store.at(server).head, ids }
+                    }
+                    _ => Write::Confirmed { server, elapsed: 0 },
+                };
+            }
+            (WriteStep::List { server }, Write::Confirmed { elapsed, .. }) => {
+                let content = state.store.at(server);
+                let (head, ids) = (content.head, content.listed());
+                state.writes[index] = Write::Listed { server, elapsed, head, ids };
+            }
+            (WriteStep::Answer, _) => {
+                if let Asked::Logout { client, generation } = asked {
+                    let promised = &mut state.told.promised[client];
+                    *promised = (*promised).max(generation + 1);
+                }
+                state.writes[index] = Write::Answered;
+            }
+            _ => {}
+        }
+    }
+
+    /// The transaction, whole: nobody sees anything of it before its commit. Where the generation is higher already,
+    /// the commit alone is repeated: when it is confirmed, so is what it has found.
+    fn commit_write(
+        &self,
+        state: &mut State,
+        index: usize,
+        server: Server,
+        tries: u8,
+        open: Option<(u8, u8)>,
+    ) {
+        let asked = self.scenario.writes[index];
+        let (client, logout) = (asked.client(), matches!(asked, Asked::Logout { .. }));
+        let serial = self.has(Fault::SerialFeed);
+        let transaction = |content: &mut Content| match (asked, open) {
+            (Asked::Logout { generation, .. }, _) if content.clients[client].generation > generation => {}
+            (_, Some((seq, _))) if serial => content.change_as(seq, client, logout),
+            _ => content.change(client, logout),
+        };
+        let listed = open.map(|(_, listed)| listed).filter(|_| self.has(Fault::NodesBeforeCommit));
+        let tries = tries - 1;
+        let found = state.store.at(server).clients[client].generation;
+        if let Asked::Logout { generation, .. } = asked
+            && found > generation
+            && self.has(Fault::RetryWithoutCommit)
+        {
+            state.writes[index] = Write::Confirmed { server, elapsed: 0 };
+            return;
+        }
+        state.writes[index] = match self.commit(state, server, transaction) {
+            Outcome::Waits(wait) => Write::Committed { tries, server, wait, listed },
+            Outcome::Unconfirmed => Write::Idle { tries },
+        };
+        if state.told.first_tick && logout {
+            state.told.raised_in_it[client] |= 1 << state.store.at(server).clients[client].generation;
+        }
+    }
+}
