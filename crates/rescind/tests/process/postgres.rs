@@ -18,7 +18,6 @@ async fn database() -> String {
     Postgres::shared().database().await.replace("postgres@", "postgres:canary@")
 }
 
-// check 12
 /// One that has joined the cluster, if only its own.
 fn start(data_dir: &Path, url: &str) -> Server {
     let mut server = Server::start_with(data_dir, &[(URL, url)]);
@@ -26,6 +25,7 @@ fn start(data_dir: &Path, url: &str) -> Server {
     server
 }
 
+// check 12
 #[tokio::test]
 async fn tokens_live_on_when_the_store_moves() {
     let dir = tempfile::tempdir().unwrap();
