@@ -100,6 +100,7 @@ fn without_an_allowlist_any_address_will_do_but_there_must_be_one() {
 }
 
 /// Widening a client's scopes is for the next login; narrowing them is for every token at once.
+// check 14
 #[test]
 fn a_token_has_the_scopes_that_its_client_still_has() {
     let scopes = |of_the_client: &str| {

@@ -71,6 +71,7 @@ impl Lease {
 mod tests {
     use super::*;
 
+    // check 89
     #[test]
     fn it_runs_out_by_the_boot_clock() {
         let clock = Clock::manual(100);

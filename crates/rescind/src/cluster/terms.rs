@@ -6,8 +6,8 @@ use std::time::Duration;
 ///
 /// A clock is taken to run at between 1 − ρ and 1 + ρ of real time. A node that asked at `t0`, before
 /// a change was committed, answers from memory until D − m later on its own clock, in real time
-/// (D − m) / (1 − ρ). Whoever committed the change waits for W = D (1 + ρ) + m on theirs, in real
-/// time at least D + m / (1 + ρ). The second is no less than the first where m ≥ ρ D (1 + ρ) / 2.
+/// (D − m) / (1 − ρ): no more than D, if m ≥ ρ D. Whoever committed the change waits for
+/// W = D (1 + ρ) + m on theirs, in real time at least D + m / (1 + ρ), which is more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Terms {
     /// D, the lease's term.
@@ -35,9 +35,9 @@ impl Terms {
         left.min(self.lease).mul_f64((1.0 - self.clock_drift) / (1.0 + self.clock_drift))
     }
 
-    /// The least margin under which W suffices.
+    /// The least margin: ρ D.
     pub fn least_margin(&self) -> Duration {
-        self.lease.mul_f64(self.clock_drift * (1.0 + self.clock_drift) / 2.0)
+        self.lease.mul_f64(self.clock_drift)
     }
 }
 
@@ -66,6 +66,7 @@ mod tests {
             // Real time, of clocks that run as differently as they may.
             let answers = terms.deadline(Duration::ZERO).as_secs_f64() / (1.0 + slow * clock_drift);
             let waits = terms.wait().as_secs_f64() / (1.0 + fast * clock_drift);
+            prop_assert!(answers <= lease.as_secs_f64() + 1e-6, "{}", answers);
             prop_assert!(answers <= waits + 1e-6, "{} {}", answers, waits);
             let lent = terms.lend(terms.lease).as_secs_f64() / (1.0 + slow * clock_drift);
             prop_assert!(lent <= lease.as_secs_f64() / (1.0 + fast * clock_drift) + 1e-6);

@@ -130,6 +130,7 @@ fn identity(token: &VerifiedToken) -> HeaderMap {
 mod tests {
     use super::*;
 
+    // check 60
     #[test]
     fn identity_headers_are_known_by_their_aliases() {
         for name in

@@ -59,7 +59,8 @@ impl Slot {
         }
     }
 
-    /// Something was written, such as the next event of a stream.
+    /// Something was written, such as the next event of a stream. A stream that says nothing for as
+    /// long as an idle connection is kept is taken for one.
     pub(super) fn wrote(&self) {
         let mut doing = self.lock();
         if doing.phase == Phase::Idle && !doing.multiplexed {

@@ -211,6 +211,7 @@ async fn of_a_hundred_refreshes_at_once_one_wins(home: &Home) {
     assert_eq!(store.find(client.id, session.id).await.unwrap().session.unwrap().pair, 2);
 }
 
+// check 18
 async fn a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves(home: &Home) {
     async fn generation(store: &Store) -> u64 {
         store.clients().await.unwrap()[0].generation
@@ -232,6 +233,7 @@ async fn a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves(ho
     assert_eq!(generation(&store).await, 20);
 }
 
+// check 90
 async fn a_rule_that_fails_or_panics_costs_nobody_else_anything(home: &Home) {
     let store = home.open().await;
     let saved = store.create_client(client("rk_1")).await.unwrap();

@@ -140,6 +140,7 @@ async fn of_a_hundred_refreshes_on_three_nodes_one_wins() {
     assert_eq!(cluster.nodes[1].api.refresh(&won.refresh).await.unwrap_err(), unauthorized("Invalid token"));
 }
 
+// check 89
 #[tokio::test]
 async fn a_node_that_hangs_is_waited_for_and_answers_nothing_when_it_wakes() {
     let cluster = Cluster::start().await;

@@ -64,6 +64,7 @@ async fn while_the_disk_fails_changes_are_refused_and_known_tokens_decided() {
 }
 
 // Sessions that are not in memory cannot be told from unknown ones while the disk is gone.
+// check 89
 #[tokio::test]
 async fn what_memory_does_not_know_is_refused_while_the_disk_is_gone() {
     let disk = Disk::new();

@@ -99,6 +99,7 @@ fn a_folder_without_data_is_not_taken_for_an_empty_one() {
     assert_eq!(json(&dir.path().join("typo"), "client create --name c")["client_id"], 1);
 }
 
+// check 80
 #[tokio::test]
 async fn status_is_0_when_ready_and_2_when_not() {
     let dir = tempfile::tempdir().unwrap();
@@ -117,6 +118,7 @@ async fn status_is_0_when_ready_and_2_when_not() {
     cli(dir.path(), ["status", "--config", "/nowhere.toml"]).refused(1, "/nowhere.toml");
 }
 
+// check 86
 #[test]
 fn what_cannot_be_done_is_1() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,6 +16,7 @@ async fn database() -> String {
     Postgres::shared().database().await.replace("postgres@", "postgres:canary@")
 }
 
+// check 12
 #[tokio::test]
 async fn tokens_live_on_when_the_store_moves() {
     let dir = tempfile::tempdir().unwrap();

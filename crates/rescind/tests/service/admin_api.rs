@@ -79,7 +79,7 @@ async fn clients() {
     }
 }
 
-// check 69, 70
+// check 68, 69, 70
 #[tokio::test]
 async fn allowlists() {
     let app = TestApp::start().await;
@@ -249,6 +249,7 @@ async fn tokens_and_status() {
     assert_eq!(get(&app, "/status").await, status);
 }
 
+// check 86
 #[tokio::test]
 async fn bad_input_names_the_field() {
     let app = TestApp::start().await;
@@ -309,7 +310,7 @@ async fn bad_input_names_the_field() {
     assert_eq!(reply.header("allow"), Some("GET,HEAD,POST"));
 }
 
-// check 87: whoever may not open the data folder has no admin API
+// check 80, 87: whoever may not open the data folder has no admin API
 #[tokio::test]
 async fn the_admin_api_is_on_the_socket_alone() {
     let app = TestApp::start().await;

@@ -79,7 +79,7 @@ impl Secrets {
     }
 }
 
-// check 79, CVE-2024-8365: tokens in logs
+// check 74, 79, CVE-2024-8365: tokens in logs
 #[tokio::test]
 async fn no_secret_is_logged_told_or_stored() {
     let logs = Logs::default();

@@ -163,7 +163,7 @@ async fn a_body_that_is_too_long_is_refused_however_it_comes() {
     raw::answer(app.address, unfinished).await.is_error(413, too_long);
 }
 
-// check 17, 75, CVE-2023-22492, CVE-2024-47000, CVE-2025-64521: login survives no deactivation
+// check 17, 75, CVE-2023-22492, CVE-2024-47000, CVE-2025-64521, CVE-2025-6011: login survives no deactivation
 #[tokio::test]
 async fn bad_credentials_of_every_kind_get_one_answer() {
     let app = TestApp::start().await;

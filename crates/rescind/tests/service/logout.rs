@@ -62,6 +62,7 @@ async fn a_login_within_the_second_of_the_logout_stands() {
     assert!(app.stands(&pair.access).await);
 }
 
+// check 15
 #[tokio::test]
 async fn a_second_logout_with_the_same_token_is_refused_and_takes_nothing_back() {
     let app = TestApp::start().await;

@@ -13,7 +13,7 @@ use crate::{
 
 const ISSUER: &str = "http://127.0.0.1:8080";
 
-// check 29
+// check 29, 33, 39
 #[tokio::test]
 async fn who_may_ask() {
     let app = TestApp::start().await;

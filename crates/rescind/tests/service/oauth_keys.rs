@@ -77,6 +77,7 @@ async fn client_and_pair(app: &TestApp) -> (Client, Pair) {
 }
 
 // An HS256 key is a secret: whoever has it can sign.
+// check 49
 #[tokio::test]
 async fn secret_keys_are_not_in_the_set() {
     let app = TestApp::start().await;

@@ -84,6 +84,7 @@ async fn while_the_store_cannot_be_read_no_token_is_called_inactive() {
 }
 
 // What the store holds and this version cannot read is a fault, not told in detail, and no "inactive".
+// check 62
 #[tokio::test]
 async fn a_damaged_row_is_a_500_without_detail() {
     let app = TestApp::start().await;

@@ -88,7 +88,7 @@ async fn a_wrong_hint_finds_it_all_the_same() {
     }
 }
 
-// check 26
+// check 26, 33
 #[tokio::test]
 async fn what_stands_for_nothing_is_revoked_already() {
     let app = TestApp::start().await;

@@ -58,7 +58,7 @@ async fn expires_in_is_when_it_expires() {
     assert_eq!(issue(&app, &client, None).await.json()["expires_in"], 30);
 }
 
-// check 6, 39
+// check 6, 14, 39
 #[tokio::test]
 async fn its_session_cannot_be_refreshed() {
     let app = TestApp::start().await;

@@ -82,6 +82,7 @@ async fn while_the_store_cannot_be_read_unknown_tokens_neither_pass_nor_are_call
 }
 
 // What the store holds and this version cannot read is a fault, and not told in detail.
+// check 62
 #[tokio::test]
 async fn a_damaged_row_is_a_500_without_detail() {
     let app = TestApp::start().await;

@@ -139,6 +139,7 @@ async fn each_kind_of_token_is_refused_at_the_other_ones_door() {
     app.renew(&pair).await;
 }
 
+// check 46
 #[tokio::test]
 async fn what_is_no_refresh_token_is_invalid() {
     let app = TestApp::start().await;

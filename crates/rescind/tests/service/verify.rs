@@ -59,7 +59,7 @@ async fn failure_is_401_or_403_and_never_kept() {
     }
 }
 
-// check 61, CVE-2026-33495, CVE-2026-40575, CVE-2026-34457, CVE-2026-35051: client headers trusted
+// check 59, 61, CVE-2026-33495, CVE-2026-40575, CVE-2026-34457, CVE-2026-35051: client headers trusted
 #[tokio::test]
 async fn what_a_client_says_of_its_request_decides_nothing() {
     let app = TestApp::start().await;

@@ -199,8 +199,14 @@ impl Postgres {
         };
         let mut after = before.clone();
         let outcome = guarded(|| rule(&mut after))?;
-        if outcome.is_err() || after == before {
+        if outcome.is_err() {
             tx.roll_back().await?;
+            return Ok(Some(outcome.map(|outcome| (outcome, after))));
+        }
+        if after == before {
+            // What is found done may have been committed without a stand-by's word: the lock on the row is
+            // a write too, and this commit is as durable as all before it.
+            tx.commit().await?;
             return Ok(Some(outcome.map(|outcome| (outcome, after))));
         }
         after.revision += 1;
@@ -275,7 +281,8 @@ impl Postgres {
         let mut after = before.clone();
         let outcome = guarded(|| rule(&client, &mut after))?;
         if after == before {
-            tx.roll_back().await?;
+            // As above: a pair that is given again must be as durable as a new one.
+            tx.commit().await?;
             return Ok(Some((outcome, after)));
         }
         let values: Parameters<'_> = &[

@@ -40,6 +40,7 @@ fn raise(client: &mut Client) -> Result<(), ()> {
     Ok(())
 }
 
+// check 16
 #[tokio::test]
 async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     let server = Server::start();
@@ -60,8 +61,17 @@ async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     let error = logout.await.unwrap().unwrap_err();
     let StoreError::Unavailable(cause) = error else { panic!("{error:?}") };
     assert!(cause.to_string().contains("not known to be replicated"), "{cause}");
-    // It is committed here all the same: whoever asks now is refused, and the retry finds it done.
+    // It is committed here all the same: whoever asks now is refused.
     assert_eq!(store.find(client.id, 0).await.unwrap().client.unwrap().generation, 1);
+
+    // And what a retry finds done is no more certain than that.
+    let retry = tokio::spawn({
+        let (store, id) = (Arc::clone(&store), client.id);
+        async move { store.change_client(id, |_| Ok::<_, ()>(())).await }
+    });
+    until(&db, WAITING).await;
+    db.query_one(CANCEL, &[]).await.unwrap();
+    assert!(matches!(retry.await.unwrap(), Err(StoreError::Unavailable(_))));
 
     let renewal = tokio::spawn(async move { lease.renew(node, 0).await });
     until(&db, WAITING).await;
