@@ -31,7 +31,8 @@ pub struct Cluster {
     pub(super) folder: PathBuf,
     /// Everything random here comes from it.
     pub(super) rng: StdRng,
-    /// One at each node, which follows it exactly.
+    /// How each node is followed, exactly, and by whom.
+    follow: Vec<Options>,
     followers: Vec<Follower>,
     /// A client that only tells whether a node serves.
     canary: Credential,
@@ -50,15 +51,30 @@ impl Cluster {
             node.start(0).await?;
             nodes.push(node);
         }
-        let mut followers = vec![];
+        let mut follow = vec![];
         for node in &nodes {
             let created = ["verifier", "create", "--share-hs256", "--name", &node.door.name];
             let created = node.door.command_line.json(&created).await?;
             let token = created["token"].as_str().context("verifier create")?;
-            followers.push(Follower::start(Options::exact(node.feed.address().to_string(), token)));
+            follow.push(Options::exact(node.feed.address().to_string(), token));
         }
         let canary = Credential::create(&nodes[0].door.command_line, "canary").await?;
-        Ok(Cluster { nodes, postgres, folder: folder.to_owned(), rng, followers, canary })
+        let folder = folder.to_owned();
+        let mut cluster = Cluster { nodes, postgres, folder, rng, follow, followers: vec![], canary };
+        cluster.attach();
+        Ok(cluster)
+    }
+
+    /// A verifier follows each node.
+    pub(super) fn attach(&mut self) {
+        self.followers = self.follow.iter().cloned().map(Follower::start).collect();
+    }
+
+    /// No verifier follows any more.
+    pub(super) async fn detach(&mut self) {
+        for follower in self.followers.drain(..) {
+            follower.leave().await;
+        }
     }
 
     /// Whoever asks the nodes, one for each.
@@ -121,9 +137,7 @@ impl Cluster {
 
     /// Ends everything in order.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        for follower in &self.followers {
-            follower.leave().await;
-        }
+        self.detach().await;
         for node in &mut self.nodes {
             node.stop().await?;
         }

@@ -132,7 +132,7 @@ impl Postgres {
         self.installed.run("pg_ctl", |command| command.args(["promote", "-w", "-s", "-D"]).arg(data))?;
         self.answers().await?;
         self.replication.lead_to(self.primary.address);
-        Ok(FormerPrimary { _server: former })
+        Ok(FormerPrimary(former))
     }
 
     /// The stand-by hangs, and with it every commit.
@@ -166,10 +166,15 @@ impl Postgres {
     }
 }
 
-/// A primary that is one no more, and may not know it. Ends when dropped.
+/// A primary that is one no more, and may not know it. When dropped it ends, and its data go.
 #[derive(Debug)]
-pub struct FormerPrimary {
-    _server: Server,
+pub struct FormerPrimary(Server);
+
+impl Drop for FormerPrimary {
+    fn drop(&mut self) {
+        drop(self.0.process.take());
+        let _ = fs::remove_dir_all(&self.0.data);
+    }
 }
 
 impl Installed {
