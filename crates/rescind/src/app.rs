@@ -22,6 +22,7 @@ use crate::{
     registry::Registry,
     secret::{MasterKey, Pepper, SealError},
     store::{Store, StoreError, StoredKey},
+    traces::step,
 };
 
 /// For how long expired sessions are kept: a clock set back within it finds them again.
@@ -162,7 +163,7 @@ impl App {
     /// Waits until all that was changed is known everywhere. To be called after memory has taken it
     /// over, and before the change is answered for.
     pub async fn settle(&self) -> Result<Receipt, StoreError> {
-        cluster::settle(self).await
+        cluster::settle(self).instrument(step!("settle")).await
     }
 
     /// Changes the signing keys in the store, and goes over to what it answers. Runs to its end even

@@ -24,3 +24,5 @@ mod power_cut;
 mod process;
 mod restart;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;
