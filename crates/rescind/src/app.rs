@@ -20,7 +20,7 @@ use crate::{
     model::{KnownVerifier, TokenRules},
     random::Random,
     registry::Registry,
-    secret::{MasterKey, Pepper, SealError},
+    secret::{MasterKey, PEPPER, Pepper, SealError},
     store::{Store, StoreError, StoredKey},
     traces::step,
 };
@@ -29,7 +29,6 @@ use crate::{
 const SWEEP_MARGIN: u64 = 3600;
 /// Changes kept in a database for nodes that were away. Whoever missed more loads everything.
 const CHANGES_KEPT: u64 = 10_000;
-const PEPPER: &str = "pepper";
 
 /// One process's parts.
 pub struct App {

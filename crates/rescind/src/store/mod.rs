@@ -30,7 +30,7 @@ use crate::{
 pub use postgres::{
     Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Postgres, PostgresOptions, Renewed,
 };
-use sqlite::Sqlite;
+pub use sqlite::Sqlite;
 
 /// What is durable, wherever it is.
 #[derive(Debug)]
@@ -169,9 +169,24 @@ impl Store {
         Postgres::connect(to.clone()).await?.move_in(from, progress).await
     }
 
+    /// Opens a copy of a backup, if it is whole.
+    pub async fn restore(path: &Path) -> Result<Store, StoreError> {
+        let sqlite = Sqlite::open(path)?;
+        sqlite.check().await?;
+        Ok(Store::Sqlite(sqlite))
+    }
+
     /// The number of the newest change of its tables.
     pub async fn version(&self) -> Result<u32, StoreError> {
         ask!(self, version())
+    }
+
+    /// What only the embedded store does; `None` if it is not the one.
+    pub fn embedded(&self) -> Option<&Sqlite> {
+        match self {
+            Store::Sqlite(sqlite) => Some(sqlite),
+            Store::Postgres(_) => None,
+        }
     }
 
     /// What nodes that share a database need beyond the rest; `None` where it is not shared.

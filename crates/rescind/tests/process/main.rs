@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod api;
+mod backup;
 mod cluster;
 mod commands;
 mod configuration;
