@@ -68,11 +68,12 @@ async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result
     let copied = Store::copy(&folder.store(), &to, progress).await?;
     output.data(&copied, |copied| {
         format!(
-            "Copied {} clients, {} credentials and {} sessions to {}.\n\
+            "Copied {} clients, {} credentials, {} sessions and {} events to {}.\n\
              Every node needs this database.url and the master key of {}.",
             copied.clients,
             copied.credentials,
             copied.sessions,
+            copied.events,
             to.url,
             config.server.data_dir.display()
         )

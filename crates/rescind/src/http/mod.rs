@@ -33,7 +33,7 @@ use client_ip::TrustedProxies;
 use error::{ApiError, Class, only_verdicts};
 pub use wire::{Enveloped, too_many_connections};
 
-use crate::{app::App, clock::Clock, random::Random};
+use crate::{app::App, audit, clock::Clock, random::Random};
 
 const REQUEST_ID: &str = "x-request-id";
 const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
@@ -89,7 +89,7 @@ async fn frame(
 
     let mut response = async {
         let mut response = match refusal(&request) {
-            None => next.run(request).await,
+            None => audit::REQUEST.scope(id.clone(), next.run(request)).await,
             Some(refusal) => refusal,
         };
         if is_verdict(&path) {

@@ -22,7 +22,10 @@ use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSessio
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds};
+use crate::{
+    audit::{Event, Origin, Page, Retention, Wanted},
+    model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
+};
 pub use postgres::{
     Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Postgres, PostgresOptions, Renewed,
 };
@@ -126,7 +129,12 @@ pub struct Copied {
     pub credentials: u64,
     /// Live or not.
     pub sessions: u64,
+    /// What is on record.
+    pub events: u64,
 }
+
+/// Records that one batch of a sweep deletes, at most, of each kind of what goes.
+const RECORDS_SWEPT: u64 = 1000;
 
 /// Asks whichever store it is.
 macro_rules! ask {
@@ -205,8 +213,8 @@ impl Store {
     }
 
     /// Adds a signing key if there is none. Returns every key.
-    pub async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, store => store.first_key(key).await)
+    pub async fn first_key(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, store => store.first_key(key, origin).await)
     }
 
     /// Adds a signing key. The newest so far verifies until `retire_at`. Returns every key.
@@ -214,31 +222,37 @@ impl Store {
         &self,
         key: StoredKey,
         retire_at: UnixSeconds,
+        origin: Origin,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, store => store.rotate_key(key, retire_at).await)
+        ask!(self, store => store.rotate_key(key, retire_at, origin).await)
     }
 
     /// Forgets the keys that `retired` picks. Returns those that stay.
     pub async fn retire_keys(
         &self,
+        origin: Origin,
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, store => store.retire_keys(retired).await)
+        ask!(self, store => store.retire_keys(origin, retired).await)
     }
 
     /// Adds a verifier, and numbers it. Returns every one.
-    pub async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
-        ask!(self, store => store.create_verifier(new).await)
+    pub async fn create_verifier(
+        &self,
+        new: KnownVerifier,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        ask!(self, store => store.create_verifier(new, origin).await)
     }
 
     /// Forgets a verifier. Returns those that stay.
-    pub async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
-        ask!(self, store => store.delete_verifier(id).await)
+    pub async fn delete_verifier(&self, id: u64, origin: Origin) -> Result<Vec<KnownVerifier>, StoreError> {
+        ask!(self, store => store.delete_verifier(id, origin).await)
     }
 
     /// Adds a client with its credentials, and numbers them.
-    pub async fn create_client(&self, client: Client) -> Result<Client, StoreError> {
-        ask!(self, store => store.create_client(client).await)
+    pub async fn create_client(&self, client: Client, origin: Origin) -> Result<Client, StoreError> {
+        ask!(self, store => store.create_client(client, origin).await)
     }
 
     /// Lets `rule` change a client and saves what it changed, one revision further; on an error
@@ -246,9 +260,10 @@ impl Store {
     pub async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
+        origin: Origin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
-        ask!(self, store => store.change_client(id, rule).await)
+        ask!(self, store => store.change_client(id, origin, rule).await)
     }
 
     /// Saves the session that `rule` opens for a client as it is at this moment, and numbers it.
@@ -262,12 +277,13 @@ impl Store {
     }
 
     /// Lets `rule` change a session of a client, both as they are at this moment, and saves what it
-    /// changed, whatever it answers. `None`: no such session of that client.
+    /// changed, whatever it answers, with the event that it says that was. `None`: no such session of
+    /// that client.
     pub async fn change_session<T: Send + 'static>(
         &self,
         client: ClientId,
         session: SessionId,
-        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
         ask!(self, store => store.change_session(client, session, rule).await)
     }
@@ -281,6 +297,22 @@ impl Store {
     /// whose client's generation has moved on.
     pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
         ask!(self, store => store.sweep(after, expired).await)
+    }
+
+    /// Puts on record what happened.
+    pub async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        ask!(self, store => store.record(events).await)
+    }
+
+    /// What is on record.
+    pub async fn records(&self, wanted: Wanted) -> Result<Page, StoreError> {
+        ask!(self, store => store.records(wanted).await)
+    }
+
+    /// Deletes a batch of what is on record and need not be kept at `now`. Returns whether that was
+    /// all.
+    pub async fn sweep_records(&self, retention: Retention, now: UnixSeconds) -> Result<bool, StoreError> {
+        ask!(self, store => store.sweep_records(retention, now).await)
     }
 }
 
