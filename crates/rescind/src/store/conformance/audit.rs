@@ -128,7 +128,7 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
     for phase in [Phase::RefreshEnded, Phase::RefreshEnded, Phase::Ended] {
         let rule = move |client: &Client, session: &mut Session| {
             session.phase = phase;
-            let from = Some("192.0.2.1".parse().unwrap());
+            let from = Some("192.0.2.1/32".parse().unwrap());
             ((), Some(changes::of_reuse(client, session, &Origin { by: By::Caller, from, ..origin() })))
         };
         store.change_session(two.id, session.id, rule).await.unwrap().unwrap();
