@@ -4,6 +4,8 @@ mod admin;
 mod auth;
 mod bearer;
 mod body;
+#[cfg(test)]
+mod canary;
 pub mod client_ip;
 mod error;
 mod feed;

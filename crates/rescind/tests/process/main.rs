@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod api;
+mod audit;
 mod cluster;
 mod commands;
 mod configuration;

@@ -152,7 +152,17 @@ pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
     let one = store.create_client(client("rk_1"), origin()).await.unwrap();
     let session = login(&store, &one, 1000).await;
     store.first_key(key("k1"), origin()).await.unwrap();
-    beside(home, "ALTER TABLE audit RENAME TO gone").await.unwrap();
+    let (break_it, mend_it) = match home {
+        Home::Folder(_) => (
+            "CREATE TRIGGER no_record BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END",
+            "DROP TRIGGER no_record",
+        ),
+        Home::Database(_) => (
+            "ALTER TABLE audit ADD CONSTRAINT no_record CHECK (false) NOT VALID",
+            "ALTER TABLE audit DROP CONSTRAINT no_record",
+        ),
+    };
+    beside(home, break_it).await.unwrap();
 
     let suspend = |client: &mut Client| {
         client.status = Status::Suspended;
@@ -170,7 +180,7 @@ pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
     // A client's own logout is on no record, and needs none.
     assert_eq!(logout(&store, &one).await.generation, 1);
 
-    beside(home, "ALTER TABLE gone RENAME TO audit").await.unwrap();
+    beside(home, mend_it).await.unwrap();
     let left = store.load().await.unwrap();
     assert_eq!((left.clients.len(), left.clients[0].status), (1, Status::Active));
     assert_eq!((left.keys.len(), left.keys[0].retire_at), (1, None));
