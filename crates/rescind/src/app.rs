@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, watch};
 use tracing::{Instrument, info, warn};
 
 use crate::{
+    audit::{Audit, By},
     clock::Clock,
     cluster::{self, Cluster, Lease, Receipt},
     config::{Config, Undecided},
@@ -39,6 +40,7 @@ pub struct App {
     pub registry: Registry,
     pub issuer: Issuer,
     pub limiter: Limiter,
+    pub audit: Audit,
     pub cluster: Cluster,
     /// Who may follow the feed.
     pub verifiers: ArcSwap<Vec<KnownVerifier>>,
@@ -99,23 +101,24 @@ impl App {
                 master.open(PEPPER, &store.set_pepper(new).await?)?
             }
         };
-        if loaded.keys.is_empty() {
-            let now = clock.now();
-            let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
-            loaded.keys = store.first_key(first).await?;
-        }
-
         let lease = match store.postgres() {
             None => Lease::unlimited(clock.clone()),
             // Only a node that has joined may answer from memory.
             Some(_) => Lease::none(clock.clone()),
         };
+        let cluster = Cluster::new(config, lease, clock.clone());
+        let audit = Audit::new(&config.audit, &cluster.node_name, clock.clone());
+        if loaded.keys.is_empty() {
+            let now = clock.now();
+            let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
+            loaded.keys = store.first_key(first, audit.origin(By::Service, None)).await?;
+        }
+
         let feed = Feed::new(new_epoch(&random), loaded.ended);
         let registry = Registry::new(config.server.sessions_in_memory, feed);
         for client in &loaded.clients {
             registry.apply(client);
         }
-        let cluster = Cluster::new(config, lease, clock.clone());
         if store.postgres().is_none() && !loaded.verifiers.is_empty() {
             cluster.attached.inherit();
         }
@@ -123,6 +126,7 @@ impl App {
             issuer: Issuer::new(profile, &loaded.keys, &master)?,
             rules: config.token_rules(),
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
+            audit,
             cluster,
             pepper: Pepper::new(&pepper),
             verifiers: ArcSwap::from_pointee(loaded.verifiers),
@@ -242,13 +246,15 @@ impl App {
         new_epoch(&self.random)
     }
 
-    /// Deletes, batch by batch, sessions that are over and keys whose last token has run out.
+    /// Deletes, batch by batch, sessions that are over, keys whose last token has run out, and what has
+    /// been on record for long enough.
     /// Returns how many sessions went.
     pub async fn sweep(self: &Arc<App>) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {
-            let swept = self.change_keys(async move |app| app.store.retire_keys(over).await).await?;
+            let origin = self.audit.origin(By::Service, None);
+            let swept = self.change_keys(async move |app| app.store.retire_keys(origin, over).await).await?;
             if let Err(e) = swept {
                 warn!(error = %e, "the signing keys were left as they were");
             }
@@ -257,6 +263,7 @@ impl App {
         if let Some(postgres) = self.store.postgres() {
             postgres.trim_changes(CHANGES_KEPT).await?;
         }
+        while !self.store.sweep_records(self.audit.retention, now).await? {}
         let (mut after, mut deleted) = (0, 0);
         loop {
             let swept = self.store.sweep(after, now.saturating_sub(SWEEP_MARGIN)).await?;

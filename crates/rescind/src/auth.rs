@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     app::{App, to_the_end},
+    audit::{self, By},
     cluster::Receipt,
     issuer::Pair,
     limiter::Throttled,
@@ -117,7 +118,8 @@ pub fn authenticate(
     let presented = app.pepper.hash(secret);
     let known =
         app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten();
-    known.ok_or_else(|| failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials))
+    // Whose key it may be is not looked up: how long that takes would tell.
+    known.ok_or_else(|| failed(app, api_key.as_bytes(), None, caller, Error::InvalidCredentials))
 }
 
 /// Opens a session in this phase for these scopes, or for all that the client has.
@@ -141,8 +143,9 @@ pub async fn open_session(
         }
         Ok(Session { phase, ..Session::open(client, credential, scopes, key, now, &rules) })
     };
-    let app = Arc::clone(app);
+    let opening = Arc::clone(app);
     let opened = to_the_end(async move {
+        let app = opening;
         let opened = app.store.open_session(client, open).await?;
         Ok(opened.unwrap_or(Err(Denied::ClientInactive)).map(|session| {
             app.registry.update(&session);
@@ -152,7 +155,8 @@ pub async fn open_session(
     });
     match opened.await? {
         Ok(grant) => grant,
-        Err(denied @ (Denied::AddressNotAllowed | Denied::ScopeMissing)) => Err(denied.into()),
+        Err(Denied::AddressNotAllowed) => Err(address_denied(app, client, caller)),
+        Err(Denied::ScopeMissing) => Err(Error::ScopeMissing),
         Err(_) => Err(Error::InvalidCredentials),
     }
 }
@@ -166,7 +170,7 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
         .keyring()
         .verifier()
         .authenticate(token, Kind::Refresh, now)
-        .map_err(|denied| failed(app, b"", caller, denied.into()))?;
+        .map_err(|denied| failed(app, b"", None, caller, denied.into()))?;
     let (client, session) = (claims.client, claims.session);
 
     // What memory knows to be dead costs the store nothing.
@@ -175,9 +179,12 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
             let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
+            let origin = app.audit.origin(By::Caller, caller.address);
             to_the_end(async move {
                 let rule = move |client: &Client, session: &mut Session| {
-                    rotate(client, session, &claims, caller.address, key, now, &rules)
+                    let outcome = rotate(client, session, &claims, caller.address, key, now, &rules);
+                    let reused = matches!(outcome, Err(Error::Reused));
+                    (outcome, reused.then(|| audit::changes::of_reuse(client, session, &origin)))
                 };
                 let Some((outcome, session)) = app.store.change_session(client, session, rule).await? else {
                     return Ok(Err(Denied::NotKnown.into()));
@@ -194,9 +201,10 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
     outcome.map_err(|error| match error {
         Error::Reused => {
             warn!(client, session, "a refresh token was used again: the session can be refreshed no more");
-            failed(app, &client.to_le_bytes(), caller, error)
+            failed(app, &client.to_le_bytes(), Some(client), caller, error)
         }
-        Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), caller, error),
+        Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), Some(client), caller, error),
+        Error::AddressNotAllowed => address_denied(app, client, caller),
         error => error,
     })
 }
@@ -236,6 +244,7 @@ fn rotate(
 pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), Error> {
     let verified = verify(app, token, caller).await?;
     let (client, generation) = (verified.claims().client, verified.claims().generation);
+    let origin = app.audit.origin(By::Caller, caller.address);
     let app = Arc::clone(app);
     to_the_end(async move {
         // Of two logouts with one generation's tokens the later one comes with revoked ones: it
@@ -247,7 +256,7 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), E
             client.generation += 1;
             Ok(())
         };
-        let changed = app.store.change_client(client, rule).await?.unwrap_or(Err(Denied::NotKnown));
+        let changed = app.store.change_client(client, origin, rule).await?.unwrap_or(Err(Denied::NotKnown));
         let changed = match changed {
             Ok(((), changed)) => changed,
             Err(denied) => return Ok(Err(denied.into())),
@@ -262,7 +271,12 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), E
 
 /// Decides over an access token that a caller presents.
 pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedToken, Error> {
-    Ok(stand(app, token).await?.presented_by(caller.address)?)
+    let token = stand(app, token).await?;
+    let client = token.claims().client;
+    token.presented_by(caller.address).map_err(|denied| match denied {
+        Denied::AddressNotAllowed => address_denied(app, client, caller),
+        denied => denied.into(),
+    })
 }
 
 /// Decides over an access token, whoever may present it: in memory, unless the token is newer than
@@ -295,11 +309,20 @@ fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
     Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 
-/// Counts a failure of `key` from the caller's network.
-pub(crate) fn failed(app: &App, key: &[u8], caller: Caller, error: Error) -> Error {
+/// Counts a failure of `key`, which is this client's if that is known, from the caller's network.
+pub(crate) fn failed(app: &App, key: &[u8], client: Option<ClientId>, caller: Caller, error: Error) -> Error {
     let source = caller.address.unwrap_or(caller.peer);
     match app.limiter.failed(key, source, app.clock.elapsed()) {
         Ok(()) => error,
-        Err(Throttled { retry_after }) => Error::Throttled(retry_after),
+        Err(Throttled { retry_after }) => {
+            app.audit.note(audit::Kind::Throttled, client, Some(source));
+            Error::Throttled(retry_after)
+        }
     }
+}
+
+/// All is well with this client's caller but the address.
+pub(crate) fn address_denied(app: &App, client: ClientId, caller: Caller) -> Error {
+    app.audit.note(audit::Kind::AddressDenied, Some(client), caller.address);
+    Error::AddressNotAllowed
 }

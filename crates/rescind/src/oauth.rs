@@ -111,7 +111,10 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
     }
     let app = Arc::clone(app);
     let ended = to_the_end(async move {
-        let end = |_: &Client, session: &mut Session| session.phase = Phase::Ended;
+        let end = |_: &Client, session: &mut Session| {
+            session.phase = Phase::Ended;
+            ((), None)
+        };
         if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
             app.registry.update(&session);
             let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;

@@ -10,6 +10,7 @@ use tracing::info;
 use super::{Changed, Error, change, credential::new_credential, find, invalid};
 use crate::{
     app::{App, to_the_end},
+    audit::By,
     clock::rfc3339,
     cluster::Receipt,
     model::{Client, ClientId, Status},
@@ -98,8 +99,9 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
         credentials: vec![credential],
     };
     let app = Arc::clone(app);
+    let origin = app.audit.origin(By::Operator, None);
     let client = to_the_end(async move {
-        let client = app.store.create_client(client).await?;
+        let client = app.store.create_client(client, origin).await?;
         app.registry.apply(&client);
         app.settle().await?;
         info!(client = client.id, "client created");

@@ -35,6 +35,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub forward_auth: ForwardAuth,
     pub limits: Limits,
+    pub audit: Audit,
     pub log: Log,
 }
 
@@ -125,6 +126,13 @@ pub struct Limits {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Audit {
+    pub keep: Span,
+    pub max_rows: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Log {
     pub level: LogLevel,
     pub format: LogFormat,
@@ -166,6 +174,7 @@ impl Config {
             ("tokens.refresh_ttl", Some(refresh_ttl)),
             ("tokens.session_max_age", session_max_age.as_ref()),
             ("tokens.refresh_grace", refresh_grace.as_ref()),
+            ("audit.keep", Some(&self.audit.keep)),
         ];
         for (key, span) in at_least_one_second {
             if span.is_some_and(|span| span.seconds() == 0) {
@@ -195,6 +204,9 @@ impl Config {
                 "server.client_address_header",
                 "expected server.trusted_proxies to name the proxies that write it".into(),
             ));
+        }
+        if !(1000..=1_000_000_000).contains(&self.audit.max_rows) {
+            return Err(("audit.max_rows", "expected between 1000 and 1000000000".into()));
         }
         if self.database.pool_size == 0 {
             return Err(("database.pool_size", "expected at least 1".into()));

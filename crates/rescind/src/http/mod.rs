@@ -4,6 +4,8 @@ mod admin;
 mod auth;
 mod bearer;
 mod body;
+#[cfg(test)]
+mod canary;
 pub mod client_ip;
 mod error;
 mod feed;
@@ -33,7 +35,7 @@ use client_ip::TrustedProxies;
 use error::{ApiError, Class, only_verdicts};
 pub use wire::{Enveloped, too_many_connections};
 
-use crate::{app::App, clock::Clock, random::Random, traces};
+use crate::{app::App, audit, clock::Clock, random::Random, traces};
 
 const REQUEST_ID: &str = "x-request-id";
 const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
@@ -90,7 +92,7 @@ async fn frame(
 
     let mut response = async {
         let mut response = match refusal(&request) {
-            None => next.run(request).await,
+            None => audit::REQUEST.scope(id.clone(), next.run(request)).await,
             Some(refusal) => refusal,
         };
         if is_verdict(&path) {

@@ -92,7 +92,7 @@ impl Form {
         let credential = auth::authenticate(app, &id, &secret, caller).map_err(client_error)?;
         let policy = app.registry.client(credential.client);
         if policy.is_none_or(|policy| policy.permits(caller.address).is_err()) {
-            return Err(client_error(auth::Error::AddressNotAllowed));
+            return Err(client_error(auth::address_denied(app, credential.client, caller)));
         }
         Ok(credential)
     }

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::{
     app::App,
-    cluster,
+    audit, cluster,
     config::{self, Config},
     http::{self, client_ip::TrustedProxies},
 };
@@ -122,6 +122,8 @@ impl Server {
                 }
             }
         });
+        let (write_all, writing_all) = oneshot::channel::<()>();
+        let audit = tokio::spawn(audit::run(Arc::clone(&app), async { _ = writing_all.await }));
         let pool = Arc::clone(&public.1.pool);
         let public = accept_tcp(public.0, public.1);
         let management = accept_tcp(management.0, management.1);
@@ -147,8 +149,12 @@ impl Server {
         if timeout(drain_timeout, drain.closed()).await.is_err() {
             warn!(after = ?drain_timeout, "requests under way were cut off");
         }
+        drop(write_all);
         // Until here its requests had a lease.
         drop(leave);
+        if audit.await.is_err() {
+            warn!("what callers tried of late was not written");
+        }
         if node.await.is_err() {
             warn!("the others will wait for this node's lease");
         }

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod api;
+mod audit;
 mod backup;
 mod cluster;
 mod commands;

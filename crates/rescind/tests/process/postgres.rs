@@ -43,7 +43,7 @@ async fn tokens_live_on_when_the_store_moves() {
     cli(dir.path(), ["db", "copy", "--to", &url]).refused(1, "in use by another rescind");
     server.stop(Signal::TERM).await;
     let copied = cli(dir.path(), ["db", "copy", "--to", &url, "--json"]);
-    assert_eq!(copied.json(), json!({"clients": 2, "credentials": 2, "sessions": 3}));
+    assert_eq!(copied.json(), json!({"clients": 2, "credentials": 2, "sessions": 3, "events": 5}));
     assert_eq!(copied.stderr, "");
     let again = cli(dir.path(), ["db", "copy", "--to", &url]);
     again.refused(1, "already holds clients");
@@ -96,7 +96,7 @@ async fn the_command_line_works_on_the_database_where_no_server_runs() {
     let with_url = |args: &str| {
         run(rescind().env(URL, &url).arg("--data-dir").arg(dir.path()).args(["--json"]).args(args.split(' ')))
     };
-    assert_eq!(with_url("db migrate").json(), json!({"version": 1}));
+    assert_eq!(with_url("db migrate").json(), json!({"version": 2}));
     assert_eq!(with_url("client create --name c").json()["client_id"], 1);
     assert_eq!(with_url("client list").json()[0]["name"], "c");
     let shown = with_url("config print");

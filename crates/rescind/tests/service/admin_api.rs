@@ -325,6 +325,7 @@ async fn the_admin_api_is_on_the_socket_alone() {
             ("GET", "/keys"),
             ("POST", "/keys/rotate"),
             ("POST", "/tokens/inspect"),
+            ("GET", "/audit"),
         ] {
             let request =
                 format!("{method} /admin/v1{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

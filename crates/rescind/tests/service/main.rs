@@ -6,6 +6,7 @@
 mod addresses;
 mod admin_api;
 mod app;
+mod audit;
 mod bearer;
 mod canary;
 mod clock;

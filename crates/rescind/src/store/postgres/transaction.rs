@@ -7,11 +7,13 @@ use tokio::{sync::OwnedMutexGuard, try_join};
 use tokio_postgres::Statement;
 
 use super::{
+    audit::{Columns, IN_ORDER},
     connection::{Connection, Connector, Parameters},
     node::ChangedRow,
     rows::{self, Number},
 };
 use crate::{
+    audit::Event,
     model::{Client, ClientId, Session, SessionId},
     store::StoreError,
 };
@@ -81,11 +83,32 @@ impl Transaction {
         Ok(())
     }
 
-    /// Commits a change of what others hold in memory. `tell` is [`TELL`].
-    pub(super) async fn commit_and_tell(&self, tell: &Statement, what: ChangedRow) -> Result<(), StoreError> {
+    /// Commits with what is to be on record. `record` is [`super::audit::INSERT`].
+    pub(super) async fn commit_and_record(
+        &self,
+        record: &Statement,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return self.commit().await;
+        }
+        let columns = Columns::of(events);
+        let columns = columns.parameters();
+        try_join!(biased; self.batch(IN_ORDER), self.execute(record, &columns), self.commit())?;
+        Ok(())
+    }
+
+    /// Commits a change of what others hold in memory, with what is to be on record of it. The
+    /// statements are [`TELL`] and [`super::audit::INSERT`].
+    pub(super) async fn commit_and_tell(
+        &self,
+        [tell, record]: [&Statement; 2],
+        what: ChangedRow,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
         let (kind, id, client) = what.columns();
         let change: Parameters<'_> = &[&kind, &id.map(Number), &client.map(Number)];
-        try_join!(biased; self.execute(tell, change), self.commit())?;
+        try_join!(biased; self.execute(tell, change), self.commit_and_record(record, events))?;
         Ok(())
     }
 

@@ -22,18 +22,19 @@ async fn many_first_starts_at_once_make_one_store() {
     }
     assert_eq!(starts.join_all().await, [0; 4]);
     let migrations = "SELECT count(*) FROM refinery_schema_history";
-    assert_eq!(connect(&url).await.query_one(migrations, &[]).await.unwrap().get::<_, i64>(0), 1);
+    assert_eq!(connect(&url).await.query_one(migrations, &[]).await.unwrap().get::<_, i64>(0), 2);
 }
 
 #[tokio::test]
 async fn tables_of_a_newer_version_are_used_as_far_as_they_say() {
     let url = Server::shared().database().await;
     let store = Store::connect(&options(&url)).await.unwrap();
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     let db = connect(&url).await;
     db.batch_execute(
         "ALTER TABLE client ADD COLUMN colour text;
-         INSERT INTO refinery_schema_history SELECT 2, 'colours', applied_on, '1' FROM refinery_schema_history",
+         INSERT INTO refinery_schema_history
+             SELECT 99, 'colours', applied_on, '1' FROM refinery_schema_history WHERE version = 1",
     )
     .await
     .unwrap();
@@ -42,7 +43,7 @@ async fn tables_of_a_newer_version_are_used_as_far_as_they_say() {
     let store = Store::connect(&options(&url)).await.unwrap();
     assert_eq!(conformance::logout(&store, &client).await.generation, 2);
 
-    db.batch_execute("UPDATE schema SET readable_by = 2").await.unwrap();
+    db.batch_execute("UPDATE schema SET readable_by = 99").await.unwrap();
     assert!(refused(options(&url)).await.contains("a newer version"));
 }
 
@@ -111,7 +112,7 @@ async fn rights_that_are_missing_are_told_and_none_is_needed_that_is_not_used() 
     let (_, grant) = why.split_once("as their owner, ").unwrap();
     db.batch_execute(grant).await.unwrap();
     let store = Store::connect(&limited).await.unwrap();
-    store.create_client(conformance::client("rk_1")).await.unwrap();
+    store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
 }
 
 #[tokio::test]
