@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use rescind_verifier::{Claims, Denied, Kind, Scopes, StandingToken, State, VerifiedToken};
+use rescind_verifier::{Claims, Denied, Kind, Scopes, StandingToken, VerifiedToken};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -12,6 +12,7 @@ use crate::{
     issuer::Pair,
     limiter::Throttled,
     model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    quota::OverQuota,
     registry::KnownCredential,
     store::StoreError,
 };
@@ -70,6 +71,9 @@ pub enum Error {
     /// Too many failures.
     #[error("too many failures")]
     Throttled(Duration),
+    /// All is well, but it has been often enough for now.
+    #[error("over the quota")]
+    OverQuota(Duration),
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -96,13 +100,33 @@ impl From<Denied> for Error {
     }
 }
 
+impl From<OverQuota> for Error {
+    fn from(over: OverQuota) -> Error {
+        Error::OverQuota(over.retry_after)
+    }
+}
+
+impl Error {
+    /// Why an access token was refused, if that is what was asked.
+    fn denial(&self) -> Option<Denied> {
+        match self {
+            Error::InvalidToken(denied) => Some(*denied),
+            Error::TokenExpired => Some(Denied::Expired),
+            Error::AddressNotAllowed => Some(Denied::AddressNotAllowed),
+            Error::ScopeMissing => Some(Denied::ScopeMissing),
+            Error::Store(_) => Some(Denied::Stale),
+            Error::InvalidCredentials | Error::Reused | Error::Throttled(_) | Error::OverQuota(_) => None,
+        }
+    }
+}
+
 /// Trades an API key and secret for a pair of tokens.
 pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: Caller) -> Result<Grant, Error> {
     let credential = authenticate(app, api_key, secret, caller)?;
     open_session(app, &credential, caller, app.rules, Phase::Live, None).await
 }
 
-/// Whose credentials these are.
+/// Whose credentials these are, from an address that their client may call from.
 ///
 /// Whether they are good is decided in memory, at one cost for every way in which they may be bad.
 /// The transaction that stores a session looks again.
@@ -112,12 +136,19 @@ pub fn authenticate(
     secret: &str,
     caller: Caller,
 ) -> Result<Arc<KnownCredential>, Error> {
+    recognise(app, api_key, secret, caller).inspect_err(|error| app.metrics.login(Err(error)))
+}
+
+fn recognise(app: &App, api_key: &str, secret: &str, caller: Caller) -> Result<Arc<KnownCredential>, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let presented = app.pepper.hash(secret);
     let known =
         app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten();
-    known.ok_or_else(|| failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials))
+    let known = known.ok_or_else(|| failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials))?;
+    let policy = app.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
+    policy.permits(caller.address)?;
+    Ok(known)
 }
 
 /// Opens a session in this phase for these scopes, or for all that the client has.
@@ -129,7 +160,21 @@ pub async fn open_session(
     phase: Phase,
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
+    let opened = try_open_session(app, known, caller, rules, phase, scopes).await;
+    app.metrics.login(opened.as_ref());
+    opened
+}
+
+async fn try_open_session(
+    app: &Arc<App>,
+    known: &KnownCredential,
+    caller: Caller,
+    rules: TokenRules,
+    phase: Phase,
+    scopes: Option<Scopes>,
+) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
+    let place = app.quotas.logins.take(client)?;
     let now = app.clock.now();
     let key = app.issuer.signing_key(now);
     let open = move |client: &Client| {
@@ -147,7 +192,10 @@ pub async fn open_session(
         Ok(opened.unwrap_or(Err(Denied::ClientInactive)).map(|session| {
             app.registry.update(&session);
             info!(client, session = session.id, "login");
-            grant(&app, &session)
+            let granted = grant(&app, &session)?;
+            place.stamp();
+            app.caching.logged_in(client, app.registry.verifications(client), app.clock.elapsed());
+            Ok(granted)
         }))
     });
     match opened.await? {
@@ -159,6 +207,12 @@ pub async fn open_session(
 
 /// Trades a refresh token for the session's next pair. The token can be used once.
 pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
+    let refreshed = try_refresh(app, token, caller).await;
+    app.metrics.refresh(refreshed.as_ref());
+    refreshed
+}
+
+async fn try_refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let claims = app
@@ -170,22 +224,31 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
     let (client, session) = (claims.client, claims.session);
 
     // What memory knows to be dead costs the store nothing.
-    let known = app.registry.client(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
+    let known = app.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
     let outcome = match known {
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
             let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
+            let quota = app.quotas.refreshes.clone();
             to_the_end(async move {
                 let rule = move |client: &Client, session: &mut Session| {
-                    rotate(client, session, &claims, caller.address, key, now, &rules)
+                    let presented = present(client, session, &claims, caller.address, now, &rules)?;
+                    // Before the token is used up.
+                    let place = quota.take(client.id)?;
+                    if presented == Renewed::Next {
+                        session.advance(key, now, &rules);
+                    }
+                    Ok(place)
                 };
                 let Some((outcome, session)) = app.store.change_session(client, session, rule).await? else {
                     return Ok(Err(Denied::NotKnown.into()));
                 };
                 app.registry.update(&session);
-                Ok(outcome.and_then(|()| {
+                Ok(outcome.and_then(|place| {
                     info!(client, session = session.id, pair = session.pair, "refresh");
-                    grant(&app, &session)
+                    let granted = grant(&app, &session)?;
+                    place.stamp();
+                    Ok(granted)
                 }))
             })
             .await?
@@ -201,25 +264,30 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
     })
 }
 
-/// What a refresh token does to its session, decided over client and session as they are now.
-fn rotate(
+/// What a refresh token that may be used gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewed {
+    /// The next pair.
+    Next,
+    /// The same pair again.
+    Same,
+}
+
+/// Presents a refresh token to its session, client and session being as they are now. What was used
+/// before ends the session's refreshing.
+fn present(
     client: &Client,
     session: &mut Session,
     claims: &Claims,
     caller: Option<IpAddr>,
-    key: u64,
     now: UnixSeconds,
     rules: &TokenRules,
-) -> Result<(), Error> {
+) -> Result<Renewed, Error> {
     client.policy().stands_behind(claims)?;
     client.admits(claims.credential, now)?;
     match session.present(claims.pair, now, rules) {
-        Presented::Current => {
-            client.permits(caller)?;
-            session.advance(key, now, rules);
-            Ok(())
-        }
-        Presented::Again => Ok(client.permits(caller)?),
+        Presented::Current => Ok(client.permits(caller).map(|()| Renewed::Next)?),
+        Presented::Again => Ok(client.permits(caller).map(|()| Renewed::Same)?),
         Presented::Reused => {
             session.phase = match rules.on_reuse {
                 OnReuse::EndRefresh => Phase::RefreshEnded,
@@ -262,7 +330,13 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), E
 
 /// Decides over an access token that a caller presents.
 pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedToken, Error> {
-    Ok(stand(app, token).await?.presented_by(caller.address)?)
+    let stands = stand(app, token).await;
+    let verdict = stands.and_then(|token| Ok(token.presented_by(caller.address)?));
+    verdict.inspect_err(|error| {
+        if let Some(reason) = error.denial() {
+            app.metrics.denied(reason);
+        }
+    })
 }
 
 /// Decides over an access token, whoever may present it: in memory, unless the token is newer than
@@ -276,6 +350,7 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
         decided => return Ok(decided?),
     }
 
+    app.metrics.lookups.inc();
     let keyring = app.issuer.keyring().clone();
     let claims = keyring.verifier().authenticate(token, Kind::Access, now)?;
     let asked = app.registry.asking(claims.session);

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod app;
 pub mod auth;
+pub mod caching;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod limiter;
 pub mod metrics;
 pub mod model;
 pub mod oauth;
+pub mod quota;
 pub mod random;
 pub mod registry;
 pub mod secret;

@@ -22,6 +22,7 @@ use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSessio
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::metrics::Commits;
 use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds};
 pub use postgres::{
     Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Postgres, PostgresOptions, Renewed,
@@ -179,6 +180,14 @@ impl Store {
         match self {
             Store::Sqlite(_) => "sqlite",
             Store::Postgres(_) => "postgres",
+        }
+    }
+
+    /// What its commits cost.
+    pub fn commits(&self) -> &Commits {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.commits(),
+            Store::Postgres(postgres) => postgres.commits(),
         }
     }
 
