@@ -235,7 +235,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
                     let presented = present(client, session, &claims, caller.address, now, &rules)?;
                     // Before the token is used up.
                     let place = quota.take(client.id)?;
-                    if presented == Renewed::Next {
+                    if presented == Presented::Current {
                         session.advance(key, now, &rules);
                     }
                     Ok(place)
@@ -264,17 +264,8 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
     })
 }
 
-/// What a refresh token that may be used gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Renewed {
-    /// The next pair.
-    Next,
-    /// The same pair again.
-    Same,
-}
-
-/// Presents a refresh token to its session, client and session being as they are now. What was used
-/// before ends the session's refreshing.
+/// Whether a refresh token may be used or is good again, decided over client and session as they are
+/// now. One that was used before ends the session's refreshing.
 fn present(
     client: &Client,
     session: &mut Session,
@@ -282,12 +273,14 @@ fn present(
     caller: Option<IpAddr>,
     now: UnixSeconds,
     rules: &TokenRules,
-) -> Result<Renewed, Error> {
+) -> Result<Presented, Error> {
     client.policy().stands_behind(claims)?;
     client.admits(claims.credential, now)?;
     match session.present(claims.pair, now, rules) {
-        Presented::Current => Ok(client.permits(caller).map(|()| Renewed::Next)?),
-        Presented::Again => Ok(client.permits(caller).map(|()| Renewed::Same)?),
+        good @ (Presented::Current | Presented::Again) => {
+            client.permits(caller)?;
+            Ok(good)
+        }
         Presented::Reused => {
             session.phase = match rules.on_reuse {
                 OnReuse::EndRefresh => Phase::RefreshEnded,
