@@ -21,6 +21,9 @@ use crate::{
     store::{DatabaseUrl, PostgresOptions},
 };
 
+/// A quota remembers every success of a minute.
+const MAX_QUOTA: usize = 10_000;
+
 /// Every key with its default and what it is for.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
@@ -122,6 +125,8 @@ pub enum Undecided {
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     pub failed_logins_per_minute: u32,
+    pub logins_per_minute: usize,
+    pub refreshes_per_minute: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +223,14 @@ impl Config {
         ] {
             if !(1..=1_000_000).contains(&connections) {
                 return Err((key, "expected between 1 and 1000000".into()));
+            }
+        }
+        for (key, quota) in [
+            ("limits.logins_per_minute", self.limits.logins_per_minute),
+            ("limits.refreshes_per_minute", self.limits.refreshes_per_minute),
+        ] {
+            if quota > MAX_QUOTA {
+                return Err((key, format!("expected between 1 and {MAX_QUOTA}, or 0 for no quota")));
             }
         }
         match &self.tls {
