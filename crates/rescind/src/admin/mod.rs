@@ -1,6 +1,7 @@
 //! What operators do: shared by the admin API and the command line.
 
 mod audit;
+mod backup;
 mod client;
 mod credential;
 mod key;
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tracing::info;
 
 pub use audit::{EventView, EventsView, EventsWanted, events};
+pub use backup::{RestoreError, Restored, backup, restore};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,
     clients, create_client, delete, logout, resume, suspend,

@@ -5,6 +5,7 @@
 
 mod api;
 mod audit;
+mod backup;
 mod cluster;
 mod commands;
 mod configuration;
@@ -25,3 +26,5 @@ mod power_cut;
 mod process;
 mod restart;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;
