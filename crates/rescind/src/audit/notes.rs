@@ -111,7 +111,10 @@ mod tests {
 
     use super::*;
 
-    fn told(notes: &Notes) -> Vec<(Kind, Option<ClientId>, Option<String>, u64, UnixSeconds)> {
+    /// Kind, client, source, how often, since when.
+    type Told = (Kind, Option<ClientId>, Option<String>, u64, UnixSeconds);
+
+    fn told(notes: &Notes) -> Vec<Told> {
         let events = notes.events(&"node".into());
         let told = |e: &Event| (e.kind, e.client, e.origin.from_text(), e.count, e.origin.at);
         events.iter().map(told).collect()
