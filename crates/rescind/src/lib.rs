@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod app;
 pub mod auth;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -9,6 +9,7 @@ use papaya::HashMap as ConcurrentMap;
 use rescind_verifier::{ClientPolicy, SessionState, State, follow::wire::EndedSession};
 
 use crate::{
+    certificate::CertificateNames,
     door::Door,
     feed::{Changed, Feed},
     model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
@@ -37,6 +38,8 @@ pub struct Registry {
 pub struct KnownCredential {
     /// Whose it is.
     pub client: ClientId,
+    /// What goes with it.
+    pub certificates: CertificateNames,
     /// The credential.
     pub credential: Credential,
 }
@@ -120,7 +123,11 @@ impl Registry {
                 let until = credential.expires_at.unwrap_or(UnixSeconds::MAX);
                 let until = if client.status == Status::Active { until } else { 0 };
                 self.door.put(&credential.api_key, credential.secret_hash, until);
-                let known = KnownCredential { client: client.id, credential: credential.clone() };
+                let known = KnownCredential {
+                    client: client.id,
+                    certificates: client.certificates.clone(),
+                    credential: credential.clone(),
+                };
                 credentials.insert(credential.api_key.clone(), Arc::new(known));
                 api_keys.insert(credential.id, credential.api_key.clone());
             }
@@ -261,6 +268,7 @@ mod tests {
             generation: 0,
             revision,
             allowlist: Allowlist::default(),
+            certificates: CertificateNames::default(),
             scopes: Scopes::default(),
             created_at: 0,
             credentials: vec![credential],

@@ -1,5 +1,6 @@
 //! What operators do: shared by the admin API and the command line.
 
+mod certificate;
 mod client;
 mod credential;
 mod key;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::info;
 
+pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,
     clients, create_client, delete, logout, resume, suspend,

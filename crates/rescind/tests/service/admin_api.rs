@@ -47,6 +47,7 @@ async fn clients() {
     expected["api_secret"] = client.secret.as_str().into();
     assert_eq!(created, expected);
     let mut expected = view;
+    expected["certificates"] = json!([]);
     expected["created_at"] = "2025-01-15T12:00:00Z".into();
     assert_eq!(get(&app, "/clients/1").await, expected);
     assert_eq!(get(&app, "/clients").await, json!([expected]));
@@ -281,7 +282,17 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "nmae": "b"}),
-            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `scopes`, `allow_any`",
+            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `certificates`, `scopes`, `allow_any`",
+        ),
+        (
+            "/clients",
+            json!({"name": "a", "certificates": ["api.example.com"]}),
+            "certificates: \"api.example.com\" is not a name such as dns:api.example.com or uri:spiffe://example.com/api",
+        ),
+        (
+            "/clients/1/certificates",
+            json!({"ad": []}),
+            "ad: unknown field `ad`, expected one of `add`, `remove`, `unbind`",
         ),
         (
             "/clients/1/allow",

@@ -8,6 +8,7 @@ mod admin_api;
 mod app;
 mod bearer;
 mod canary;
+mod client_certificates;
 mod clock;
 mod credentials;
 mod edge_http2;
