@@ -40,8 +40,8 @@ struct Site {
     clients: Authority,
 }
 
-/// A certificate and its key.
-type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+/// A chain of certificates, and the first one's key.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Site {
     async fn start() -> Site {
@@ -95,7 +95,7 @@ impl Site {
     ) -> Caller {
         let builder = self.server.client(&[version]);
         let config = match identity {
-            Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key).unwrap(),
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
             None => builder.with_no_client_auth(),
         };
         Caller::start(&self.app, config).await
@@ -119,7 +119,7 @@ fn identity(authority: &Authority, names: &[&str], change: impl FnOnce(&mut Cert
     change(&mut params);
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, &authority.issuer).unwrap();
-    (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
 }
 
 /// Requests over TLS connections of one configuration: what comes in the clear is passed on over them.
@@ -217,9 +217,10 @@ async fn a_bound_client_is_let_in_with_a_certificate_of_its_names() {
     }
 }
 
+// check 8
 #[tokio::test]
 async fn without_one_it_is_refused_and_nothing_is_done() {
-    let site = Site::start().await;
+    let site = Site::with(|config| config.limits.failed_logins_per_minute = 0).await;
     let client = site.bound(&[DNS]).await;
     let own = site.caller(&[DNS]).await;
     let pair = own.login(&client).await.pair();
@@ -263,7 +264,6 @@ async fn a_used_refresh_token_without_the_certificate_is_no_sign_of_theft() {
     own.refresh(&newest).await.is_error(401, "Invalid token");
 }
 
-// CVE-2023-2422
 #[tokio::test]
 async fn a_certificate_of_another_authority_or_another_time_ends_the_handshake() {
     let site = Site::start().await;
@@ -287,12 +287,26 @@ async fn a_certificate_of_another_authority_or_another_time_ends_the_handshake()
     }
 }
 
+// CVE-2023-2422
+#[tokio::test]
+async fn of_a_chain_the_callers_own_certificate_alone_counts() {
+    let site = Site::start().await;
+    let client = site.bound(&[DNS]).await;
+    let (anothers, _) = identity(&site.clients, &[DNS], |_| {});
+    let (forged, _) = identity(&Authority::new(), &[DNS], |_| {});
+    let (mut chain, key) = identity(&site.clients, &[OTHER], |_| {});
+    chain.extend([anothers, forged].concat());
+    let caller = site.caller_by(&TLS13, Some((chain, key))).await;
+    caller.login(&client).await.is_error(401, "Invalid credentials");
+    caller.ask(TOKEN, &client, None).await.is_oauth_error(401, "invalid_client");
+}
+
 #[tokio::test]
 async fn no_header_is_read_for_a_certificate() {
     let site = Site::start().await;
     let client = site.bound(&[DNS]).await;
-    let (certificate, _) = identity(&site.clients, &[DNS], |_| {});
-    let encoded = data_encoding::BASE64.encode(&certificate);
+    let (chain, _) = identity(&site.clients, &[DNS], |_| {});
+    let encoded = data_encoding::BASE64.encode(&chain[0]);
     let stranger = site.stranger().await;
     for (name, value) in [
         ("client-cert", format!(":{encoded}:")),
@@ -311,7 +325,7 @@ async fn no_header_is_read_for_a_certificate() {
     }
 }
 
-// check 4, 5
+// check 4
 #[tokio::test]
 async fn a_certificate_stands_for_the_secret_at_the_oauth_doors() {
     let site = Site::start().await;
