@@ -181,8 +181,8 @@ impl Files {
     fn load(&self, now: u64) -> Result<Configs, TlsError> {
         let Files { certificate, key, client_ca, client_certificates } = self;
         let chain = certificates("tls.certificate", certificate)?;
-        let until = end_entity(&chain).map_err(|e| TlsError::Certificate(certificate.clone(), e))?;
-        let until = not_after(&until);
+        let end = end_entity(&chain).map_err(|e| TlsError::Certificate(certificate.clone(), e))?;
+        let until = not_after(&end);
         if until < now {
             return Err(TlsError::Expired(certificate.clone(), rfc3339(until)));
         }
