@@ -22,10 +22,13 @@ pub enum CertificateName {
 /// Why a text is no name of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CertificateNameError {
+    /// Neither of the two.
     #[error("{0:?} is not a name such as dns:api.example.com or uri:spiffe://example.com/api")]
     Kind(String),
+    /// Not a host's name, or a pattern of some.
     #[error("dns:{0} is not a DNS name such as dns:api.example.com, without wildcards")]
     Dns(String),
+    /// Without a scheme, with spaces, or too long.
     #[error(
         "uri:{0} is not a URI such as uri:spiffe://example.com/api, of at most {MAX_URI_LENGTH} visible ASCII \
          characters"

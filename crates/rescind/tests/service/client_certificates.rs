@@ -200,9 +200,10 @@ impl Caller {
 
 #[tokio::test]
 async fn a_bound_client_is_let_in_with_a_certificate_of_its_names() {
-    let site = Site::start().await;
-    let client = site.bound(&[DNS, URI]).await;
-    for version in VERSIONS {
+    for (version, wanted) in [(&TLS12, ClientCertificates::Required), (&TLS13, ClientCertificates::Optional)]
+    {
+        let site = Site::with(|config| config.tls.client_certificates = wanted).await;
+        let client = site.bound(&[DNS, URI]).await;
         for names in [&[DNS][..], &[URI], &[OTHER, "email:api@example.com", "dns:API.Example.COM"]] {
             let http1 = site.caller_by(version, Some(identity(&site.clients, names, |_| {}))).await;
             let http2 =
