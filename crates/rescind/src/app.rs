@@ -20,15 +20,15 @@ use crate::{
     model::{KnownVerifier, TokenRules},
     random::Random,
     registry::Registry,
-    secret::{MasterKey, Pepper, SealError},
+    secret::{MasterKey, PEPPER, Pepper, SealError},
     store::{Store, StoreError, StoredKey},
+    traces::step,
 };
 
 /// For how long expired sessions are kept: a clock set back within it finds them again.
 const SWEEP_MARGIN: u64 = 3600;
 /// Changes kept in a database for nodes that were away. Whoever missed more loads everything.
 const CHANGES_KEPT: u64 = 10_000;
-const PEPPER: &str = "pepper";
 
 /// One process's parts.
 pub struct App {
@@ -165,7 +165,7 @@ impl App {
     /// Waits until all that was changed is known everywhere. To be called after memory has taken it
     /// over, and before the change is answered for.
     pub async fn settle(&self) -> Result<Receipt, StoreError> {
-        cluster::settle(self).await
+        cluster::settle(self).instrument(step!("settle")).await
     }
 
     /// Changes the signing keys in the store, and goes over to what it answers. Runs to its end even

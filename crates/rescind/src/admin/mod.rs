@@ -1,5 +1,6 @@
 //! What operators do: shared by the admin API and the command line.
 
+mod backup;
 mod certificate;
 mod client;
 mod credential;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::info;
 
+pub use backup::{RestoreError, Restored, backup, restore};
 pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,

@@ -24,7 +24,7 @@ pub(super) fn run(listen: &str, output: &Output) -> Result<(), Failure> {
     let mut config = Config::load(&Environment::default(), &flags)?;
     config.log.level = LogLevel::Warn;
     config.tokens.issuer = format!("http://{listen}");
-    log::start(&config.log);
+    let _traces = log::start(&config.log, &Environment::default());
 
     runtime()?.block_on(async {
         let stop = stop_signal()?;

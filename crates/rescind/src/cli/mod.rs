@@ -85,7 +85,7 @@ enum Command {
     /// Configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// The store: its tables, and moving it
+    /// The store: its tables, backing it up, moving it
     #[command(subcommand)]
     Db(db::DbCommand),
     /// How the running service is
@@ -153,7 +153,7 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
         Command::Verifier(command) => admin::verifier(command, &load(&flags)?, &environment, output),
         Command::Token(command) => admin::token(command, &load(&flags)?, &environment, output),
         Command::Config(command) => config::run(command, || load(&flags), output),
-        Command::Db(command) => db::run(command, load(&flags)?, output),
+        Command::Db(command) => db::run(command, load(&flags)?, &environment, output),
         Command::ProxyConfig(command) => proxy_config::run(command, || load(&flags), output),
         Command::Status => admin::status(&load(&flags)?, output),
         Command::Completions { shell } => {

@@ -1,16 +1,25 @@
 //! The admin API, as the command line uses it over the data folder's socket.
 
-use std::sync::Arc;
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
+    response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
+use bytes::Bytes;
+use http_body_util::channel::Channel;
+use hyper::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use super::{
     body::JsonBody,
@@ -43,6 +52,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/keys", get(keys))
         .route("/keys/rotate", post(rotate_key))
         .route("/keys/{kid}/retire", post(retire_key))
+        .route("/backup", get(backup))
         .route("/verifiers", get(verifiers).post(create_verifier))
         .route("/verifiers/{id}", delete(revoke_verifier))
         .route("/tokens/inspect", post(inspect));
@@ -200,4 +210,32 @@ async fn inspect(
     JsonBody(Token { token }): JsonBody<Token>,
 ) -> Answer<admin::TokenView> {
     answer(admin::inspect(&app, &token).await)
+}
+
+/// So much is read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// A backup's file, as it is read.
+async fn backup(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let mut file = admin::backup(&app).await?;
+    let (mut sender, body) = Channel::<Bytes, io::Error>::new(1);
+    let runtime = Handle::current();
+    spawn_blocking(move || {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            let sent = match file.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(read) => {
+                    chunk.truncate(read);
+                    runtime.block_on(sender.send_data(chunk.into()))
+                }
+                Err(error) => return sender.abort(error),
+            };
+            // Whoever asked is gone.
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(([(CONTENT_TYPE, "application/vnd.sqlite3")], Body::new(body)).into_response())
 }

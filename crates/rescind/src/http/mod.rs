@@ -33,7 +33,7 @@ use client_ip::TrustedProxies;
 use error::{ApiError, Class, only_verdicts};
 pub use wire::{Enveloped, too_many_connections};
 
-use crate::{app::App, clock::Clock, random::Random};
+use crate::{app::App, clock::Clock, random::Random, traces};
 
 const REQUEST_ID: &str = "x-request-id";
 const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
@@ -84,6 +84,7 @@ async fn frame(
     let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
     let id = sent.unwrap_or_else(|| new_request_id(&app.clock, &app.random));
     let span = info_span!("request", id = id.to_str().unwrap_or_default());
+    traces::asked(&span, &request);
     let started = app.clock.elapsed();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
 
@@ -99,8 +100,9 @@ async fn frame(
         debug!(%method, path, status = response.status().as_u16(), took_us = took.as_micros(), "answered");
         response
     }
-    .instrument(span)
+    .instrument(span.clone())
     .await;
+    traces::answered(&span, response.status());
     response.headers_mut().insert(REQUEST_ID, id);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

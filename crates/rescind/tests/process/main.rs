@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod api;
+mod backup;
 mod cluster;
 mod commands;
 mod configuration;
@@ -24,3 +25,5 @@ mod power_cut;
 mod process;
 mod restart;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;

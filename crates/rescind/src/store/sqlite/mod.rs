@@ -1,5 +1,6 @@
 //! The embedded store: SQLite in WAL mode, flushed to the disk at every commit.
 
+mod backup;
 pub(super) mod export;
 mod rows;
 mod writer;
@@ -48,7 +49,13 @@ struct Readers {
 impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Sqlite, StoreError> {
         let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        made.and_then(|_| write_log_again(path)).map_err(|e| StoreError::Unavailable(e.into()))?;
+        let log = made.and_then(|made| Ok((made.metadata()?.len(), write_log_again(path)?)));
+        if let (0, 1..) = log.map_err(|e| StoreError::Unavailable(e.into()))? {
+            return Err(StoreError::Unreadable(format!(
+                "{0}-wal is here, and {0} that it belongs to is not: put that back",
+                path.display()
+            )));
+        }
         let mut connection = connect(path)?;
         // Tables and the note of them in one transaction, so that a kill between leaves neither.
         migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
@@ -297,8 +304,8 @@ impl Readers {
 ///
 /// After a flush that failed, the system's cache may hold what the disk does not and never will: no later flush
 /// writes it ("fsyncgate"). To commit behind such a gap would be to lose that at the next power cut. The bytes
-/// are the same, so nothing is lost if the power goes in the middle of this.
-fn write_log_again(path: &Path) -> io::Result<()> {
+/// are the same, so nothing is lost if the power goes in the middle of this. Returns how many they are.
+fn write_log_again(path: &Path) -> io::Result<usize> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     match OpenOptions::new().read(true).write(true).open(log) {
@@ -306,9 +313,10 @@ fn write_log_again(path: &Path) -> io::Result<()> {
             let mut bytes = vec![];
             log.read_to_end(&mut bytes)?;
             log.write_all_at(&bytes, 0)?;
-            log.sync_all()
+            log.sync_all()?;
+            Ok(bytes.len())
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(e) => Err(e),
     }
 }
