@@ -18,11 +18,11 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use serde_json::json;
-use tokio::{io::copy_bidirectional, net::TcpListener};
+use tokio::{io::copy_bidirectional, net::TcpListener, time::timeout};
 
 use crate::{
     app::{Client, Pair, TestApp},
-    edge_tls::{Authority, connect},
+    edge_tls::{Authority, PATIENCE, connect},
     oauth::{DOORS, TOKEN, parameters},
     reply::Reply,
 };
@@ -409,6 +409,21 @@ async fn a_resumed_session_has_its_own_certificate_still() {
             assert_eq!(*caller.handshakes.lock().unwrap(), [Full, Resumed, Resumed]);
         }
     }
+}
+
+#[tokio::test]
+async fn an_authority_that_is_taken_out_is_refused_in_resumed_sessions_too() {
+    let site = Site::start().await;
+    let client = site.bound(&[DNS]).await;
+    let caller = site.caller(&[DNS]).await;
+    for _ in 0..2 {
+        assert_eq!(caller.login(&client).await.status, 200);
+    }
+    assert_eq!(caller.handshakes.lock().unwrap()[1], HandshakeKind::Resumed);
+    fs::write(site.clients.path("ca.pem"), Authority::new().issuer.pem()).unwrap();
+    // Its file is looked at every two seconds.
+    let refused = async { while caller.is_let_in().await {} };
+    timeout(PATIENCE, refused).await.unwrap();
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::app::TestApp;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const ASK: &str = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
 
 const ALERT: u8 = 21;
