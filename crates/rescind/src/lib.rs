@@ -2,7 +2,9 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod auth;
+pub mod caching;
 pub mod certificate;
 pub mod cli;
 pub mod clock;
@@ -17,6 +19,7 @@ pub mod limiter;
 pub mod metrics;
 pub mod model;
 pub mod oauth;
+pub mod quota;
 pub mod random;
 pub mod registry;
 pub mod secret;

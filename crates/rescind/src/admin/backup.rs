@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use super::Error;
 use crate::{
     app::App,
-    clock::Clock,
+    audit::{Kind, Origin},
     data_folder::{DataFolder, FolderError},
     issuer::generate_key,
     random::Random,
@@ -64,8 +64,8 @@ pub async fn restore(
     folder: &DataFolder,
     from: &Path,
     master: &MasterKey,
-    clock: &Clock,
     random: &Random,
+    origin: Origin,
 ) -> Result<Restored, RestoreError> {
     let place = folder.temporary_folder()?;
     let file = place.path().join("rescind.db");
@@ -76,12 +76,12 @@ pub async fn restore(
     let loaded = store.load().await?;
     master.open(PEPPER, &loaded.pepper.ok_or(RestoreError::Empty)?)?;
     let algorithm = loaded.keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
-    let now = clock.now();
-    let key = generate_key(algorithm, master, random, now, now)?;
+    let key = generate_key(algorithm, master, random, origin.at, origin.at)?;
     let kid = key.kid.clone();
-    store.rotate_key(key, now).await?;
+    store.record(vec![origin.event(Kind::StoreRestored)]).await?;
+    store.rotate_key(key, origin.at, origin.clone()).await?;
     let new = kid.clone();
-    store.retire_keys(move |key| key.kid != new).await?;
+    store.retire_keys(origin, move |key| key.kid != new).await?;
     // Closed, it has no log beside it.
     drop(store);
     folder.replace_store(&file)?;

@@ -15,7 +15,9 @@ use super::{Failure, backend::Backend, output::Output, runtime};
 use crate::{
     admin,
     app::OpenError,
+    audit::{Audit, By},
     clock::Clock,
+    cluster::node_name,
     config::{Config, Database, Environment},
     data_folder::DataFolder,
     random::Random,
@@ -136,7 +138,8 @@ async fn restore(
             store.display()
         ))?;
     }
-    let restored = admin::restore(&folder, file, &master, &Clock::System, &random).await;
+    let origin = Audit::new(&config.audit, &node_name(config), Clock::System).origin(By::Operator, None);
+    let restored = admin::restore(&folder, file, &master, &random, origin).await;
     let restored = restored.with_context(|| file.display().to_string())?;
     output.data(&restored, |restored| {
         format!(
@@ -168,11 +171,12 @@ async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result
     let copied = Store::copy(&folder.store(), &to, progress).await?;
     output.data(&copied, |copied| {
         format!(
-            "Copied {} clients, {} credentials and {} sessions to {}.\n\
+            "Copied {} clients, {} credentials, {} sessions and {} events to {}.\n\
              Every node needs this database.url and the master key of {}.",
             copied.clients,
             copied.credentials,
             copied.sessions,
+            copied.events,
             to.url,
             config.server.data_dir.display()
         )

@@ -4,6 +4,7 @@
 //! standard error. Exit codes: 0 done, 1 failed, 2 bad usage; `status`: 0 ready, 1 error, 2 not ready.
 
 mod admin;
+mod audit;
 mod backend;
 mod client;
 mod config;
@@ -82,6 +83,9 @@ enum Command {
     /// Tokens
     #[command(subcommand)]
     Token(admin::TokenCommand),
+    /// What is on record: who changed what, and who tried what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -152,6 +156,7 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
         Command::Key(command) => admin::key(command, &load(&flags)?, &environment, output),
         Command::Verifier(command) => admin::verifier(command, &load(&flags)?, &environment, output),
         Command::Token(command) => admin::token(command, &load(&flags)?, &environment, output),
+        Command::Audit(command) => audit::run(command, &load(&flags)?, &environment, output),
         Command::Config(command) => config::run(command, || load(&flags), output),
         Command::Db(command) => db::run(command, load(&flags)?, &environment, output),
         Command::ProxyConfig(command) => proxy_config::run(command, || load(&flags), output),

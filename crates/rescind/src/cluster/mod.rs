@@ -47,19 +47,23 @@ pub struct Roll {
     pub nodes: Vec<(NodeRow, Duration)>,
 }
 
+/// What this process is called.
+pub fn node_name(config: &Config) -> String {
+    match config.cluster.node_name.as_str() {
+        "" => format!("{}:{}", uname().nodename().to_string_lossy(), config.server.listen.port()),
+        name => name.to_owned(),
+    }
+}
+
 impl Cluster {
     /// A process that is no node yet.
     pub fn new(config: &Config, lease: Lease, clock: Clock) -> Cluster {
         let terms = config.terms();
-        let node_name = match config.cluster.node_name.as_str() {
-            "" => format!("{}:{}", uname().nodename().to_string_lossy(), config.server.listen.port()),
-            name => name.to_owned(),
-        };
         Cluster {
             lease,
             terms,
             attached: Attached::new(clock, terms),
-            node_name,
+            node_name: node_name(config),
             readings: settle::Readings::default(),
             roll: ArcSwapOption::empty(),
         }

@@ -21,6 +21,9 @@ use crate::{
     store::{DatabaseUrl, PostgresOptions},
 };
 
+/// A quota remembers every success of a minute.
+const MAX_QUOTA: usize = 10_000;
+
 /// Every key with its default and what it is for.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
@@ -35,6 +38,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub forward_auth: ForwardAuth,
     pub limits: Limits,
+    pub audit: Audit,
     pub log: Log,
 }
 
@@ -130,6 +134,15 @@ pub enum Undecided {
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     pub failed_logins_per_minute: u32,
+    pub logins_per_minute: usize,
+    pub refreshes_per_minute: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    pub keep: Span,
+    pub max_rows: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +188,7 @@ impl Config {
             ("tokens.refresh_ttl", Some(refresh_ttl)),
             ("tokens.session_max_age", session_max_age.as_ref()),
             ("tokens.refresh_grace", refresh_grace.as_ref()),
+            ("audit.keep", Some(&self.audit.keep)),
         ];
         for (key, span) in at_least_one_second {
             if span.is_some_and(|span| span.seconds() == 0) {
@@ -205,6 +219,9 @@ impl Config {
                 "expected server.trusted_proxies to name the proxies that write it".into(),
             ));
         }
+        if !(1000..=1_000_000_000).contains(&self.audit.max_rows) {
+            return Err(("audit.max_rows", "expected between 1000 and 1000000000".into()));
+        }
         if self.database.pool_size == 0 {
             return Err(("database.pool_size", "expected at least 1".into()));
         }
@@ -215,6 +232,14 @@ impl Config {
         ] {
             if !(1..=1_000_000).contains(&connections) {
                 return Err((key, "expected between 1 and 1000000".into()));
+            }
+        }
+        for (key, quota) in [
+            ("limits.logins_per_minute", self.limits.logins_per_minute),
+            ("limits.refreshes_per_minute", self.limits.refreshes_per_minute),
+        ] {
+            if quota > MAX_QUOTA {
+                return Err((key, format!("expected between 1 and {MAX_QUOTA}, or 0 for no quota")));
             }
         }
         match &self.tls {

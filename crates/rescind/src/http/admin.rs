@@ -1,6 +1,7 @@
 //! The admin API, as the command line uses it over the data folder's socket.
 
 use std::{
+    error::Error as _,
     io::{self, Read},
     sync::Arc,
 };
@@ -55,7 +56,8 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/backup", get(backup))
         .route("/verifiers", get(verifiers).post(create_verifier))
         .route("/verifiers/{id}", delete(revoke_verifier))
-        .route("/tokens/inspect", post(inspect));
+        .route("/tokens/inspect", post(inspect))
+        .route("/audit", get(events));
     Router::new().nest("/admin/v1", routes)
 }
 
@@ -203,6 +205,17 @@ async fn revoke_verifier(
     id: Parameter<u64>,
 ) -> Answer<Vec<admin::VerifierView>> {
     answer(admin::revoke_verifier(&app, parameter(id)?).await)
+}
+
+async fn events(
+    State(app): State<Arc<App>>,
+    query: Result<Query<admin::EventsWanted>, QueryRejection>,
+) -> Answer<admin::EventsView> {
+    let Query(wanted) = query.map_err(|rejection| {
+        let problem = rejection.source().map_or_else(|| rejection.to_string(), ToString::to_string);
+        ApiError::new(Class::Validation, problem)
+    })?;
+    answer(admin::events(&app.store, &app.clock, wanted).await)
 }
 
 async fn inspect(

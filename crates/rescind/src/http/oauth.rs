@@ -10,7 +10,7 @@ use axum::{
 };
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use hyper::{HeaderMap, header::AUTHORIZATION};
-use rescind_verifier::{Kind, Scopes, State as _};
+use rescind_verifier::{Kind, Scopes};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -78,27 +78,18 @@ impl Form {
         headers: &HeaderMap,
     ) -> Result<Arc<KnownCredential>, OAuthError> {
         let (id, secret) = (self.take("client_id"), self.take("client_secret"));
-        let known = match (basic(headers)?, id, secret) {
+        let (id, secret) = match (basic(headers)?, id, secret) {
             (Some(_), _, Some(_)) => {
                 return Err(invalid_request("client_secret is given by Basic and by the body"));
             }
             (Some((basic_id, _)), Some(id), None) if basic_id != id => {
                 return Err(invalid_request("client_id differs between Basic and the body"));
             }
-            (Some((id, secret)), _, None) | (None, Some(id), Some(secret)) => {
-                auth::authenticate(app, &id, &secret, caller)
-            }
-            (None, Some(id), None) if caller.certificate.is_some() => {
-                auth::authenticate_by_certificate(app, &id, caller)
-            }
+            (Some((id, secret)), _, None) => (id, Some(secret)),
+            (None, Some(id), secret) if secret.is_some() || caller.certificate.is_some() => (id, secret),
             (None, ..) => return Err(OAuthError::invalid_client()),
         };
-        let credential = known.map_err(client_error)?;
-        let policy = app.registry.client(credential.client);
-        if policy.is_none_or(|policy| policy.permits(caller.address).is_err()) {
-            return Err(client_error(auth::Error::AddressNotAllowed));
-        }
-        Ok(credential)
+        auth::authenticate(app, &id, secret.as_deref(), caller).map_err(client_error)
     }
 }
 
@@ -307,6 +298,7 @@ fn client_error(error: auth::Error) -> OAuthError {
         | auth::Error::Uncertified
         | auth::Error::TokenExpired
         | auth::Error::Throttled(_)
+        | auth::Error::OverQuota(_)
         | auth::Error::Store(_) => ApiError::from(error).into(),
     }
 }

@@ -24,6 +24,8 @@ use thiserror::Error;
 use tracing::Instrument;
 
 use crate::{
+    audit::{Event, Origin, Page, Retention, Wanted},
+    metrics::Commits,
     model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
     traces::step,
 };
@@ -130,7 +132,12 @@ pub struct Copied {
     pub credentials: u64,
     /// Live or not.
     pub sessions: u64,
+    /// What is on record.
+    pub events: u64,
 }
+
+/// Records that one batch of a sweep deletes, at most, of each kind of what goes.
+const RECORDS_SWEPT: u64 = 1000;
 
 /// Asks whichever store it is.
 macro_rules! ask {
@@ -205,6 +212,14 @@ impl Store {
         }
     }
 
+    /// What its commits cost.
+    pub fn commits(&self) -> &Commits {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.commits(),
+            Store::Postgres(postgres) => postgres.commits(),
+        }
+    }
+
     /// Everything that a process holds in memory from its start.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
         ask!(self, load())
@@ -228,8 +243,8 @@ impl Store {
     }
 
     /// Adds a signing key if there is none. Returns every key.
-    pub async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, first_key(key))
+    pub async fn first_key(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, first_key(key, origin))
     }
 
     /// Adds a signing key. The newest so far verifies until `retire_at`. Returns every key.
@@ -237,31 +252,37 @@ impl Store {
         &self,
         key: StoredKey,
         retire_at: UnixSeconds,
+        origin: Origin,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, rotate_key(key, retire_at))
+        ask!(self, rotate_key(key, retire_at, origin))
     }
 
     /// Forgets the keys that `retired` picks. Returns those that stay.
     pub async fn retire_keys(
         &self,
+        origin: Origin,
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, retire_keys(retired))
+        ask!(self, retire_keys(origin, retired))
     }
 
     /// Adds a verifier, and numbers it. Returns every one.
-    pub async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
-        ask!(self, create_verifier(new))
+    pub async fn create_verifier(
+        &self,
+        new: KnownVerifier,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        ask!(self, create_verifier(new, origin))
     }
 
     /// Forgets a verifier. Returns those that stay.
-    pub async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
-        ask!(self, delete_verifier(id))
+    pub async fn delete_verifier(&self, id: u64, origin: Origin) -> Result<Vec<KnownVerifier>, StoreError> {
+        ask!(self, delete_verifier(id, origin))
     }
 
     /// Adds a client with its credentials, and numbers them.
-    pub async fn create_client(&self, client: Client) -> Result<Client, StoreError> {
-        ask!(self, create_client(client))
+    pub async fn create_client(&self, client: Client, origin: Origin) -> Result<Client, StoreError> {
+        ask!(self, create_client(client, origin))
     }
 
     /// Lets `rule` change a client and saves what it changed, one revision further; on an error
@@ -269,9 +290,10 @@ impl Store {
     pub async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
+        origin: Origin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
-        ask!(self, change_client(id, rule))
+        ask!(self, change_client(id, origin, rule))
     }
 
     /// Saves the session that `rule` opens for a client as it is at this moment, and numbers it.
@@ -285,12 +307,13 @@ impl Store {
     }
 
     /// Lets `rule` change a session of a client, both as they are at this moment, and saves what it
-    /// changed, whatever it answers. `None`: no such session of that client.
+    /// changed, whatever it answers, with the event that it says that was. `None`: no such session of
+    /// that client.
     pub async fn change_session<T: Send + 'static>(
         &self,
         client: ClientId,
         session: SessionId,
-        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
         ask!(self, change_session(client, session, rule))
     }
@@ -304,6 +327,22 @@ impl Store {
     /// whose client's generation has moved on.
     pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
         ask!(self, sweep(after, expired))
+    }
+
+    /// Puts on record what happened.
+    pub async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        ask!(self, record(events))
+    }
+
+    /// What is on record.
+    pub async fn records(&self, wanted: Wanted) -> Result<Page, StoreError> {
+        ask!(self, records(wanted))
+    }
+
+    /// Deletes a batch of what is on record and need not be kept at `now`. Returns whether that was
+    /// all.
+    pub async fn sweep_records(&self, retention: Retention, now: UnixSeconds) -> Result<bool, StoreError> {
+        ask!(self, sweep_records(retention, now))
     }
 }
 

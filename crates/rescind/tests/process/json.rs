@@ -65,6 +65,10 @@ fn the_fields_of_everything_that_is_printed() {
     has_fields(&printed(&format!("credential revoke {key} --yes")), credential);
 
     has_fields(&printed("key list")[0], "kid algorithm status created_at signs_from retires_at");
+    has_fields(
+        &printed("audit list")[0],
+        "id at kind by client_id api_key session address node request_id detail count",
+    );
     has_fields(&printed("status"), "ready version store clients sessions_in_memory attached_verifiers");
     has_fields(
         &printed("token inspect x"),

@@ -4,11 +4,13 @@
 #![cfg(test)]
 
 mod api;
+mod audit;
 mod backup;
 mod cluster;
 mod commands;
 mod configuration;
 mod crash;
+mod database;
 mod dev;
 mod disk;
 mod disk_faults;

@@ -76,7 +76,7 @@ pub(super) fn number(row: &Row, column: &str) -> Result<u64, StoreError> {
     get(row, column).map(|Number(number)| number)
 }
 
-fn maybe_number(row: &Row, column: &str) -> Result<Option<u64>, StoreError> {
+pub(super) fn maybe_number(row: &Row, column: &str) -> Result<Option<u64>, StoreError> {
     Ok(get::<Option<Number>>(row, column)?.map(|Number(number)| number))
 }
 

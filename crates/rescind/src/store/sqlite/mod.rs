@@ -1,5 +1,6 @@
 //! The embedded store: SQLite in WAL mode, flushed to the disk at every commit.
 
+mod audit;
 mod backup;
 pub(super) mod export;
 mod rows;
@@ -17,7 +18,14 @@ use rusqlite::{Connection, hooks::Wal};
 use tracing::warn;
 
 use super::{Found, Loaded, StoreError, StoredKey, Swept};
-use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
+use crate::{
+    audit::{
+        Event, Origin,
+        changes::{of_client, of_keys, of_verifiers},
+    },
+    metrics::Commits,
+    model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds},
+};
 use writer::Writer;
 
 mod migrations {
@@ -36,6 +44,7 @@ const LOG_PAGES: i32 = 1000;
 pub struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
+    commits: Commits,
 }
 
 #[derive(Debug)]
@@ -63,7 +72,13 @@ impl Sqlite {
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
         copy_log_while_nobody_reads(&mut connection, Arc::clone(&readers.reading))?;
-        Ok(Sqlite { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+        let commits = Commits::none();
+        let writer = Writer::start(connection, commits.clone())?;
+        Ok(Sqlite { writer, readers: Arc::new(readers), commits })
+    }
+
+    pub(super) fn commits(&self) -> &Commits {
+        &self.commits
     }
 
     pub(super) async fn version(&self) -> Result<u32, StoreError> {
@@ -108,7 +123,11 @@ impl Sqlite {
             .await
     }
 
-    pub(super) async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
+    pub(super) async fn first_key(
+        &self,
+        key: StoredKey,
+        origin: Origin,
+    ) -> Result<Vec<StoredKey>, StoreError> {
         self.writer
             .write(move |db| {
                 let keys = rows::keys(db)?;
@@ -116,7 +135,9 @@ impl Sqlite {
                     return Ok(keys);
                 }
                 rows::insert_key(db, key)?;
-                rows::keys(db)
+                let after = rows::keys(db)?;
+                audit::insert(db, &of_keys(&keys, &after, &origin))?;
+                Ok(after)
             })
             .await
     }
@@ -125,56 +146,81 @@ impl Sqlite {
         &self,
         key: StoredKey,
         retire_at: UnixSeconds,
+        origin: Origin,
     ) -> Result<Vec<StoredKey>, StoreError> {
         self.writer
             .write(move |db| {
+                let before = rows::keys(db)?;
                 db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
                 rows::insert_key(db, key)?;
-                rows::keys(db)
+                let after = rows::keys(db)?;
+                audit::insert(db, &of_keys(&before, &after, &origin))?;
+                Ok(after)
             })
             .await
     }
 
     pub(super) async fn retire_keys(
         &self,
+        origin: Origin,
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
         self.writer
             .write(move |db| {
                 let (gone, stay): (Vec<_>, Vec<_>) = rows::keys(db)?.into_iter().partition(retired);
-                for key in gone {
+                for key in &gone {
                     db.execute("DELETE FROM signing_key WHERE id = ?", [key.id])?;
                 }
+                audit::insert(db, &of_keys(&gone, &[], &origin))?;
                 Ok(stay)
             })
             .await
     }
 
-    pub(super) async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub(super) async fn create_verifier(
+        &self,
+        new: KnownVerifier,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
         self.writer
             .write(move |db| {
+                let before = rows::verifiers(db)?;
                 db.execute(
                     "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES (?, ?, ?, ?)",
                     (new.name, new.token_hash.0, new.shares_hs256, new.created_at),
                 )?;
-                rows::verifiers(db)
+                let after = rows::verifiers(db)?;
+                audit::insert(db, &of_verifiers(&before, &after, &origin))?;
+                Ok(after)
             })
             .await
     }
 
-    pub(super) async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub(super) async fn delete_verifier(
+        &self,
+        id: u64,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
         self.writer
             .write(move |db| {
+                let before = rows::verifiers(db)?;
                 db.execute("DELETE FROM verifier WHERE id = ?", [id])?;
-                rows::verifiers(db)
+                let after = rows::verifiers(db)?;
+                audit::insert(db, &of_verifiers(&before, &after, &origin))?;
+                Ok(after)
             })
             .await
     }
 
-    pub(super) async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
+    pub(super) async fn create_client(
+        &self,
+        mut client: Client,
+        origin: Origin,
+    ) -> Result<Client, StoreError> {
         self.writer
             .write(move |db| {
                 rows::insert_client(db, &mut client)?;
+                audit::insert(db, &of_client(None, &client, &origin))?;
                 Ok(client)
             })
             .await
@@ -183,6 +229,7 @@ impl Sqlite {
     pub(super) async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
+        origin: Origin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         self.writer
@@ -193,6 +240,7 @@ impl Sqlite {
                 if outcome.is_ok() && after != before {
                     after.revision += 1;
                     rows::update_client(db, &before, &mut after)?;
+                    audit::insert(db, &of_client(Some(&before), &after, &origin))?;
                 }
                 Ok(Some(outcome.map(|outcome| (outcome, after))))
             })
@@ -220,7 +268,7 @@ impl Sqlite {
         &self,
         client: ClientId,
         session: SessionId,
-        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
         self.writer
             .write(move |db| {
@@ -229,9 +277,10 @@ impl Sqlite {
                     return Ok(None);
                 };
                 let mut after = before.clone();
-                let outcome = rule(&client, &mut after);
+                let (outcome, event) = rule(&client, &mut after);
                 if after != before {
                     rows::update_session(db, &after)?;
+                    audit::insert(db, event.as_slice())?;
                 }
                 Ok(Some((outcome, after)))
             })
