@@ -117,10 +117,11 @@ async fn an_operation_whose_server_dies_fails_at_once() {
     let server = Server::start();
     let url = server.database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     let db = connect(&url).await;
     db.batch_execute("BEGIN; SELECT FROM client FOR UPDATE").await.unwrap();
-    let waiting = tokio::spawn(async move { store.change_client(client.id, raise).await });
+    let waiting =
+        tokio::spawn(async move { store.change_client(client.id, conformance::origin(), raise).await });
     let watch = connect(&url).await;
     until(&watch, LOCKED).await;
     let pid =
