@@ -344,7 +344,7 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "api_secret": "hunter2"}),
-            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `scopes`, `allow_any`",
+            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `certificates`, `scopes`, `allow_any`",
         ),
         (
             "/clients/1/credentials",
