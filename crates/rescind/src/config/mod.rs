@@ -70,7 +70,16 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     #[serde(with = "values::path_or_none")]
     pub client_ca: Option<PathBuf>,
+    pub client_certificates: ClientCertificates,
     pub management: bool,
+}
+
+/// Whether whoever shows no certificate is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    Required,
+    Optional,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,6 +251,13 @@ impl Config {
             | Tls { certificate: None, client_ca: Some(_), .. }
             | Tls { certificate: None, management: true, .. } => {
                 return Err(("tls.certificate", "expected the file of a certificate: TLS needs one".into()));
+            }
+            Tls { client_ca: None, client_certificates: ClientCertificates::Optional, .. } => {
+                return Err((
+                    "tls.client_ca",
+                    "expected the file of the authorities that sign what tls.client_certificates asks for"
+                        .into(),
+                ));
             }
             _ => {}
         }

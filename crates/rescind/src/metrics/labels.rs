@@ -139,7 +139,9 @@ label!(Outcome {
 impl From<&auth::Error> for Outcome {
     fn from(error: &auth::Error) -> Outcome {
         match error {
-            auth::Error::InvalidCredentials | auth::Error::InvalidToken(_) => Outcome::Invalid,
+            auth::Error::InvalidCredentials | auth::Error::InvalidToken(_) | auth::Error::Uncertified => {
+                Outcome::Invalid
+            }
             auth::Error::Reused => Outcome::Reused,
             auth::Error::TokenExpired => Outcome::Expired,
             auth::Error::AddressNotAllowed => Outcome::AddressNotAllowed,
