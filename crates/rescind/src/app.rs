@@ -10,6 +10,8 @@ use tokio::sync::{Mutex, watch};
 use tracing::{Instrument, info, warn};
 
 use crate::{
+    audit::{Audit, By},
+    caching::{self, Caching},
     clock::Clock,
     cluster::{self, Cluster, Lease, Receipt},
     config::{Config, Undecided},
@@ -17,18 +19,20 @@ use crate::{
     feed::{Changed, Feed},
     issuer::{Issuer, KeyringError, generate_key},
     limiter::Limiter,
+    metrics::Metrics,
     model::{KnownVerifier, TokenRules},
+    quota::Quota,
     random::Random,
     registry::Registry,
-    secret::{MasterKey, Pepper, SealError},
+    secret::{MasterKey, PEPPER, Pepper, SealError},
     store::{Store, StoreError, StoredKey},
+    traces::step,
 };
 
 /// For how long expired sessions are kept: a clock set back within it finds them again.
 const SWEEP_MARGIN: u64 = 3600;
 /// Changes kept in a database for nodes that were away. Whoever missed more loads everything.
 const CHANGES_KEPT: u64 = 10_000;
-const PEPPER: &str = "pepper";
 
 /// One process's parts.
 pub struct App {
@@ -39,12 +43,18 @@ pub struct App {
     pub registry: Registry,
     pub issuer: Issuer,
     pub limiter: Limiter,
+    pub audit: Audit,
+    pub quotas: Quotas,
+    pub caching: Caching,
+    pub metrics: Metrics,
     pub cluster: Cluster,
     /// Who may follow the feed.
     pub verifiers: ArcSwap<Vec<KnownVerifier>>,
     pub pepper: Pepper,
     pub master: MasterKey,
     pub undecided: Undecided,
+    /// Callers may show a certificate.
+    pub asks_for_certificates: bool,
     /// Held while the keys change, so that memory takes the changes over in the store's order.
     changing_keys: Mutex<()>,
     /// The same for the verifiers.
@@ -52,6 +62,12 @@ pub struct App {
     ready: watch::Sender<bool>,
     // Last, so that the store is closed before another process may take the folder.
     folder: DataFolder,
+}
+
+/// How often a client may succeed.
+pub struct Quotas {
+    pub logins: Quota,
+    pub refreshes: Quota,
 }
 
 /// Why a process cannot start.
@@ -99,23 +115,24 @@ impl App {
                 master.open(PEPPER, &store.set_pepper(new).await?)?
             }
         };
-        if loaded.keys.is_empty() {
-            let now = clock.now();
-            let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
-            loaded.keys = store.first_key(first).await?;
-        }
-
         let lease = match store.postgres() {
             None => Lease::unlimited(clock.clone()),
             // Only a node that has joined may answer from memory.
             Some(_) => Lease::none(clock.clone()),
         };
+        let cluster = Cluster::new(config, lease, clock.clone());
+        let audit = Audit::new(&config.audit, &cluster.node_name, clock.clone());
+        if loaded.keys.is_empty() {
+            let now = clock.now();
+            let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
+            loaded.keys = store.first_key(first, audit.origin(By::Service, None)).await?;
+        }
+
         let feed = Feed::new(new_epoch(&random), loaded.ended);
         let registry = Registry::new(config.server.sessions_in_memory, feed);
         for client in &loaded.clients {
             registry.apply(client);
         }
-        let cluster = Cluster::new(config, lease, clock.clone());
         if store.postgres().is_none() && !loaded.verifiers.is_empty() {
             cluster.attached.inherit();
         }
@@ -123,10 +140,18 @@ impl App {
             issuer: Issuer::new(profile, &loaded.keys, &master)?,
             rules: config.token_rules(),
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
+            audit,
+            quotas: Quotas {
+                logins: Quota::new(config.limits.logins_per_minute, clock.clone()),
+                refreshes: Quota::new(config.limits.refreshes_per_minute, clock.clone()),
+            },
+            caching: Caching::default(),
+            metrics: Metrics::new(store.commits()),
             cluster,
             pepper: Pepper::new(&pepper),
             verifiers: ArcSwap::from_pointee(loaded.verifiers),
             undecided: config.forward_auth.unavailable,
+            asks_for_certificates: config.tls.client_ca.is_some(),
             changing_keys: Mutex::new(()),
             changing_verifiers: Mutex::new(()),
             ready: watch::Sender::new(true),
@@ -162,7 +187,10 @@ impl App {
     /// Waits until all that was changed is known everywhere. To be called after memory has taken it
     /// over, and before the change is answered for.
     pub async fn settle(&self) -> Result<Receipt, StoreError> {
-        cluster::settle(self).await
+        let committed_at = self.clock.elapsed();
+        let receipt = cluster::settle(self).instrument(step!("settle")).await?;
+        self.metrics.settled.took(self.clock.elapsed().saturating_sub(committed_at));
+        Ok(receipt)
     }
 
     /// Changes the signing keys in the store, and goes over to what it answers. Runs to its end even
@@ -242,13 +270,17 @@ impl App {
         new_epoch(&self.random)
     }
 
-    /// Deletes, batch by batch, sessions that are over and keys whose last token has run out.
-    /// Returns how many sessions went.
+    /// Forgets what counts no more, and deletes, batch by batch, sessions that are over, keys whose last
+    /// token has run out, and what has been on record for long enough. Returns how many sessions went.
     pub async fn sweep(self: &Arc<App>) -> Result<usize, StoreError> {
+        self.quotas.logins.sweep();
+        self.quotas.refreshes.sweep();
+        caching::judge(self);
         let now = self.clock.now();
         let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {
-            let swept = self.change_keys(async move |app| app.store.retire_keys(over).await).await?;
+            let origin = self.audit.origin(By::Service, None);
+            let swept = self.change_keys(async move |app| app.store.retire_keys(origin, over).await).await?;
             if let Err(e) = swept {
                 warn!(error = %e, "the signing keys were left as they were");
             }
@@ -257,6 +289,7 @@ impl App {
         if let Some(postgres) = self.store.postgres() {
             postgres.trim_changes(CHANGES_KEPT).await?;
         }
+        while !self.store.sweep_records(self.audit.retention, now).await? {}
         let (mut after, mut deleted) = (0, 0);
         loop {
             let swept = self.store.sweep(after, now.saturating_sub(SWEEP_MARGIN)).await?;

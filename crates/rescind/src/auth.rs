@@ -2,22 +2,25 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use rescind_verifier::{Claims, Denied, Kind, Scopes, StandingToken, State, VerifiedToken};
+use rescind_verifier::{Claims, Denied, Kind, Scopes, StandingToken, VerifiedToken};
 use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::{
     app::{App, to_the_end},
+    audit::{self, By},
+    certificate::{CertificateNames, PeerCertificate},
     cluster::Receipt,
     issuer::Pair,
     limiter::Throttled,
     model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    quota::OverQuota,
     registry::KnownCredential,
     store::StoreError,
 };
 
 /// Who is asking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The other end of the connection.
     pub peer: IpAddr,
@@ -26,12 +29,19 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// The peer is a trusted proxy.
     pub through_proxy: bool,
+    /// What the peer has shown, if it was asked and has one.
+    pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl Caller {
     /// One who calls without a proxy.
     pub const fn direct(peer: IpAddr) -> Caller {
-        Caller { peer, address: Some(peer), through_proxy: false }
+        Caller { peer, address: Some(peer), through_proxy: false, certificate: None }
+    }
+
+    /// Whether the peer shows one of these names, or need not.
+    fn shows(&self, names: &CertificateNames, now: UnixSeconds) -> bool {
+        names.admit(self.certificate.as_deref(), now)
     }
 }
 
@@ -49,7 +59,7 @@ pub struct Grant {
 /// Why not.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Unknown key, wrong secret, revoked or expired credential, suspended client.
+    /// Unknown key, wrong secret or certificate, revoked or expired credential, suspended client.
     #[error("invalid credentials")]
     InvalidCredentials,
     /// Good for nothing, for this reason.
@@ -58,6 +68,9 @@ pub enum Error {
     /// A refresh token used before.
     #[error("invalid token: used before")]
     Reused,
+    /// Good, but shown without a certificate that its client is bound to.
+    #[error("invalid token: without its client's certificate")]
+    Uncertified,
     /// Good once.
     #[error("token expired")]
     TokenExpired,
@@ -70,6 +83,9 @@ pub enum Error {
     /// Too many failures.
     #[error("too many failures")]
     Throttled(Duration),
+    /// All is well, but it has been often enough for now.
+    #[error("over the quota")]
+    OverQuota(Duration),
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -96,69 +112,159 @@ impl From<Denied> for Error {
     }
 }
 
+impl From<OverQuota> for Error {
+    fn from(over: OverQuota) -> Error {
+        Error::OverQuota(over.retry_after)
+    }
+}
+
+impl Error {
+    /// Why an access token was refused, if that is what was asked.
+    fn denial(&self) -> Option<Denied> {
+        match self {
+            Error::InvalidToken(denied) => Some(*denied),
+            Error::TokenExpired => Some(Denied::Expired),
+            Error::AddressNotAllowed => Some(Denied::AddressNotAllowed),
+            Error::ScopeMissing => Some(Denied::ScopeMissing),
+            Error::Store(_) => Some(Denied::Stale),
+            Error::InvalidCredentials
+            | Error::Reused
+            | Error::Uncertified
+            | Error::Throttled(_)
+            | Error::OverQuota(_) => None,
+        }
+    }
+}
+
 /// Trades an API key and secret for a pair of tokens.
-pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: Caller) -> Result<Grant, Error> {
-    let credential = authenticate(app, api_key, secret, caller)?;
+pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: &Caller) -> Result<Grant, Error> {
+    let credential = authenticate(app, api_key, Some(secret), caller)?;
     open_session(app, &credential, caller, app.rules, Phase::Live, None).await
 }
 
-/// Whose credentials these are.
+/// Whose credentials these are, from an address that their client may call from.
 ///
 /// Whether they are good is decided in memory, at one cost for every way in which they may be bad.
-/// The transaction that stores a session looks again.
+/// The transaction that stores a session looks again. Where there is no secret, a certificate may stand
+/// for it (RFC 8705 §2.1).
 pub fn authenticate(
     app: &App,
     api_key: &str,
-    secret: &str,
-    caller: Caller,
+    secret: Option<&str>,
+    caller: &Caller,
+) -> Result<Arc<KnownCredential>, Error> {
+    recognise(app, api_key, secret, caller).inspect_err(|error| app.metrics.login(Err(error)))
+}
+
+fn recognise(
+    app: &App,
+    api_key: &str,
+    secret: Option<&str>,
+    caller: &Caller,
 ) -> Result<Arc<KnownCredential>, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
-    let presented = app.pepper.hash(secret);
-    let known =
-        app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten();
-    known.ok_or_else(|| failed(app, api_key.as_bytes(), caller, Error::InvalidCredentials))
+    let known = match secret {
+        Some(secret) => {
+            let presented = app.pepper.hash(secret);
+            app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten()
+        }
+        None => app.registry.credential(api_key).filter(|known| {
+            let is_active = app.registry.policy(known.client).is_some_and(|client| client.active);
+            is_active && known.credential.is_good(now) && !known.certificates.is_empty()
+        }),
+    };
+    // Whose key it may be is not looked up: how long that takes would tell.
+    let known = known
+        .filter(|known| is_certified(app, known, caller, now))
+        .ok_or_else(|| failed(app, api_key.as_bytes(), None, caller, Error::InvalidCredentials))?;
+    let policy = app.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
+    policy.permits(caller.address).map_err(|_| address_denied(app, known.client, caller))?;
+    Ok(known)
+}
+
+/// Whether the caller shows what the client is bound to.
+fn is_certified(app: &App, known: &KnownCredential, caller: &Caller, now: UnixSeconds) -> bool {
+    let shows = caller.shows(&known.certificates, now);
+    if !shows {
+        uncertified(app, known.client, caller);
+    }
+    shows
 }
 
 /// Opens a session in this phase for these scopes, or for all that the client has.
 pub async fn open_session(
     app: &Arc<App>,
     known: &KnownCredential,
-    caller: Caller,
+    caller: &Caller,
+    rules: TokenRules,
+    phase: Phase,
+    scopes: Option<Scopes>,
+) -> Result<Grant, Error> {
+    let opened = try_open_session(app, known, caller, rules, phase, scopes).await;
+    app.metrics.login(opened.as_ref());
+    opened
+}
+
+async fn try_open_session(
+    app: &Arc<App>,
+    known: &KnownCredential,
+    caller: &Caller,
     rules: TokenRules,
     phase: Phase,
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
+    let place =
+        app.quotas.logins.take(client).map_err(|over| over_quota(app, client, caller, over.retry_after))?;
     let now = app.clock.now();
     let key = app.issuer.signing_key(now);
+    let asking = caller.clone();
     let open = move |client: &Client| {
         client.admits(credential, now)?;
-        client.permits(caller.address)?;
+        if !asking.shows(&client.certificates, now) {
+            return Err(Error::Uncertified);
+        }
+        client.permits(asking.address)?;
         let scopes = scopes.unwrap_or_else(|| client.scopes.clone());
         if scopes.intersection(&client.scopes) != scopes {
-            return Err(Denied::ScopeMissing);
+            return Err(Error::ScopeMissing);
         }
         Ok(Session { phase, ..Session::open(client, credential, scopes, key, now, &rules) })
     };
-    let app = Arc::clone(app);
+    let opening = Arc::clone(app);
     let opened = to_the_end(async move {
+        let app = opening;
         let opened = app.store.open_session(client, open).await?;
-        Ok(opened.unwrap_or(Err(Denied::ClientInactive)).map(|session| {
+        Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
             app.registry.update(&session);
             info!(client, session = session.id, "login");
-            grant(&app, &session)
+            let granted = grant(&app, &session)?;
+            place.stamp();
+            app.caching.logged_in(client, app.registry.verifications(client), app.clock.elapsed());
+            Ok(granted)
         }))
     });
     match opened.await? {
         Ok(grant) => grant,
-        Err(denied @ (Denied::AddressNotAllowed | Denied::ScopeMissing)) => Err(denied.into()),
+        Err(Error::AddressNotAllowed) => Err(address_denied(app, client, caller)),
+        Err(Error::Uncertified) => {
+            uncertified(app, client, caller);
+            Err(Error::InvalidCredentials)
+        }
+        Err(Error::ScopeMissing) => Err(Error::ScopeMissing),
         Err(_) => Err(Error::InvalidCredentials),
     }
 }
 
 /// Trades a refresh token for the session's next pair. The token can be used once.
-pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
+pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
+    let refreshed = try_refresh(app, token, caller).await;
+    app.metrics.refresh(refreshed.as_ref());
+    refreshed
+}
+
+async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let claims = app
@@ -166,26 +272,41 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
         .keyring()
         .verifier()
         .authenticate(token, Kind::Refresh, now)
-        .map_err(|denied| failed(app, b"", caller, denied.into()))?;
+        .map_err(|denied| failed(app, b"", None, caller, denied.into()))?;
     let (client, session) = (claims.client, claims.session);
 
     // What memory knows to be dead costs the store nothing.
-    let known = app.registry.client(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
+    let known = app.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
     let outcome = match known {
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
             let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
+            let (quota, origin, caller) =
+                (app.quotas.refreshes.clone(), app.audit.origin(By::Caller, caller.address), caller.clone());
             to_the_end(async move {
+                let use_up = move |client: &Client, session: &mut Session| {
+                    let presented = present(client, session, &claims, &caller, now, &rules)?;
+                    // Before the token is used up.
+                    let place = quota.take(client.id)?;
+                    if presented == Presented::Current {
+                        session.advance(key, now, &rules);
+                    }
+                    Ok(place)
+                };
                 let rule = move |client: &Client, session: &mut Session| {
-                    rotate(client, session, &claims, caller.address, key, now, &rules)
+                    let outcome = use_up(client, session);
+                    let reused = matches!(outcome, Err(Error::Reused));
+                    (outcome, reused.then(|| audit::changes::of_reuse(client, session, &origin)))
                 };
                 let Some((outcome, session)) = app.store.change_session(client, session, rule).await? else {
                     return Ok(Err(Denied::NotKnown.into()));
                 };
                 app.registry.update(&session);
-                Ok(outcome.and_then(|()| {
+                Ok(outcome.and_then(|place| {
                     info!(client, session = session.id, pair = session.pair, "refresh");
-                    grant(&app, &session)
+                    let granted = grant(&app, &session)?;
+                    place.stamp();
+                    Ok(granted)
                 }))
             })
             .await?
@@ -194,32 +315,37 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
     outcome.map_err(|error| match error {
         Error::Reused => {
             warn!(client, session, "a refresh token was used again: the session can be refreshed no more");
-            failed(app, &client.to_le_bytes(), caller, error)
+            failed(app, &client.to_le_bytes(), Some(client), caller, error)
         }
-        Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), caller, error),
+        Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), Some(client), caller, error),
+        Error::Uncertified => uncertified(app, client, caller),
+        Error::AddressNotAllowed => address_denied(app, client, caller),
+        Error::OverQuota(retry_after) => over_quota(app, client, caller, retry_after),
         error => error,
     })
 }
 
-/// What a refresh token does to its session, decided over client and session as they are now.
-fn rotate(
+/// Whether a refresh token may be used or is good again, decided over client and session as they are
+/// now. One that was used before ends the session's refreshing.
+fn present(
     client: &Client,
     session: &mut Session,
     claims: &Claims,
-    caller: Option<IpAddr>,
-    key: u64,
+    caller: &Caller,
     now: UnixSeconds,
     rules: &TokenRules,
-) -> Result<(), Error> {
+) -> Result<Presented, Error> {
     client.policy().stands_behind(claims)?;
     client.admits(claims.credential, now)?;
+    // Who does not show to be the client has not used the client's token, be it an old one.
+    if !caller.shows(&client.certificates, now) {
+        return Err(Error::Uncertified);
+    }
     match session.present(claims.pair, now, rules) {
-        Presented::Current => {
-            client.permits(caller)?;
-            session.advance(key, now, rules);
-            Ok(())
+        good @ (Presented::Current | Presented::Again) => {
+            client.permits(caller.address)?;
+            Ok(good)
         }
-        Presented::Again => Ok(client.permits(caller)?),
         Presented::Reused => {
             session.phase = match rules.on_reuse {
                 OnReuse::EndRefresh => Phase::RefreshEnded,
@@ -233,36 +359,57 @@ fn rotate(
 }
 
 /// Takes back every token of the client that this access token is of: one increment.
-pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), Error> {
+pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), Error> {
     let verified = verify(app, token, caller).await?;
     let (client, generation) = (verified.claims().client, verified.claims().generation);
-    let app = Arc::clone(app);
-    to_the_end(async move {
+    let (now, origin) = (app.clock.now(), app.audit.origin(By::Caller, caller.address));
+    let (logging_out, asking) = (Arc::clone(app), caller.clone());
+    let outcome = to_the_end(async move {
+        let app = logging_out;
         // Of two logouts with one generation's tokens the later one comes with revoked ones: it
         // must not take back what a login in between has given.
         let rule = move |client: &mut Client| {
             if client.generation != generation {
-                return Err(Denied::Revoked);
+                return Err(Error::from(Denied::Revoked));
+            }
+            if !asking.shows(&client.certificates, now) {
+                return Err(Error::Uncertified);
             }
             client.generation += 1;
             Ok(())
         };
-        let changed = app.store.change_client(client, rule).await?.unwrap_or(Err(Denied::NotKnown));
+        let changed = app.store.change_client(client, origin, rule).await?;
+        let changed = changed.unwrap_or(Err(Denied::NotKnown.into()));
         let changed = match changed {
             Ok(((), changed)) => changed,
-            Err(denied) => return Ok(Err(denied.into())),
+            Err(error) => return Ok(Err(error)),
         };
         app.registry.apply(&changed);
         let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
         info!(client, generation = changed.generation, nodes, acknowledged, milliseconds, "logout");
         Ok(Ok(()))
     })
-    .await?
+    .await?;
+    outcome.map_err(|error| match error {
+        Error::Uncertified => uncertified(app, client, caller),
+        error => error,
+    })
 }
 
 /// Decides over an access token that a caller presents.
-pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedToken, Error> {
-    Ok(stand(app, token).await?.presented_by(caller.address)?)
+pub async fn verify(app: &App, token: &str, caller: &Caller) -> Result<VerifiedToken, Error> {
+    let verdict = stand(app, token).await.and_then(|token| {
+        let client = token.claims().client;
+        token.presented_by(caller.address).map_err(|denied| match denied {
+            Denied::AddressNotAllowed => address_denied(app, client, caller),
+            denied => denied.into(),
+        })
+    });
+    verdict.inspect_err(|error| {
+        if let Some(reason) = error.denial() {
+            app.metrics.denied(reason);
+        }
+    })
 }
 
 /// Decides over an access token, whoever may present it: in memory, unless the token is newer than
@@ -276,6 +423,7 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
         decided => return Ok(decided?),
     }
 
+    app.metrics.lookups.inc();
     let keyring = app.issuer.keyring().clone();
     let claims = keyring.verifier().authenticate(token, Kind::Access, now)?;
     let asked = app.registry.asking(claims.session);
@@ -295,11 +443,41 @@ fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
     Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 
-/// Counts a failure of `key` from the caller's network.
-pub(crate) fn failed(app: &App, key: &[u8], caller: Caller, error: Error) -> Error {
+/// Counts a failure of `key`, which is this client's if that is known, from the caller's network.
+pub(crate) fn failed(
+    app: &App,
+    key: &[u8],
+    client: Option<ClientId>,
+    caller: &Caller,
+    error: Error,
+) -> Error {
     let source = caller.address.unwrap_or(caller.peer);
     match app.limiter.failed(key, source, app.clock.elapsed()) {
         Ok(()) => error,
-        Err(Throttled { retry_after }) => Error::Throttled(retry_after),
+        Err(Throttled { retry_after }) => {
+            app.audit.note(audit::Kind::Throttled, client, Some(source));
+            Error::Throttled(retry_after)
+        }
     }
+}
+
+/// All is well with this client's caller but the address.
+pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Error {
+    app.audit.note(audit::Kind::AddressDenied, Some(client), caller.address);
+    Error::AddressNotAllowed
+}
+
+/// All is well with this client's caller but the certificate. The caller is told of wrong credentials;
+/// the log has what was shown.
+fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
+    app.audit.note(audit::Kind::CertificateDenied, Some(client), caller.address);
+    let shown = caller.certificate.as_ref().map_or("none".to_owned(), ToString::to_string);
+    warn!(client, shown, "refused: the connection's certificate is none that the client is bound to");
+    Error::Uncertified
+}
+
+/// This client has succeeded often enough for now.
+fn over_quota(app: &App, client: ClientId, caller: &Caller, retry_after: Duration) -> Error {
+    app.audit.note(audit::Kind::QuotaExceeded, Some(client), caller.address);
+    Error::OverQuota(retry_after)
 }

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tempfile::{NamedTempFile, TempDir};
 use thiserror::Error;
 
 use crate::{
@@ -41,6 +42,9 @@ pub enum FolderError {
     /// Others can read the master key.
     #[error("{0} can be read by other users: chmod 600 it")]
     KeyExposed(PathBuf),
+    /// What a restore would put there is there.
+    #[error("{0} is there, from a restore before: move it away")]
+    Replaced(PathBuf),
     /// The file is no key.
     #[error("{0}: {1}")]
     KeyUnreadable(PathBuf, SealError),
@@ -74,6 +78,35 @@ impl DataFolder {
         self.path.join("rescind.db")
     }
 
+    /// Puts a closed store's file in the place of the store, which is kept beside it as `rescind.db.replaced`.
+    pub fn replace_store(&self, with: &Path) -> Result<(), FolderError> {
+        let replaced = self.path.join("rescind.db.replaced");
+        if replaced.exists() {
+            return Err(FolderError::Replaced(replaced));
+        }
+        // The store before its log: nobody opens a log without its store.
+        for part in ["", "-wal", "-shm"] {
+            let from = self.path.join(format!("rescind.db{part}"));
+            match fs::rename(&from, self.path.join(format!("rescind.db.replaced{part}"))) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(FolderError::Io(from, e)),
+                _ => {}
+            }
+        }
+        let io = |e| FolderError::Io(self.path.clone(), e);
+        fs::rename(with, self.store()).map_err(io)?;
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(io)
+    }
+
+    /// A file beside the store, for its owner alone, that is there until dropped.
+    pub fn temporary_file(&self) -> io::Result<NamedTempFile> {
+        NamedTempFile::with_prefix_in("backup-", &self.path)
+    }
+
+    /// The same for a folder.
+    pub fn temporary_folder(&self) -> io::Result<TempDir> {
+        TempDir::with_prefix_in("restore-", &self.path)
+    }
+
     /// The management socket.
     pub fn socket(&self) -> PathBuf {
         socket(&self.path)
@@ -101,7 +134,7 @@ impl DataFolder {
 
     /// All of it or nothing, also after a power cut.
     fn write_durably(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+        let mut file = NamedTempFile::new_in(&self.path)?;
         file.write_all(text)?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;

@@ -2,7 +2,10 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod auth;
+pub mod caching;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
@@ -16,9 +19,11 @@ pub mod limiter;
 pub mod metrics;
 pub mod model;
 pub mod oauth;
+pub mod quota;
 pub mod random;
 pub mod registry;
 pub mod secret;
 pub mod server;
 pub mod signer;
 pub mod store;
+pub mod traces;

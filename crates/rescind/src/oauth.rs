@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rescind_verifier::{Claims, Denied, Kind, Scopes, State};
+use rescind_verifier::{Claims, Denied, Kind, Scopes};
 use tracing::info;
 
 use crate::{
@@ -21,7 +21,7 @@ pub const INTROSPECT: &str = "introspect";
 pub async fn client_credentials(
     app: &Arc<App>,
     credential: &KnownCredential,
-    caller: Caller,
+    caller: &Caller,
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
     // There is nothing to refresh, and the session ends with its access token.
@@ -31,7 +31,7 @@ pub async fn client_credentials(
 
 /// Whether a client may ask about the tokens of others.
 pub fn may_introspect(app: &App, client: ClientId) -> bool {
-    app.registry.client(client).is_some_and(|client| client.active && client.scopes.contains(INTROSPECT))
+    app.registry.policy(client).is_some_and(|client| client.active && client.scopes.contains(INTROSPECT))
 }
 
 /// What is told of a token that stands.
@@ -111,7 +111,10 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
     }
     let app = Arc::clone(app);
     let ended = to_the_end(async move {
-        let end = |_: &Client, session: &mut Session| session.phase = Phase::Ended;
+        let end = |_: &Client, session: &mut Session| {
+            session.phase = Phase::Ended;
+            ((), None)
+        };
         if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
             app.registry.update(&session);
             let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;

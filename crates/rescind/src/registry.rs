@@ -2,13 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use papaya::HashMap as ConcurrentMap;
 use rescind_verifier::{ClientPolicy, SessionState, State, follow::wire::EndedSession};
 
 use crate::{
+    certificate::CertificateNames,
     door::Door,
     feed::{Changed, Feed},
     model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
@@ -21,7 +25,7 @@ const SHARDS: usize = 64;
 /// Always as new as the last change that this process has answered for.
 #[derive(Debug)]
 pub struct Registry {
-    clients: ConcurrentMap<ClientId, Arc<ClientPolicy>>,
+    clients: ConcurrentMap<ClientId, KnownClient>,
     credentials: ConcurrentMap<ApiKey, Arc<KnownCredential>>,
     api_keys: ConcurrentMap<CredentialId, ApiKey>,
     /// Held by whoever changes the maps above, so that they change together.
@@ -32,11 +36,20 @@ pub struct Registry {
     door: Door,
 }
 
+#[derive(Debug)]
+struct KnownClient {
+    policy: Arc<ClientPolicy>,
+    /// How often a verifier has asked for it.
+    verifications: AtomicU64,
+}
+
 /// A credential and the client it is of.
 #[derive(Debug)]
 pub struct KnownCredential {
     /// Whose it is.
     pub client: ClientId,
+    /// What goes with it.
+    pub certificates: CertificateNames,
     /// The credential.
     pub credential: Credential,
 }
@@ -75,7 +88,7 @@ impl Registry {
     /// remembered as such, so that nothing older can bring it back.
     pub fn apply(&self, client: &Client) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.clients.pin().get(&client.id).is_none_or(|known| known.revision < client.revision) {
+        if self.clients.pin().get(&client.id).is_none_or(|known| known.policy.revision < client.revision) {
             self.put(client);
             self.feed.publish(Changed::Client(client.id));
         }
@@ -120,12 +133,29 @@ impl Registry {
                 let until = credential.expires_at.unwrap_or(UnixSeconds::MAX);
                 let until = if client.status == Status::Active { until } else { 0 };
                 self.door.put(&credential.api_key, credential.secret_hash, until);
-                let known = KnownCredential { client: client.id, credential: credential.clone() };
+                let known = KnownCredential {
+                    client: client.id,
+                    certificates: client.certificates.clone(),
+                    credential: credential.clone(),
+                };
                 credentials.insert(credential.api_key.clone(), Arc::new(known));
                 api_keys.insert(credential.id, credential.api_key.clone());
             }
         }
-        self.clients.pin().insert(client.id, Arc::new(client.policy()));
+        let verifications = AtomicU64::new(self.verifications(client.id));
+        let known = KnownClient { policy: Arc::new(client.policy()), verifications };
+        self.clients.pin().insert(client.id, known);
+    }
+
+    /// A client's policy, for whoever verifies nothing.
+    pub fn policy(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
+        self.clients.pin().get(&id).map(|known| Arc::clone(&known.policy))
+    }
+
+    /// How many of the client's tokens were verified here, give or take those of the moments in which
+    /// it was changed.
+    pub fn verifications(&self, id: ClientId) -> u64 {
+        self.clients.pin().get(&id).map_or(0, |known| known.verifications.load(Ordering::Relaxed))
     }
 
     /// The credential with this API key, unless revoked.
@@ -177,7 +207,7 @@ impl Registry {
 
     /// Every client known, with its policy.
     pub fn policies(&self) -> Vec<(ClientId, Arc<ClientPolicy>)> {
-        self.clients.pin().iter().map(|(id, policy)| (*id, Arc::clone(policy))).collect()
+        self.clients.pin().iter().map(|(id, known)| (*id, Arc::clone(&known.policy))).collect()
     }
 
     /// How many sessions are remembered.
@@ -196,6 +226,11 @@ impl Registry {
         self.clients.pin().len()
     }
 
+    /// How many credentials are known, expired ones included.
+    pub fn credentials(&self) -> usize {
+        self.credentials.pin().len()
+    }
+
     fn shard(&self, id: SessionId) -> &RwLock<Shard> {
         &self.shards[(id % SHARDS as u64) as usize]
     }
@@ -203,7 +238,10 @@ impl Registry {
 
 impl State for Registry {
     fn client(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
-        self.clients.pin().get(&id).cloned()
+        let clients = self.clients.pin();
+        let known = clients.get(&id)?;
+        known.verifications.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(&known.policy))
     }
 
     fn session(&self, id: SessionId) -> Option<SessionState> {
@@ -261,6 +299,7 @@ mod tests {
             generation: 0,
             revision,
             allowlist: Allowlist::default(),
+            certificates: CertificateNames::default(),
             scopes: Scopes::default(),
             created_at: 0,
             credentials: vec![credential],

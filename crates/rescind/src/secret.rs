@@ -128,6 +128,8 @@ pub enum SealError {
     CannotOpen,
 }
 
+/// The name that the pepper is sealed by.
+pub const PEPPER: &str = "pepper";
 const NONCE_LENGTH: usize = 24;
 
 impl MasterKey {

@@ -171,7 +171,6 @@ impl Scenario {
             Scenario { name: "renewals of three", nodes: 3, serving: 3, rows: 3, ages: false, ..renewals },
             Scenario { name: "feed, two generations", login: true, writes: logouts, ..Scenario::feed() },
             Scenario { name: "membership, rejoining", rows: 3, ..membership },
-            Scenario { name: "lost commits, rows collected", gc: true, tries: 1, ..lost },
             Scenario { name: "lost commits, questions", forget: true, tries: 1, ..lost },
             Scenario { name: "attached, clocks", terms: Terms::drifting(2), leave: false, ..attached },
             Scenario { name: "attached, rejoining", rows: 2, crash: true, gc: true, ..attached },

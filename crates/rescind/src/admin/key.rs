@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::{Error, invalid};
-use crate::{app::App, clock::rfc3339, config::Span, issuer::generate_key, store::StoredKey};
+use crate::{app::App, audit::By, clock::rfc3339, config::Span, issuer::generate_key, store::StoredKey};
 
 /// For how long a new public key is shown before it signs, unless told otherwise: longer than the
 /// usual caches of key sets keep an old one.
@@ -67,7 +67,8 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
     let signs_from = now + publish_ahead;
     let key = generate_key(algorithm, &app.master, &app.random, now, signs_from)?;
     let (kid, retire_at) = (key.kid.clone(), signs_from + app.rules.refresh_ttl);
-    let keys = app.change_keys(async move |app| app.store.rotate_key(key, retire_at).await).await??;
+    let origin = app.audit.origin(By::Operator, None);
+    let keys = app.change_keys(async move |app| app.store.rotate_key(key, retire_at, origin).await).await??;
     info!(kid, algorithm = algorithm.name(), "signing key rotated");
     Ok(view_keys(app, &keys))
 }
@@ -80,9 +81,9 @@ pub async fn retire_key(app: &Arc<App>, kid: &str) -> Result<Vec<KeyView>, Error
         let problem = "signs, or is the next to: rotate the key, and retire this one when the new one signs";
         return Err(Error::Refused(format!("{kid} {problem}")));
     }
-    let id = key.id;
-    let keys =
-        app.change_keys(async move |app| app.store.retire_keys(move |key| key.id == id).await).await??;
+    let (id, origin) = (key.id, app.audit.origin(By::Operator, None));
+    let retire = async move |app: Arc<App>| app.store.retire_keys(origin, move |key| key.id == id).await;
+    let keys = app.change_keys(retire).await??;
     info!(kid, "signing key retired");
     Ok(view_keys(app, &keys))
 }

@@ -1,5 +1,8 @@
 //! What operators do: shared by the admin API and the command line.
 
+mod audit;
+mod backup;
+mod certificate;
 mod client;
 mod credential;
 mod key;
@@ -12,6 +15,9 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::info;
 
+pub use audit::{EventView, EventsView, EventsWanted, events};
+pub use backup::{RestoreError, Restored, backup, restore};
+pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,
     clients, create_client, delete, logout, resume, suspend,
@@ -27,6 +33,7 @@ pub use verifier::{CreatedVerifier, NewVerifier, VerifierView, create_verifier, 
 
 use crate::{
     app::{App, to_the_end},
+    audit::By,
     cluster::Receipt,
     issuer::KeyringError,
     model::{Client, ClientId, Status},
@@ -71,12 +78,13 @@ async fn change<T: Send + 'static>(
     rule: impl FnOnce(&mut Client) -> Result<T, Error> + Send + 'static,
 ) -> Result<Changed<T>, Error> {
     let app = Arc::clone(app);
+    let origin = app.audit.origin(By::Operator, None);
     to_the_end(async move {
         let live_only = move |client: &mut Client| match client.status {
             Status::Deleted => Err(Error::NotFound("client")),
             Status::Active | Status::Suspended => rule(client),
         };
-        let changed = app.store.change_client(id, live_only).await?;
+        let changed = app.store.change_client(id, origin, live_only).await?;
         let (outcome, client) = match changed.unwrap_or(Err(Error::NotFound("client"))) {
             Ok(changed) => changed,
             Err(error) => return Ok(Err(error)),

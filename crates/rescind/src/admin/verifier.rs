@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::{Error, client::checked_name};
-use crate::{app::App, clock::rfc3339, model::KnownVerifier, secret::ApiSecret};
+use crate::{app::App, audit::By, clock::rfc3339, model::KnownVerifier, secret::ApiSecret};
 
 /// A verifier to be.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -47,7 +47,9 @@ pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<Created
         created_at: app.clock.now(),
     };
     let name = verifier.name.clone();
-    let verifiers = app.change_verifiers(async move |app| app.store.create_verifier(verifier).await).await?;
+    let origin = app.audit.origin(By::Operator, None);
+    let create = async move |app: Arc<App>| app.store.create_verifier(verifier, origin).await;
+    let verifiers = app.change_verifiers(create).await?;
     let verifier_id = verifiers.last().map_or(0, |verifier| verifier.id);
     info!(verifier = verifier_id, "verifier created");
     let token = token.expose().to_owned();
@@ -64,7 +66,8 @@ pub async fn revoke_verifier(app: &Arc<App>, id: u64) -> Result<Vec<VerifierView
     if !app.verifiers.load().iter().any(|verifier| verifier.id == id) {
         return Err(Error::NotFound("verifier"));
     }
-    let left = app.change_verifiers(async move |app| app.store.delete_verifier(id).await).await?;
+    let origin = app.audit.origin(By::Operator, None);
+    let left = app.change_verifiers(async move |app| app.store.delete_verifier(id, origin).await).await?;
     info!(verifier = id, "verifier revoked");
     Ok(left.iter().map(view).collect())
 }

@@ -1,10 +1,15 @@
 //! Who carries out an admin command: the running server, over its socket, or, where none runs, this
 //! process, by the same routes.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use axum::{Router, body::Body};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{Method, Request, StatusCode, client::conn::http1, header::CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
@@ -90,37 +95,54 @@ impl Backend {
         self.call(Method::POST, path, Body::from(serde_json::to_vec(body)?)).await
     }
 
+    /// Writes what is answered, and says how many bytes that were.
+    pub(super) async fn download(&mut self, path: &str, to: &mut impl Write) -> anyhow::Result<u64> {
+        let mut body = self.ask(Method::GET, path, Body::empty()).await?;
+        let mut written = 0;
+        while let Some(frame) = timeout(PATIENCE, body.frame()).await.context("the server does not answer")? {
+            if let Ok(data) = frame?.into_data() {
+                to.write_all(&data)?;
+                written += data.len() as u64;
+            }
+        }
+        Ok(written)
+    }
+
     async fn call<T: DeserializeOwned>(
         &mut self,
         method: Method,
         path: &str,
         body: Body,
     ) -> anyhow::Result<T> {
+        let body = self.ask(method, path, body).await?;
+        Ok(serde_json::from_slice(&whole(body).await?)?)
+    }
+
+    /// What is answered, if that is what was asked for.
+    async fn ask(&mut self, method: Method, path: &str, body: Body) -> anyhow::Result<Body> {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "rescind")
             .header(CONTENT_TYPE, "application/json")
             .body(body)?;
-        let (status, body) = match self {
+        let response = match self {
             Backend::Server(requests) => {
-                let answer = async {
-                    let response = requests.send_request(request).await.context("the server went away")?;
-                    let status = response.status();
-                    Ok::<_, anyhow::Error>((status, response.into_body().collect().await?.to_bytes()))
-                };
-                timeout(PATIENCE, answer).await.context("the server does not answer")??
+                let answer = timeout(PATIENCE, requests.send_request(request)).await;
+                answer.context("the server does not answer")?.context("the server went away")?.map(Body::new)
             }
-            Backend::Here(router) => {
-                let response = router.clone().oneshot(request).await?;
-                (response.status(), response.into_body().collect().await?.to_bytes())
-            }
+            Backend::Here(router) => router.clone().oneshot(request).await?,
         };
+        let (status, body) = (response.status(), response.into_body());
         if status == StatusCode::OK {
-            return Ok(serde_json::from_slice(&body)?);
+            return Ok(body);
         }
-        let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let answer: serde_json::Value = serde_json::from_slice(&whole(body).await?).unwrap_or_default();
         let message = answer["error"]["message"].as_str();
         Err(message.map_or_else(|| anyhow!("the server answered {status}"), |message| anyhow!("{message}")))
     }
+}
+
+async fn whole(body: Body) -> anyhow::Result<Bytes> {
+    Ok(timeout(PATIENCE, body.collect()).await.context("the server does not answer")??.to_bytes())
 }

@@ -1,15 +1,30 @@
 //! `rescind db`
 
-use anyhow::bail;
+use std::{
+    fs::File,
+    io::stdout,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use serde_json::json;
+use tempfile::NamedTempFile;
 
-use super::{Failure, output::Output, runtime};
+use super::{Failure, backend::Backend, output::Output, runtime};
 use crate::{
-    config::{Config, Database},
+    admin,
+    app::OpenError,
+    audit::{By, Origin},
+    clock::Clock,
+    config::{Config, Database, Environment},
     data_folder::DataFolder,
+    random::Random,
+    secret::MasterKey,
     store::Store,
 };
+
+const BACKUP: &str = "/admin/v1/backup";
 
 /// Between one word of progress and the next.
 const SESSIONS: u64 = 100_000;
@@ -18,6 +33,16 @@ const SESSIONS: u64 = 100_000;
 pub(super) enum DbCommand {
     /// Bring the store's tables up to date, as `serve` does by itself
     Migrate,
+    /// Write everything but the sessions into a file, while the server runs or not
+    Backup {
+        /// A new file; - for standard output
+        file: PathBuf,
+    },
+    /// Make the data folder's store of a backup. Every token ends: clients log in again
+    Restore {
+        /// What `backup` wrote
+        file: PathBuf,
+    },
     /// Copy the store in the data folder into an empty PostgreSQL database
     Copy {
         /// postgres://USER:PASSWORD@HOST:5432/DATABASE [default: database.url]
@@ -26,10 +51,17 @@ pub(super) enum DbCommand {
     },
 }
 
-pub(super) fn run(command: DbCommand, config: Config, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(
+    command: DbCommand,
+    config: Config,
+    environment: &Environment,
+    output: &Output,
+) -> Result<(), Failure> {
     runtime()?.block_on(async {
         match command {
             DbCommand::Migrate => migrate(&config, output).await,
+            DbCommand::Backup { file } => backup(&config, environment, &file, output).await,
+            DbCommand::Restore { file } => restore(&config, environment, &file, output).await,
             DbCommand::Copy { to } => copy(config, to, output).await,
         }
     })
@@ -46,6 +78,76 @@ async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
     };
     let version = store.version().await?;
     output.data(&json!({ "version": version }), |_| format!("The tables are those of version {version}."))
+}
+
+async fn backup(
+    config: &Config,
+    environment: &Environment,
+    file: &Path,
+    output: &Output,
+) -> Result<(), Failure> {
+    let mut backend = Backend::open(config, environment, false).await?;
+    if file == Path::new("-") {
+        backend.download(BACKUP, &mut stdout().lock()).await?;
+        return Ok(());
+    }
+    let name = || file.display().to_string();
+    if file.exists() {
+        return Err(anyhow!("{} is there already: name a new file", name()).into());
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut partial = NamedTempFile::with_prefix_in(".backup-", folder).with_context(name)?;
+    let bytes = backend.download(BACKUP, &mut partial).await?;
+    partial.as_file().sync_all().with_context(name)?;
+    partial.persist_noclobber(file).map_err(|e| e.error).with_context(name)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(name)?;
+    output.data(&json!({ "file": file, "bytes": bytes }), |_| {
+        format!(
+            "Backed up to {}, {bytes} bytes.\n\
+             It is of no use without the master key, which is not in it: keep that somewhere else.",
+            file.display()
+        )
+    })
+}
+
+async fn restore(
+    config: &Config,
+    environment: &Environment,
+    file: &Path,
+    output: &Output,
+) -> Result<(), Failure> {
+    if config.database.url.is_some() {
+        let problem =
+            "database.url is set, and PostgreSQL's backups are PostgreSQL's to restore: docs/backup.md";
+        return Err(Failure::Usage(problem.into()));
+    }
+    if !file.is_file() {
+        return Err(anyhow!("{} is no file", file.display()).into());
+    }
+    let folder = DataFolder::take(&config.server.data_dir)?;
+    let random = Random::System;
+    let master = match environment.master_key()? {
+        Some(text) => MasterKey::parse(&text).map_err(OpenError::MasterKey)?,
+        None => folder.master_key(false, &random)?,
+    };
+    if folder.store().exists() {
+        let store = folder.store();
+        output.confirm(&format!(
+            "This replaces {}, and what was done since the backup is lost.",
+            store.display()
+        ))?;
+    }
+    let origin = Origin::new(Clock::System.now(), By::Operator, &config.node_name());
+    let restored = admin::restore(&folder, file, &master, origin, &random).await;
+    let restored = restored.with_context(|| file.display().to_string())?;
+    output.data(&restored, |restored| {
+        format!(
+            "Restored {} clients, {} credentials and {} verifiers.\n\
+             Every token has ended: clients log in again. Credentials that were revoked since the backup are good again, and\n\
+             allowlists are what they were then: look through them before the server is reached by others.",
+            restored.clients, restored.credentials, restored.verifiers
+        )
+    })
 }
 
 async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result<(), Failure> {
@@ -68,11 +170,12 @@ async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result
     let copied = Store::copy(&folder.store(), &to, progress).await?;
     output.data(&copied, |copied| {
         format!(
-            "Copied {} clients, {} credentials and {} sessions to {}.\n\
+            "Copied {} clients, {} credentials, {} sessions and {} events to {}.\n\
              Every node needs this database.url and the master key of {}.",
             copied.clients,
             copied.credentials,
             copied.sessions,
+            copied.events,
             to.url,
             config.server.data_dir.display()
         )

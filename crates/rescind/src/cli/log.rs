@@ -1,30 +1,53 @@
-//! Logs, on standard error.
+//! Logs, on standard error, and traces.
 
 use std::io::{IsTerminal, stderr};
 
-use tracing_subscriber::fmt;
+use tracing::warn;
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::{
+    config::{Environment, Log, LogFormat, LogLevel},
+    traces::{self, Traces},
+};
 
-/// Text for people, JSON for machines.
-pub(super) fn start(log: &Log) {
+/// Text for people, JSON for machines. The traces end when they are dropped.
+pub(super) fn start(log: &Log, environment: &Environment) -> Option<Traces> {
     let level = match log.level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
     };
     let text = match log.format {
         LogFormat::Text => true,
         LogFormat::Json => false,
         LogFormat::Auto => stderr().is_terminal(),
     };
-    let subscriber = fmt().with_max_level(level).with_writer(stderr).with_target(false);
-    // A second start in one process keeps the first one's log.
-    let _ = if text {
-        subscriber.with_ansi(stderr().is_terminal()).try_init()
+    let lines = fmt::layer().with_writer(stderr).with_target(false);
+    let lines = if text {
+        lines.with_ansi(stderr().is_terminal()).boxed()
     } else {
-        subscriber.json().flatten_event(true).with_span_list(false).try_init()
+        lines.json().flatten_event(true).with_span_list(false).boxed()
     };
+    let lines =
+        lines.with_filter(Targets::new().with_default(level).with_target(traces::STEP, LevelFilter::OFF));
+
+    let (traces, problem) = match environment.wants_traces().then(Traces::start).transpose() {
+        Ok(traces) => (traces, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let spans = traces.as_ref().map(|traces| traces.layer().with_filter(LevelFilter::INFO));
+    // A second start in one process keeps the first one's log.
+    let _ = tracing_subscriber::registry().with(lines).with(spans).try_init();
+    if let Some(error) = problem {
+        warn!(error, "no traces are sent");
+    }
+    traces
 }

@@ -4,6 +4,7 @@
 //! standard error. Exit codes: 0 done, 1 failed, 2 bad usage; `status`: 0 ready, 1 error, 2 not ready.
 
 mod admin;
+mod audit;
 mod backend;
 mod client;
 mod config;
@@ -82,10 +83,13 @@ enum Command {
     /// Tokens
     #[command(subcommand)]
     Token(admin::TokenCommand),
+    /// What is on record: who changed what, and who tried what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// The store: its tables, and moving it
+    /// The store: its tables, backing it up, moving it
     #[command(subcommand)]
     Db(db::DbCommand),
     /// How the running service is
@@ -152,8 +156,9 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
         Command::Key(command) => admin::key(command, &load(&flags)?, &environment, output),
         Command::Verifier(command) => admin::verifier(command, &load(&flags)?, &environment, output),
         Command::Token(command) => admin::token(command, &load(&flags)?, &environment, output),
+        Command::Audit(command) => audit::run(command, &load(&flags)?, &environment, output),
         Command::Config(command) => config::run(command, || load(&flags), output),
-        Command::Db(command) => db::run(command, load(&flags)?, output),
+        Command::Db(command) => db::run(command, load(&flags)?, &environment, output),
         Command::ProxyConfig(command) => proxy_config::run(command, || load(&flags), output),
         Command::Status => admin::status(&load(&flags)?, output),
         Command::Completions { shell } => {

@@ -27,10 +27,15 @@ impl Output {
 
     /// A text that is the whole point of the command.
     pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
+        self.heard(text).map(|_| ())
+    }
+
+    /// A text that others may follow. Answers whether anybody still reads.
+    pub(super) fn heard(&self, text: &str) -> Result<bool, Failure> {
         match writeln!(stdout(), "{}", text.trim_end()) {
             // Whoever reads has seen enough.
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => Ok(written?),
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+            written => Ok(written.map(|()| true)?),
         }
     }
 

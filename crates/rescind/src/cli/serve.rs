@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) fn run(config: &Config, environment: &Environment) -> Result<(), Failure> {
-    log::start(&config.log);
+    let _traces = log::start(&config.log, environment);
     runtime()?.block_on(async {
         let stop = stop_signal()?;
         let master_key = environment.master_key()?;

@@ -10,7 +10,6 @@ mod terms;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use rustix::system::uname;
 
 use crate::{clock::Clock, config::Config, store::NodeRow};
 pub use attached::{Attached, FollowerId, Outcome, TooMany};
@@ -51,15 +50,11 @@ impl Cluster {
     /// A process that is no node yet.
     pub fn new(config: &Config, lease: Lease, clock: Clock) -> Cluster {
         let terms = config.terms();
-        let node_name = match config.cluster.node_name.as_str() {
-            "" => format!("{}:{}", uname().nodename().to_string_lossy(), config.server.listen.port()),
-            name => name.to_owned(),
-        };
         Cluster {
             lease,
             terms,
             attached: Attached::new(clock, terms),
-            node_name,
+            node_name: config.node_name(),
             readings: settle::Readings::default(),
             roll: ArcSwapOption::empty(),
         }

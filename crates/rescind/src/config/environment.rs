@@ -6,7 +6,10 @@ use zeroize::Zeroizing;
 
 use super::ConfigError;
 
-/// The environment's variables that are ours: `RESCIND_…`.
+/// Where traces are sent, if anywhere (OpenTelemetry's OTLP exporter configuration).
+const COLLECTOR: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+
+/// The environment's variables that are ours, `RESCIND_…`, and those that say where traces are sent.
 #[derive(Default)]
 pub struct Environment(pub(super) HashMap<String, Zeroizing<String>>);
 
@@ -24,6 +27,11 @@ impl Environment {
     /// names.
     pub fn master_key(&self) -> Result<Option<Zeroizing<String>>, ConfigError> {
         self.secret("RESCIND_MASTER_KEY")
+    }
+
+    /// Whether somebody wants traces.
+    pub fn wants_traces(&self) -> bool {
+        COLLECTOR.iter().any(|name| self.0.contains_key(*name))
     }
 
     pub(super) fn secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, ConfigError> {
@@ -55,7 +63,9 @@ impl Environment {
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        let ours = variables.into_iter().filter(|(name, _)| name.starts_with("RESCIND_"));
+        let ours = variables
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("RESCIND_") || COLLECTOR.contains(&name.as_str()));
         Environment(ours.map(|(name, value)| (name, Zeroizing::new(value))).collect())
     }
 }

@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use hyper::header::HeaderName;
 use ipnet::IpNet;
 use rescind_verifier::Profile;
+use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
@@ -20,6 +21,9 @@ use crate::{
     model::{OnReuse, TokenRules},
     store::{DatabaseUrl, PostgresOptions},
 };
+
+/// A quota remembers every success of a minute.
+const MAX_QUOTA: usize = 10_000;
 
 /// Every key with its default and what it is for.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -35,6 +39,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub forward_auth: ForwardAuth,
     pub limits: Limits,
+    pub audit: Audit,
     pub log: Log,
 }
 
@@ -65,7 +70,16 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     #[serde(with = "values::path_or_none")]
     pub client_ca: Option<PathBuf>,
+    pub client_certificates: ClientCertificates,
     pub management: bool,
+}
+
+/// Whether whoever shows no certificate is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    Required,
+    Optional,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +135,15 @@ pub enum Undecided {
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     pub failed_logins_per_minute: u32,
+    pub logins_per_minute: usize,
+    pub refreshes_per_minute: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    pub keep: Span,
+    pub max_rows: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +189,7 @@ impl Config {
             ("tokens.refresh_ttl", Some(refresh_ttl)),
             ("tokens.session_max_age", session_max_age.as_ref()),
             ("tokens.refresh_grace", refresh_grace.as_ref()),
+            ("audit.keep", Some(&self.audit.keep)),
         ];
         for (key, span) in at_least_one_second {
             if span.is_some_and(|span| span.seconds() == 0) {
@@ -196,6 +220,9 @@ impl Config {
                 "expected server.trusted_proxies to name the proxies that write it".into(),
             ));
         }
+        if !(1000..=1_000_000_000).contains(&self.audit.max_rows) {
+            return Err(("audit.max_rows", "expected between 1000 and 1000000000".into()));
+        }
         if self.database.pool_size == 0 {
             return Err(("database.pool_size", "expected at least 1".into()));
         }
@@ -208,6 +235,14 @@ impl Config {
                 return Err((key, "expected between 1 and 1000000".into()));
             }
         }
+        for (key, quota) in [
+            ("limits.logins_per_minute", self.limits.logins_per_minute),
+            ("limits.refreshes_per_minute", self.limits.refreshes_per_minute),
+        ] {
+            if quota > MAX_QUOTA {
+                return Err((key, format!("expected between 1 and {MAX_QUOTA}, or 0 for no quota")));
+            }
+        }
         match &self.tls {
             Tls { certificate: Some(_), key: None, .. } => {
                 return Err(("tls.key", "expected the file of the certificate's key".into()));
@@ -216,6 +251,13 @@ impl Config {
             | Tls { certificate: None, client_ca: Some(_), .. }
             | Tls { certificate: None, management: true, .. } => {
                 return Err(("tls.certificate", "expected the file of a certificate: TLS needs one".into()));
+            }
+            Tls { client_ca: None, client_certificates: ClientCertificates::Optional, .. } => {
+                return Err((
+                    "tls.client_ca",
+                    "expected the file of the authorities that sign what tls.client_certificates asks for"
+                        .into(),
+                ));
             }
             _ => {}
         }
@@ -246,6 +288,14 @@ impl Config {
             lease: self.cluster.lease.into(),
             clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
             margin: self.cluster.margin.into(),
+        }
+    }
+
+    /// What this node is called.
+    pub fn node_name(&self) -> String {
+        match self.cluster.node_name.as_str() {
+            "" => format!("{}:{}", uname().nodename().to_string_lossy(), self.server.listen.port()),
+            name => name.to_owned(),
         }
     }
 

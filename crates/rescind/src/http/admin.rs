@@ -1,23 +1,35 @@
 //! The admin API, as the command line uses it over the data folder's socket.
 
-use std::sync::Arc;
+use std::{
+    error::Error as _,
+    io::{self, Read},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
+    response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
+use bytes::Bytes;
+use http_body_util::channel::Channel;
+use hyper::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use super::{
     body::JsonBody,
     error::{ApiError, Class},
 };
 use crate::{
-    admin::{self, AllowChange, KeyRotation, NewClient, NewCredential, NewVerifier, Rotation},
+    admin::{
+        self, AllowChange, CertificateChange, KeyRotation, NewClient, NewCredential, NewVerifier, Rotation,
+    },
     app::App,
     model::ClientId,
 };
@@ -34,15 +46,18 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/clients/{id}/logout", post(logout))
         .route("/clients/{id}/allow", post(allow))
         .route("/clients/{id}/allow/check", get(check))
+        .route("/clients/{id}/certificates", post(certificates))
         .route("/clients/{id}/credentials", get(credentials).post(create_credential))
         .route("/credentials/{api_key}/rotate", post(rotate_credential))
         .route("/credentials/{api_key}/revoke", post(revoke_credential))
         .route("/keys", get(keys))
         .route("/keys/rotate", post(rotate_key))
         .route("/keys/{kid}/retire", post(retire_key))
+        .route("/backup", get(backup))
         .route("/verifiers", get(verifiers).post(create_verifier))
         .route("/verifiers/{id}", delete(revoke_verifier))
-        .route("/tokens/inspect", post(inspect));
+        .route("/tokens/inspect", post(inspect))
+        .route("/audit", get(events));
     Router::new().nest("/admin/v1", routes)
 }
 
@@ -121,6 +136,14 @@ async fn check(
     answer(admin::check_address(&app, parameter(id)?, &address).await)
 }
 
+async fn certificates(
+    State(app): State<Arc<App>>,
+    id: Parameter<ClientId>,
+    JsonBody(change): JsonBody<CertificateChange>,
+) -> Answer<admin::ClientView> {
+    answer(admin::change_certificates(&app, parameter(id)?, change).await)
+}
+
 async fn credentials(
     State(app): State<Arc<App>>,
     id: Parameter<ClientId>,
@@ -184,9 +207,48 @@ async fn revoke_verifier(
     answer(admin::revoke_verifier(&app, parameter(id)?).await)
 }
 
+async fn events(
+    State(app): State<Arc<App>>,
+    query: Result<Query<admin::EventsWanted>, QueryRejection>,
+) -> Answer<admin::EventsView> {
+    let Query(wanted) = query.map_err(|rejection| {
+        let problem = rejection.source().map_or_else(|| rejection.to_string(), ToString::to_string);
+        ApiError::new(Class::Validation, problem)
+    })?;
+    answer(admin::events(&app.store, &app.clock, wanted).await)
+}
+
 async fn inspect(
     State(app): State<Arc<App>>,
     JsonBody(Token { token }): JsonBody<Token>,
 ) -> Answer<admin::TokenView> {
     answer(admin::inspect(&app, &token).await)
+}
+
+/// So much is read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// A backup's file, as it is read.
+async fn backup(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let mut file = admin::backup(&app).await?;
+    let (mut sender, body) = Channel::<Bytes, io::Error>::new(1);
+    let runtime = Handle::current();
+    spawn_blocking(move || {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            let sent = match file.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(read) => {
+                    chunk.truncate(read);
+                    runtime.block_on(sender.send_data(chunk.into()))
+                }
+                Err(error) => return sender.abort(error),
+            };
+            // Whoever asked is gone.
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(([(CONTENT_TYPE, "application/vnd.sqlite3")], Body::new(body)).into_response())
 }

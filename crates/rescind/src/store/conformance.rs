@@ -1,5 +1,7 @@
 //! What every store must do, whatever it is made of.
 
+mod audit;
+
 use std::sync::Arc;
 
 use rescind_verifier::{Algorithm, Allowlist, State};
@@ -9,7 +11,10 @@ use super::{
     Store, StoreError, StoredKey, Swept,
     postgres::tests::{Server, copy_sessions, count_rows, options, rows_written},
 };
+use audit::*;
+
 use crate::{
+    audit::{By, Origin},
     model::{Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
     secret::SecretHash,
 };
@@ -75,6 +80,12 @@ on_every_store![
     one_key_signs_at_a_time,
     a_sweep_takes_what_is_over_and_nothing_else,
     logout_writes_as_much_however_many_sessions_live,
+    every_change_is_on_record,
+    what_cannot_be_put_on_record_is_not_done,
+    what_is_on_record_is_found_page_by_page,
+    what_is_on_record_stays_as_it_is,
+    records_are_swept_when_they_are_old_or_too_many,
+    whoever_follows_the_record_misses_nothing,
 ];
 
 fn credential(api_key: &str) -> Credential {
@@ -96,10 +107,15 @@ pub(super) fn client(api_key: &str) -> Client {
         generation: 0,
         revision: 0,
         allowlist: Allowlist::from_iter(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
+        certificates: "dns:api.example.com uri:spiffe://example.com/api".parse().unwrap(),
         scopes: "a b".parse().unwrap(),
         created_at: 1000,
         credentials: vec![credential(api_key)],
     }
+}
+
+pub(super) fn origin() -> Origin {
+    Origin { at: 1000, by: By::Operator, from: None, node: "node".into(), request: Some("r1".into()) }
 }
 
 pub(super) fn key(kid: &str) -> StoredKey {
@@ -127,16 +143,18 @@ pub(super) async fn logout(store: &Store, client: &Client) -> Client {
         client.generation += 1;
         Ok::<_, ()>(())
     };
-    store.change_client(client.id, rule).await.unwrap().unwrap().unwrap().1
+    // As the client itself does it.
+    let origin = Origin { by: By::Caller, ..origin() };
+    store.change_client(client.id, origin, rule).await.unwrap().unwrap().unwrap().1
 }
 
 async fn what_is_saved_is_loaded_again(home: &Home) {
     let store = home.open().await;
     assert!(store.load().await.unwrap().pepper.is_none());
     assert_eq!(store.set_pepper(vec![9]).await.unwrap(), [9]);
-    let saved = store.create_client(client("rk_1")).await.unwrap();
+    let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
     assert_eq!((saved.id, saved.credentials[0].id), (1, 1));
-    store.rotate_key(key("k1"), 5).await.unwrap();
+    store.rotate_key(key("k1"), 5, origin()).await.unwrap();
     let session = login(&store, &saved, 2000).await;
     drop(store);
 
@@ -152,14 +170,14 @@ async fn what_is_saved_is_loaded_again(home: &Home) {
 
 async fn a_change_is_one_revision_and_nothing_changes_on_an_error(home: &Home) {
     let store = home.open().await;
-    let saved = store.create_client(client("rk_1")).await.unwrap();
+    let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
     let rule = |client: &mut Client| {
         client.name = "other".into();
         client.credentials[0].revoked_at = Some(1);
         client.credentials.push(credential("rk_2"));
         Ok::<_, ()>(5)
     };
-    let (outcome, changed) = store.change_client(saved.id, rule).await.unwrap().unwrap().unwrap();
+    let (outcome, changed) = store.change_client(saved.id, origin(), rule).await.unwrap().unwrap().unwrap();
     assert_eq!((outcome, changed.revision, changed.credentials[1].id), (5, 1, 2));
     assert_eq!(store.clients().await.unwrap(), std::slice::from_ref(&changed));
 
@@ -167,23 +185,24 @@ async fn a_change_is_one_revision_and_nothing_changes_on_an_error(home: &Home) {
         client.name = "lost".into();
         Err::<(), _>("no")
     };
-    assert_eq!(store.change_client(saved.id, rule).await.unwrap().unwrap().unwrap_err(), "no");
-    let (_, same) = store.change_client(saved.id, |_| Ok::<_, ()>(())).await.unwrap().unwrap().unwrap();
+    assert_eq!(store.change_client(saved.id, origin(), rule).await.unwrap().unwrap().unwrap_err(), "no");
+    let (_, same) =
+        store.change_client(saved.id, origin(), |_| Ok::<_, ()>(())).await.unwrap().unwrap().unwrap();
     assert_eq!(same, changed);
-    assert!(store.change_client(99, |_| Ok::<_, ()>(())).await.unwrap().is_none());
+    assert!(store.change_client(99, origin(), |_| Ok::<_, ()>(())).await.unwrap().is_none());
 }
 
 async fn sessions_are_changed_with_their_own_client_only(home: &Home) {
     let store = home.open().await;
-    let one = store.create_client(client("rk_1")).await.unwrap();
-    let two = store.create_client(client("rk_2")).await.unwrap();
+    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let two = store.create_client(client("rk_2"), origin()).await.unwrap();
     let session = login(&store, &one, 2000).await;
-    assert!(store.change_session(two.id, session.id, |_, _| ()).await.unwrap().is_none());
-    assert!(store.change_session(one.id, 99, |_, _| ()).await.unwrap().is_none());
-    let advance = |_: &Client, session: &mut Session| session.advance(2, 2100, &RULES);
+    assert!(store.change_session(two.id, session.id, |_, _| ((), None)).await.unwrap().is_none());
+    assert!(store.change_session(one.id, 99, |_, _| ((), None)).await.unwrap().is_none());
+    let advance = |_: &Client, session: &mut Session| (session.advance(2, 2100, &RULES), None);
     let ((), changed) = store.change_session(one.id, session.id, advance).await.unwrap().unwrap();
     assert_eq!((changed.pair, changed.key, changed.refresh_expires_at), (2, 2, 9300));
-    let end = |_: &Client, session: &mut Session| session.phase = Phase::Ended;
+    let end = |_: &Client, session: &mut Session| (session.phase = Phase::Ended, None);
     store.change_session(one.id, session.id, end).await.unwrap().unwrap();
     let found = store.find(one.id, session.id).await.unwrap();
     assert_eq!(found.session.unwrap(), Session { phase: Phase::Ended, ..changed });
@@ -191,7 +210,7 @@ async fn sessions_are_changed_with_their_own_client_only(home: &Home) {
 
 async fn of_a_hundred_refreshes_at_once_one_wins(home: &Home) {
     let store = Arc::new(home.open().await);
-    let client = store.create_client(client("rk_1")).await.unwrap();
+    let client = store.create_client(client("rk_1"), origin()).await.unwrap();
     let session = login(&store, &client, 1000).await;
     let mut refreshes = JoinSet::new();
     for _ in 0..100 {
@@ -201,7 +220,7 @@ async fn of_a_hundred_refreshes_at_once_one_wins(home: &Home) {
             if first {
                 session.advance(1, 1001, &RULES);
             }
-            first
+            (first, None)
         };
         refreshes.spawn(async move { store.change_session(session.client, session.id, rule).await });
     }
@@ -218,7 +237,7 @@ async fn a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves(ho
     }
 
     let store = Arc::new(home.open().await);
-    let client = store.create_client(client("rk_1")).await.unwrap();
+    let client = store.create_client(client("rk_1"), origin()).await.unwrap();
     let mut logins = JoinSet::new();
     for _ in 0..20 {
         let (shared, login_of) = (Arc::clone(&store), client.clone());
@@ -236,10 +255,11 @@ async fn a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves(ho
 // check 90
 async fn a_rule_that_fails_or_panics_costs_nobody_else_anything(home: &Home) {
     let store = home.open().await;
-    let saved = store.create_client(client("rk_1")).await.unwrap();
-    let duplicate = store.create_client(client("rk_1"));
-    let panicking = store.change_client(saved.id, |_| -> Result<(), ()> { panic!("a rule's own fault") });
-    let good = store.create_client(client("rk_3"));
+    let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let duplicate = store.create_client(client("rk_1"), origin());
+    let panicking =
+        store.change_client(saved.id, origin(), |_| -> Result<(), ()> { panic!("a rule's own fault") });
+    let good = store.create_client(client("rk_3"), origin());
     let (duplicate, panicking, good) = tokio::join!(duplicate, panicking, good);
     assert!(matches!(duplicate, Err(StoreError::Unavailable(_))));
     assert!(matches!(panicking, Err(StoreError::Unavailable(_))));
@@ -248,12 +268,12 @@ async fn a_rule_that_fails_or_panics_costs_nobody_else_anything(home: &Home) {
 
 async fn a_deleted_client_is_loaded_and_not_listed(home: &Home) {
     let store = home.open().await;
-    let saved = store.create_client(client("rk_1")).await.unwrap();
+    let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
     let rule = |client: &mut Client| {
         client.status = Status::Deleted;
         Ok::<_, ()>(())
     };
-    let ((), deleted) = store.change_client(saved.id, rule).await.unwrap().unwrap().unwrap();
+    let ((), deleted) = store.change_client(saved.id, origin(), rule).await.unwrap().unwrap().unwrap();
     assert_eq!(store.load().await.unwrap().clients, [deleted]);
     assert_eq!(store.clients().await.unwrap(), []);
 }
@@ -263,26 +283,26 @@ async fn the_first_pepper_and_the_first_key_stand(home: &Home) {
     assert_eq!(store.set_pepper(vec![1]).await.unwrap(), [1]);
     assert_eq!(store.set_pepper(vec![2]).await.unwrap(), [1]);
     assert_eq!(store.load().await.unwrap().pepper, Some(vec![1]));
-    store.first_key(key("k1")).await.unwrap();
-    let keys = store.first_key(key("k2")).await.unwrap();
+    store.first_key(key("k1"), origin()).await.unwrap();
+    let keys = store.first_key(key("k2"), origin()).await.unwrap();
     assert_eq!(keys.iter().map(|k| k.kid.as_str()).collect::<Vec<_>>(), ["k1"]);
 }
 
 async fn one_key_signs_at_a_time(home: &Home) {
     let store = home.open().await;
-    store.rotate_key(key("k1"), 5).await.unwrap();
-    let keys = store.rotate_key(key("k2"), 500).await.unwrap();
+    store.rotate_key(key("k1"), 5, origin()).await.unwrap();
+    let keys = store.rotate_key(key("k2"), 500, origin()).await.unwrap();
     let state: Vec<_> = keys.iter().map(|k| (k.id, k.kid.as_str(), k.retire_at)).collect();
     assert_eq!(state, [(1, "k1", Some(500)), (2, "k2", None)]);
-    let left = store.retire_keys(|key| key.retire_at.is_some_and(|at| at < 501)).await.unwrap();
+    let left = store.retire_keys(origin(), |key| key.retire_at.is_some_and(|at| at < 501)).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(store.load().await.unwrap().keys[0].kid, "k2");
 }
 
 async fn a_sweep_takes_what_is_over_and_nothing_else(home: &Home) {
     let store = home.open().await;
-    let one = store.create_client(client("rk_1")).await.unwrap();
-    let two = store.create_client(client("rk_2")).await.unwrap();
+    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let two = store.create_client(client("rk_2"), origin()).await.unwrap();
     for _ in 0..1500 {
         login(&store, &one, 1000).await;
     }
@@ -300,8 +320,8 @@ async fn a_sweep_takes_what_is_over_and_nothing_else(home: &Home) {
 
 async fn logout_writes_as_much_however_many_sessions_live(home: &Home) {
     let store = Arc::new(home.open().await);
-    let one = store.create_client(client("rk_1")).await.unwrap();
-    let many = store.create_client(client("rk_2")).await.unwrap();
+    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let many = store.create_client(client("rk_2"), origin()).await.unwrap();
     login(&store, &one, 1000).await;
     login(&store, &many, 1000).await;
     match home {

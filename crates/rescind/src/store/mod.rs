@@ -21,12 +21,18 @@ use std::{
 use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
 use serde::Serialize;
 use thiserror::Error;
+use tracing::Instrument;
 
-use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds};
+use crate::{
+    audit::{Event, Origin, Page, Retention, Wanted},
+    metrics::Commits,
+    model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
+    traces::step,
+};
 pub use postgres::{
     Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Postgres, PostgresOptions, Renewed,
 };
-use sqlite::Sqlite;
+pub use sqlite::Sqlite;
 
 /// What is durable, wherever it is.
 #[derive(Debug)]
@@ -126,15 +132,24 @@ pub struct Copied {
     pub credentials: u64,
     /// Live or not.
     pub sessions: u64,
+    /// What is on record.
+    pub events: u64,
 }
+
+/// Records that one batch of a sweep deletes, at most, of each kind of what goes.
+const RECORDS_SWEPT: u64 = 1000;
 
 /// Asks whichever store it is.
 macro_rules! ask {
-    ($self:ident, $store:ident => $question:expr) => {
-        match $self {
-            Store::Sqlite($store) => $question,
-            Store::Postgres($store) => $question,
+    ($self:ident, $question:ident($($with:expr),*)) => {
+        async {
+            match $self {
+                Store::Sqlite(store) => store.$question($($with),*).await,
+                Store::Postgres(store) => store.$question($($with),*).await,
+            }
         }
+        .instrument(step!("store", question = stringify!($question)))
+        .await
     };
 }
 
@@ -161,9 +176,24 @@ impl Store {
         Postgres::connect(to.clone()).await?.move_in(from, progress).await
     }
 
+    /// Opens a copy of a backup, if it is whole.
+    pub async fn restore(path: &Path) -> Result<Store, StoreError> {
+        let sqlite = Sqlite::open(path)?;
+        sqlite.check().await?;
+        Ok(Store::Sqlite(sqlite))
+    }
+
     /// The number of the newest change of its tables.
     pub async fn version(&self) -> Result<u32, StoreError> {
-        ask!(self, store => store.version().await)
+        ask!(self, version())
+    }
+
+    /// What only the embedded store does; `None` if it is not the one.
+    pub fn embedded(&self) -> Option<&Sqlite> {
+        match self {
+            Store::Sqlite(sqlite) => Some(sqlite),
+            Store::Postgres(_) => None,
+        }
     }
 
     /// What nodes that share a database need beyond the rest; `None` where it is not shared.
@@ -182,31 +212,39 @@ impl Store {
         }
     }
 
+    /// What its commits cost.
+    pub fn commits(&self) -> &Commits {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.commits(),
+            Store::Postgres(postgres) => postgres.commits(),
+        }
+    }
+
     /// Everything that a process holds in memory from its start.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
-        ask!(self, store => store.load().await)
+        ask!(self, load())
     }
 
     /// Every client that was not deleted.
     pub async fn clients(&self) -> Result<Vec<Client>, StoreError> {
-        let mut clients = ask!(self, store => store.clients().await)?;
+        let mut clients = ask!(self, clients())?;
         clients.retain(|client| client.status != Status::Deleted);
         Ok(clients)
     }
 
     /// Every signing key, in the order of creation.
     pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, store => store.keys().await)
+        ask!(self, keys())
     }
 
     /// Puts the pepper into a new store. Returns the one that stands: the first that was put there.
     pub async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        ask!(self, store => store.set_pepper(sealed).await)
+        ask!(self, set_pepper(sealed))
     }
 
     /// Adds a signing key if there is none. Returns every key.
-    pub async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, store => store.first_key(key).await)
+    pub async fn first_key(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, first_key(key, origin))
     }
 
     /// Adds a signing key. The newest so far verifies until `retire_at`. Returns every key.
@@ -214,31 +252,37 @@ impl Store {
         &self,
         key: StoredKey,
         retire_at: UnixSeconds,
+        origin: Origin,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, store => store.rotate_key(key, retire_at).await)
+        ask!(self, rotate_key(key, retire_at, origin))
     }
 
     /// Forgets the keys that `retired` picks. Returns those that stay.
     pub async fn retire_keys(
         &self,
+        origin: Origin,
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, store => store.retire_keys(retired).await)
+        ask!(self, retire_keys(origin, retired))
     }
 
     /// Adds a verifier, and numbers it. Returns every one.
-    pub async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
-        ask!(self, store => store.create_verifier(new).await)
+    pub async fn create_verifier(
+        &self,
+        new: KnownVerifier,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        ask!(self, create_verifier(new, origin))
     }
 
     /// Forgets a verifier. Returns those that stay.
-    pub async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
-        ask!(self, store => store.delete_verifier(id).await)
+    pub async fn delete_verifier(&self, id: u64, origin: Origin) -> Result<Vec<KnownVerifier>, StoreError> {
+        ask!(self, delete_verifier(id, origin))
     }
 
     /// Adds a client with its credentials, and numbers them.
-    pub async fn create_client(&self, client: Client) -> Result<Client, StoreError> {
-        ask!(self, store => store.create_client(client).await)
+    pub async fn create_client(&self, client: Client, origin: Origin) -> Result<Client, StoreError> {
+        ask!(self, create_client(client, origin))
     }
 
     /// Lets `rule` change a client and saves what it changed, one revision further; on an error
@@ -246,9 +290,10 @@ impl Store {
     pub async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
+        origin: Origin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
-        ask!(self, store => store.change_client(id, rule).await)
+        ask!(self, change_client(id, origin, rule))
     }
 
     /// Saves the session that `rule` opens for a client as it is at this moment, and numbers it.
@@ -258,29 +303,46 @@ impl Store {
         client: ClientId,
         rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
     ) -> Result<Option<Result<Session, E>>, StoreError> {
-        ask!(self, store => store.open_session(client, rule).await)
+        ask!(self, open_session(client, rule))
     }
 
     /// Lets `rule` change a session of a client, both as they are at this moment, and saves what it
-    /// changed, whatever it answers. `None`: no such session of that client.
+    /// changed, whatever it answers, with the event that it says that was. `None`: no such session of
+    /// that client.
     pub async fn change_session<T: Send + 'static>(
         &self,
         client: ClientId,
         session: SessionId,
-        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
-        ask!(self, store => store.change_session(client, session, rule).await)
+        ask!(self, change_session(client, session, rule))
     }
 
     /// What the store has of a token's client and session, after everything answered so far.
     pub async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
-        ask!(self, store => store.find(client, session).await)
+        ask!(self, find(client, session))
     }
 
     /// Deletes, among the next rows after `after`, the sessions that expired before `expired` or
     /// whose client's generation has moved on.
     pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
-        ask!(self, store => store.sweep(after, expired).await)
+        ask!(self, sweep(after, expired))
+    }
+
+    /// Puts on record what happened.
+    pub async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        ask!(self, record(events))
+    }
+
+    /// What is on record.
+    pub async fn records(&self, wanted: Wanted) -> Result<Page, StoreError> {
+        ask!(self, records(wanted))
+    }
+
+    /// Deletes a batch of what is on record and need not be kept at `now`. Returns whether that was
+    /// all.
+    pub async fn sweep_records(&self, retention: Retention, now: UnixSeconds) -> Result<bool, StoreError> {
+        ask!(self, sweep_records(retention, now))
     }
 }
 

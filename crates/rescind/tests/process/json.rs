@@ -42,9 +42,9 @@ fn the_fields_of_everything_that_is_printed() {
     let _server = Server::start(dir.path());
     let printed = |args: &str| json(dir.path(), args);
     has_fields(&printed("client create --name c"), "client_id name allow scopes status api_key api_secret");
-    let client = "client_id name allow scopes status created_at";
+    let client = "client_id name allow certificates scopes status created_at";
     has_fields(&printed("client show 1"), client);
-    let changed = "client_id name allow scopes status created_at receipt";
+    let changed = "client_id name allow certificates scopes status created_at receipt";
     for command in ["suspend 1", "resume 1", "logout 1", "allow add 1 ::1", "allow remove 1 ::1 --allow-any"]
     {
         let printed = printed(&format!("client {command}"));
@@ -65,6 +65,10 @@ fn the_fields_of_everything_that_is_printed() {
     has_fields(&printed(&format!("credential revoke {key} --yes")), credential);
 
     has_fields(&printed("key list")[0], "kid algorithm status created_at signs_from retires_at");
+    has_fields(
+        &printed("audit list")[0],
+        "id at kind by client_id api_key session address node request_id detail count",
+    );
     has_fields(&printed("status"), "ready version store clients sessions_in_memory attached_verifiers");
     has_fields(
         &printed("token inspect x"),

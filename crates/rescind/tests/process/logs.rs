@@ -37,8 +37,14 @@ async fn no_secret_and_no_token_reaches_the_log_or_the_store() {
     json(dir.path(), &format!("credential rotate {}", second.api_key));
     assert_eq!(api.logout(&tokens[1].access).await, ok());
     assert_eq!(api.verify(&tokens[1].access).await.0, 401);
+    let metrics = reqwest::get(format!("{}/metrics", server.management)).await.unwrap().text().await.unwrap();
     let (status, log) = server.stop(Signal::TERM).await;
     assert!(status.success());
+    let audit = json(dir.path(), "audit list --after 0 --limit 1000").to_string();
+    assert!(
+        metrics.contains("rescind_clients") && audit.contains("refresh_token_reused"),
+        "{metrics} {audit}"
+    );
 
     let master = fs::read_to_string(dir.path().join("master.key")).unwrap();
     let mut canaries = vec!["canary-wrong", "canary-damaged", master.trim()];
@@ -50,6 +56,8 @@ async fn no_secret_and_no_token_reaches_the_log_or_the_store() {
     assert!(log.len() > 10, "there is no log to look into: {log:#?}");
     for canary in &canaries {
         assert!(!log.iter().any(|line| line.contains(canary)), "{canary} is in the log");
+        assert!(!metrics.contains(canary), "{canary} is in the metrics");
+        assert!(!audit.contains(canary), "{canary} is in the audit log");
     }
     for file in fs::read_dir(dir.path()).unwrap() {
         let path = file.unwrap().path();

@@ -4,10 +4,13 @@
 #![cfg(test)]
 
 mod api;
+mod audit;
+mod backup;
 mod cluster;
 mod commands;
 mod configuration;
 mod crash;
+mod database;
 mod dev;
 mod disk;
 mod disk_faults;
@@ -24,3 +27,5 @@ mod power_cut;
 mod process;
 mod restart;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;

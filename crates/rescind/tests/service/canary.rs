@@ -1,4 +1,5 @@
-//! What is secret stays so: in logs at the finest level, in error bodies, in the store's files.
+//! What is secret stays so: in logs at the finest level, in error bodies, in the store's files, in the audit
+//! log and in the metrics.
 
 use std::{
     io,
@@ -92,6 +93,7 @@ async fn no_secret_is_logged_told_or_stored() {
     let client = live(&app, &mut secrets, &mut errors).await;
     let app = app.restart().await;
     fail(&app, &client, &mut secrets, &mut errors).await;
+    let (audit, metrics) = (audit(&app).await, metrics(&app).await);
 
     secrets.text("the master key", &app.app.master.to_text());
     let loaded = app.app.store.load().await.unwrap();
@@ -108,6 +110,15 @@ async fn no_secret_is_logged_told_or_stored() {
     }
     assert!(files.windows(client.key.len()).any(|window| window == client.key.as_bytes()));
     secrets.assert_absent("the store's files", &files);
+
+    for kind in
+        ["client_created", "credential_created", "refresh_token_reused", "throttled", "address_denied"]
+    {
+        assert!(audit.contains(kind), "{kind} is not on record");
+    }
+    secrets.assert_absent("the audit log", audit.as_bytes());
+    assert!(metrics.contains("rescind_clients"));
+    secrets.assert_absent("the metrics", metrics.as_bytes());
 
     assert!(errors.len() > 10);
     secrets.assert_absent("an error's body", errors.join("\n").as_bytes());
@@ -161,6 +172,9 @@ async fn fail(app: &TestApp, client: &Client, secrets: &mut Secrets, errors: &mu
         errors.push(reply.body);
     };
 
+    for _ in 0..40 {
+        failed(app.at("192.0.2.2").login(&wrong).await);
+    }
     failed(app.login(&wrong).await);
     failed(app.at("192.0.2.1").login(client).await);
     for body in [
@@ -203,6 +217,18 @@ async fn fail(app: &TestApp, client: &Client, secrets: &mut Secrets, errors: &mu
     failed(app.verify(access).await);
     app.advance(HOUR);
     failed(app.verify(access).await);
+}
+
+/// All that is on record.
+async fn audit(app: &TestApp) -> String {
+    app.app.audit.write(&app.app).await;
+    let reply = raw::local(&app.socket(), "GET", "/admin/v1/audit?after=0&limit=1000", "").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.body
+}
+
+async fn metrics(app: &TestApp) -> String {
+    reqwest::get(format!("http://{}/metrics", app.management)).await.unwrap().text().await.unwrap()
 }
 
 async fn local(app: &TestApp, path: &str, body: Value) -> Value {

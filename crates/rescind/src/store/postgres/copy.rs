@@ -21,10 +21,10 @@ use crate::store::{
 };
 
 /// Every table, with its columns.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("sealed_secret", "name, sealed"),
     ("signing_key", "id, kid, algorithm, sealed, created_at, signs_from, retire_at"),
-    ("client", "id, name, status, generation, revision, allowlist, scopes, created_at"),
+    ("client", "id, name, status, generation, revision, allowlist, certificates, scopes, created_at"),
     ("credential", "id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at"),
     ("verifier", "id, name, token_hash, shares_hs256, created_at"),
     (
@@ -32,11 +32,15 @@ const TABLES: [(&str, &str); 6] = [
         "id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at, issued_at, \
          access_expires_at, refresh_expires_at",
     ),
+    (
+        "audit",
+        "id, at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count",
+    ),
 ];
 
 /// Nobody else moves in meanwhile: a first start waits, and finds what was copied.
 const BEGIN: &str = "
-    BEGIN; LOCK TABLE sealed_secret, signing_key, client, credential, verifier, session IN EXCLUSIVE MODE";
+    BEGIN; LOCK TABLE sealed_secret, signing_key, client, credential, verifier, session, audit IN EXCLUSIVE MODE";
 const IS_TAKEN: &str = "
     SELECT EXISTS (SELECT FROM client) OR EXISTS (SELECT FROM signing_key) OR EXISTS (SELECT FROM sealed_secret)
         OR EXISTS (SELECT FROM verifier) OR EXISTS (SELECT FROM session) AS taken";
@@ -78,6 +82,7 @@ impl Postgres {
                 "client" => copied.clients = rows,
                 "credential" => copied.credentials = rows,
                 "session" => copied.sessions = rows,
+                "audit" => copied.events = rows,
                 _ => {}
             }
         }

@@ -3,19 +3,24 @@
 use tokio_postgres::Statement;
 
 use super::{
-    Postgres,
+    Postgres, audit,
     connection::Connection,
     node::ChangedRow,
     rows::{self, Number},
     transaction::{TELL, Transaction},
 };
 use crate::{
+    audit::{
+        Origin,
+        changes::{of_keys, of_verifiers},
+    },
     model::{KnownVerifier, UnixSeconds},
     store::{StoreError, StoredKey, guarded},
 };
 
 /// Of two that change the keys the second sees what the first has done.
 const BEGIN_WITH_KEYS: &str = "BEGIN; LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE";
+const BEGIN_WITH_VERIFIERS: &str = "BEGIN; LOCK TABLE verifier IN SHARE ROW EXCLUSIVE MODE";
 
 const INSERT_PEPPER: &str =
     "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', $1) ON CONFLICT DO NOTHING";
@@ -45,9 +50,13 @@ impl Postgres {
         Ok(rows::pepper(&standing)?.unwrap_or(sealed))
     }
 
-    pub(in crate::store) async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
+    pub(in crate::store) async fn first_key(
+        &self,
+        key: StoredKey,
+        origin: Origin,
+    ) -> Result<Vec<StoredKey>, StoreError> {
         let mut tx = self.transaction().await?;
-        let [insert, keys, tell] = tx.prepared([INSERT_KEY, rows::KEYS, TELL]).await?;
+        let [insert, keys, tell, record] = tx.prepared([INSERT_KEY, rows::KEYS, TELL, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
         let known = tx.query(&keys, &[]).await?;
         if !known.is_empty() {
@@ -55,32 +64,37 @@ impl Postgres {
             return rows::read(&known, rows::key);
         }
         insert_key(&tx, &insert, &key).await?;
-        let keys = tx.query(&keys, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
-        rows::read(&keys, rows::key)
+        let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
+        tx.commit_and_tell([&tell, &record], ChangedRow::Keys, &of_keys(&[], &keys, &origin)).await?;
+        Ok(keys)
     }
 
     pub(in crate::store) async fn rotate_key(
         &self,
         key: StoredKey,
         retire_at: UnixSeconds,
+        origin: Origin,
     ) -> Result<Vec<StoredKey>, StoreError> {
         let mut tx = self.transaction().await?;
-        let [retire, insert, keys, tell] = tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, TELL]).await?;
+        let [retire, insert, keys, tell, record] =
+            tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, TELL, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
+        let before = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
         tx.execute(&retire, &[&Number(retire_at)]).await?;
         insert_key(&tx, &insert, &key).await?;
-        let keys = tx.query(&keys, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
-        rows::read(&keys, rows::key)
+        let after = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
+        let events = of_keys(&before, &after, &origin);
+        tx.commit_and_tell([&tell, &record], ChangedRow::Keys, &events).await?;
+        Ok(after)
     }
 
     pub(in crate::store) async fn retire_keys(
         &self,
+        origin: Origin,
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
         let mut tx = self.transaction().await?;
-        let [keys, delete, tell] = tx.prepared([rows::KEYS, DELETE_KEY, TELL]).await?;
+        let [keys, delete, tell, record] = tx.prepared([rows::KEYS, DELETE_KEY, TELL, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
         let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
         let (gone, stay): (Vec<_>, Vec<_>) = guarded(|| keys.into_iter().partition(retired))?;
@@ -88,39 +102,52 @@ impl Postgres {
             tx.roll_back().await?;
             return Ok(stay);
         }
-        for key in gone {
+        for key in &gone {
             tx.execute(&delete, &[&Number(key.id)]).await?;
         }
-        tx.commit_and_tell(&tell, ChangedRow::Keys).await?;
+        tx.commit_and_tell([&tell, &record], ChangedRow::Keys, &of_keys(&gone, &[], &origin)).await?;
         Ok(stay)
     }
 
     pub(in crate::store) async fn create_verifier(
         &self,
         new: KnownVerifier,
+        origin: Origin,
     ) -> Result<Vec<KnownVerifier>, StoreError> {
         let mut tx = self.transaction().await?;
-        let [insert, verifiers, tell] = tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, TELL]).await?;
-        tx.batch("BEGIN").await?;
+        let [insert, verifiers, tell, record] =
+            tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, TELL, audit::INSERT]).await?;
+        tx.batch(BEGIN_WITH_VERIFIERS).await?;
+        let before = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
         let created_at = Number(new.created_at);
         let hash = new.token_hash.0.as_slice();
         tx.execute(&insert, &[&new.name, &hash, &new.shares_hs256, &created_at]).await?;
-        let verifiers = tx.query(&verifiers, &[]).await?;
-        tx.commit_and_tell(&tell, ChangedRow::Verifiers).await?;
-        rows::read(&verifiers, rows::verifier)
+        let after = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
+        let events = of_verifiers(&before, &after, &origin);
+        tx.commit_and_tell([&tell, &record], ChangedRow::Verifiers, &events).await?;
+        Ok(after)
     }
 
-    pub(in crate::store) async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub(in crate::store) async fn delete_verifier(
+        &self,
+        id: u64,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
         let mut tx = self.transaction().await?;
-        let [delete, verifiers, tell] = tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, TELL]).await?;
-        tx.batch("BEGIN").await?;
+        let [delete, verifiers, tell, record] =
+            tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, TELL, audit::INSERT]).await?;
+        tx.batch(BEGIN_WITH_VERIFIERS).await?;
+        let before = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
         let deleted = tx.execute(&delete, &[&Number(id)]).await?;
-        let left = tx.query(&verifiers, &[]).await?;
+        let left = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
         match deleted {
             0 => tx.roll_back().await?,
-            _ => tx.commit_and_tell(&tell, ChangedRow::Verifiers).await?,
+            _ => {
+                let events = of_verifiers(&before, &left, &origin);
+                tx.commit_and_tell([&tell, &record], ChangedRow::Verifiers, &events).await?;
+            }
         }
-        rows::read(&left, rows::verifier)
+        Ok(left)
     }
 }
 

@@ -5,6 +5,7 @@
 //! in later statements, which see what was committed while they waited. What is held in memory
 //! elsewhere is changed together with the head (see the migration), last before the commit.
 
+mod audit;
 mod connection;
 mod copy;
 mod fault;
@@ -34,7 +35,11 @@ use super::{
     Found, Loaded, StoreError, Swept, guarded,
     values::{allowlist_text, status_text},
 };
-use crate::model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds};
+use crate::{
+    audit::{Event, Origin, changes::of_client},
+    metrics::Commits,
+    model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds},
+};
 use connection::{Connection, Connector, Parameters};
 use rows::{Number, number};
 use transaction::{TELL, Transaction};
@@ -48,10 +53,11 @@ const TURNS: u64 = 256;
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const INSERT_CLIENT: &str = "
-    INSERT INTO client (name, status, generation, revision, allowlist, scopes, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+    INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
 const UPDATE_CLIENT: &str = "
-    UPDATE client SET name = $2, status = $3, generation = $4, revision = $5, allowlist = $6, scopes = $7
+    UPDATE client SET name = $2, status = $3, generation = $4, revision = $5, allowlist = $6,
+                      certificates = $7, scopes = $8
     WHERE id = $1";
 const INSERT_CREDENTIAL: &str = "
     INSERT INTO credential (client_id, api_key, secret_hash, created_at, expires_at, revoked_at)
@@ -96,6 +102,7 @@ pub struct Postgres {
     /// Those who want the same client wait here for each other, and not each on a connection, of which
     /// one busy client would then have them all.
     turns: Box<[Arc<Mutex<()>>]>,
+    commits: Commits,
 }
 
 impl Postgres {
@@ -112,7 +119,12 @@ impl Postgres {
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
-        Ok(Postgres { pool, patience, turns: (0..TURNS).map(|_| Arc::default()).collect() })
+        let turns = (0..TURNS).map(|_| Arc::default()).collect();
+        Ok(Postgres { pool, patience, turns, commits: Commits::none() })
+    }
+
+    pub(super) fn commits(&self) -> &Commits {
+        &self.commits
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
@@ -163,9 +175,14 @@ impl Postgres {
         rows::clients(&clients, &credentials)
     }
 
-    pub(super) async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
+    pub(super) async fn create_client(
+        &self,
+        mut client: Client,
+        origin: Origin,
+    ) -> Result<Client, StoreError> {
         let mut tx = self.transaction().await?;
-        let [insert, credential, tell] = tx.prepared([INSERT_CLIENT, INSERT_CREDENTIAL, TELL]).await?;
+        let [insert, credential, tell, record] =
+            tx.prepared([INSERT_CLIENT, INSERT_CREDENTIAL, TELL, audit::INSERT]).await?;
         tx.batch("BEGIN").await?;
         let values: Parameters<'_> = &[
             &client.name,
@@ -173,6 +190,7 @@ impl Postgres {
             &Number(client.generation),
             &Number(client.revision),
             &allowlist_text(&client.allowlist),
+            &client.certificates.to_string(),
             &client.scopes.as_str(),
             &Number(client.created_at),
         ];
@@ -181,18 +199,20 @@ impl Postgres {
         for new in &mut client.credentials {
             insert_credential(&tx, &credential, client.id, new).await?;
         }
-        tx.commit_and_tell(&tell, ChangedRow::Client(client.id)).await?;
+        let events = of_client(None, &client, &origin);
+        tx.commit_and_tell([&tell, &record], ChangedRow::Client(client.id), &events).await?;
         Ok(client)
     }
 
     pub(super) async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
+        origin: Origin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         let mut tx = self.transaction_of(id).await?;
-        let [update, insert, credential, tell] =
-            tx.prepared([UPDATE_CLIENT, INSERT_CREDENTIAL, UPDATE_CREDENTIAL, TELL]).await?;
+        let [update, insert, credential, tell, record] =
+            tx.prepared([UPDATE_CLIENT, INSERT_CREDENTIAL, UPDATE_CREDENTIAL, TELL, audit::INSERT]).await?;
         let Some(before) = tx.begin_with_client(id).await? else {
             tx.roll_back().await?;
             return Ok(None);
@@ -226,9 +246,12 @@ impl Postgres {
             &Number(after.generation),
             &Number(after.revision),
             &allowlist_text(&after.allowlist),
+            &after.certificates.to_string(),
             &after.scopes.as_str(),
         ];
-        try_join!(biased; tx.execute(&update, values), tx.commit_and_tell(&tell, ChangedRow::Client(id)))?;
+        let events = of_client(Some(&before), &after, &origin);
+        let told = tx.commit_and_tell([&tell, &record], ChangedRow::Client(id), &events);
+        try_join!(biased; tx.execute(&update, values), told)?;
         Ok(Some(outcome.map(|outcome| (outcome, after))))
     }
 
@@ -270,16 +293,17 @@ impl Postgres {
         &self,
         client: ClientId,
         session: SessionId,
-        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
         let mut tx = self.transaction_of(client).await?;
-        let [update, tell] = tx.prepared([UPDATE_SESSION, TELL]).await?;
+        let [update, tell, record] = tx.prepared([UPDATE_SESSION, TELL, audit::INSERT]).await?;
         let Some((client, before)) = tx.begin_with_session(client, session).await? else {
             tx.roll_back().await?;
             return Ok(None);
         };
         let mut after = before.clone();
-        let outcome = guarded(|| rule(&client, &mut after))?;
+        let (outcome, event) = guarded(|| rule(&client, &mut after))?;
+        let events = event.as_slice();
         if after == before {
             // As above: a pair that is given again must be as durable as a new one.
             tx.commit().await?;
@@ -297,9 +321,9 @@ impl Postgres {
         let update = tx.execute(&update, values);
         let (updated, ()) = if after.phase == Phase::Ended && before.phase != Phase::Ended {
             let ended = ChangedRow::Session { client: client.id, session };
-            try_join!(biased; update, tx.commit_and_tell(&tell, ended))?
+            try_join!(biased; update, tx.commit_and_tell([&tell, &record], ended, events))?
         } else {
-            try_join!(biased; update, tx.commit())?
+            try_join!(biased; update, tx.commit_and_record(&record, events))?
         };
         match updated {
             1 => Ok(Some((outcome, after))),
@@ -328,14 +352,14 @@ impl Postgres {
     }
 
     async fn transaction(&self) -> Result<Transaction, StoreError> {
-        Ok(Transaction::on(self.connection().await?, None))
+        Ok(Transaction::on(self.connection().await?, None, &self.commits))
     }
 
     /// A transaction that is going to lock this client.
     async fn transaction_of(&self, client: ClientId) -> Result<Transaction, StoreError> {
         let turn = Arc::clone(&self.turns[(client % TURNS) as usize]).lock_owned();
         let turn = timeout(self.patience, turn).await.map_err(|_| fault::silent())?;
-        Ok(Transaction::on(self.connection().await?, Some(turn)))
+        Ok(Transaction::on(self.connection().await?, Some(turn), &self.commits))
     }
 
     async fn connection(&self) -> Result<Object<Connector>, StoreError> {

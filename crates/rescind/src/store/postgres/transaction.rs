@@ -1,17 +1,24 @@
 //! One transaction on a connection of the pool.
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use deadpool::managed::Object;
 use tokio::{sync::OwnedMutexGuard, try_join};
 use tokio_postgres::Statement;
 
 use super::{
+    audit::{Columns, IN_ORDER},
     connection::{Connection, Connector, Parameters},
     node::ChangedRow,
     rows::{self, Number},
 };
 use crate::{
+    audit::Event,
+    clock::Clock,
+    metrics::Commits,
     model::{Client, ClientId, Session, SessionId},
     store::StoreError,
 };
@@ -31,12 +38,25 @@ pub(super) struct Transaction {
     warnings: u64,
     /// On the client that it locks.
     _turn: Option<OwnedMutexGuard<()>>,
+    commits: Commits,
+    begun_at: Duration,
 }
 
 impl Transaction {
-    pub(super) fn on(connection: Object<Connector>, turn: Option<OwnedMutexGuard<()>>) -> Transaction {
+    pub(super) fn on(
+        connection: Object<Connector>,
+        turn: Option<OwnedMutexGuard<()>>,
+        commits: &Commits,
+    ) -> Transaction {
         connection.begun();
-        Transaction { warnings: connection.warnings(), connection, _turn: turn }
+        Transaction {
+            warnings: connection.warnings(),
+            connection,
+            _turn: turn,
+            commits: commits.clone(),
+            // A database goes by no clock of a test's.
+            begun_at: Clock::System.elapsed(),
+        }
     }
 
     /// Begins, with the lock on a client.
@@ -77,15 +97,38 @@ impl Transaction {
     pub(super) async fn commit(&self) -> Result<(), StoreError> {
         self.batch("COMMIT").await?;
         self.vouch(self.warnings)?;
+        self.commits.took.took(Clock::System.elapsed().saturating_sub(self.begun_at));
+        self.commits.changes.count(1);
         self.done();
         Ok(())
     }
 
-    /// Commits a change of what others hold in memory. `tell` is [`TELL`].
-    pub(super) async fn commit_and_tell(&self, tell: &Statement, what: ChangedRow) -> Result<(), StoreError> {
+    /// Commits with what is to be on record. `record` is [`super::audit::INSERT`].
+    pub(super) async fn commit_and_record(
+        &self,
+        record: &Statement,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return self.commit().await;
+        }
+        let columns = Columns::of(events);
+        let columns = columns.parameters();
+        try_join!(biased; self.batch(IN_ORDER), self.execute(record, &columns), self.commit())?;
+        Ok(())
+    }
+
+    /// Commits a change of what others hold in memory, with what is to be on record of it. The
+    /// statements are [`TELL`] and [`super::audit::INSERT`].
+    pub(super) async fn commit_and_tell(
+        &self,
+        [tell, record]: [&Statement; 2],
+        what: ChangedRow,
+        events: &[Event],
+    ) -> Result<(), StoreError> {
         let (kind, id, client) = what.columns();
         let change: Parameters<'_> = &[&kind, &id.map(Number), &client.map(Number)];
-        try_join!(biased; self.execute(tell, change), self.commit())?;
+        try_join!(biased; self.execute(tell, change), self.commit_and_record(record, events))?;
         Ok(())
     }
 

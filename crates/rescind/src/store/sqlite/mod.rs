@@ -1,5 +1,7 @@
 //! The embedded store: SQLite in WAL mode, flushed to the disk at every commit.
 
+mod audit;
+mod backup;
 pub(super) mod export;
 mod rows;
 mod writer;
@@ -16,7 +18,14 @@ use rusqlite::{Connection, hooks::Wal};
 use tracing::warn;
 
 use super::{Found, Loaded, StoreError, StoredKey, Swept};
-use crate::model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds};
+use crate::{
+    audit::{
+        Event, Origin,
+        changes::{of_client, of_keys, of_verifiers},
+    },
+    metrics::Commits,
+    model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds},
+};
 use writer::Writer;
 
 mod migrations {
@@ -35,6 +44,7 @@ const LOG_PAGES: i32 = 1000;
 pub struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
+    commits: Commits,
 }
 
 #[derive(Debug)]
@@ -48,7 +58,13 @@ struct Readers {
 impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Sqlite, StoreError> {
         let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        made.and_then(|_| write_log_again(path)).map_err(|e| StoreError::Unavailable(e.into()))?;
+        let log = made.and_then(|made| Ok((made.metadata()?.len(), write_log_again(path)?)));
+        if let (0, 1..) = log.map_err(|e| StoreError::Unavailable(e.into()))? {
+            return Err(StoreError::Unreadable(format!(
+                "{0}-wal is here, and {0} that it belongs to is not: put that back",
+                path.display()
+            )));
+        }
         let mut connection = connect(path)?;
         // Tables and the note of them in one transaction, so that a kill between leaves neither.
         migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
@@ -56,7 +72,13 @@ impl Sqlite {
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
         copy_log_while_nobody_reads(&mut connection, Arc::clone(&readers.reading))?;
-        Ok(Sqlite { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+        let commits = Commits::none();
+        let writer = Writer::start(connection, commits.clone())?;
+        Ok(Sqlite { writer, readers: Arc::new(readers), commits })
+    }
+
+    pub(super) fn commits(&self) -> &Commits {
+        &self.commits
     }
 
     pub(super) async fn version(&self) -> Result<u32, StoreError> {
@@ -101,7 +123,11 @@ impl Sqlite {
             .await
     }
 
-    pub(super) async fn first_key(&self, key: StoredKey) -> Result<Vec<StoredKey>, StoreError> {
+    pub(super) async fn first_key(
+        &self,
+        key: StoredKey,
+        origin: Origin,
+    ) -> Result<Vec<StoredKey>, StoreError> {
         self.writer
             .write(move |db| {
                 let keys = rows::keys(db)?;
@@ -109,7 +135,9 @@ impl Sqlite {
                     return Ok(keys);
                 }
                 rows::insert_key(db, key)?;
-                rows::keys(db)
+                let after = rows::keys(db)?;
+                audit::insert(db, &of_keys(&keys, &after, &origin))?;
+                Ok(after)
             })
             .await
     }
@@ -118,56 +146,81 @@ impl Sqlite {
         &self,
         key: StoredKey,
         retire_at: UnixSeconds,
+        origin: Origin,
     ) -> Result<Vec<StoredKey>, StoreError> {
         self.writer
             .write(move |db| {
+                let before = rows::keys(db)?;
                 db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
                 rows::insert_key(db, key)?;
-                rows::keys(db)
+                let after = rows::keys(db)?;
+                audit::insert(db, &of_keys(&before, &after, &origin))?;
+                Ok(after)
             })
             .await
     }
 
     pub(super) async fn retire_keys(
         &self,
+        origin: Origin,
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
         self.writer
             .write(move |db| {
                 let (gone, stay): (Vec<_>, Vec<_>) = rows::keys(db)?.into_iter().partition(retired);
-                for key in gone {
+                for key in &gone {
                     db.execute("DELETE FROM signing_key WHERE id = ?", [key.id])?;
                 }
+                audit::insert(db, &of_keys(&gone, &[], &origin))?;
                 Ok(stay)
             })
             .await
     }
 
-    pub(super) async fn create_verifier(&self, new: KnownVerifier) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub(super) async fn create_verifier(
+        &self,
+        new: KnownVerifier,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
         self.writer
             .write(move |db| {
+                let before = rows::verifiers(db)?;
                 db.execute(
                     "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES (?, ?, ?, ?)",
                     (new.name, new.token_hash.0, new.shares_hs256, new.created_at),
                 )?;
-                rows::verifiers(db)
+                let after = rows::verifiers(db)?;
+                audit::insert(db, &of_verifiers(&before, &after, &origin))?;
+                Ok(after)
             })
             .await
     }
 
-    pub(super) async fn delete_verifier(&self, id: u64) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub(super) async fn delete_verifier(
+        &self,
+        id: u64,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
         self.writer
             .write(move |db| {
+                let before = rows::verifiers(db)?;
                 db.execute("DELETE FROM verifier WHERE id = ?", [id])?;
-                rows::verifiers(db)
+                let after = rows::verifiers(db)?;
+                audit::insert(db, &of_verifiers(&before, &after, &origin))?;
+                Ok(after)
             })
             .await
     }
 
-    pub(super) async fn create_client(&self, mut client: Client) -> Result<Client, StoreError> {
+    pub(super) async fn create_client(
+        &self,
+        mut client: Client,
+        origin: Origin,
+    ) -> Result<Client, StoreError> {
         self.writer
             .write(move |db| {
                 rows::insert_client(db, &mut client)?;
+                audit::insert(db, &of_client(None, &client, &origin))?;
                 Ok(client)
             })
             .await
@@ -176,6 +229,7 @@ impl Sqlite {
     pub(super) async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
+        origin: Origin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         self.writer
@@ -186,6 +240,7 @@ impl Sqlite {
                 if outcome.is_ok() && after != before {
                     after.revision += 1;
                     rows::update_client(db, &before, &mut after)?;
+                    audit::insert(db, &of_client(Some(&before), &after, &origin))?;
                 }
                 Ok(Some(outcome.map(|outcome| (outcome, after))))
             })
@@ -213,7 +268,7 @@ impl Sqlite {
         &self,
         client: ClientId,
         session: SessionId,
-        rule: impl FnOnce(&Client, &mut Session) -> T + Send + 'static,
+        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
         self.writer
             .write(move |db| {
@@ -222,9 +277,10 @@ impl Sqlite {
                     return Ok(None);
                 };
                 let mut after = before.clone();
-                let outcome = rule(&client, &mut after);
+                let (outcome, event) = rule(&client, &mut after);
                 if after != before {
                     rows::update_session(db, &after)?;
+                    audit::insert(db, event.as_slice())?;
                 }
                 Ok(Some((outcome, after)))
             })
@@ -297,8 +353,8 @@ impl Readers {
 ///
 /// After a flush that failed, the system's cache may hold what the disk does not and never will: no later flush
 /// writes it ("fsyncgate"). To commit behind such a gap would be to lose that at the next power cut. The bytes
-/// are the same, so nothing is lost if the power goes in the middle of this.
-fn write_log_again(path: &Path) -> io::Result<()> {
+/// are the same, so nothing is lost if the power goes in the middle of this. Returns how many they are.
+fn write_log_again(path: &Path) -> io::Result<usize> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     match OpenOptions::new().read(true).write(true).open(log) {
@@ -306,9 +362,10 @@ fn write_log_again(path: &Path) -> io::Result<()> {
             let mut bytes = vec![];
             log.read_to_end(&mut bytes)?;
             log.write_all_at(&bytes, 0)?;
-            log.sync_all()
+            log.sync_all()?;
+            Ok(bytes.len())
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(e) => Err(e),
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::{
+    audit::Wanted,
     model::{Client, KnownVerifier, Phase, Session as Login, Status},
     secret::SecretHash,
     store::{ChangedRow, Copied, StoreError},
@@ -13,11 +14,11 @@ use crate::{
 async fn some_of_everything(path: &Path) -> Store {
     let store = Store::open_file(path).unwrap();
     store.set_pepper(vec![0, 92, 255]).await.unwrap();
-    store.rotate_key(conformance::key("k1"), 5).await.unwrap();
-    store.rotate_key(conformance::key("k2"), 5).await.unwrap();
+    store.rotate_key(conformance::key("k1"), 5, conformance::origin()).await.unwrap();
+    store.rotate_key(conformance::key("k2"), 5, conformance::origin()).await.unwrap();
     let awkward = Client { name: "a\tb\nc\\N \"é\"".into(), ..conformance::client("rk_1") };
-    let one = store.create_client(awkward).await.unwrap();
-    let two = store.create_client(conformance::client("rk_2")).await.unwrap();
+    let one = store.create_client(awkward, conformance::origin()).await.unwrap();
+    let two = store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
     let verifier = KnownVerifier {
         id: 0,
         name: "v".into(),
@@ -25,17 +26,17 @@ async fn some_of_everything(path: &Path) -> Store {
         shares_hs256: true,
         created_at: 1,
     };
-    store.create_verifier(verifier).await.unwrap();
+    store.create_verifier(verifier, conformance::origin()).await.unwrap();
     for _ in 0..3 {
         conformance::login(&store, &one, 1000).await;
     }
-    let end = |_: &_, session: &mut Login| session.phase = Phase::Ended;
+    let end = |_: &_, session: &mut Login| (session.phase = Phase::Ended, None);
     store.change_session(one.id, 2, end).await.unwrap().unwrap();
     let delete = |client: &mut Client| {
         (client.status, client.credentials[0].revoked_at) = (Status::Deleted, Some(7));
         Ok::<_, ()>(())
     };
-    store.change_client(two.id, delete).await.unwrap().unwrap().unwrap();
+    store.change_client(two.id, conformance::origin(), delete).await.unwrap().unwrap().unwrap();
     // The newest session is swept: its number must stay used.
     conformance::login(&store, &two, 1000).await;
     store.sweep(3, u64::MAX >> 1).await.unwrap();
@@ -50,7 +51,7 @@ async fn everything_is_copied_and_goes_on_from_there() {
     let url = Server::shared().database().await;
     let mut progress = vec![];
     let copied = Store::copy(&file, &options(&url), |sessions| progress.push(sessions)).await.unwrap();
-    assert_eq!(copied, Copied { clients: 2, credentials: 2, sessions: 3 });
+    assert_eq!(copied, Copied { clients: 2, credentials: 2, sessions: 3, events: 8 });
     assert_eq!(progress, [3]);
 
     let after = Store::connect(&options(&url)).await.unwrap();
@@ -64,13 +65,16 @@ async fn everything_is_copied_and_goes_on_from_there() {
         let (there, here) = (before.find(1, session).await.unwrap(), after.find(1, session).await.unwrap());
         assert_eq!(here.session, there.session);
     }
+    let on_record = Wanted { after: Some(0), limit: 100, kind: None, client: None, since: 0 };
+    assert_eq!(after.records(on_record).await.unwrap(), before.records(on_record).await.unwrap());
 
     let (Client { id, .. }, login) = (
-        after.create_client(conformance::client("rk_3")).await.unwrap(),
+        after.create_client(conformance::client("rk_3"), conformance::origin()).await.unwrap(),
         conformance::login(&after, &after_all.clients[0], 1000).await,
     );
     assert_eq!((id, login.id), (3, 5));
-    assert_eq!(after.rotate_key(conformance::key("k3"), 9).await.unwrap()[2].id, 3);
+    assert_eq!(after.rotate_key(conformance::key("k3"), 9, conformance::origin()).await.unwrap()[2].id, 3);
+    assert_eq!(after.records(on_record).await.unwrap().last, 11);
 }
 
 #[tokio::test]
@@ -103,7 +107,7 @@ async fn a_database_that_holds_something_is_left_alone() {
     drop(some_of_everything(&file).await);
     let url = Server::shared().database().await;
     let taken = Store::connect(&options(&url)).await.unwrap();
-    taken.first_key(conformance::key("k9")).await.unwrap();
+    taken.first_key(conformance::key("k9"), conformance::origin()).await.unwrap();
     let refused = Store::copy(&file, &options(&url), |_| {}).await;
     assert!(matches!(refused, Err(StoreError::Unsuitable(_))), "{refused:?}");
     assert_eq!(taken.load().await.unwrap().clients, []);

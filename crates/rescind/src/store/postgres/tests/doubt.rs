@@ -46,7 +46,7 @@ async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     let server = Server::start();
     let url = server.database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
     let node = lease.join("one", Duration::from_millis(3600)).await.unwrap();
     let db = connect(&url).await;
@@ -54,7 +54,7 @@ async fn a_commit_whose_replication_was_cancelled_is_no_success() {
 
     let logout = tokio::spawn({
         let (store, id) = (Arc::clone(&store), client.id);
-        async move { store.change_client(id, raise).await }
+        async move { store.change_client(id, conformance::origin(), raise).await }
     });
     until(&db, WAITING).await;
     db.query_one(CANCEL, &[]).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     // And what a retry finds done is no more certain than that.
     let retry = tokio::spawn({
         let (store, id) = (Arc::clone(&store), client.id);
-        async move { store.change_client(id, |_| Ok::<_, ()>(())).await }
+        async move { store.change_client(id, conformance::origin(), |_| Ok::<_, ()>(())).await }
     });
     until(&db, WAITING).await;
     db.query_one(CANCEL, &[]).await.unwrap();
@@ -85,10 +85,10 @@ async fn a_commit_that_waits_too_long_is_given_up_and_holds_nothing() {
     let url = server.database().await;
     let short = PostgresOptions { statement_timeout: Duration::from_secs(1), ..options(&url) };
     let store = Store::connect(&short).await.unwrap();
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     let db = connect(&url).await;
     without_stand_by(&url, &db).await;
-    let error = store.change_client(client.id, raise).await;
+    let error = store.change_client(client.id, conformance::origin(), raise).await;
     assert!(matches!(error, Err(StoreError::Unavailable(_))), "{error:?}");
     until(&db, &format!("SELECT NOT ({WAITING})")).await;
 }
@@ -97,12 +97,12 @@ async fn a_commit_that_waits_too_long_is_given_up_and_holds_nothing() {
 async fn an_operation_that_nobody_waits_for_any_more_holds_no_lock() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     let db = connect(&url).await;
     db.batch_execute("BEGIN; SELECT FROM client FOR UPDATE").await.unwrap();
     let waiting = tokio::spawn({
         let (store, id) = (Arc::clone(&store), client.id);
-        async move { store.change_client(id, |_| Ok::<_, ()>(())).await }
+        async move { store.change_client(id, conformance::origin(), |_| Ok::<_, ()>(())).await }
     });
     let watch = connect(&url).await;
     until(&watch, LOCKED).await;
@@ -113,10 +113,32 @@ async fn an_operation_that_nobody_waits_for_any_more_holds_no_lock() {
 }
 
 #[tokio::test]
+async fn an_operation_whose_server_dies_fails_at_once() {
+    let server = Server::start();
+    let url = server.database().await;
+    let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let db = connect(&url).await;
+    db.batch_execute("BEGIN; SELECT FROM client FOR UPDATE").await.unwrap();
+    let waiting =
+        tokio::spawn(async move { store.change_client(client.id, conformance::origin(), raise).await });
+    let watch = connect(&url).await;
+    until(&watch, LOCKED).await;
+    let pid =
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'rescind' AND wait_event_type = 'Lock'";
+    let pid: i32 = watch.query_one(pid, &[]).await.unwrap().get(0);
+    // And with that process the whole server.
+    let _ = watch.batch_execute(&format!("COPY (SELECT) TO PROGRAM 'kill -KILL {pid}'")).await;
+    // Much sooner than the statement's time is over.
+    let told = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap();
+    assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+}
+
+#[tokio::test]
 async fn who_waits_for_a_client_sees_what_was_committed_meanwhile() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     let db = connect(&url).await;
     db.batch_execute(
         "BEGIN;
@@ -129,7 +151,7 @@ async fn who_waits_for_a_client_sees_what_was_committed_meanwhile() {
     let waiting = tokio::spawn({
         let (store, id) = (Arc::clone(&store), client.id);
         let look = |client: &mut Client| Ok::<_, ()>((client.generation, client.credentials.len()));
-        async move { store.change_client(id, look).await.unwrap().unwrap().unwrap().0 }
+        async move { store.change_client(id, conformance::origin(), look).await.unwrap().unwrap().unwrap().0 }
     });
     until(&connect(&url).await, LOCKED).await;
     db.batch_execute("COMMIT").await.unwrap();
@@ -140,7 +162,7 @@ async fn who_waits_for_a_client_sees_what_was_committed_meanwhile() {
 async fn a_session_that_is_refreshed_while_it_would_be_swept_stays() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     let session = conformance::login(&store, &client, 1000).await;
     let db = connect(&url).await;
     db.batch_execute("BEGIN; UPDATE session SET pair = 2, refresh_expires_at = 99999").await.unwrap();
@@ -158,8 +180,8 @@ async fn a_session_that_is_refreshed_while_it_would_be_swept_stays() {
 async fn a_client_that_all_want_leaves_connections_for_the_others() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&PostgresOptions { pool_size: 2, ..options(&url) }).await.unwrap());
-    let busy = store.create_client(conformance::client("rk_1")).await.unwrap();
-    let other = store.create_client(conformance::client("rk_2")).await.unwrap();
+    let busy = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let other = store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
     let db = connect(&url).await;
     db.batch_execute("BEGIN; SELECT FROM client WHERE id = 1 FOR UPDATE").await.unwrap();
     let mut logins = JoinSet::new();

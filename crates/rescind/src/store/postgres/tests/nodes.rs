@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
+    audit::{Kind, Wanted},
     model::{KnownVerifier, Phase, Session as Login, Status},
     secret::SecretHash,
     store::{Change, ChangedRow, NodeRow},
@@ -27,7 +28,7 @@ async fn a_node_joins_renews_and_leaves() {
     let mut lease = postgres.lease_connection().await.unwrap();
     let (one, two) = (lease.join("one", WAIT).await.unwrap(), lease.join("two", WAIT).await.unwrap());
     assert_ne!(one, two);
-    store.create_client(conformance::client("rk_1")).await.unwrap();
+    store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
 
     let renewed = lease.renew(one, 1).await.unwrap().unwrap();
     assert_eq!((renewed.head, lease.timeline()), (1, 1));
@@ -50,12 +51,12 @@ async fn a_node_joins_renews_and_leaves() {
 async fn whatever_memory_holds_is_told_of_and_nothing_else() {
     let (_url, store) = store().await;
     let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
-    store.first_key(conformance::key("k1")).await.unwrap();
-    store.first_key(conformance::key("k2")).await.unwrap();
-    store.rotate_key(conformance::key("k3"), 5).await.unwrap();
-    store.retire_keys(|_| false).await.unwrap();
-    store.retire_keys(|key| key.kid == "k1").await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    store.first_key(conformance::key("k1"), conformance::origin()).await.unwrap();
+    store.first_key(conformance::key("k2"), conformance::origin()).await.unwrap();
+    store.rotate_key(conformance::key("k3"), 5, conformance::origin()).await.unwrap();
+    store.retire_keys(conformance::origin(), |_| false).await.unwrap();
+    store.retire_keys(conformance::origin(), |key| key.kid == "k1").await.unwrap();
     let verifier = KnownVerifier {
         id: 0,
         name: "v".into(),
@@ -63,19 +64,29 @@ async fn whatever_memory_holds_is_told_of_and_nothing_else() {
         shares_hs256: false,
         created_at: 1,
     };
-    let verifiers = store.create_verifier(verifier).await.unwrap();
-    store.delete_verifier(99).await.unwrap();
-    store.delete_verifier(verifiers[0].id).await.unwrap();
+    let verifiers = store.create_verifier(verifier, conformance::origin()).await.unwrap();
+    store.delete_verifier(99, conformance::origin()).await.unwrap();
+    store.delete_verifier(verifiers[0].id, conformance::origin()).await.unwrap();
 
     let session = conformance::login(&store, &client, 1000).await;
-    let advance = |_: &_, session: &mut Login| session.advance(1, 1001, &conformance::RULES);
+    let advance = |_: &_, session: &mut Login| (session.advance(1, 1001, &conformance::RULES), None);
     store.change_session(client.id, session.id, advance).await.unwrap().unwrap();
-    let phase = |phase| move |_: &_, session: &mut Login| session.phase = phase;
+    let phase = |phase| move |_: &_, session: &mut Login| (session.phase = phase, None);
     store.change_session(client.id, session.id, phase(Phase::RefreshEnded)).await.unwrap().unwrap();
     store.change_session(client.id, session.id, phase(Phase::Ended)).await.unwrap().unwrap();
     store.change_session(client.id, session.id, advance).await.unwrap().unwrap();
-    store.change_client(client.id, |_| Err::<(), _>(())).await.unwrap().unwrap().unwrap_err();
-    store.change_client(client.id, |_| Ok::<_, ()>(())).await.unwrap().unwrap().unwrap();
+    store
+        .change_client(client.id, conformance::origin(), |_| Err::<(), _>(()))
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
+    store
+        .change_client(client.id, conformance::origin(), |_| Ok::<_, ()>(()))
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     conformance::logout(&store, &client).await;
 
     let expected = [
@@ -104,8 +115,10 @@ async fn changes_at_once_are_numbered_without_a_gap() {
         nodes.spawn(async move {
             let store = Store::connect(&options).await.unwrap();
             for i in 0..10 {
-                let client =
-                    store.create_client(conformance::client(&format!("rk_{node}_{i}"))).await.unwrap();
+                let client = store
+                    .create_client(conformance::client(&format!("rk_{node}_{i}")), conformance::origin())
+                    .await
+                    .unwrap();
                 conformance::logout(&store, &client).await;
             }
         });
@@ -122,7 +135,7 @@ async fn of_refreshes_on_two_nodes_at_once_one_wins() {
     let (url, one) = store().await;
     let two = Arc::new(Store::connect(&options(&url)).await.unwrap());
     let one = Arc::new(one);
-    let client = one.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = one.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     for round in 1..=20 {
         let session = conformance::login(&one, &client, 1000).await;
         let mut refreshes = JoinSet::new();
@@ -133,7 +146,7 @@ async fn of_refreshes_on_two_nodes_at_once_one_wins() {
                 if first {
                     session.advance(1, 1001, &conformance::RULES);
                 }
-                first
+                (first, None)
             };
             refreshes.spawn(async move { store.change_session(session.client, session.id, rule).await });
         }
@@ -150,7 +163,7 @@ async fn changes_that_every_node_has_applied_may_go() {
     let mut lease = postgres.lease_connection().await.unwrap();
     let (one, two) = (lease.join("one", WAIT).await.unwrap(), lease.join("two", WAIT).await.unwrap());
     for i in 0..10 {
-        store.create_client(conformance::client(&format!("rk_{i}"))).await.unwrap();
+        store.create_client(conformance::client(&format!("rk_{i}")), conformance::origin()).await.unwrap();
     }
     let oldest = async |lease: &mut super::super::LeaseConnection| lease.changes(0).await.unwrap()[0].seq;
     lease.renew(one, 10).await.unwrap();
@@ -188,7 +201,7 @@ async fn a_ring_is_heard_however_late_one_listens() {
 #[tokio::test]
 async fn a_connection_that_broke_is_replaced() {
     let (url, store) = store().await;
-    let client = store.create_client(conformance::client("rk_1")).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     let db = connect(&url).await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                WHERE application_name = 'rescind' AND datname = current_database()";
@@ -204,8 +217,34 @@ async fn a_connection_that_broke_is_replaced() {
         client.status = Status::Suspended;
         Ok::<_, ()>(())
     };
-    if store.change_client(client.id, rule).await.is_err() {
-        store.change_client(client.id, rule).await.unwrap();
+    if store.change_client(client.id, conformance::origin(), rule).await.is_err() {
+        store.change_client(client.id, conformance::origin(), rule).await.unwrap();
     }
     assert_eq!(store.clients().await.unwrap()[0].status, Status::Suspended);
+}
+
+#[tokio::test]
+async fn nothing_is_put_on_record_before_what_has_the_number_before() {
+    let (url, store) = store().await;
+    let store = Arc::new(store);
+    let slow = connect(&url).await;
+    slow.batch_execute("BEGIN").await.unwrap();
+    slow.batch_execute(super::super::audit::IN_ORDER).await.unwrap();
+    let insert = "INSERT INTO audit (at, kind, actor, node, count) VALUES (1, 'first', 'operator', 'n', 1)";
+    slow.batch_execute(insert).await.unwrap();
+    let recording = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.record(vec![conformance::origin().event(Kind::Throttled)]).await }
+    });
+    let waits = "SELECT count(*) > 0 FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until(&connect(&url).await, waits).await;
+    let wanted = Wanted { after: Some(0), limit: 10, kind: None, client: None, since: 0 };
+    let before = store.records(wanted).await.unwrap();
+    assert_eq!((before.records.len(), before.last), (0, 0));
+    slow.batch_execute("COMMIT").await.unwrap();
+    recording.await.unwrap().unwrap();
+    let page = store.records(wanted).await.unwrap();
+    let kinds: Vec<_> = page.records.iter().map(|record| record.kind.as_str()).collect();
+    assert_eq!((kinds, page.last), (vec!["first", "throttled"], 2));
 }

@@ -1,0 +1,98 @@
+//! A backup, and a store made of one.
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+
+use rescind_verifier::Algorithm;
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use super::Error;
+use crate::{
+    app::App,
+    audit::{By, Kind, Origin},
+    data_folder::{DataFolder, FolderError},
+    issuer::generate_key,
+    random::Random,
+    secret::{MasterKey, PEPPER, SealError},
+    store::{Store, StoreError},
+};
+
+/// What a restored store holds.
+#[derive(Debug, Serialize)]
+pub struct Restored {
+    /// Deleted ones included.
+    pub clients: usize,
+    /// Revoked ones included.
+    pub credentials: usize,
+    pub verifiers: usize,
+    /// The signing key in place of those that there were.
+    pub kid: String,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("it cannot be copied: {0}")]
+    Copy(#[from] io::Error),
+    #[error("it is no backup that this version can read: {0}")]
+    Store(#[from] StoreError),
+    #[error("it holds no pepper: it is no backup")]
+    Empty,
+    #[error("it was sealed under another master key: {0}")]
+    Sealed(#[from] SealError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+}
+
+/// Everything but the sessions, in a file that is there until dropped.
+pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
+    let Some(store) = app.store.embedded() else {
+        return Err(Error::Refused(
+            "The store is PostgreSQL: back it up with pg_basebackup or pg_dump. docs/backup.md says what to do after \
+             it was restored"
+                .into(),
+        ));
+    };
+    let event = app.audit.origin(By::Operator, None).event(Kind::StoreBackedUp);
+    app.store.record(vec![event]).await?;
+    let file = app.folder().temporary_file().map_err(|e| StoreError::Unavailable(e.into()))?;
+    store.backup(file.path()).await?;
+    Ok(file)
+}
+
+/// Makes the folder's store of a backup. What was revoked since that was made is not known to it: so every token ends
+/// with the keys that signed it.
+pub async fn restore(
+    folder: &DataFolder,
+    from: &Path,
+    master: &MasterKey,
+    origin: Origin,
+    random: &Random,
+) -> Result<Restored, RestoreError> {
+    let place = folder.temporary_folder()?;
+    let file = place.path().join("rescind.db");
+    fs::copy(from, &file)?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+
+    let store = Store::restore(&file).await?;
+    let loaded = store.load().await?;
+    master.open(PEPPER, &loaded.pepper.ok_or(RestoreError::Empty)?)?;
+    let algorithm = loaded.keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
+    let now = origin.at;
+    let key = generate_key(algorithm, master, random, now, now)?;
+    let kid = key.kid.clone();
+    store.record(vec![origin.event(Kind::StoreRestored)]).await?;
+    store.rotate_key(key, now, origin.clone()).await?;
+    let new = kid.clone();
+    store.retire_keys(origin, move |key| key.kid != new).await?;
+    // Closed, it has no log beside it.
+    drop(store);
+    folder.replace_store(&file)?;
+
+    Ok(Restored {
+        clients: loaded.clients.len(),
+        credentials: loaded.clients.iter().map(|client| client.credentials.len()).sum(),
+        verifiers: loaded.verifiers.len(),
+        kid,
+    })
+}

@@ -1,0 +1,95 @@
+//! What is logged when something panics with secrets at hand.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    routing::post,
+};
+use http_body_util::BodyExt;
+use hyper::{HeaderMap, header::AUTHORIZATION};
+use tower::ServiceExt;
+use tracing::level_filters::LevelFilter;
+
+use super::{body::JsonObject, error::ApiError, finish};
+use crate::{
+    admin::{self, NewClient},
+    app::App,
+    audit::By,
+    clock::Clock,
+    config::Config,
+    metrics::Route,
+    model::Client,
+    random::Random,
+};
+
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn panics(_: State<Arc<App>>, headers: HeaderMap, JsonObject(body): JsonObject) -> ApiError {
+    panic!("a handler's own fault: {} and {} at hand", headers.len(), body.len())
+}
+
+async fn has_a_rule_that_panics(State(app): State<Arc<App>>, JsonObject(body): JsonObject) -> ApiError {
+    let rule = move |client: &mut Client| -> Result<(), ()> {
+        client.name = body["password"].to_string();
+        panic!("a rule's own fault")
+    };
+    let origin = app.audit.origin(By::Operator, None);
+    app.store.change_client(1, origin, rule).await.unwrap_err().into()
+}
+
+// check 79, CVE-2024-8365: nor when something panics
+#[tokio::test]
+async fn a_panic_tells_no_secret() {
+    let logs = Logs::default();
+    let writer = logs.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false);
+    let _logging = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.server.data_dir = folder.path().into();
+    let app = App::open(&config, None, Clock::manual(1_736_942_400), Random::System).await.unwrap();
+    let client = NewClient { name: "a".into(), ..NewClient::default() };
+    let client = admin::create_client(&app, client).await.unwrap();
+    let routes = Router::new().route("/handler", post(panics)).route("/rule", post(has_a_rule_that_panics));
+    let router = finish(routes, Arc::clone(&app), |_| Route::Other);
+
+    let secrets = ["canary-token", &client.api_secret];
+    for (path, status, logged) in
+        [("/handler", 500, "a handler's own fault: 4 and 1 at hand"), ("/rule", 503, "a rule panicked")]
+    {
+        let request = Request::post(format!("{path}?access_token={}", secrets[0]))
+            .header("host", "x")
+            .header("content-type", "application/json")
+            .header("cookie", secrets[0])
+            .header(AUTHORIZATION, format!("Bearer {}", secrets[0]));
+        let body = Body::from(format!(r#"{{"password":"{}"}}"#, secrets[1]));
+        let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let log = String::from_utf8(std::mem::take(&mut *logs.0.lock().unwrap())).unwrap();
+        assert!(log.contains(logged), "{logged} is not in {log}");
+        for text in [log.as_str(), str::from_utf8(&body).unwrap()] {
+            assert!(secrets.iter().all(|secret| !text.contains(*secret)), "{text}");
+        }
+    }
+    assert_eq!(admin::client(&app, 1).await.unwrap().name, "a");
+}

@@ -1,0 +1,310 @@
+//! What is on record.
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{
+    audit::{Event, Kind, Page, Record, Retention, Wanted, changes},
+    certificate::CertificateNames,
+    model::KnownVerifier,
+    store::postgres::tests::connect,
+};
+
+const ALL: Wanted = Wanted { after: None, limit: 1000, kind: None, client: None, since: 0 };
+
+async fn records(store: &Store, wanted: Wanted) -> Vec<Record> {
+    store.records(wanted).await.unwrap().records
+}
+
+/// Kind, client, API key and detail of what was added since `after`, which moves on.
+async fn added(store: &Store, after: &mut u64) -> Vec<String> {
+    let Page { records, last } = store.records(Wanted { after: Some(*after), ..ALL }).await.unwrap();
+    *after = last;
+    let text = |record: Record| {
+        let client = record.client.map(|id| id.to_string());
+        let parts = [Some(record.kind), client, record.api_key, record.detail];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    records.into_iter().map(text).collect()
+}
+
+async fn change(store: &Store, client: &Client, rule: impl FnOnce(&mut Client) + Send + 'static) {
+    let rule = |client: &mut Client| {
+        rule(client);
+        Ok::<_, ()>(())
+    };
+    store.change_client(client.id, origin(), rule).await.unwrap().unwrap().unwrap();
+}
+
+/// Runs a statement on what the store has its tables in, beside it.
+async fn beside(home: &Home, sql: &str) -> Result<(), String> {
+    match home {
+        Home::Folder(folder) => {
+            let db = rusqlite::Connection::open(folder.path().join("rescind.db")).unwrap();
+            db.execute_batch(sql).map_err(|e| e.to_string())
+        }
+        Home::Database(url) => connect(url).await.batch_execute(sql).await.map_err(|e| format!("{e:?}")),
+    }
+}
+
+pub(super) async fn every_change_is_on_record(home: &Home) {
+    let store = home.open().await;
+    let (one, mut after) = (store.create_client(client("rk_1"), origin()).await.unwrap(), 0);
+    assert_eq!(added(&store, &mut after).await, ["client_created 1 tést", "credential_created 1 rk_1"]);
+    let record = &records(&store, ALL).await[0];
+    let of = (record.id, record.at, record.by.as_str(), record.node.as_str(), record.count);
+    assert_eq!(of, (1, 1000, "operator", "node", 1));
+    assert_eq!((record.request.as_deref(), &record.address, record.session), (Some("r1"), &None, None));
+
+    change(&store, &one, |client| client.name = "other".into()).await;
+    change(&store, &one, |client| {
+        client.allowlist = Allowlist::from_iter(["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+    })
+    .await;
+    change(&store, &one, |client| client.allowlist = Allowlist::default()).await;
+    change(&store, &one, |client| {
+        client.certificates = "dns:b uri:spiffe://example.com/api".parse().unwrap()
+    })
+    .await;
+    change(&store, &one, |client| client.certificates = CertificateNames::default()).await;
+    change(&store, &one, |client| client.scopes = "b c".parse().unwrap()).await;
+    change(&store, &one, |client| {
+        client.credentials[0].expires_at = Some(5000);
+        client.credentials.push(Credential { expires_at: Some(6000), ..credential("rk_2") });
+    })
+    .await;
+    change(&store, &one, |client| client.credentials[1].revoked_at = Some(2000)).await;
+    assert_eq!(
+        added(&store, &mut after).await,
+        [
+            "client_renamed 1 other",
+            "allowlist_changed 1 +::1/128 -2001:db8::/32",
+            "allowlist_changed 1 -10.0.0.0/8 -::1/128: every address may call",
+            "certificates_changed 1 +dns:b -dns:api.example.com",
+            "certificates_changed 1 -dns:b -uri:spiffe://example.com/api: no certificate is needed",
+            "scopes_changed 1 +c -a",
+            "credential_expiry_changed 1 rk_1 ends 1970-01-01T01:23:20Z",
+            "credential_created 1 rk_2 ends 1970-01-01T01:40:00Z",
+            "credential_revoked 1 rk_2",
+        ]
+    );
+    change(&store, &one, |client| client.generation += 1).await;
+    change(&store, &one, |client| (client.status, client.generation) = (Status::Suspended, 2)).await;
+    change(&store, &one, |client| client.status = Status::Active).await;
+    // What the client itself does to what it holds is its own affair.
+    logout(&store, &one).await;
+    change(&store, &one, |_| {}).await;
+    change(&store, &one, |client| {
+        client.status = Status::Deleted;
+        client.credentials[0].revoked_at = Some(2000);
+    })
+    .await;
+    assert_eq!(
+        added(&store, &mut after).await,
+        ["client_logged_out 1", "client_suspended 1", "client_resumed 1", "client_deleted 1"]
+    );
+
+    store.first_key(key("k1"), origin()).await.unwrap();
+    store.first_key(key("k2"), origin()).await.unwrap();
+    store.rotate_key(key("k3"), 500, origin()).await.unwrap();
+    store.retire_keys(origin(), |_| false).await.unwrap();
+    store.retire_keys(origin(), |key| key.kid == "k1").await.unwrap();
+    let verifier = KnownVerifier {
+        id: 0,
+        name: "v".into(),
+        token_hash: SecretHash([1; 32]),
+        shares_hs256: true,
+        created_at: 1,
+    };
+    store.create_verifier(verifier, origin()).await.unwrap();
+    store.delete_verifier(9, origin()).await.unwrap();
+    store.delete_verifier(1, origin()).await.unwrap();
+    assert_eq!(
+        added(&store, &mut after).await,
+        [
+            "signing_key_created k1, ES256, signs from 1970-01-01T00:16:40Z",
+            "signing_key_created k3, ES256, signs from 1970-01-01T00:16:40Z",
+            "signing_key_retired k1",
+            "verifier_created 1, v, with HS256 keys",
+            "verifier_revoked 1, v, with HS256 keys",
+        ]
+    );
+
+    let two = store.create_client(client("rk_4"), origin()).await.unwrap();
+    let session = login(&store, &two, 1000).await;
+    added(&store, &mut after).await;
+    for phase in [Phase::RefreshEnded, Phase::RefreshEnded, Phase::Ended] {
+        let rule = move |client: &Client, session: &mut Session| {
+            session.phase = phase;
+            let from = Some("192.0.2.1/32".parse().unwrap());
+            ((), Some(changes::of_reuse(client, session, &Origin { by: By::Caller, from, ..origin() })))
+        };
+        store.change_session(two.id, session.id, rule).await.unwrap().unwrap();
+    }
+    let reuse = Wanted { kind: Some(Kind::RefreshTokenReused), ..ALL };
+    let record = &records(&store, reuse).await[0];
+    assert_eq!((record.session, record.by.as_str()), (Some(session.id), "caller"));
+    assert_eq!(record.address.as_deref(), Some("192.0.2.1"));
+    // What changed nothing was nothing.
+    assert_eq!(
+        added(&store, &mut after).await,
+        [
+            "refresh_token_reused 2 rk_4 the session can be refreshed no more",
+            "refresh_token_reused 2 rk_4 the session was ended",
+        ]
+    );
+}
+
+pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
+    let store = home.open().await;
+    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let session = login(&store, &one, 1000).await;
+    store.first_key(key("k1"), origin()).await.unwrap();
+    let (break_it, mend_it) = match home {
+        Home::Folder(_) => (
+            "CREATE TRIGGER no_record BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END",
+            "DROP TRIGGER no_record",
+        ),
+        Home::Database(_) => (
+            "ALTER TABLE audit ADD CONSTRAINT no_record CHECK (false) NOT VALID",
+            "ALTER TABLE audit DROP CONSTRAINT no_record",
+        ),
+    };
+    beside(home, break_it).await.unwrap();
+
+    let suspend = |client: &mut Client| {
+        client.status = Status::Suspended;
+        Ok::<_, ()>(())
+    };
+    assert!(store.change_client(one.id, origin(), suspend).await.is_err());
+    assert!(store.create_client(client("rk_2"), origin()).await.is_err());
+    assert!(store.rotate_key(key("k2"), 5, origin()).await.is_err());
+    assert!(store.retire_keys(origin(), |_| true).await.is_err());
+    let end = |client: &Client, session: &mut Session| {
+        session.phase = Phase::Ended;
+        ((), Some(changes::of_reuse(client, session, &origin())))
+    };
+    assert!(store.change_session(one.id, session.id, end).await.is_err());
+    // A client's own logout is on no record, and needs none.
+    assert_eq!(logout(&store, &one).await.generation, 1);
+
+    beside(home, mend_it).await.unwrap();
+    let left = store.load().await.unwrap();
+    assert_eq!((left.clients.len(), left.clients[0].status), (1, Status::Active));
+    assert_eq!((left.keys.len(), left.keys[0].retire_at), (1, None));
+    assert_eq!(store.find(one.id, session.id).await.unwrap().session, Some(session));
+    assert_eq!(records(&store, ALL).await.len(), 3);
+}
+
+/// An event of a kind that is noted, of this client and at this moment.
+fn noted(client: u64, at: u64) -> Event {
+    let origin = Origin { at, by: By::Caller, ..origin() };
+    Event { client: Some(client), ..origin.event(Kind::Throttled) }
+}
+
+pub(super) async fn what_is_on_record_is_found_page_by_page(home: &Home) {
+    let store = home.open().await;
+    let events = (1..=10).map(|i| noted(i % 2, 1000 + i)).collect();
+    store.record(events).await.unwrap();
+    store.record(vec![]).await.unwrap();
+    store.record(vec![origin().event(Kind::ClientLoggedOut)]).await.unwrap();
+    let ids = async |wanted| {
+        let page: Page = store.records(wanted).await.unwrap();
+        (page.records.iter().map(|record| record.id).collect::<Vec<_>>(), page.last)
+    };
+    // The newest, or what comes after.
+    assert_eq!(ids(Wanted { limit: 3, ..ALL }).await, (vec![9, 10, 11], 11));
+    assert_eq!(ids(Wanted { limit: 3, after: Some(0), ..ALL }).await, (vec![1, 2, 3], 3));
+    assert_eq!(ids(Wanted { limit: 3, after: Some(9), ..ALL }).await, (vec![10, 11], 11));
+    assert_eq!(ids(Wanted { after: Some(11), ..ALL }).await, (vec![], 11));
+    let of_client = Wanted { client: Some(1), ..ALL };
+    assert_eq!(ids(Wanted { limit: 2, ..of_client }).await, (vec![7, 9], 11));
+    assert_eq!(ids(Wanted { after: Some(1), limit: 2, ..of_client }).await, (vec![3, 5], 5));
+    let throttled = Wanted { kind: Some(Kind::Throttled), ..ALL };
+    assert_eq!(ids(Wanted { since: 1009, ..throttled }).await, (vec![9, 10], 11));
+    assert_eq!(ids(Wanted { kind: Some(Kind::AddressDenied), ..ALL }).await, (vec![], 11));
+    // What a newer version writes is read as well.
+    let newer = "INSERT INTO audit (at, kind, actor, node, count) VALUES (1, 'teleported', 'ghost', 'n', 1)";
+    beside(home, newer).await.unwrap();
+    let record = &records(&store, Wanted { after: Some(11), ..ALL }).await[0];
+    assert_eq!((record.kind.as_str(), record.by.as_str()), ("teleported", "ghost"));
+}
+
+pub(super) async fn what_is_on_record_stays_as_it_is(home: &Home) {
+    let store = home.open().await;
+    store.record(vec![noted(1, 1000)]).await.unwrap();
+    let changed = beside(home, "UPDATE audit SET at = 1").await.unwrap_err();
+    assert!(changed.contains("what is on record is not changed"), "{changed}");
+    assert_eq!(records(&store, ALL).await[0].at, 1000);
+}
+
+pub(super) async fn records_are_swept_when_they_are_old_or_too_many(home: &Home) {
+    async fn sweep(store: &Store, retention: Retention, now: u64) -> (usize, usize) {
+        let mut batches = 1;
+        while !store.sweep_records(retention, now).await.unwrap() {
+            batches += 1;
+        }
+        let left = Wanted { limit: u64::MAX >> 1, ..ALL };
+        (batches, records(store, left).await.len())
+    }
+
+    let store = home.open().await;
+    let operators = store.create_client(client("rk_1"), origin()).await.unwrap();
+    store.record((0..3000).map(|i| noted(1, 2000 + i)).collect()).await.unwrap();
+    let keep = Retention { keep: 500, max_rows: 5000 };
+    assert_eq!(sweep(&store, keep, 1500).await, (1, 3002));
+    // 1000 is more than 500 ago, and then so are the first 1500 of the callers.
+    assert_eq!(sweep(&store, keep, 1501).await, (1, 3000));
+    assert_eq!(sweep(&store, keep, 4000).await, (2, 1500));
+    // There are 3002 by their numbers: the oldest of the callers' go, whatever their age.
+    change(&store, &operators, |client| client.generation += 1).await;
+    let few = Retention { keep: 1_000_000, max_rows: 1001 };
+    assert_eq!(sweep(&store, few, 4000).await, (1, 1001));
+    store.record((0..2000).map(|i| noted(1, 5000 + i)).collect()).await.unwrap();
+    // What operators do stays.
+    assert_eq!(sweep(&store, few, 7000).await, (2, 1002));
+    assert_eq!(records(&store, Wanted { kind: Some(Kind::ClientLoggedOut), ..ALL }).await.len(), 1);
+}
+
+pub(super) async fn whoever_follows_the_record_misses_nothing(home: &Home) {
+    const WRITERS: u64 = 8;
+    const EACH: u64 = 50;
+    let store = Arc::new(home.open().await);
+    let other = match home {
+        Home::Folder(_) => Arc::clone(&store),
+        Home::Database(_) => Arc::new(home.open().await),
+    };
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = Arc::clone(if writer % 2 == 0 { &store } else { &other });
+        writers.spawn(async move {
+            let client = store.create_client(client(&format!("rk_{writer}")), origin()).await.unwrap();
+            for i in 0..EACH {
+                if i % 2 == 0 {
+                    change(&store, &client, |client| client.generation += 1).await;
+                } else {
+                    store.record(vec![noted(client.id, 1000), noted(client.id, 1000)]).await.unwrap();
+                }
+            }
+        });
+    }
+    let (mut followed, mut after) = (vec![], 0);
+    loop {
+        let all_written = writers.is_empty();
+        let page = store.records(Wanted { after: Some(after), limit: 7, ..ALL }).await.unwrap();
+        let end = page.records.is_empty();
+        followed.extend(page.records.iter().map(|record| record.id));
+        after = page.last;
+        while let Some(written) = writers.try_join_next() {
+            written.unwrap();
+        }
+        if all_written && end {
+            break;
+        }
+    }
+    // A client and its credential, and what was done to it.
+    assert_eq!(followed.len() as u64, WRITERS * (2 + EACH / 2 + EACH));
+    let all: Vec<_> =
+        records(&store, Wanted { limit: 10_000, ..ALL }).await.iter().map(|record| record.id).collect();
+    assert_eq!(followed, all);
+}

@@ -1,0 +1,151 @@
+//! What is on record.
+
+use tokio_postgres::Row;
+
+use super::{
+    Postgres, SNAPSHOT,
+    connection::Parameters,
+    rows::{self, Number, get, maybe_number, number},
+};
+use crate::{
+    audit::{Event, Page, Record, Retention, Wanted},
+    model::UnixSeconds,
+    store::{RECORDS_SWEPT, StoreError},
+};
+
+/// Whoever adds to the record waits here for whoever did before to have committed: what is read after
+/// an id is all there will ever be up to the next.
+pub(super) const IN_ORDER: &str = "SELECT FROM head FOR NO KEY UPDATE";
+pub(super) const INSERT: &str = "
+    INSERT INTO audit (at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[],
+                         $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[])";
+const NEWEST: &str = "SELECT max(id) AS newest FROM audit";
+
+macro_rules! select {
+    ($order:literal) => {
+        concat!(
+            "SELECT id, at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count
+             FROM audit
+             WHERE id > $1 AND ($2::text IS NULL OR kind = $2) AND ($3::bigint IS NULL OR client_id = $3)
+               AND at >= $4
+             ORDER BY id ",
+            $order,
+            " LIMIT $5"
+        )
+    };
+}
+const OLDEST_FIRST: &str = select!("");
+const NEWEST_FIRST: &str = select!("DESC");
+
+const SWEEP_OLD: &str =
+    "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+const SWEEP_TOO_MANY: &str = "
+    DELETE FROM audit WHERE id IN (
+        SELECT id FROM audit WHERE actor = 'caller' AND id <= (SELECT max(id) FROM audit) - $1
+        ORDER BY id LIMIT $2)";
+
+impl Postgres {
+    pub(in crate::store) async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        let mut tx = self.transaction().await?;
+        let [record] = tx.prepared([INSERT]).await?;
+        tx.batch("BEGIN").await?;
+        tx.commit_and_record(&record, &events).await
+    }
+
+    pub(in crate::store) async fn records(&self, wanted: Wanted) -> Result<Page, StoreError> {
+        let mut tx = self.transaction().await?;
+        let select = if wanted.after.is_some() { OLDEST_FIRST } else { NEWEST_FIRST };
+        let [select, newest] = tx.prepared([select, NEWEST]).await?;
+        let which: Parameters<'_> = &[
+            &Number(wanted.after.unwrap_or(0)),
+            &wanted.kind.map(|kind| kind.name()),
+            &wanted.client.map(Number),
+            &Number(wanted.since),
+            &Number(wanted.limit),
+        ];
+        let ((), found, newest, ()) = tokio::try_join!(
+            biased;
+            tx.batch(SNAPSHOT),
+            tx.query(&select, which),
+            tx.one(&newest, &[]),
+            tx.commit(),
+        )?;
+        Ok(wanted.page(rows::read(&found, read)?, maybe_number(&newest, "newest")?))
+    }
+
+    pub(in crate::store) async fn sweep_records(
+        &self,
+        retention: Retention,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.transaction().await?;
+        let [old, too_many] = tx.prepared([SWEEP_OLD, SWEEP_TOO_MANY]).await?;
+        let batch = Number(RECORDS_SWEPT);
+        let before = Number(now.saturating_sub(retention.keep));
+        let old = tx.execute(&old, &[&before, &batch]).await?;
+        let too_many = tx.execute(&too_many, &[&Number(retention.max_rows), &batch]).await?;
+        tx.done();
+        Ok(old.max(too_many) < RECORDS_SWEPT)
+    }
+}
+
+/// Events column by column, so that any number of them is one statement.
+#[derive(Default)]
+pub(super) struct Columns {
+    at: Vec<Number>,
+    kind: Vec<&'static str>,
+    actor: Vec<&'static str>,
+    client: Vec<Option<Number>>,
+    api_key: Vec<Option<String>>,
+    session: Vec<Option<Number>>,
+    address: Vec<Option<String>>,
+    node: Vec<String>,
+    request: Vec<Option<String>>,
+    detail: Vec<Option<String>>,
+    count: Vec<Number>,
+}
+
+impl Columns {
+    pub(super) fn of(events: &[Event]) -> Columns {
+        let mut columns = Columns::default();
+        for Event { kind, origin, client, api_key, session, detail, count } in events {
+            columns.at.push(Number(origin.at));
+            columns.kind.push(kind.name());
+            columns.actor.push(origin.by.name());
+            columns.client.push(client.map(Number));
+            columns.api_key.push(api_key.clone());
+            columns.session.push(session.map(Number));
+            columns.address.push(origin.from_text());
+            columns.node.push(origin.node.to_string());
+            columns.request.push(origin.request.clone());
+            columns.detail.push(detail.clone());
+            columns.count.push(Number(*count));
+        }
+        columns
+    }
+
+    /// For [`INSERT`].
+    pub(super) fn parameters(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 11] {
+        let Columns { at, kind, actor, client, api_key, session, address, node, request, detail, count } =
+            self;
+        [at, kind, actor, client, api_key, session, address, node, request, detail, count]
+    }
+}
+
+fn read(row: &Row) -> Result<Record, StoreError> {
+    Ok(Record {
+        id: number(row, "id")?,
+        at: number(row, "at")?,
+        kind: get(row, "kind")?,
+        by: get(row, "actor")?,
+        client: maybe_number(row, "client_id")?,
+        api_key: get(row, "api_key")?,
+        session: maybe_number(row, "session_id")?,
+        address: get(row, "address")?,
+        node: get(row, "node")?,
+        request: get(row, "request_id")?,
+        detail: get(row, "detail")?,
+        count: number(row, "count")?,
+    })
+}

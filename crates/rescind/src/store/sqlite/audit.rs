@@ -1,0 +1,111 @@
+//! What is on record.
+
+use rusqlite::{Connection, Row, named_params};
+
+use super::Sqlite;
+use crate::{
+    audit::{Event, Page, Record, Retention, Wanted},
+    model::UnixSeconds,
+    store::{RECORDS_SWEPT, StoreError},
+};
+
+impl Sqlite {
+    pub(in crate::store) async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        self.writer.write(move |db| insert(db, &events)).await
+    }
+
+    pub(in crate::store) async fn records(&self, wanted: Wanted) -> Result<Page, StoreError> {
+        self.read(move |db| {
+            let db = db.unchecked_transaction()?;
+            let newest = db.query_row("SELECT max(id) FROM audit", [], |row| row.get(0))?;
+            Ok(wanted.page(select(&db, &wanted)?, newest))
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn sweep_records(
+        &self,
+        retention: Retention,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .write(move |db| {
+                let mut old = db.prepare_cached(
+                    "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)",
+                )?;
+                let old = old.execute((now.saturating_sub(retention.keep), RECORDS_SWEPT))?;
+                let mut too_many = db.prepare_cached(
+                    "DELETE FROM audit WHERE id IN (
+                         SELECT id FROM audit
+                         WHERE actor = 'caller' AND id <= (SELECT max(id) FROM audit) - ?1
+                         ORDER BY id LIMIT ?2)",
+                )?;
+                let too_many = too_many.execute((retention.max_rows, RECORDS_SWEPT))?;
+                Ok((old.max(too_many) as u64) < RECORDS_SWEPT)
+            })
+            .await
+    }
+}
+
+pub(super) fn insert(db: &Connection, events: &[Event]) -> Result<(), StoreError> {
+    for Event { kind, origin, client, api_key, session, detail, count } in events {
+        db.prepare_cached(
+            "INSERT INTO audit (at, kind, actor, client_id, api_key, session_id, address, node, request_id,
+                                detail, count)
+             VALUES (:at, :kind, :actor, :client, :api_key, :session, :address, :node, :request, :detail,
+                     :count)",
+        )?
+        .execute(named_params! {
+            ":at": origin.at,
+            ":kind": kind.name(),
+            ":actor": origin.by.name(),
+            ":client": client,
+            ":api_key": api_key,
+            ":session": session,
+            ":address": origin.from_text(),
+            ":node": origin.node,
+            ":request": origin.request,
+            ":detail": detail,
+            ":count": count,
+        })?;
+    }
+    Ok(())
+}
+
+fn select(db: &Connection, wanted: &Wanted) -> Result<Vec<Record>, StoreError> {
+    let order = if wanted.after.is_some() { "" } else { "DESC" };
+    let mut query = db.prepare_cached(&format!(
+        "SELECT * FROM audit
+         WHERE id > :after AND (:kind IS NULL OR kind = :kind)
+           AND (:client IS NULL OR client_id = :client) AND at >= :since
+         ORDER BY id {order} LIMIT :limit"
+    ))?;
+    let records = query.query_map(
+        named_params! {
+            ":after": wanted.after.unwrap_or(0),
+            ":kind": wanted.kind.map(|kind| kind.name()),
+            ":client": wanted.client,
+            ":since": wanted.since,
+            ":limit": wanted.limit,
+        },
+        read,
+    )?;
+    Ok(records.collect::<Result<_, _>>()?)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record {
+        id: row.get("id")?,
+        at: row.get("at")?,
+        kind: row.get("kind")?,
+        by: row.get("actor")?,
+        client: row.get("client_id")?,
+        api_key: row.get("api_key")?,
+        session: row.get("session_id")?,
+        address: row.get("address")?,
+        node: row.get("node")?,
+        request: row.get("request_id")?,
+        detail: row.get("detail")?,
+        count: row.get("count")?,
+    })
+}

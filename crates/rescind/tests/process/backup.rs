@@ -1,0 +1,186 @@
+//! Backups, and stores made of them.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    api::{Api, Credential, ok, unauthorized},
+    process::{Server, cli, json, rescind, run},
+};
+
+/// A data folder with a client, and a folder for backups beside it.
+fn folders() -> (tempfile::TempDir, PathBuf, Credential) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let credential = Credential::from_json(&json(&data, "client create --name backed-up"));
+    (dir, data, credential)
+}
+
+fn backup(data: &Path, to: &Path) -> Value {
+    json(data, &format!("db backup {}", to.display()))
+}
+
+fn restore(data: &Path, from: &Path) -> Value {
+    json(data, &format!("--yes db restore {}", from.display()))
+}
+
+#[tokio::test]
+async fn everything_is_back_but_tokens() {
+    let (dir, data, credential) = folders();
+    let (file, server) = (dir.path().join("b.db"), Server::start(&data));
+    json(&data, "key rotate --algorithm EdDSA --publish-ahead 0s");
+    json(&data, "client allow add 1 127.0.0.0/8");
+    let spare = Credential::from_json(&json(&data, "credential create 1"));
+    let api = Api::new(&server.url);
+    let before = api.login(&credential).await;
+    let written = backup(&data, &file);
+    assert_eq!(written["bytes"], fs::metadata(&file).unwrap().len());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // None of this is in it.
+    let after = api.login(&credential).await;
+    assert_eq!(api.logout(&before.access).await, ok());
+    let later = api.login(&spare).await;
+    json(&data, &format!("--yes credential revoke {}", spare.api_key));
+    json(&data, "client create --name later");
+    let sealed = json(&data, "key list");
+    cli(&data, ["--yes", "db", "restore", file.to_str().unwrap()]).refused(1, "is in use by another rescind");
+    assert!(server.stop(Signal::TERM).await.0.success());
+
+    let restored = restore(&data, &file);
+    assert_eq!((&restored["clients"], &restored["credentials"]), (&1.into(), &2.into()));
+    let kinds = json(&data, "audit list");
+    assert_eq!(kinds.as_array().unwrap().iter().filter(|event| event["kind"] == "store_restored").count(), 1);
+    let keys = json(&data, "key list");
+    assert_eq!((keys.as_array().unwrap().len(), &keys[0]["algorithm"]), (1, &"EdDSA".into()));
+    assert!(!sealed.to_string().contains(keys[0]["kid"].as_str().unwrap()));
+    assert_eq!(json(&data, "client show 1")["allow"], serde_json::json!(["127.0.0.0/8"]));
+    let audit = json(&data, "audit list");
+    let kinds: Vec<_> = audit.as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    let restored = [
+        "store_backed_up",
+        "store_restored",
+        "signing_key_created",
+        "signing_key_retired",
+        "signing_key_retired",
+    ];
+    assert_eq!(kinds[kinds.len() - 5..], restored);
+
+    let server = Server::start(&data);
+    let api = Api::new(&server.url);
+    let again = (api.login(&credential).await, api.login(&spare).await);
+    // Whatever a session of now may have for a number, no token from before is of it.
+    for tokens in [&before, &after, &later] {
+        assert_eq!(api.verify(&tokens.access).await, unauthorized("Invalid token"));
+        assert_eq!(api.refresh(&tokens.refresh).await.unwrap_err(), unauthorized("Invalid token"));
+        assert_eq!(api.logout(&tokens.access).await, unauthorized("Invalid token"));
+    }
+    assert_eq!(api.verify(&again.0.access).await, ok());
+    assert_eq!(api.verify(&again.1.access).await, ok());
+    assert_eq!(Credential::from_json(&json(&data, "client create --name next")).client_id, 2);
+    drop(server);
+
+    // What was there before is kept, and is a whole store.
+    let replaced = dir.path().join("replaced");
+    fs::create_dir(&replaced).unwrap();
+    for (from, to) in [
+        ("rescind.db.replaced", "rescind.db"),
+        ("rescind.db.replaced-wal", "rescind.db-wal"),
+        ("master.key", "master.key"),
+    ] {
+        let _ = fs::copy(data.join(from), replaced.join(to));
+    }
+    assert_eq!(json(&replaced, "client list")[1]["name"], "later");
+    cli(&data, ["--yes", "db", "restore", file.to_str().unwrap()]).refused(1, "rescind.db.replaced is there");
+}
+
+#[tokio::test]
+async fn another_machine_needs_the_file_and_the_master_key() {
+    let (dir, data, credential) = folders();
+    let file = dir.path().join("b.db");
+    // No server runs.
+    backup(&data, &file);
+    let elsewhere = dir.path().join("elsewhere");
+    let text = file.to_str().unwrap();
+    cli(&elsewhere, ["db", "restore", text]).refused(1, "master.key is missing");
+
+    let other = dir.path().join("other");
+    json(&other, "client create --name other");
+    cli(&other, ["--yes", "db", "restore", text]).refused(1, "another master key");
+    assert_eq!(json(&other, "client show 1")["name"], "other");
+    cli(&other, ["db", "restore", text]).refused(2, "say --yes");
+
+    fs::copy(data.join("master.key"), elsewhere.join("master.key")).unwrap();
+    let restored = restore(&elsewhere, &file);
+    assert_eq!(restored["clients"], 1);
+    let mut here: Vec<_> =
+        fs::read_dir(&elsewhere).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    here.sort();
+    assert_eq!(here, ["master.key", "rescind.db", "rescind.lock"]);
+    assert_eq!(fs::metadata(elsewhere.join("rescind.db")).unwrap().permissions().mode() & 0o777, 0o600);
+    let server = Server::start(&elsewhere);
+    assert_eq!(
+        Api::new(&server.url).verify(&Api::new(&server.url).login(&credential).await.access).await,
+        ok()
+    );
+}
+
+// check 79
+#[tokio::test]
+async fn a_backup_holds_no_session_and_no_secret() {
+    let (dir, data, credential) = folders();
+    let (file, server) = (dir.path().join("b.db"), Server::start(&data));
+    let tokens = Api::new(&server.url).login(&credential).await;
+    backup(&data, &file);
+    let printed = rescind().arg("--data-dir").arg(&data).args(["db", "backup", "-"]).output().unwrap();
+    assert!(
+        printed.status.success() && printed.stdout.starts_with(b"SQLite format 3\0"),
+        "{:?}",
+        printed.stderr
+    );
+    let master = fs::read_to_string(data.join("master.key")).unwrap();
+    let bytes = fs::read(&file).unwrap();
+    for secret in [credential.api_secret.as_str(), &tokens.access, &tokens.refresh, master.trim()] {
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+    }
+    assert!(bytes.windows(9).any(|window| window == b"backed-up"));
+    // Not even if it is taken for a store as it is.
+    let copied = dir.path().join("copied");
+    fs::create_dir(&copied).unwrap();
+    fs::copy(&file, copied.join("rescind.db")).unwrap();
+    fs::copy(data.join("master.key"), copied.join("master.key")).unwrap();
+    let server = Server::start(&copied);
+    assert_eq!(Api::new(&server.url).verify(&tokens.access).await, unauthorized("Invalid token"));
+}
+
+#[test]
+fn what_is_no_backup_changes_nothing() {
+    let (dir, data, _) = folders();
+    let file = dir.path().join("b.db");
+    backup(&data, &file);
+    let text = file.to_str().unwrap();
+    cli(&data, ["db", "backup", text]).refused(1, "is there already");
+    cli(&data, ["db", "backup", "/nowhere/b.db"]).refused(1, "/nowhere/b.db");
+    cli(&data, ["--yes", "db", "restore", "/nowhere/b.db"]).refused(1, "/nowhere/b.db is no file");
+    let mut damaged = fs::read(&file).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[4096..middle].fill(0x5a);
+    for (what, bytes) in [("text", b"this is no backup".to_vec()), ("damaged", damaged), ("empty", vec![])] {
+        let bad = dir.path().join(what);
+        fs::write(&bad, bytes).unwrap();
+        cli(&data, ["--yes", "db", "restore", bad.to_str().unwrap()]).refused(1, "it");
+        assert_eq!(json(&data, "client show 1")["name"], "backed-up", "{what}");
+        assert!(!data.join("rescind.db.replaced").exists(), "{what}");
+    }
+    // A log that lost its store is not begun anew.
+    fs::remove_file(data.join("rescind.db")).unwrap();
+    fs::write(data.join("rescind.db-wal"), "what was answered").unwrap();
+    run(rescind().arg("serve").arg("--data-dir").arg(&data)).refused(1, "put that back");
+    assert_eq!(fs::read(data.join("rescind.db-wal")).unwrap(), b"what was answered");
+}
