@@ -80,6 +80,7 @@ kinds! {
     SigningKeyRetired "signing_key_retired",
     VerifierCreated "verifier_created",
     VerifierRevoked "verifier_revoked",
+    StoreBackedUp "store_backed_up",
     StoreRestored "store_restored",
     RefreshTokenReused "refresh_token_reused",
     Throttled "throttled",
@@ -151,6 +152,11 @@ pub struct Event {
 }
 
 impl Origin {
+    /// Something that no request asks for.
+    pub fn new(at: UnixSeconds, by: By, node: &str) -> Origin {
+        Origin { at, by, from: None, node: node.into(), request: None }
+    }
+
     /// An event of this origin.
     pub fn event(&self, kind: Kind) -> Event {
         Event {

@@ -111,15 +111,6 @@ mod tests {
 
     use super::*;
 
-    /// Kind, client, source, how often, since when.
-    type Told = (Kind, Option<ClientId>, Option<String>, u64, UnixSeconds);
-
-    fn told(notes: &Notes) -> Vec<Told> {
-        let events = notes.events(&"node".into());
-        let told = |e: &Event| (e.kind, e.client, e.origin.from_text(), e.count, e.origin.at);
-        events.iter().map(told).collect()
-    }
-
     #[test]
     fn what_one_source_tries_is_one_event() {
         let mut notes = Notes::default();
@@ -132,13 +123,19 @@ mod tests {
         note(Kind::AddressDenied, Some(1), "2001:db8::1", 14);
         note(Kind::AddressDenied, Some(1), "2001:db8::2", 15);
         notes.add(Kind::AddressDenied, Some(1), None, 16);
-        let v4 = || Some("203.0.113.7".to_owned());
+        let events = notes.events(&"node".into());
+        let froms: Vec<_> = events.iter().map(|event| event.origin.from_text()).collect();
+        let told: Vec<_> = events
+            .iter()
+            .zip(&froms)
+            .map(|(event, from)| (event.kind, event.client, from.as_deref(), event.count, event.origin.at))
+            .collect();
         assert_eq!(
-            told(&notes),
+            told,
             [
-                (Kind::Throttled, None, v4(), 2, 10),
-                (Kind::Throttled, Some(1), v4(), 1, 13),
-                (Kind::AddressDenied, Some(1), Some("2001:db8::/64".into()), 2, 14),
+                (Kind::Throttled, None, Some("203.0.113.7"), 2, 10),
+                (Kind::Throttled, Some(1), Some("203.0.113.7"), 1, 13),
+                (Kind::AddressDenied, Some(1), Some("2001:db8::/64"), 2, 14),
                 (Kind::AddressDenied, Some(1), None, 1, 16),
             ]
         );

@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use hyper::header::HeaderName;
 use ipnet::IpNet;
 use rescind_verifier::Profile;
+use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
@@ -271,6 +272,14 @@ impl Config {
             lease: self.cluster.lease.into(),
             clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
             margin: self.cluster.margin.into(),
+        }
+    }
+
+    /// What this node is called.
+    pub fn node_name(&self) -> String {
+        match self.cluster.node_name.as_str() {
+            "" => format!("{}:{}", uname().nodename().to_string_lossy(), self.server.listen.port()),
+            name => name.to_owned(),
         }
     }
 

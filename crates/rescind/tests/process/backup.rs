@@ -61,6 +61,16 @@ async fn everything_is_back_but_tokens() {
     assert_eq!((keys.as_array().unwrap().len(), &keys[0]["algorithm"]), (1, &"EdDSA".into()));
     assert!(!sealed.to_string().contains(keys[0]["kid"].as_str().unwrap()));
     assert_eq!(json(&data, "client show 1")["allow"], serde_json::json!(["127.0.0.0/8"]));
+    let audit = json(&data, "audit list");
+    let kinds: Vec<_> = audit.as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    let restored = [
+        "store_backed_up",
+        "store_restored",
+        "signing_key_created",
+        "signing_key_retired",
+        "signing_key_retired",
+    ];
+    assert_eq!(kinds[kinds.len() - 5..], restored);
 
     let server = Server::start(&data);
     let api = Api::new(&server.url);

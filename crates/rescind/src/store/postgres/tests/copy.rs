@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::{
+    audit::Wanted,
     model::{Client, KnownVerifier, Phase, Session as Login, Status},
     secret::SecretHash,
     store::{ChangedRow, Copied, StoreError},
@@ -64,6 +65,8 @@ async fn everything_is_copied_and_goes_on_from_there() {
         let (there, here) = (before.find(1, session).await.unwrap(), after.find(1, session).await.unwrap());
         assert_eq!(here.session, there.session);
     }
+    let on_record = Wanted { after: Some(0), limit: 100, kind: None, client: None, since: 0 };
+    assert_eq!(after.records(on_record).await.unwrap(), before.records(on_record).await.unwrap());
 
     let (Client { id, .. }, login) = (
         after.create_client(conformance::client("rk_3"), conformance::origin()).await.unwrap(),
@@ -71,6 +74,7 @@ async fn everything_is_copied_and_goes_on_from_there() {
     );
     assert_eq!((id, login.id), (3, 5));
     assert_eq!(after.rotate_key(conformance::key("k3"), 9, conformance::origin()).await.unwrap()[2].id, 3);
+    assert_eq!(after.records(on_record).await.unwrap().last, 11);
 }
 
 #[tokio::test]
