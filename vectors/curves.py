@@ -103,7 +103,8 @@ def p256_point(data):
 
 def p256_verify(point, message, signature):
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    if not (0 < r < N and 0 < s < N):
+    # Above half of N, s is the twin of the one that the issuer writes.
+    if not (0 < r < N and 0 < s <= N // 2):
         return False
     e = int.from_bytes(hashlib.sha256(message).digest(), "big")
     w = pow(s, -1, N)

@@ -150,7 +150,11 @@ impl Material {
             #[cfg(feature = "asymmetric")]
             Material::Es256(key) => {
                 use p256::ecdsa::{Signature, signature::Verifier};
-                Signature::from_slice(signature).is_ok_and(|signature| key.verify(signed, &signature).is_ok())
+                // Of s and its negative, which are both good (SEC 1 §4.1.4), the issuer writes the lower:
+                // otherwise anybody could make a second text of a token.
+                Signature::from_slice(signature).is_ok_and(|signature| {
+                    signature == signature.normalize_s() && key.verify(signed, &signature).is_ok()
+                })
             }
         }
     }

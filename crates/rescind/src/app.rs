@@ -11,6 +11,7 @@ use tracing::{Instrument, info, warn};
 
 use crate::{
     audit::{Audit, By},
+    caching::{self, Caching},
     clock::Clock,
     cluster::{self, Cluster, Lease, Receipt},
     config::{Config, Undecided},
@@ -18,7 +19,9 @@ use crate::{
     feed::{Changed, Feed},
     issuer::{Issuer, KeyringError, generate_key},
     limiter::Limiter,
+    metrics::Metrics,
     model::{KnownVerifier, TokenRules},
+    quota::Quota,
     random::Random,
     registry::Registry,
     secret::{MasterKey, PEPPER, Pepper, SealError},
@@ -41,6 +44,9 @@ pub struct App {
     pub issuer: Issuer,
     pub limiter: Limiter,
     pub audit: Audit,
+    pub quotas: Quotas,
+    pub caching: Caching,
+    pub metrics: Metrics,
     pub cluster: Cluster,
     /// Who may follow the feed.
     pub verifiers: ArcSwap<Vec<KnownVerifier>>,
@@ -54,6 +60,12 @@ pub struct App {
     ready: watch::Sender<bool>,
     // Last, so that the store is closed before another process may take the folder.
     folder: DataFolder,
+}
+
+/// How often a client may succeed.
+pub struct Quotas {
+    pub logins: Quota,
+    pub refreshes: Quota,
 }
 
 /// Why a process cannot start.
@@ -127,6 +139,12 @@ impl App {
             rules: config.token_rules(),
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
             audit,
+            quotas: Quotas {
+                logins: Quota::new(config.limits.logins_per_minute, clock.clone()),
+                refreshes: Quota::new(config.limits.refreshes_per_minute, clock.clone()),
+            },
+            caching: Caching::default(),
+            metrics: Metrics::new(store.commits()),
             cluster,
             pepper: Pepper::new(&pepper),
             verifiers: ArcSwap::from_pointee(loaded.verifiers),
@@ -166,7 +184,10 @@ impl App {
     /// Waits until all that was changed is known everywhere. To be called after memory has taken it
     /// over, and before the change is answered for.
     pub async fn settle(&self) -> Result<Receipt, StoreError> {
-        cluster::settle(self).instrument(step!("settle")).await
+        let committed_at = self.clock.elapsed();
+        let receipt = cluster::settle(self).instrument(step!("settle")).await?;
+        self.metrics.settled.took(self.clock.elapsed().saturating_sub(committed_at));
+        Ok(receipt)
     }
 
     /// Changes the signing keys in the store, and goes over to what it answers. Runs to its end even
@@ -246,10 +267,12 @@ impl App {
         new_epoch(&self.random)
     }
 
-    /// Deletes, batch by batch, sessions that are over, keys whose last token has run out, and what has
-    /// been on record for long enough.
-    /// Returns how many sessions went.
+    /// Forgets what counts no more, and deletes, batch by batch, sessions that are over, keys whose last
+    /// token has run out, and what has been on record for long enough. Returns how many sessions went.
     pub async fn sweep(self: &Arc<App>) -> Result<usize, StoreError> {
+        self.quotas.logins.sweep();
+        self.quotas.refreshes.sweep();
+        caching::judge(self);
         let now = self.clock.now();
         let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {

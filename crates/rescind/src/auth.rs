@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use rescind_verifier::{Claims, Denied, Kind, Scopes, StandingToken, State, VerifiedToken};
+use rescind_verifier::{Claims, Denied, Kind, Scopes, StandingToken, VerifiedToken};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -13,6 +13,7 @@ use crate::{
     issuer::Pair,
     limiter::Throttled,
     model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    quota::OverQuota,
     registry::KnownCredential,
     store::StoreError,
 };
@@ -71,6 +72,9 @@ pub enum Error {
     /// Too many failures.
     #[error("too many failures")]
     Throttled(Duration),
+    /// All is well, but it has been often enough for now.
+    #[error("over the quota")]
+    OverQuota(Duration),
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -97,13 +101,33 @@ impl From<Denied> for Error {
     }
 }
 
+impl From<OverQuota> for Error {
+    fn from(over: OverQuota) -> Error {
+        Error::OverQuota(over.retry_after)
+    }
+}
+
+impl Error {
+    /// Why an access token was refused, if that is what was asked.
+    fn denial(&self) -> Option<Denied> {
+        match self {
+            Error::InvalidToken(denied) => Some(*denied),
+            Error::TokenExpired => Some(Denied::Expired),
+            Error::AddressNotAllowed => Some(Denied::AddressNotAllowed),
+            Error::ScopeMissing => Some(Denied::ScopeMissing),
+            Error::Store(_) => Some(Denied::Stale),
+            Error::InvalidCredentials | Error::Reused | Error::Throttled(_) | Error::OverQuota(_) => None,
+        }
+    }
+}
+
 /// Trades an API key and secret for a pair of tokens.
 pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: Caller) -> Result<Grant, Error> {
     let credential = authenticate(app, api_key, secret, caller)?;
     open_session(app, &credential, caller, app.rules, Phase::Live, None).await
 }
 
-/// Whose credentials these are.
+/// Whose credentials these are, from an address that their client may call from.
 ///
 /// Whether they are good is decided in memory, at one cost for every way in which they may be bad.
 /// The transaction that stores a session looks again.
@@ -113,13 +137,21 @@ pub fn authenticate(
     secret: &str,
     caller: Caller,
 ) -> Result<Arc<KnownCredential>, Error> {
+    recognise(app, api_key, secret, caller).inspect_err(|error| app.metrics.login(Err(error)))
+}
+
+fn recognise(app: &App, api_key: &str, secret: &str, caller: Caller) -> Result<Arc<KnownCredential>, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let presented = app.pepper.hash(secret);
     let known =
         app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten();
     // Whose key it may be is not looked up: how long that takes would tell.
-    known.ok_or_else(|| failed(app, api_key.as_bytes(), None, caller, Error::InvalidCredentials))
+    let known =
+        known.ok_or_else(|| failed(app, api_key.as_bytes(), None, caller, Error::InvalidCredentials))?;
+    let policy = app.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
+    policy.permits(caller.address).map_err(|_| address_denied(app, known.client, caller))?;
+    Ok(known)
 }
 
 /// Opens a session in this phase for these scopes, or for all that the client has.
@@ -131,7 +163,22 @@ pub async fn open_session(
     phase: Phase,
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
+    let opened = try_open_session(app, known, caller, rules, phase, scopes).await;
+    app.metrics.login(opened.as_ref());
+    opened
+}
+
+async fn try_open_session(
+    app: &Arc<App>,
+    known: &KnownCredential,
+    caller: Caller,
+    rules: TokenRules,
+    phase: Phase,
+    scopes: Option<Scopes>,
+) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
+    let place =
+        app.quotas.logins.take(client).map_err(|over| over_quota(app, client, caller, over.retry_after))?;
     let now = app.clock.now();
     let key = app.issuer.signing_key(now);
     let open = move |client: &Client| {
@@ -150,7 +197,10 @@ pub async fn open_session(
         Ok(opened.unwrap_or(Err(Denied::ClientInactive)).map(|session| {
             app.registry.update(&session);
             info!(client, session = session.id, "login");
-            grant(&app, &session)
+            let granted = grant(&app, &session)?;
+            place.stamp();
+            app.caching.logged_in(client, app.registry.verifications(client), app.clock.elapsed());
+            Ok(granted)
         }))
     });
     match opened.await? {
@@ -163,6 +213,12 @@ pub async fn open_session(
 
 /// Trades a refresh token for the session's next pair. The token can be used once.
 pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
+    let refreshed = try_refresh(app, token, caller).await;
+    app.metrics.refresh(refreshed.as_ref());
+    refreshed
+}
+
+async fn try_refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let claims = app
@@ -174,15 +230,25 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
     let (client, session) = (claims.client, claims.session);
 
     // What memory knows to be dead costs the store nothing.
-    let known = app.registry.client(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
+    let known = app.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
     let outcome = match known {
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
             let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
-            let origin = app.audit.origin(By::Caller, caller.address);
+            let (quota, origin) =
+                (app.quotas.refreshes.clone(), app.audit.origin(By::Caller, caller.address));
             to_the_end(async move {
+                let use_up = move |client: &Client, session: &mut Session| {
+                    let presented = present(client, session, &claims, caller.address, now, &rules)?;
+                    // Before the token is used up.
+                    let place = quota.take(client.id)?;
+                    if presented == Presented::Current {
+                        session.advance(key, now, &rules);
+                    }
+                    Ok(place)
+                };
                 let rule = move |client: &Client, session: &mut Session| {
-                    let outcome = rotate(client, session, &claims, caller.address, key, now, &rules);
+                    let outcome = use_up(client, session);
                     let reused = matches!(outcome, Err(Error::Reused));
                     (outcome, reused.then(|| audit::changes::of_reuse(client, session, &origin)))
                 };
@@ -190,9 +256,11 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
                     return Ok(Err(Denied::NotKnown.into()));
                 };
                 app.registry.update(&session);
-                Ok(outcome.and_then(|()| {
+                Ok(outcome.and_then(|place| {
                     info!(client, session = session.id, pair = session.pair, "refresh");
-                    grant(&app, &session)
+                    let granted = grant(&app, &session)?;
+                    place.stamp();
+                    Ok(granted)
                 }))
             })
             .await?
@@ -205,29 +273,28 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
         }
         Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), Some(client), caller, error),
         Error::AddressNotAllowed => address_denied(app, client, caller),
+        Error::OverQuota(retry_after) => over_quota(app, client, caller, retry_after),
         error => error,
     })
 }
 
-/// What a refresh token does to its session, decided over client and session as they are now.
-fn rotate(
+/// Whether a refresh token may be used or is good again, decided over client and session as they are
+/// now. One that was used before ends the session's refreshing.
+fn present(
     client: &Client,
     session: &mut Session,
     claims: &Claims,
     caller: Option<IpAddr>,
-    key: u64,
     now: UnixSeconds,
     rules: &TokenRules,
-) -> Result<(), Error> {
+) -> Result<Presented, Error> {
     client.policy().stands_behind(claims)?;
     client.admits(claims.credential, now)?;
     match session.present(claims.pair, now, rules) {
-        Presented::Current => {
+        good @ (Presented::Current | Presented::Again) => {
             client.permits(caller)?;
-            session.advance(key, now, rules);
-            Ok(())
+            Ok(good)
         }
-        Presented::Again => Ok(client.permits(caller)?),
         Presented::Reused => {
             session.phase = match rules.on_reuse {
                 OnReuse::EndRefresh => Phase::RefreshEnded,
@@ -271,11 +338,17 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), E
 
 /// Decides over an access token that a caller presents.
 pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedToken, Error> {
-    let token = stand(app, token).await?;
-    let client = token.claims().client;
-    token.presented_by(caller.address).map_err(|denied| match denied {
-        Denied::AddressNotAllowed => address_denied(app, client, caller),
-        denied => denied.into(),
+    let verdict = stand(app, token).await.and_then(|token| {
+        let client = token.claims().client;
+        token.presented_by(caller.address).map_err(|denied| match denied {
+            Denied::AddressNotAllowed => address_denied(app, client, caller),
+            denied => denied.into(),
+        })
+    });
+    verdict.inspect_err(|error| {
+        if let Some(reason) = error.denial() {
+            app.metrics.denied(reason);
+        }
     })
 }
 
@@ -290,6 +363,7 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
         decided => return Ok(decided?),
     }
 
+    app.metrics.lookups.inc();
     let keyring = app.issuer.keyring().clone();
     let claims = keyring.verifier().authenticate(token, Kind::Access, now)?;
     let asked = app.registry.asking(claims.session);
@@ -325,4 +399,10 @@ pub(crate) fn failed(app: &App, key: &[u8], client: Option<ClientId>, caller: Ca
 pub(crate) fn address_denied(app: &App, client: ClientId, caller: Caller) -> Error {
     app.audit.note(audit::Kind::AddressDenied, Some(client), caller.address);
     Error::AddressNotAllowed
+}
+
+/// This client has succeeded often enough for now.
+fn over_quota(app: &App, client: ClientId, caller: Caller, retry_after: Duration) -> Error {
+    app.audit.note(audit::Kind::QuotaExceeded, Some(client), caller.address);
+    Error::OverQuota(retry_after)
 }

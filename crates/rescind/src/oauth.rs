@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rescind_verifier::{Claims, Denied, Kind, Scopes, State};
+use rescind_verifier::{Claims, Denied, Kind, Scopes};
 use tracing::info;
 
 use crate::{
@@ -31,7 +31,7 @@ pub async fn client_credentials(
 
 /// Whether a client may ask about the tokens of others.
 pub fn may_introspect(app: &App, client: ClientId) -> bool {
-    app.registry.client(client).is_some_and(|client| client.active && client.scopes.contains(INTROSPECT))
+    app.registry.policy(client).is_some_and(|client| client.active && client.scopes.contains(INTROSPECT))
 }
 
 /// What is told of a token that stands.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use papaya::HashMap as ConcurrentMap;
@@ -21,7 +24,7 @@ const SHARDS: usize = 64;
 /// Always as new as the last change that this process has answered for.
 #[derive(Debug)]
 pub struct Registry {
-    clients: ConcurrentMap<ClientId, Arc<ClientPolicy>>,
+    clients: ConcurrentMap<ClientId, KnownClient>,
     credentials: ConcurrentMap<ApiKey, Arc<KnownCredential>>,
     api_keys: ConcurrentMap<CredentialId, ApiKey>,
     /// Held by whoever changes the maps above, so that they change together.
@@ -30,6 +33,13 @@ pub struct Registry {
     shard_capacity: usize,
     feed: Feed,
     door: Door,
+}
+
+#[derive(Debug)]
+struct KnownClient {
+    policy: Arc<ClientPolicy>,
+    /// How often a verifier has asked for it.
+    verifications: AtomicU64,
 }
 
 /// A credential and the client it is of.
@@ -75,7 +85,7 @@ impl Registry {
     /// remembered as such, so that nothing older can bring it back.
     pub fn apply(&self, client: &Client) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.clients.pin().get(&client.id).is_none_or(|known| known.revision < client.revision) {
+        if self.clients.pin().get(&client.id).is_none_or(|known| known.policy.revision < client.revision) {
             self.put(client);
             self.feed.publish(Changed::Client(client.id));
         }
@@ -125,7 +135,20 @@ impl Registry {
                 api_keys.insert(credential.id, credential.api_key.clone());
             }
         }
-        self.clients.pin().insert(client.id, Arc::new(client.policy()));
+        let verifications = AtomicU64::new(self.verifications(client.id));
+        let known = KnownClient { policy: Arc::new(client.policy()), verifications };
+        self.clients.pin().insert(client.id, known);
+    }
+
+    /// A client's policy, for whoever verifies nothing.
+    pub fn policy(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
+        self.clients.pin().get(&id).map(|known| Arc::clone(&known.policy))
+    }
+
+    /// How many of the client's tokens were verified here, give or take those of the moments in which
+    /// it was changed.
+    pub fn verifications(&self, id: ClientId) -> u64 {
+        self.clients.pin().get(&id).map_or(0, |known| known.verifications.load(Ordering::Relaxed))
     }
 
     /// The credential with this API key, unless revoked.
@@ -177,7 +200,7 @@ impl Registry {
 
     /// Every client known, with its policy.
     pub fn policies(&self) -> Vec<(ClientId, Arc<ClientPolicy>)> {
-        self.clients.pin().iter().map(|(id, policy)| (*id, Arc::clone(policy))).collect()
+        self.clients.pin().iter().map(|(id, known)| (*id, Arc::clone(&known.policy))).collect()
     }
 
     /// How many sessions are remembered.
@@ -196,6 +219,11 @@ impl Registry {
         self.clients.pin().len()
     }
 
+    /// How many credentials are known, expired ones included.
+    pub fn credentials(&self) -> usize {
+        self.credentials.pin().len()
+    }
+
     fn shard(&self, id: SessionId) -> &RwLock<Shard> {
         &self.shards[(id % SHARDS as u64) as usize]
     }
@@ -203,7 +231,10 @@ impl Registry {
 
 impl State for Registry {
     fn client(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
-        self.clients.pin().get(&id).cloned()
+        let clients = self.clients.pin();
+        let known = clients.get(&id)?;
+        known.verifications.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(&known.policy))
     }
 
     fn session(&self, id: SessionId) -> Option<SessionState> {

@@ -223,6 +223,37 @@ mod tests {
         }
     }
 
+    // check 73
+    #[test]
+    fn a_secret_is_the_next_256_bits_of_randomness_and_nothing_else() {
+        let (random, same) = (Random::seeded(1), Random::seeded(1));
+        for _ in 0..100 {
+            for text in [generate_api_key(&random), ApiSecret::generate(&random).expose().to_owned()] {
+                let body = BASE32_NOPAD.decode(text[3..].to_ascii_uppercase().as_bytes()).unwrap();
+                assert_eq!(body[..32], *same.bytes::<32>());
+            }
+        }
+        // Of the system's randomness every bit is as often set as not: this is further from 500 than
+        // one run in 10^20 would come.
+        let mut set = [0; 256];
+        for _ in 0..1000 {
+            let secret = ApiSecret::generate(&Random::System);
+            let body = BASE32_NOPAD.decode(secret.expose()[3..].to_ascii_uppercase().as_bytes()).unwrap();
+            set.iter_mut().enumerate().for_each(|(i, set)| *set += usize::from(body[i / 8] >> (i % 8) & 1));
+        }
+        assert!(set.iter().all(|set| (350..=650).contains(set)), "{set:?}");
+    }
+
+    /// `printf %s rs_… | openssl dgst -sha256 -mac HMAC -macopt hexkey:808182…9e9f`
+    // check 74
+    #[test]
+    fn the_hash_is_hmac_sha_256_under_the_pepper() {
+        let pepper: [u8; 32] = std::array::from_fn(|i| 0x80 + i as u8);
+        let hash = Pepper::new(&pepper).hash("rs_aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypybnsdxi");
+        let expected = "3d720aaf18e49b14dc7116751b2b83363a5f1a71e51fbe013a6feb1201c6e6b5";
+        assert_eq!(HEXLOWER.encode(&hash.0), expected);
+    }
+
     // check 74
     #[test]
     fn hashes_depend_on_secret_and_pepper() {

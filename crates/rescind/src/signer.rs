@@ -69,7 +69,8 @@ impl Signer {
             Signer::EdDsa(key) => key.sign(text).to_bytes().to_vec(),
             Signer::Es256(key) => {
                 let signature: Signature = key.sign(text);
-                signature.to_bytes().to_vec()
+                // The one of two that verifiers take.
+                signature.normalize_s().to_bytes().to_vec()
             }
         }
     }

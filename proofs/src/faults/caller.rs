@@ -119,10 +119,19 @@ impl Caller {
     }
 
     /// The same, as an operator.
-    pub(super) async fn operator_logout(&self, client: u64) -> Verdict {
+    pub(super) async fn logout_by_operator(&self, client: u64) -> Verdict {
+        self.take_back(client, &["client", "logout"]).await
+    }
+
+    /// The same for good: the client is deleted.
+    pub(super) async fn delete(&self, client: u64) -> Verdict {
+        self.take_back(client, &["--yes", "client", "delete"]).await
+    }
+
+    async fn take_back(&self, client: u64, command: &[&str]) -> Verdict {
         let begun = self.recorder.begin();
         let id = client.to_string();
-        let verdict = match self.node.command_line.json(&["client", "logout", &id]).await {
+        let verdict = match self.node.command_line.json(&[command, &[&id]].concat()).await {
             Ok(_) => Verdict::Accepted(()),
             // A command says no more than that it failed.
             Err(_) => Verdict::Unknown,

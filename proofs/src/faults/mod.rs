@@ -6,6 +6,7 @@ mod caller;
 mod clock;
 mod cluster;
 mod episodes;
+mod fail_over;
 mod fault;
 mod figures;
 mod node;

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -109,6 +109,12 @@ impl Node {
         self.feed.lead_to(serving.management);
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Starts it where it cannot serve, and waits for its end; what it said.
+    pub(super) async fn fails_to_start(&self) -> anyhow::Result<(ExitStatus, String)> {
+        let status = self.spawn(0)?.ended().await?;
+        Ok((status, fs::read_to_string(&self.log)?))
     }
 
     fn spawn(&self, ahead: Ahead) -> anyhow::Result<Process> {

@@ -75,6 +75,11 @@ impl Postgres {
         self.primary.address
     }
 
+    /// Where the stand-by is.
+    pub(super) fn standby_address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.standby.as_ref().context("there is no stand-by")?.address)
+    }
+
     /// What a server writes as `database.url`, if its way there is this address.
     pub fn url(through: SocketAddr) -> String {
         format!("postgres://{USER}@{through}/{USER}")

@@ -37,6 +37,8 @@ pub enum Scenario {
     Outage,
     /// A hundred refreshes of one token at once, at three nodes: one wins
     RefreshRace,
+    /// The stand-by takes over: nobody starts on it before, and it has forgotten nothing afterwards
+    FailOver,
     /// How long a logout takes, and how long with a node that is not heard of
     LogoutLatency,
     /// How many verifications a node does, against a single one with SQLite
@@ -82,6 +84,7 @@ impl Scenario {
             Scenario::RollingRestart => rolling_restart(cluster, &recording).await,
             Scenario::Outage => outage(cluster, &recording, plan.timed).await,
             Scenario::RefreshRace => refresh_race(cluster, &recording).await,
+            Scenario::FailOver => super::fail_over::run(cluster, &recording).await,
             Scenario::LogoutLatency => logout_latency(cluster, &recording, plan.timed).await,
             Scenario::Throughput => throughput(cluster, &recording).await,
             Scenario::Episodes => super::episodes::run(cluster, &recording, plan, tell).await,
@@ -99,7 +102,7 @@ impl Recording {
     }
 
     /// The report on it, if there is no violation in it.
-    async fn judged(&self) -> anyhow::Result<Report> {
+    pub(super) async fn judged(&self) -> anyhow::Result<Report> {
         self.recorder.finish().await?;
         let report = judge(&self.path)?;
         ensure!(report.violations.is_empty(), "{report}");

@@ -199,8 +199,9 @@ impl Driver {
             60..64 => self.refresh_twice_at_once().await,
             64..86 => self.verify_everywhere().await,
             86..94 => self.logout().await,
-            94..98 => self.logout_and_login_at_once().await,
-            _ => self.logout_by_operator().await,
+            94..97 => self.logout_and_login_at_once().await,
+            97..99 => self.logout_by_operator().await,
+            _ => self.delete().await,
         }
     }
 
@@ -267,13 +268,22 @@ impl Driver {
     async fn logout_by_operator(&mut self) -> Option<()> {
         let (client, caller) = (self.credential.client, self.caller());
         self.sessions.clear();
-        let verdict = within(LOGOUT_PATIENCE, async move { caller.operator_logout(client).await }).await;
+        let verdict = within(LOGOUT_PATIENCE, async move { caller.logout_by_operator(client).await }).await;
         self.logged_out(verdict.unwrap_or(Verdict::Unknown));
         if verdict != Some(Verdict::Accepted(())) {
             // It may be done at any time now, and explain whatever happens to this client: another
             // one takes its place.
             self.replace_client().await;
         }
+        Some(())
+    }
+
+    async fn delete(&mut self) -> Option<()> {
+        let (client, caller) = (self.credential.client, self.caller());
+        self.sessions.clear();
+        let verdict = within(LOGOUT_PATIENCE, async move { caller.delete(client).await }).await;
+        self.logged_out(verdict.unwrap_or(Verdict::Unknown));
+        self.replace_client().await;
         Some(())
     }
 

@@ -1,6 +1,8 @@
 //! Keys other than HS256: the algorithm is the key's.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::Signer as _;
+use p256::ecdsa::signature::Verifier as _;
 use rescind_verifier::{Algorithm, Denied, Key, KeyError, KeySet, Kind, Verifier, header_segment};
 
 use crate::fixture::{NOW, base64url, claims, profile};
@@ -26,7 +28,7 @@ fn signed(algorithm: Algorithm, header: Algorithm) -> String {
         Algorithm::EdDsa => ed25519().sign(text.as_bytes()).to_bytes().to_vec(),
         Algorithm::Es256 => {
             let signature: p256::ecdsa::Signature = p256().sign(text.as_bytes());
-            signature.to_bytes().to_vec()
+            signature.normalize_s().to_bytes().to_vec()
         }
         // The classic confusion: the public key taken for an HMAC secret.
         Algorithm::Hs256 => {
@@ -86,6 +88,21 @@ fn every_flipped_bit_of_a_signature_is_refused() {
             }
         }
     }
+}
+
+// check 41
+#[test]
+fn of_the_two_es256_signatures_of_a_text_one_is_taken() {
+    let token = signed(Algorithm::Es256, Algorithm::Es256);
+    let (text, signature) = token.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let (r, s) = p256::ecdsa::Signature::from_slice(&signature).unwrap().split_scalars();
+    let twin = p256::ecdsa::Signature::from_scalars(r, -s).unwrap();
+    // To the curve it is as good.
+    p256().verifying_key().verify(text.as_bytes(), &twin).unwrap();
+    let twin = format!("{text}.{}", base64url(twin.to_bytes()));
+    let verdict = verifier(Algorithm::Es256).authenticate(&twin, Kind::Access, NOW);
+    assert_eq!(verdict, Err(Denied::BadSignature));
 }
 
 #[test]

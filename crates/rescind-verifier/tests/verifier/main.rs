@@ -8,7 +8,8 @@ mod fixture;
 mod jwt;
 #[cfg(feature = "tower")]
 mod layer;
-mod mutations;
+#[cfg(feature = "asymmetric")]
+mod mutants;
 mod oracle;
 mod policy;
 mod rules;

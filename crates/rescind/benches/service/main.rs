@@ -26,34 +26,40 @@ use rescind::{
     random::Random,
     secret::{ApiSecret, generate_api_key},
 };
+use serde_json::Value;
 use tokio::{runtime::Runtime, task::JoinSet};
 
+mod memory;
 mod slow;
 mod timing;
 
+use memory::memory;
 use slow::slow;
 use timing::timing;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CALLER: Caller = Caller::direct(HOME);
 const MANY_SESSIONS: usize = 100_000;
+/// The part that takes far longer than all the others, and is left out unless named.
+const ON_REQUEST: &str = "memory";
 /// Its name on the command line, and what it does.
 type Part = (&'static str, fn(&Runtime));
 
 fn main() {
-    let parts: [Part; 6] = [
+    let parts: [Part; 7] = [
         ("start", start),
         ("logout", logout),
         ("login", login),
         ("verify", verify),
         ("slow", slow),
         ("timing", timing),
+        (ON_REQUEST, memory),
     ];
     // Cargo adds --bench.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for (name, part) in parts {
-        if wanted.is_empty() || wanted.iter().any(|w| w == name) {
+        if (wanted.is_empty() && name != ON_REQUEST) || wanted.iter().any(|w| w == name) {
             println!("\n{name}");
             part(&runtime);
         }
@@ -269,7 +275,13 @@ struct Server {
 
 impl Server {
     fn start(dir: &Path) -> Server {
+        Server::start_with(dir, &[])
+    }
+
+    /// With these settings, by their names in the environment.
+    fn start_with(dir: &Path, settings: &[(&str, &str)]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
+        command.envs(settings.iter().copied());
         command.args([
             "serve",
             "--listen",
@@ -283,9 +295,18 @@ impl Server {
         let line = log.find(|line| line.contains("serving")).unwrap();
         // What it logs later must go somewhere.
         std::thread::spawn(move || log.for_each(drop));
-        let serving: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let serving: Value = serde_json::from_str(&line).unwrap();
         let address = |field: &str| serving[field].as_str().unwrap().to_owned();
         Server { child, public: address("listen"), management: address("management") }
+    }
+}
+
+impl Server {
+    /// Its resident memory, in megabytes.
+    fn resident(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<f64>().unwrap() / 1024.0
     }
 }
 
@@ -320,6 +341,28 @@ impl Connection {
             let read = self.stream.read(&mut self.answer[length..]).unwrap();
             assert!(read > 0, "the server went away");
             length += read;
+        }
+    }
+
+    /// The JSON that a change is answered with.
+    fn post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Value {
+        let token = token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
+        let body = body.to_string();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{token}");
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        self.stream.write_all(request.as_bytes()).unwrap();
+        let mut length = 0;
+        loop {
+            let read = self.stream.read(&mut self.answer[length..]).unwrap();
+            assert!(read > 0, "the server went away");
+            length += read;
+            // An object is whole when it can be read.
+            let whole = self.answer[..length].windows(4).position(|window| window == b"\r\n\r\n");
+            let answer = whole.and_then(|end| serde_json::from_slice(&self.answer[end + 4..length]).ok());
+            if let Some(answer) = answer {
+                return answer;
+            }
         }
     }
 

@@ -217,13 +217,23 @@ pub async fn check_address(app: &App, id: ClientId, address: &str) -> Result<Add
 
 pub(super) fn checked_name(name: &str) -> Result<String, Error> {
     let name = name.trim();
-    if name.is_empty() || name.chars().count() > MAX_NAME_LENGTH || name.chars().any(char::is_control) {
+    if name.is_empty() || name.chars().count() > MAX_NAME_LENGTH || name.chars().any(moves_others) {
         return Err(invalid(
             "name",
-            format!("expected 1 to {MAX_NAME_LENGTH} characters, none of them control characters"),
+            format!(
+                "expected 1 to {MAX_NAME_LENGTH} characters, no control characters and no marks of direction among them"
+            ),
         ));
     }
     Ok(name.to_owned())
+}
+
+/// Whether what stands around it, in a list or a log, may be shown elsewhere than it is: a control
+/// character, a separator of lines or paragraphs, or one of Unicode's `Bidi_Control` (UAX #9 §2).
+fn moves_others(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 fn allowlist(field: &'static str, texts: &[String], allow_any: bool) -> Result<Allowlist, Error> {

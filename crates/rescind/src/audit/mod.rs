@@ -152,11 +152,6 @@ pub struct Event {
 }
 
 impl Origin {
-    /// Something that no request asks for.
-    pub fn new(at: UnixSeconds, by: By, node: &str) -> Origin {
-        Origin { at, by, from: None, node: node.into(), request: None }
-    }
-
     /// An event of this origin.
     pub fn event(&self, kind: Kind) -> Event {
         Event {

@@ -15,8 +15,9 @@ use super::{Failure, backend::Backend, output::Output, runtime};
 use crate::{
     admin,
     app::OpenError,
-    audit::{By, Origin},
+    audit::{Audit, By},
     clock::Clock,
+    cluster::node_name,
     config::{Config, Database, Environment},
     data_folder::DataFolder,
     random::Random,
@@ -137,8 +138,8 @@ async fn restore(
             store.display()
         ))?;
     }
-    let origin = Origin::new(Clock::System.now(), By::Operator, &config.node_name());
-    let restored = admin::restore(&folder, file, &master, origin, &random).await;
+    let origin = Audit::new(&config.audit, &node_name(config), Clock::System).origin(By::Operator, None);
+    let restored = admin::restore(&folder, file, &master, &random, origin).await;
     let restored = restored.with_context(|| file.display().to_string())?;
     output.data(&restored, |restored| {
         format!(

@@ -10,6 +10,7 @@ mod terms;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
+use rustix::system::uname;
 
 use crate::{clock::Clock, config::Config, store::NodeRow};
 pub use attached::{Attached, FollowerId, Outcome, TooMany};
@@ -46,6 +47,14 @@ pub struct Roll {
     pub nodes: Vec<(NodeRow, Duration)>,
 }
 
+/// What this process is called.
+pub fn node_name(config: &Config) -> String {
+    match config.cluster.node_name.as_str() {
+        "" => format!("{}:{}", uname().nodename().to_string_lossy(), config.server.listen.port()),
+        name => name.to_owned(),
+    }
+}
+
 impl Cluster {
     /// A process that is no node yet.
     pub fn new(config: &Config, lease: Lease, clock: Clock) -> Cluster {
@@ -54,7 +63,7 @@ impl Cluster {
             lease,
             terms,
             attached: Attached::new(clock, terms),
-            node_name: config.node_name(),
+            node_name: node_name(config),
             readings: settle::Readings::default(),
             roll: ArcSwapOption::empty(),
         }

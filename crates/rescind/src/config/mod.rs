@@ -9,7 +9,6 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use hyper::header::HeaderName;
 use ipnet::IpNet;
 use rescind_verifier::Profile;
-use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
@@ -21,6 +20,9 @@ use crate::{
     model::{OnReuse, TokenRules},
     store::{DatabaseUrl, PostgresOptions},
 };
+
+/// A quota remembers every success of a minute.
+const MAX_QUOTA: usize = 10_000;
 
 /// Every key with its default and what it is for.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -123,6 +125,8 @@ pub enum Undecided {
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     pub failed_logins_per_minute: u32,
+    pub logins_per_minute: usize,
+    pub refreshes_per_minute: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,6 +225,14 @@ impl Config {
                 return Err((key, "expected between 1 and 1000000".into()));
             }
         }
+        for (key, quota) in [
+            ("limits.logins_per_minute", self.limits.logins_per_minute),
+            ("limits.refreshes_per_minute", self.limits.refreshes_per_minute),
+        ] {
+            if quota > MAX_QUOTA {
+                return Err((key, format!("expected between 1 and {MAX_QUOTA}, or 0 for no quota")));
+            }
+        }
         match &self.tls {
             Tls { certificate: Some(_), key: None, .. } => {
                 return Err(("tls.key", "expected the file of the certificate's key".into()));
@@ -259,14 +271,6 @@ impl Config {
             lease: self.cluster.lease.into(),
             clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
             margin: self.cluster.margin.into(),
-        }
-    }
-
-    /// What this node is called.
-    pub fn node_name(&self) -> String {
-        match self.cluster.node_name.as_str() {
-            "" => format!("{}:{}", uname().nodename().to_string_lossy(), self.server.listen.port()),
-            name => name.to_owned(),
         }
     }
 

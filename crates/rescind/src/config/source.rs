@@ -243,6 +243,7 @@ mod tests {
             ("RESCIND_SERVER__CLIENT_ADDRESS_HEADER", "X-Forwarded-For"),
             ("RESCIND_TOKENS__REFRESH_GRACE", "10s"),
             ("RESCIND_TOKENS__ON_REUSE", "end-session"),
+            ("RESCIND_LIMITS__LOGINS_PER_MINUTE", "10"),
             ("RESCIND_TLS__CERTIFICATE", "/etc/c.pem"),
             ("RESCIND_TLS__KEY", "/etc/k.pem"),
             ("RESCIND_TLS__MANAGEMENT", "true"),
@@ -322,7 +323,15 @@ mod tests {
             ),
             (
                 "[limits]\nfailed_logins = 3",
-                "limits.failed_logins = 3 (/rescind.toml): unknown field `failed_logins`, expected `failed_logins_per_minute`",
+                "limits.failed_logins = 3 (/rescind.toml): unknown field `failed_logins`, expected one of `failed_logins_per_minute`, `logins_per_minute`, `refreshes_per_minute`",
+            ),
+            (
+                "[limits]\nlogins_per_minute = 10001",
+                "limits.logins_per_minute = 10001 (/rescind.toml): expected between 1 and 10000, or 0 for no quota",
+            ),
+            (
+                "[limits]\nrefreshes_per_minute = -1",
+                "limits.refreshes_per_minute = -1 (/rescind.toml): invalid value: integer `-1`, expected usize",
             ),
             (
                 "listen = '127.0.0.1:1'",

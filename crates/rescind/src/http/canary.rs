@@ -23,6 +23,7 @@ use crate::{
     audit::By,
     clock::Clock,
     config::Config,
+    metrics::Route,
     model::Client,
     random::Random,
 };
@@ -69,7 +70,7 @@ async fn a_panic_tells_no_secret() {
     let client = NewClient { name: "a".into(), ..NewClient::default() };
     let client = admin::create_client(&app, client).await.unwrap();
     let routes = Router::new().route("/handler", post(panics)).route("/rule", post(has_a_rule_that_panics));
-    let router = finish(routes, Arc::clone(&app), |_| false);
+    let router = finish(routes, Arc::clone(&app), |_| Route::Other);
 
     let secrets = ["canary-token", &client.api_secret];
     for (path, status, logged) in

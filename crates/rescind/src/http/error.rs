@@ -273,7 +273,7 @@ impl From<auth::Error> for ApiError {
             auth::Error::TokenExpired => ApiError::new(Class::Unauthorized, "Token expired"),
             auth::Error::AddressNotAllowed => ApiError::new(Class::Forbidden, "IP address not authorized"),
             auth::Error::ScopeMissing => ApiError::new(Class::Forbidden, "Insufficient scope"),
-            auth::Error::Throttled(after) => {
+            auth::Error::Throttled(after) | auth::Error::OverQuota(after) => {
                 let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
                 let message = format!("Rate limit exceeded. Retry after {seconds} seconds.");
                 ApiError::new(Class::TooManyRequests, message).retry_after(seconds)

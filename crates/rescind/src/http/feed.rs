@@ -12,7 +12,7 @@ use axum::{
 use http_body_util::channel::{Channel, Sender};
 use hyper::{HeaderMap, header::CONTENT_TYPE};
 use rescind_verifier::{
-    Denied, State as _,
+    Denied,
     follow::wire::{
         ACK_PATH, Ack, AckMode, Acked, Change, Client, FEED_PATH, Hello, Position, What, event_id,
     },
@@ -185,7 +185,7 @@ impl Stream {
     fn now(&self, changed: Changed) -> Result<What, Ended> {
         Ok(match changed {
             Changed::Client(id) => {
-                What::Client(Client::new(id, &*self.app.registry.client(id).ok_or(Ended)?))
+                What::Client(Client::new(id, &*self.app.registry.policy(id).ok_or(Ended)?))
             }
             Changed::Session(ended) => What::Session(ended),
             Changed::Keys => What::Keys(self.app.issuer.keyring().wire_keys(self.verifier.shares_hs256)),

@@ -35,7 +35,7 @@ use client_ip::TrustedProxies;
 use error::{ApiError, Class, only_verdicts};
 pub use wire::{Enveloped, too_many_connections};
 
-use crate::{app::App, audit, clock::Clock, random::Random, traces};
+use crate::{app::App, audit, clock::Clock, metrics::Route, random::Random, traces};
 
 const REQUEST_ID: &str = "x-request-id";
 const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
@@ -50,56 +50,77 @@ pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Router {
         .merge(verify::routes())
         .merge(oauth::routes())
         .layer(middleware::from_fn_with_state(proxies, client_ip::resolve));
-    finish(routes, app, verify::is_path)
+    finish(routes, app, public_route)
 }
 
 /// What probes ask, and what verifiers follow.
 pub fn management(app: Arc<App>) -> Router {
-    finish(ops::routes().merge(feed::routes()), app, |_| false)
+    finish(ops::routes().merge(feed::routes()), app, management_route)
 }
 
 /// The same and the admin API, for whoever may open the data folder.
 pub fn local(app: Arc<App>) -> Router {
-    finish(ops::routes().merge(admin::routes()), app, |_| false)
+    finish(ops::routes().merge(admin::routes()), app, management_route)
 }
 
-type PathTest = fn(&str) -> bool;
+fn public_route(path: &str) -> Route {
+    match path {
+        path if verify::is_path(path) => Route::Verify,
+        "/auth/login" => Route::Login,
+        "/auth/refresh" => Route::Refresh,
+        "/auth/logout" => Route::Logout,
+        "/oauth2/token" => Route::Token,
+        "/oauth2/introspect" => Route::Introspect,
+        "/oauth2/revoke" => Route::Revoke,
+        path if path.starts_with("/.well-known/") => Route::Metadata,
+        _ => Route::Other,
+    }
+}
 
-/// `is_verdict` tells the paths whose every answer is a verdict.
-fn finish(routes: Router<Arc<App>>, app: Arc<App>, is_verdict: PathTest) -> Router {
+fn management_route(path: &str) -> Route {
+    match path {
+        "/livez" | "/readyz" | "/healthz" | "/metrics" => Route::Probe,
+        path if path.starts_with("/feed/") => Route::Feed,
+        path if path.starts_with("/admin/") => Route::Admin,
+        _ => Route::Other,
+    }
+}
+
+/// Tells what a path leads to.
+type RouteOf = fn(&str) -> Route;
+
+fn finish(routes: Router<Arc<App>>, app: Arc<App>, route_of: RouteOf) -> Router {
     routes
         .fallback(async || ApiError::new(Class::NotFound, "No such path"))
         .method_not_allowed_fallback(async || {
             ApiError::new(Class::MethodNotAllowed, "Method not allowed on this path")
         })
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state((Arc::clone(&app), is_verdict), frame))
+        .layer(middleware::from_fn_with_state((Arc::clone(&app), route_of), frame))
         .with_state(app)
 }
 
 /// What every request and answer has.
-async fn frame(
-    State((app, is_verdict)): State<(Arc<App>, PathTest)>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn frame(State((app, route_of)): State<(Arc<App>, RouteOf)>, request: Request, next: Next) -> Response {
     let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
     let id = sent.unwrap_or_else(|| new_request_id(&app.clock, &app.random));
     let span = info_span!("request", id = id.to_str().unwrap_or_default());
     traces::asked(&span, &request);
     let started = app.clock.elapsed();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = route_of(&path);
 
     let mut response = async {
         let mut response = match refusal(&request) {
             None => audit::REQUEST.scope(id.clone(), next.run(request)).await,
             Some(refusal) => refusal,
         };
-        if is_verdict(&path) {
+        if route == Route::Verify {
             response = only_verdicts(response);
         }
-        let took = app.clock.elapsed().saturating_sub(started);
-        debug!(%method, path, status = response.status().as_u16(), took_us = took.as_micros(), "answered");
+        let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(started));
+        app.metrics.answered(route, status, took);
+        debug!(%method, path, status, took_us = took.as_micros(), "answered");
         response
     }
     .instrument(span.clone())
@@ -170,4 +191,67 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     error!(panic = text.unwrap_or("no text"), "a handler panicked");
     ApiError::new(Class::Internal, "Internal server error").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        routing::any,
+    };
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{app::to_the_end, config::Config};
+
+    const FAILED: &str = r#"{"error":{"name":"InternalServerError","code":"INTERNAL_SERVER_ERROR","message":"Internal server error"}}"#;
+    const DENIED: &str = r#"{"error":{"name":"ForbiddenError","code":"FORBIDDEN","message":"Not able to decide on this request"}}"#;
+
+    async fn panics() -> Response {
+        panic!("a handler's own words")
+    }
+
+    async fn panics_in_a_change() -> Result<(), ApiError> {
+        Ok(to_the_end(async { panic!("a handler's own words") }).await?)
+    }
+
+    // check 90
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_500_or_a_denial_and_ends_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.server.data_dir = folder.path().join("data");
+        let app = App::open(&config, None, Clock::manual(KSUID_EPOCH), Random::seeded(1)).await.unwrap();
+        let routes = Router::new()
+            .route("/auth/login", any(panics))
+            .route("/auth/refresh", any(panics_in_a_change))
+            .route("/verify", any(panics))
+            .route("/verify/{*rest}", any(panics_in_a_change))
+            .route(
+                "/auth/logout",
+                any(async |State(app): State<Arc<App>>| {
+                    app.store.clients().await.map(drop).map_err(ApiError::from)
+                }),
+            );
+        let router = finish(routes, app, public_route);
+        for _ in 0..2 {
+            for (path, status, expected) in [
+                ("/auth/login", 500, FAILED),
+                ("/auth/refresh", 500, FAILED),
+                ("/verify", 403, DENIED),
+                ("/verify/x", 403, DENIED),
+                ("/auth/logout", 200, ""),
+            ] {
+                let request = Request::builder().uri(path).header(HOST, "x").body(Body::empty()).unwrap();
+                let response = router.clone().oneshot(request).await.unwrap();
+                assert_eq!(response.status().as_u16(), status, "{path}");
+                assert!(
+                    response.headers().contains_key(REQUEST_ID)
+                        && response.headers()[CACHE_CONTROL] == "no-store"
+                );
+                let body = to_bytes(response.into_body(), 1000).await.unwrap();
+                assert_eq!(str::from_utf8(&body).unwrap(), expected, "{path}");
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use hyper::{HeaderMap, header::AUTHORIZATION};
-use rescind_verifier::{Kind, Scopes, State as _};
+use rescind_verifier::{Kind, Scopes};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -89,12 +89,7 @@ impl Form {
             (None, Some(id), Some(secret)) => (id, secret),
             (None, ..) => return Err(OAuthError::invalid_client()),
         };
-        let credential = auth::authenticate(app, &id, &secret, caller).map_err(client_error)?;
-        let policy = app.registry.client(credential.client);
-        if policy.is_none_or(|policy| policy.permits(caller.address).is_err()) {
-            return Err(client_error(auth::address_denied(app, credential.client, caller)));
-        }
-        Ok(credential)
+        auth::authenticate(app, &id, &secret, caller).map_err(client_error)
     }
 }
 
@@ -299,6 +294,7 @@ fn client_error(error: auth::Error) -> OAuthError {
         | auth::Error::Reused
         | auth::Error::TokenExpired
         | auth::Error::Throttled(_)
+        | auth::Error::OverQuota(_)
         | auth::Error::Store(_) => ApiError::from(error).into(),
     }
 }

@@ -85,10 +85,15 @@ async fn decide(
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "scope" => {
-                let needed: Scopes = value.parse().map_err(|_| ApiError::insufficient_scope(&value))?;
-                token.require(&needed).map_err(|_| ApiError::insufficient_scope(&value))?;
+                // What cannot be a scope is one that nobody has.
+                let needed = value.parse::<Scopes>().map_err(|_| Denied::ScopeMissing);
+                needed.and_then(|needed| token.require(&needed)).map_err(|missing| {
+                    app.metrics.denied(missing);
+                    ApiError::insufficient_scope(&value)
+                })?;
             }
             "aud" if value != app.issuer.profile().audience() => {
+                app.metrics.denied(Denied::WrongAudience);
                 return Err(ApiError::bearer(Denied::WrongAudience.into()));
             }
             _ => {}

@@ -31,6 +31,7 @@ use crate::{
     audit, cluster,
     config::{self, Config},
     http::{self, client_ip::TrustedProxies},
+    metrics::Listener,
 };
 use accept::{Gate, accept_local, accept_tcp};
 use pool::{Bounds, Pool};
@@ -66,10 +67,10 @@ impl Server {
         let bounds = bounds(&config.server);
         let aside = |connections| Bounds { in_all: connections, per_network: connections, ..bounds };
         let drain = watch::Sender::new(false);
-        let gate = |router, bounds| Gate {
+        let gate = |listener, router, bounds| Gate {
             app: Arc::clone(&app),
             router,
-            pool: Pool::new(bounds, app.clock.clone(), app.random.clone()),
+            pool: Pool::new(bounds, app.metrics.connections(listener), app.clock.clone(), app.random.clone()),
             proxies: TrustedProxies::default(),
             tls: None,
             http: accept::http().http1_only(),
@@ -79,13 +80,13 @@ impl Server {
             proxies: proxies.clone(),
             tls: tls.clone().map(|tls| (tls, Side::Public)),
             http: accept::http(),
-            ..gate(http::public(Arc::clone(&app), proxies), bounds)
+            ..gate(Listener::Public, http::public(Arc::clone(&app), proxies), bounds)
         };
         let management = Gate {
             tls: tls.filter(|_| config.tls.management).map(|tls| (tls, Side::Management)),
-            ..gate(http::management(Arc::clone(&app)), aside(MANAGEMENT_CONNECTIONS))
+            ..gate(Listener::Management, http::management(Arc::clone(&app)), aside(MANAGEMENT_CONNECTIONS))
         };
-        let local = gate(http::local(Arc::clone(&app)), aside(LOCAL_CONNECTIONS));
+        let local = gate(Listener::Local, http::local(Arc::clone(&app)), aside(LOCAL_CONNECTIONS));
         Ok(Server {
             public: (bind("server.listen", "--listen", listen).await?, public),
             management: (
@@ -211,11 +212,14 @@ fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
 async fn sweep(app: &Arc<App>, public: &Pool) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = 0;
     loop {
         ticks.tick().await;
-        let turned_away = public.turned_away();
-        if turned_away > 0 {
+        let so_far = public.turned_away();
+        if so_far > told {
+            let turned_away = so_far - told;
             warn!(turned_away, "connections were refused or closed: there were too many");
+            told = so_far;
         }
         if let Err(e) = app.sweep().await {
             warn!(error = %e, "expired sessions could not be swept");

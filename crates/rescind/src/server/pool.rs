@@ -4,15 +4,12 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use super::slot::Slot;
-use crate::{clock::Clock, random::Random};
+use crate::{clock::Clock, metrics::Connections, random::Random};
 
 /// So many, taken at random, are looked at for the one that makes room: whoever holds a fifth of all
 /// is missed once in a thousand times.
@@ -36,7 +33,7 @@ pub(super) struct Pool {
     clock: Clock,
     random: Random,
     table: Mutex<Table>,
-    turned_away: AtomicU64,
+    connections: Connections,
 }
 
 #[derive(Debug)]
@@ -59,13 +56,13 @@ pub(super) struct Admitted {
 pub(super) struct Full;
 
 impl Pool {
-    pub(super) fn new(bounds: Bounds, clock: Clock, random: Random) -> Arc<Pool> {
+    pub(super) fn new(bounds: Bounds, connections: Connections, clock: Clock, random: Random) -> Arc<Pool> {
         let table = Table {
             slots: vec![None; bounds.in_all].into(),
             free: (0..bounds.in_all).rev().collect(),
             per_network: HashMap::new(),
         };
-        Arc::new(Pool { bounds, clock, random, table: Mutex::new(table), turned_away: AtomicU64::new(0) })
+        Arc::new(Pool { bounds, clock, random, table: Mutex::new(table), connections })
     }
 
     /// A place for a connection from this network; `None` is one of which any number may be open and
@@ -75,8 +72,9 @@ impl Pool {
     /// one makes room. So whoever holds many loses them to those who hold few.
     pub(super) fn admit(self: &Arc<Pool>, network: Option<IpAddr>) -> Result<Admitted, Full> {
         let admitted = self.find_place(network);
-        if admitted.is_err() {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
+        match &admitted {
+            Ok(_) => _ = self.connections.open.inc(),
+            Err(Full) => _ = self.connections.turned_away.inc(),
         }
         admitted
     }
@@ -98,15 +96,15 @@ impl Pool {
         if let Some(evicted) = table.slots[place].replace(Arc::clone(&slot)) {
             table.forget(evicted.network);
             evicted.close();
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            self.connections.turned_away.inc();
         }
         drop(table);
         Ok(Admitted { slot, pool: Arc::clone(self), place })
     }
 
-    /// How many connections were refused or closed for want of a place since this was last asked.
+    /// How many connections were refused or closed for want of a place so far.
     pub(super) fn turned_away(&self) -> u64 {
-        self.turned_away.swap(0, Ordering::Relaxed)
+        self.connections.turned_away.get()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -148,6 +146,7 @@ impl Table {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        self.pool.connections.open.dec();
         let mut table = self.pool.lock();
         // Another one may have it by now.
         let place = &mut table.slots[self.place];
@@ -175,7 +174,7 @@ mod tests {
         let clock = Clock::manual(100);
         let span = Duration::from_secs(10);
         let bounds = Bounds { in_all, per_network, request: span, idle: span };
-        (Pool::new(bounds, clock.clone(), Random::seeded(1)), clock)
+        (Pool::new(bounds, Connections::default(), clock.clone(), Random::seeded(1)), clock)
     }
 
     fn from(last: u8) -> Option<IpAddr> {
@@ -248,6 +247,8 @@ mod tests {
                     evicted.pop();
                 }
                 evicted.extend(open.extract_if(.., |admitted| is_closed(admitted)));
+                let still_open = (open.len() + evicted.len()) as i64;
+                prop_assert_eq!(pool.connections.open.get(), still_open);
                 let table = pool.lock();
                 prop_assert_eq!(table.slots.iter().flatten().count(), open.len());
                 prop_assert_eq!(table.free.len() + open.len(), 12);

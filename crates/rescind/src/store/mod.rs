@@ -25,6 +25,7 @@ use tracing::Instrument;
 
 use crate::{
     audit::{Event, Origin, Page, Retention, Wanted},
+    metrics::Commits,
     model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
     traces::step,
 };
@@ -208,6 +209,14 @@ impl Store {
         match self {
             Store::Sqlite(_) => "sqlite",
             Store::Postgres(_) => "postgres",
+        }
+    }
+
+    /// What its commits cost.
+    pub fn commits(&self) -> &Commits {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.commits(),
+            Store::Postgres(postgres) => postgres.commits(),
         }
     }
 

@@ -77,6 +77,16 @@ impl Api {
         answer(request.send().await?).await
     }
 
+    /// The same without a body, to delete something.
+    pub(crate) async fn delete(
+        &self,
+        path: &str,
+        request_id: &str,
+    ) -> Result<(Answer, Value), reqwest::Error> {
+        let request = self.http.delete(format!("{}{path}", self.url)).header("x-request-id", request_id);
+        answer(request.send().await?).await
+    }
+
     pub(crate) async fn login(&self, credential: &Credential) -> Tokens {
         self.try_login(credential).await.unwrap().unwrap()
     }

@@ -55,6 +55,8 @@ async fn everything_is_back_but_tokens() {
 
     let restored = restore(&data, &file);
     assert_eq!((&restored["clients"], &restored["credentials"]), (&1.into(), &2.into()));
+    let kinds = json(&data, "audit list");
+    assert_eq!(kinds.as_array().unwrap().iter().filter(|event| event["kind"] == "store_restored").count(), 1);
     let keys = json(&data, "key list");
     assert_eq!((keys.as_array().unwrap().len(), &keys[0]["algorithm"]), (1, &"EdDSA".into()));
     assert!(!sealed.to_string().contains(keys[0]["kid"].as_str().unwrap()));

@@ -243,6 +243,13 @@ async fn every_node_is_shown_with_what_it_has_acknowledged() {
     for name in ["rescind_node_lag{", "rescind_node_acknowledged{", "rescind_node_heard_seconds{"] {
         assert_eq!(metrics.lines().filter(|line| line.starts_with(name)).count(), 3, "{metrics}");
     }
+    let (_, documented) = include_str!("../../../../docs/metrics.md").split_once("## In a cluster").unwrap();
+    let documented = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: Vec<_> = documented.map(|(name, _)| format!("# TYPE {name} gauge")).collect();
+    let told = metrics.lines().filter(|line| {
+        ["lease", "change", "node"].iter().any(|part| line.starts_with(&format!("# TYPE rescind_{part}_")))
+    });
+    assert_eq!(told.collect::<Vec<_>>(), documented);
     for line in ["rescind_ready 1.0", "rescind_clients 1.0"].into_iter().chain(iter::once("# EOF")) {
         assert!(metrics.lines().any(|found| found == line), "{metrics}");
     }

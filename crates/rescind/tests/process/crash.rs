@@ -1,20 +1,19 @@
-//! The process is killed, again and again, while clients are at work.
+//! The server is killed, again and again, while clients are at work; and so is the database, where it has one.
 //!
-//! `scripts/soak` runs this for as many cycles as it is told, and on PostgreSQL if it is given a URL.
+//! `scripts/soak` runs these for as many cycles as it is told.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use rustix::process::Signal;
 
 use crate::{
     api::Api,
+    database::Database,
     history::{Crew, History, losses, losses_since},
-    process::{Process, Server, number, serve, setting},
+    process::{Process, Server, number, serve},
 };
 
-/// How often, unless `SOAK_CYCLES` says otherwise.
-const CYCLES: usize = 100;
 /// Clients at work at the same time.
 const WORKERS: usize = 6;
 /// Clients of earlier cycles that each cycle looks at again.
@@ -22,23 +21,58 @@ const EARLIER: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_holds_after_every_kill() {
+    soak(None, 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_holds_after_every_kill_with_postgresql() {
+    soak(Some(Database::start()), 9).await;
+}
+
+/// So many cycles, or as many as `SOAK_CYCLES` says.
+async fn soak(mut database: Option<Database>, cycles: usize) {
     let dir = tempfile::tempdir().unwrap();
+    let url = database.as_ref().map(|database| database.url.clone());
+    let command = || command(dir.path(), url.as_deref());
+    let cycles = number("SOAK_CYCLES", cycles);
     let mut random = StdRng::seed_from_u64(number("SOAK_SEED", 1) as u64);
     let mut earlier: Vec<History> = vec![];
     let (mut steps, mut in_doubt) = (0, 0);
-    let mut server = start(dir.path());
-    let cycles = number("SOAK_CYCLES", CYCLES);
+    let mut server = Server::spawn(&mut command());
+    server.ready().await;
 
     for cycle in 0..cycles {
-        let histories = work_until_killed(server, dir.path(), &mut random).await;
-        // Some starts do not get far.
-        if cycle % 10 == 0 {
-            let starting = Process::spawn(serve(dir.path()).envs(variables()));
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
-            starting.signal(Signal::KILL);
-            starting.ended().await;
+        let socket = dir.path().join("rescind.sock");
+        let crew = Crew::start(&server.url, &socket, WORKERS, usize::MAX, &mut random);
+        crew.has_done(random.random_range(0..100)).await;
+        // In turn the server, the database, both.
+        let turn = if database.is_some() { cycle % 3 } else { 0 };
+        let (kills_server, mut killed) = (turn != 1, database.as_mut().filter(|_| turn != 0));
+        if let Some(database) = &killed {
+            database.kill().await;
         }
-        server = start(dir.path());
+        if kills_server {
+            server.signal(Signal::KILL);
+        }
+        let histories = crew.histories().await;
+        if let Some(database) = &mut killed {
+            database.start_again();
+        }
+        if kills_server {
+            server.ended().await;
+            // Some starts do not get far.
+            if cycle % 10 == 0 {
+                let starting = Process::spawn(&mut command());
+                tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
+                starting.signal(Signal::KILL);
+                starting.ended().await;
+            }
+            server = Server::spawn(&mut command());
+            server.ready().await;
+        } else {
+            server.wait_for_log("this node renews its lease again");
+        }
+
         let api = Api::new(&server.url);
         for history in &histories {
             steps += history.steps.len();
@@ -58,27 +92,12 @@ async fn what_was_answered_holds_after_every_kill() {
     assert!(steps > cycles * WORKERS && in_doubt > cycles, "too little was going on: {steps}, {in_doubt}");
 }
 
-/// Kills the server at a random moment of the work.
-async fn work_until_killed(server: Server, data_dir: &Path, random: &mut StdRng) -> Vec<History> {
-    let socket = data_dir.join("rescind.sock");
-    let crew = Crew::start(&server.url, &socket, WORKERS, usize::MAX, random);
-    crew.has_done(random.random_range(0..100)).await;
-    server.stop(Signal::KILL).await;
-    crew.histories().await
-}
-
-fn start(data_dir: &Path) -> Server {
-    let variables = variables();
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Server::start_with(data_dir, &variables)
-}
-
-fn variables() -> Vec<(&'static str, String)> {
-    let own = [
-        // Refused tokens are asked for in numbers here; being told 429 would prove nothing.
-        ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0".into()),
-        ("RESCIND_TOKENS__ACCESS_TTL", "7d".into()),
-    ];
-    let url = setting("SOAK_DATABASE_URL").map(|url| ("RESCIND_DATABASE__URL", url));
-    own.into_iter().chain(url).collect()
+fn command(data_dir: &Path, database: Option<&str>) -> Command {
+    let mut command = serve(data_dir);
+    // Refused tokens are asked for in numbers here; being told 429 would prove nothing.
+    command.env("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0").env("RESCIND_TOKENS__ACCESS_TTL", "7d");
+    // A node that was killed is waited for: briefly.
+    command.env("RESCIND_CLUSTER__LEASE", "2s");
+    command.envs(database.map(|url| ("RESCIND_DATABASE__URL", url)));
+    command
 }

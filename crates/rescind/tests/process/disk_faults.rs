@@ -1,26 +1,29 @@
 //! The disk fails, and comes back.
 
 use std::{
-    fs::{self, File},
-    io::Write,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reqwest::Response;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     api::{Api, Credential, ok, unauthorized},
-    disk::{Disk, Fault},
+    database::{Database, gone},
+    disk::{Disk, Fault, SmallDisk},
     history::{Crew, History, losses, losses_since},
-    process::{Process, Server, serve},
+    process::{PATIENCE, Process, Server, serve},
 };
 
 const FAULTS: [Fault; 5] = [Fault::Full, Fault::ReadOnly, Fault::Write, Fault::Flush, Fault::Gone];
 const WORKERS: usize = 4;
+/// The term of a node's lease, unless configured.
+const LEASE: Duration = Duration::from_secs(3);
 
 // check 16, 28, 89
 #[tokio::test]
@@ -28,8 +31,8 @@ async fn while_the_disk_fails_changes_are_refused_and_known_tokens_decided() {
     let disk = Disk::new();
     let server = start(&disk);
     let api = Api::new(&server.url);
-    let credential = Credential::from_json(&create(&disk, "kept").await);
-    let gone = Credential::from_json(&create(&disk, "gone").await);
+    let credential = Credential::from_json(&create(&admin(&disk), "kept").await);
+    let gone = Credential::from_json(&create(&admin(&disk), "gone").await);
     let revoked = api.login(&gone).await;
     assert_eq!(api.logout(&revoked.access).await, ok());
     for fault in FAULTS {
@@ -69,7 +72,7 @@ async fn while_the_disk_fails_changes_are_refused_and_known_tokens_decided() {
 async fn what_memory_does_not_know_is_refused_while_the_disk_is_gone() {
     let disk = Disk::new();
     let server = start(&disk);
-    let credential = Credential::from_json(&create(&disk, "kept").await);
+    let credential = Credential::from_json(&create(&admin(&disk), "kept").await);
     let pair = Api::new(&server.url).login(&credential).await;
     server.stop(Signal::KILL).await;
     let server = start(&disk);
@@ -115,7 +118,7 @@ async fn a_start_while_the_disk_fails_spoils_nothing() {
     }
     disk.fails(Fault::None);
     let server = start(&disk);
-    let credential = Credential::from_json(&create(&disk, "kept").await);
+    let credential = Credential::from_json(&create(&admin(&disk), "kept").await);
     let pair = Api::new(&server.url).login(&credential).await;
     server.stop(Signal::KILL).await;
     for fault in FAULTS {
@@ -133,7 +136,7 @@ async fn a_slow_disk_holds_up_nobody_but_those_who_change_something() {
     let disk = Disk::new();
     let server = start(&disk);
     let api = Api::new(&server.url);
-    let credential = Credential::from_json(&create(&disk, "kept").await);
+    let credential = Credential::from_json(&create(&admin(&disk), "kept").await);
     let pair = api.login(&credential).await;
     disk.fails(Fault::Slow);
     let login = tokio::spawn({
@@ -152,36 +155,90 @@ async fn a_slow_disk_holds_up_nobody_but_those_who_change_something() {
 // The same with a file system that is really full.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_file_system_refuses_changes_until_there_is_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let mount = format!("mount -t tmpfs -o size=2M none '{}' && exec \"$@\"", dir.path().display());
-    let in_its_own = |command: &Command| {
-        let mut own = Command::new("unshare");
-        own.args(["--mount", "--map-root-user", "--", "sh", "-c", &mount, "sh"]);
-        own.arg(command.get_program()).args(command.get_args());
-        own
-    };
-    if !in_its_own(&Command::new("true")).output().is_ok_and(|output| output.status.success()) {
-        println!("skipped: no file system can be mounted here");
-        return;
-    }
-    let data = dir.path().join("data");
-    let server = Server::spawn(&mut in_its_own(&serve(&data)));
-    // Its file system is seen through the process.
-    let seen = |path: &Path| {
-        let pid = server.pid().as_raw_nonzero();
-        PathBuf::from(format!("/proc/{pid}/root{}", path.display()))
-    };
-    let (filler, socket) = (seen(&dir.path().join("filler")), seen(&data.join("rescind.sock")));
+    let Some(disk) = SmallDisk::new("2M") else { return };
+    let server = Server::spawn(&mut disk.holding(&serve(&disk.path().join("data"))));
+    let socket = disk.file(server.pid(), "data/rescind.sock");
     let mut random = StdRng::seed_from_u64(1);
     for round in 0..4 {
-        let histories = until(&server, &socket, &mut random, || {
-            let mut filler = File::create(&filler).unwrap();
-            while filler.write_all(&[0; 4096]).is_ok() {}
-        })
-        .await;
-        fs::remove_file(&filler).unwrap();
+        let histories = until(&server, &socket, &mut random, || disk.fill(server.pid())).await;
+        disk.make_room(server.pid());
         hold(&server, &histories, &mut random, &format!("round {round}")).await;
     }
+}
+
+// The same with a database whose file system is full: its statements fail; where its log has no room it fails itself.
+// checks 16, 28, 89
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_the_database_refuses_changes_until_there_is_room() {
+    let Some(disk) = SmallDisk::new("128M") else { return };
+    let mut database = Database::start_on(&disk);
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start_with(
+        dir.path(),
+        &[("RESCIND_DATABASE__URL", &database.url), ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0")],
+    );
+    server.ready().await;
+    let (api, socket) = (Api::new(&server.url), dir.path().join("rescind.sock"));
+    let credential = Credential::from_json(&create(&Api::local(&socket), "kept").await);
+    let login = json!({ "username": credential.api_key, "password": credential.api_secret });
+    let revoked = api.login(&credential).await;
+    assert_eq!(api.logout(&revoked.access).await, ok());
+    let mut random = StdRng::seed_from_u64(1);
+
+    let before = until(&server, &socket, &mut random, || disk.fill(database.pid())).await;
+    // Some pages may have room yet.
+    let refused = async {
+        loop {
+            let response = post(&server, "/auth/login", &login, None).await;
+            if response.status() != 200 {
+                break response;
+            }
+        }
+    };
+    is_unavailable(timeout(PATIENCE, refused).await.unwrap()).await;
+    disk.make_room(database.pid());
+    hold(&server, &before, &mut random, "no room for data").await;
+
+    let pair = api.login(&credential).await;
+    let processes = [database.server().await];
+    let histories = until(&server, &socket, &mut random, || disk.fill(database.pid())).await;
+    database.use_up_the_log().await;
+    gone(&processes).await;
+    let away = Instant::now();
+    let verdicts = async {
+        let mut last = away;
+        loop {
+            let asked = Instant::now();
+            match api.verify(&pair.access).await {
+                (200, _) => last = asked,
+                denied => break (last, denied),
+            }
+        }
+    };
+    let (last, denied) = timeout(PATIENCE, verdicts).await.unwrap();
+    assert_eq!(denied, (403, "Not able to decide now".into()));
+    assert!(last - away <= LEASE, "{:?}", last - away);
+    for _ in 0..3 {
+        is_unavailable(post(&server, "/auth/login", &login, None).await).await;
+        let refresh = json!({ "refresh_token": pair.refresh });
+        is_unavailable(post(&server, "/auth/refresh", &refresh, None).await).await;
+        is_unavailable(post(&server, "/auth/logout", &json!({}), Some(&pair.access)).await).await;
+        assert_eq!(api.verify(&pair.access).await, denied);
+        assert_eq!(api.verify(&revoked.access).await, denied);
+    }
+    disk.make_room(database.pid());
+    database.start_again();
+    server.wait_for_log("this node renews its lease again");
+    hold(&server, &histories, &mut random, "no room for the log").await;
+    for history in &before {
+        let lost = losses_since(&api, history, &mut random).await;
+        assert!(lost.is_empty(), "{lost:#?} of {history:#?}");
+    }
+    assert_eq!(api.verify(&revoked.access).await, unauthorized("Invalid token"));
+    // Nothing of what was refused was done.
+    let pair = api.refresh(&pair.refresh).await.unwrap();
+    assert_eq!(api.logout(&pair.access).await, ok());
+    assert_eq!(api.verify(&pair.access).await, unauthorized("Invalid token"));
 }
 
 /// Breaks the disk in the middle of the work, and waits until everybody was told.
@@ -227,8 +284,8 @@ fn admin(disk: &Disk) -> Api {
     Api::local(&socket(disk))
 }
 
-async fn create(disk: &Disk, name: &str) -> Value {
-    admin(disk).post("/admin/v1/clients", &json!({ "name": name }), None, "create").await.unwrap().1
+async fn create(admin: &Api, name: &str) -> Value {
+    admin.post("/admin/v1/clients", &json!({ "name": name }), None, "create").await.unwrap().1
 }
 
 async fn post(server: &Server, path: &str, body: &Value, bearer: Option<&str>) -> Response {

@@ -20,6 +20,9 @@ use crate::api::{Answer, Api, Credential, Tokens, ok, unauthorized};
 /// so many of the newest.
 const LOOKED_AT: usize = 2;
 
+/// Where nobody calls from.
+const ELSEWHERE: &str = "192.0.2.0/24";
+
 /// What an operator or a client asks for. Numbers are those of the client's sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
@@ -33,6 +36,12 @@ enum Act {
     Revoke,
     /// Makes another credential.
     Renew,
+    /// Lets the client call from somewhere else alone.
+    Narrow,
+    /// From anywhere again.
+    Widen,
+    /// Ends the client; another one takes its place.
+    Delete,
 }
 
 /// Something that was answered with success.
@@ -60,13 +69,25 @@ pub(crate) struct History {
 }
 
 /// What must be so after a history.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Standing {
     client: u64,
+    status: Status,
     credential: Option<Credential>,
-    suspended: bool,
     sessions: Vec<Session>,
+    /// What was taken back.
+    revoked: Vec<Credential>,
     dead: Vec<Session>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Status {
+    /// Not made yet, or deleted.
+    #[default]
+    Absent,
+    Active,
+    Suspended,
+    Narrowed,
 }
 
 #[derive(Debug, Clone)]
@@ -143,7 +164,7 @@ impl Worker {
         let mut history = History::default();
         let mut standing = Standing::default();
         while self.answered.load(Ordering::SeqCst) < enough {
-            let act = self.choose(&standing, history.steps.len());
+            let act = self.choose(&standing);
             let id = format!("{}-{}", self.name, history.steps.len());
             let Some(told) = self.ask(&standing, act, &id).await else {
                 history.doubt = Some(act);
@@ -160,22 +181,25 @@ impl Worker {
         history
     }
 
-    fn choose(&mut self, standing: &Standing, steps: usize) -> Act {
+    fn choose(&mut self, standing: &Standing) -> Act {
         let sessions = standing.sessions.len();
-        match standing.credential {
-            None if steps == 0 => Act::Create,
-            None => Act::Renew,
-            Some(_) if standing.suspended => Act::Resume,
-            Some(_) if sessions == 0 => Act::Login,
-            Some(_) => {
+        match (standing.status, &standing.credential) {
+            (Status::Absent, _) => Act::Create,
+            (Status::Suspended, _) => Act::Resume,
+            (Status::Narrowed, _) => Act::Widen,
+            (Status::Active, None) => Act::Renew,
+            (Status::Active, Some(_)) if sessions == 0 => Act::Login,
+            (Status::Active, Some(_)) => {
                 let session = self.random.random_range(0..sessions);
                 match self.random.random_range(0..100) {
                     0..50 => Act::Login,
                     50..80 => Act::Refresh(session),
                     _ if self.only_opens => Act::Login,
-                    80..92 => Act::Logout(session),
-                    92..96 => Act::Suspend,
-                    _ => Act::Revoke,
+                    80..88 => Act::Logout(session),
+                    88..91 => Act::Suspend,
+                    91..94 => Act::Revoke,
+                    94..98 => Act::Narrow,
+                    _ => Act::Delete,
                 }
             }
         }
@@ -191,6 +215,14 @@ impl Worker {
             Act::Suspend => local.post(&format!("{client}/suspend"), &nothing, None, id).await,
             Act::Resume => local.post(&format!("{client}/resume"), &nothing, None, id).await,
             Act::Renew => local.post(&format!("{client}/credentials"), &nothing, None, id).await,
+            Act::Narrow => {
+                local.post(&format!("{client}/allow"), &json!({ "add": [ELSEWHERE] }), None, id).await
+            }
+            Act::Widen => {
+                let body = json!({ "remove": [ELSEWHERE], "allow_any": true });
+                local.post(&format!("{client}/allow"), &body, None, id).await
+            }
+            Act::Delete => local.delete(&client, id).await,
             Act::Revoke => {
                 let key = &standing.credential.as_ref()?.api_key;
                 local.post(&format!("/admin/v1/credentials/{key}/revoke"), &nothing, None, id).await
@@ -214,7 +246,13 @@ impl Worker {
         (answer == ok()).then(|| match act {
             Act::Create | Act::Renew => Told::Credential(Credential::from_json(&body)),
             Act::Login | Act::Refresh(_) => Told::Tokens(Tokens::from_json(&body["data"])),
-            Act::Logout(_) | Act::Suspend | Act::Resume | Act::Revoke => Told::Done,
+            Act::Logout(_)
+            | Act::Suspend
+            | Act::Resume
+            | Act::Revoke
+            | Act::Narrow
+            | Act::Widen
+            | Act::Delete => Told::Done,
         })
     }
 }
@@ -225,6 +263,7 @@ impl Standing {
             (Act::Create | Act::Renew, Told::Credential(credential)) => {
                 self.client = credential.client_id;
                 self.credential = Some(credential.clone());
+                self.status = Status::Active;
             }
             (Act::Login, Told::Tokens(Tokens { access, refresh })) => self.sessions.push(Session {
                 access: vec![access.clone()],
@@ -238,62 +277,73 @@ impl Standing {
             }
             (Act::Logout(_), Told::Done) => self.dead.append(&mut self.sessions),
             (Act::Suspend, Told::Done) => {
-                self.suspended = true;
+                self.status = Status::Suspended;
                 self.dead.append(&mut self.sessions);
             }
-            (Act::Resume, Told::Done) => self.suspended = false,
+            (Act::Resume | Act::Widen, Told::Done) => self.status = Status::Active,
+            (Act::Narrow, Told::Done) => self.status = Status::Narrowed,
             (Act::Revoke, Told::Done) => {
-                self.credential = None;
+                self.revoked.extend(self.credential.take());
+                self.dead.append(&mut self.sessions);
+            }
+            (Act::Delete, Told::Done) => {
+                self.status = Status::Absent;
+                self.revoked.extend(self.credential.take());
                 self.dead.append(&mut self.sessions);
             }
             other => unreachable!("{other:?}"),
         }
+    }
+
+    /// What whoever holds something good of the client is answered.
+    fn answer(&self) -> Answer {
+        match self.status {
+            Status::Narrowed => (403, "IP address not authorized".into()),
+            Status::Absent | Status::Active | Status::Suspended => ok(),
+        }
+    }
+
+    fn verified(&self, access: &String) -> Answer {
+        let holds = |session: &Session| session.access.contains(access);
+        if self.sessions.iter().any(holds) { self.answer() } else { unauthorized("Invalid token") }
+    }
+
+    fn refreshed(&self, refresh: &String) -> Answer {
+        let holds = |session: &Session| session.refresh == *refresh;
+        if self.sessions.iter().any(holds) { self.answer() } else { unauthorized("Invalid token") }
+    }
+
+    fn logged_in(&self, Credential { api_key, .. }: &Credential) -> Answer {
+        let holds = self.credential.as_ref().is_some_and(|credential| credential.api_key == *api_key);
+        let opens = holds && self.status != Status::Suspended;
+        if opens { self.answer() } else { unauthorized("Invalid credentials") }
     }
 }
 
 /// What of the first `steps` of a history a server does not know, or knows better. The step after those may
 /// have happened or not. Uses refresh tokens up.
 pub(crate) async fn losses(api: &Api, history: &History, steps: usize, random: &mut impl Rng) -> Vec<String> {
-    let mut lost = Lost::default();
-    let (standing, doubt) = history.after(steps);
-    let live = some_of(standing.sessions.len(), random);
-    let taken_back = lost.verified(api, &standing, doubt, &live, random).await;
-    if !taken_back {
-        for i in live {
-            let Session { refresh, used, .. } = &standing.sessions[i];
-            if doubt != Some(Act::Refresh(i)) {
-                let answer = answered(api.refresh(refresh).await);
-                lost.unless(answer == ok(), "a session's newest pair", &answer);
-            }
-            for used in newest(used) {
-                let answer = answered(api.refresh(used).await);
-                lost.unless(answer == unauthorized("Invalid token"), "a pair's use", &answer);
-            }
+    let fates = Fates::new(history, steps);
+    let mut seen = look(api, &fates, random).await;
+    let Standing { sessions, credential, revoked, .. } = &fates.before;
+    for i in some_of(sessions.len(), random) {
+        let Session { refresh, used, .. } = &sessions[i];
+        // The newest first: after one that was used it is refused.
+        for refresh in [refresh].into_iter().chain(newest(used)) {
+            let answer = answered(api.refresh(refresh).await);
+            seen.push(fates.judge("a refresh token", answer, |standing| standing.refreshed(refresh)));
         }
     }
-    if let Some(credential) = &standing.credential {
+    for credential in credential.iter().chain(newest(revoked)) {
         let answer = answered(api.try_login(credential).await.unwrap());
-        if standing.suspended {
-            let expected = answer == unauthorized("Invalid credentials") || doubt == Some(Act::Resume);
-            lost.unless(expected, "a suspension", &answer);
-        } else {
-            lost.unless(answer == ok() || takes_back(doubt), "a credential", &answer);
-        }
+        seen.push(fates.judge("a credential", answer, |standing| standing.logged_in(credential)));
     }
-    lost.0
+    lost(&seen)
 }
 
 /// The same of a history that was looked at before.
 pub(crate) async fn losses_since(api: &Api, history: &History, random: &mut impl Rng) -> Vec<String> {
-    let mut lost = Lost::default();
-    let (standing, doubt) = history.after(history.steps.len());
-    let live = some_of(standing.sessions.len(), random);
-    lost.verified(api, &standing, doubt, &live, random).await;
-    lost.0
-}
-
-fn takes_back(act: Option<Act>) -> bool {
-    matches!(act, Some(Act::Logout(_) | Act::Suspend | Act::Revoke))
+    lost(&look(api, &Fates::new(history, history.steps.len()), random).await)
 }
 
 impl History {
@@ -301,65 +351,82 @@ impl History {
     pub(crate) fn ends_in_doubt(&self) -> bool {
         self.doubt.is_some()
     }
+}
 
-    /// What must be so after the first `steps`, and what may have come on top.
-    fn after(&self, steps: usize) -> (Standing, Option<Act>) {
-        let mut standing = Standing::default();
-        for step in &self.steps[..steps] {
-            standing.apply(step.act, &step.told);
+/// What must be so, if what is in doubt has not happened and if it has.
+struct Fates {
+    before: Standing,
+    after: Standing,
+}
+
+/// An answer that was got, and what it must be in either case.
+struct Seen {
+    what: &'static str,
+    answer: Answer,
+    before: Answer,
+    after: Answer,
+}
+
+impl Fates {
+    fn new(history: &History, steps: usize) -> Fates {
+        let mut before = Standing::default();
+        for step in &history.steps[..steps] {
+            before.apply(step.act, &step.told);
         }
-        (standing, self.steps.get(steps).map(|step| step.act).or(self.doubt))
+        let mut after = before.clone();
+        match history.steps.get(steps).map(|step| step.act).or(history.doubt) {
+            // What it gave is not known; what it took is its token.
+            Some(Act::Refresh(session)) => {
+                let session = &mut after.sessions[session];
+                session.used.push(std::mem::take(&mut session.refresh));
+            }
+            None | Some(Act::Create | Act::Login | Act::Renew) => {}
+            Some(act) => after.apply(act, &Told::Done),
+        }
+        Fates { before, after }
+    }
+
+    fn judge(&self, what: &'static str, answer: Answer, expected: impl Fn(&Standing) -> Answer) -> Seen {
+        Seen { what, answer, before: expected(&self.before), after: expected(&self.after) }
     }
 }
 
-#[derive(Default)]
-struct Lost(Vec<String>);
-
-impl Lost {
-    /// Looks at access tokens and revoked ones. Tells whether an act in doubt has taken the live ones back.
-    async fn verified(
-        &mut self,
-        api: &Api,
-        standing: &Standing,
-        doubt: Option<Act>,
-        live: &BTreeSet<usize>,
-        random: &mut impl Rng,
-    ) -> bool {
-        let mut fates = vec![];
-        for access in live.iter().flat_map(|&i| newest(&standing.sessions[i].access)) {
-            fates.push(api.verify(access).await);
-        }
-        // It is done or not done, never in part.
-        let taken_back = takes_back(doubt) && fates.first().is_some_and(|fate| *fate != ok());
-        let expected = if taken_back { unauthorized("Invalid token") } else { ok() };
-        for fate in fates {
-            self.unless(fate == expected, "a session", &fate);
-        }
-        for i in some_of(standing.dead.len(), random) {
-            let Session { access, refresh, .. } = &standing.dead[i];
-            for access in newest(access) {
+/// Looks at access tokens, and at what was taken back.
+async fn look(api: &Api, fates: &Fates, random: &mut impl Rng) -> Vec<Seen> {
+    let mut seen = vec![];
+    let Standing { sessions, dead, .. } = &fates.before;
+    for sessions in [sessions, dead] {
+        for i in some_of(sessions.len(), random) {
+            for access in newest(&sessions[i].access) {
                 let answer = api.verify(access).await;
-                self.unless(answer == unauthorized("Invalid token"), "a revocation", &answer);
+                seen.push(fates.judge("an access token", answer, |standing| standing.verified(access)));
             }
-            let answer = answered(api.refresh(refresh).await);
-            self.unless(answer == unauthorized("Invalid token"), "a revocation", &answer);
         }
-        taken_back
     }
+    for i in some_of(dead.len(), random) {
+        let Session { refresh, .. } = &dead[i];
+        let answer = answered(api.refresh(refresh).await);
+        seen.push(fates.judge("a refresh token", answer, |standing| standing.refreshed(refresh)));
+    }
+    seen
+}
 
-    fn unless(&mut self, known: bool, what: &str, answer: &Answer) {
-        if !known {
-            self.0.push(format!("{what} is lost: {answer:?}"));
-        }
+/// What is in doubt is done or not done, never in part.
+fn lost(seen: &[Seen]) -> Vec<String> {
+    if seen.iter().all(|seen| seen.answer == seen.after) {
+        return vec![];
     }
+    let lost = seen.iter().filter(|seen| seen.answer != seen.before);
+    lost.map(|Seen { what, answer, before, .. }| format!("{what}: {answer:?} instead of {before:?}"))
+        .collect()
 }
 
 fn answered(answer: Result<Tokens, Answer>) -> Answer {
     answer.err().unwrap_or_else(ok)
 }
 
-fn newest(tokens: &[String]) -> &[String] {
-    &tokens[tokens.len().saturating_sub(LOOKED_AT)..]
+fn newest<T>(all: &[T]) -> &[T] {
+    &all[all.len().saturating_sub(LOOKED_AT)..]
 }
 
 /// The newest, which are lost most easily, and some others.

@@ -10,6 +10,7 @@ mod cluster;
 mod commands;
 mod configuration;
 mod crash;
+mod database;
 mod dev;
 mod disk;
 mod disk_faults;

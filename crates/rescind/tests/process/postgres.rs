@@ -1,6 +1,10 @@
 //! The program with its store in PostgreSQL.
 
-use std::path::Path;
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+};
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -117,4 +121,52 @@ async fn a_database_that_is_not_there_is_told() {
     let bad = cli(dir.path(), ["db", "copy", "--to", "postgres://u:can@ary@db/x"]);
     bad.refused(2, "--to: expected postgres://");
     assert!(!bad.stderr.contains("ary@"), "{bad:?}");
+}
+
+// A real one is not to be had beside the one that all is tested with.
+#[tokio::test]
+async fn a_server_that_is_too_old_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer_as_version_14(stream.unwrap());
+        }
+    });
+    let url = format!("postgres://u:canary@127.0.0.1:{port}/x?sslmode=disable");
+    let outcome = run(serve(dir.path()).env(URL, url));
+    outcome.refused(1, "the server is older than PostgreSQL 15 (server_version_num 140011): upgrade it");
+    assert!(!outcome.stderr.contains("canary"), "{outcome:?}");
+}
+
+/// Lets everybody in, and answers every query with one row: what such a server's settings are.
+fn answer_as_version_14(mut stream: TcpStream) {
+    let message =
+        |kind: u8, body: &[u8]| [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat();
+    let (mut columns, mut row) = (vec![0, 5], vec![0, 5]);
+    for setting in ["140011", "on", "on", "on", "00000001"] {
+        // A name, and that it is text.
+        columns.extend(b"setting\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
+        row.extend((setting.len() as u32).to_be_bytes());
+        row.extend(setting.as_bytes());
+    }
+    let ready = message(b'Z', b"I");
+    let welcome = [message(b'R', &[0; 4]), message(b'K', &[0; 8]), ready.clone()].concat();
+    let settings =
+        [message(b'T', &columns), message(b'D', &row), message(b'C', b"SELECT 1\0"), ready].concat();
+    // What is asked first has no kind.
+    let mut asked = skip_message(&mut stream, 0);
+    let mut answer = welcome;
+    while asked.is_ok() && stream.write_all(&answer).is_ok() {
+        answer = settings.clone();
+        asked = skip_message(&mut stream, 1);
+    }
+}
+
+fn skip_message(stream: &mut TcpStream, kind: usize) -> std::io::Result<()> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut vec![0; kind])?;
+    stream.read_exact(&mut length)?;
+    stream.read_exact(&mut vec![0; u32::from_be_bytes(length) as usize - 4])
 }

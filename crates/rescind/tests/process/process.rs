@@ -13,18 +13,15 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::api::{Api, ok};
+
 /// Far longer than anything here takes, so that a machine under load fails no test.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a proof is to be: `scripts/soak` and `scripts/powercut` ask for more than a test run does.
-pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
-    setting(variable).map_or(otherwise, |text| text.parse().unwrap())
-}
-
-/// What a script asks for.
 #[expect(clippy::disallowed_methods, reason = "the tests' own settings, not the program's")]
-pub(crate) fn setting(variable: &str) -> Option<String> {
-    std::env::var(variable).ok()
+pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 
 /// The program in an environment of its own: nothing of ours reaches it by accident.
@@ -162,6 +159,17 @@ impl Server {
 
     pub(crate) fn wait_for_log(&mut self, message: &str) -> Value {
         self.process.wait_for_log(message)
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) async fn ready(&self) {
+        let management = Api::new(&self.management);
+        let ready = async {
+            while management.get("/readyz").await != ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.expect("the server is ready");
     }
 
     pub(crate) async fn ended(self) -> (ExitStatus, Vec<String>) {

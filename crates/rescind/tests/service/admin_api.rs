@@ -251,16 +251,34 @@ async fn tokens_and_status() {
 
 // check 86
 #[tokio::test]
+async fn no_name_moves_what_is_shown_beside_it() {
+    let app = TestApp::start().await;
+    let ranges = ['\0'..='\u{1f}', '\u{7f}'..='\u{9f}', '\u{61c}'..='\u{61c}', '\u{200e}'..='\u{200f}'];
+    let ranges = ranges.into_iter().chain(['\u{2028}'..='\u{202e}', '\u{2066}'..='\u{2069}']);
+    for c in ranges.flatten() {
+        let reply = ask(&app, "POST", "/clients", json!({"name": format!("a{c}b")})).await;
+        assert_eq!(reply.status, 400, "{c:?}");
+    }
+    // Other scripts are as welcome as ever, with the joiners that they need.
+    for name in ["Größe", "خدمة الفوترة", "می\u{200c}خواهم", "👩\u{200d}💻"] {
+        assert_eq!(post(&app, "/clients", json!({"name": name})).await["name"], name);
+    }
+}
+
+// check 74, 86
+#[tokio::test]
 async fn bad_input_names_the_field() {
     let app = TestApp::start().await;
     post(&app, "/clients", json!({"name": "a"})).await;
     let long = "x".repeat(201);
-    let name = "name: expected 1 to 200 characters, none of them control characters";
+    let name =
+        "name: expected 1 to 200 characters, no control characters and no marks of direction among them";
     let duration = "expires_in: expected a duration such as 30s, 10m, 1h or 7d, up to 3650d";
     for (path, body, message) in [
         ("/clients", json!({}), "missing field `name`"),
         ("/clients", json!({"name": " "}), name),
         ("/clients", json!({"name": "a\nb"}), name),
+        ("/verifiers", json!({"name": "a\u{2066}b"}), name),
         ("/clients", json!({"name": long}), name),
         ("/clients", json!({"name": 7}), "name: invalid type: integer `7`, expected a string"),
         (
@@ -282,6 +300,16 @@ async fn bad_input_names_the_field() {
             "/clients",
             json!({"name": "a", "nmae": "b"}),
             "nmae: unknown field `nmae`, expected one of `name`, `allow`, `scopes`, `allow_any`",
+        ),
+        (
+            "/clients",
+            json!({"name": "a", "api_secret": "hunter2"}),
+            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `scopes`, `allow_any`",
+        ),
+        (
+            "/clients/1/credentials",
+            json!({"api_secret": "hunter2"}),
+            "api_secret: unknown field `api_secret`, expected `expires_in`",
         ),
         (
             "/clients/1/allow",

@@ -6,7 +6,10 @@ use rescind::{
 };
 use serde_json::json;
 
-use crate::app::{Client, DAY, HOUR, TestApp, trust_proxy};
+use crate::{
+    app::{Client, DAY, HOUR, TestApp, trust_proxy},
+    oauth::client_with,
+};
 
 const REQUIRED: &str = "Refresh token is required";
 const INVALID: &str = "Invalid token";
@@ -86,6 +89,25 @@ async fn no_session_outlives_its_greatest_age() {
     app.refresh(&pair.refresh).await.is_error(401, "Token expired");
     app.verify(&pair.access).await.is_error(401, "Token expired");
     app.grant(&client).await;
+}
+
+// check 14
+#[tokio::test]
+async fn a_scope_sent_with_a_refresh_widens_nothing() {
+    let app = TestApp::start().await;
+    let client = client_with(&app, &["orders:read"]).await;
+    let mut pair = app.grant(&client).await;
+    for scope in [json!("orders:read admin"), json!("admin"), json!(["admin"]), json!(""), json!(null)] {
+        for name in ["scope", "scopes"] {
+            let body = json!({"refresh_token": pair.refresh, name: scope});
+            pair = app.send(app.post("/auth/refresh?scope=admin").json(&body)).await.pair();
+            let verified = app.verify(&pair.access).await;
+            assert_eq!(verified.header("x-rescind-scopes"), Some("orders:read"), "{name}: {scope}");
+        }
+    }
+    // Nor does the next refresh remember any of it.
+    pair = app.renew(&pair).await;
+    assert_eq!(app.verify(&pair.access).await.header("x-rescind-scopes"), Some("orders:read"));
 }
 
 // check 70

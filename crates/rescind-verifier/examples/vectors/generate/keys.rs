@@ -54,9 +54,16 @@ impl TestKey {
             Algorithm::EdDsa => self.ed25519().sign(text.as_bytes()).to_bytes().to_vec(),
             Algorithm::Es256 => {
                 let signature: p256::ecdsa::Signature = self.p256().sign(text.as_bytes());
-                signature.to_bytes().to_vec()
+                signature.normalize_s().to_bytes().to_vec()
             }
         }
+    }
+
+    /// The other ES256 signature of a text, with n − s for s.
+    pub(super) fn sign_high(self, text: &str) -> String {
+        let (r, s) = p256::ecdsa::Signature::from_slice(&self.signature(text)).unwrap().split_scalars();
+        let twin = p256::ecdsa::Signature::from_scalars(r, -s).unwrap();
+        format!("{text}.{}", base64url(twin.to_bytes()))
     }
 
     /// Adds the signature to any text at all.

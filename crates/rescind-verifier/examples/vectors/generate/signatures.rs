@@ -101,7 +101,9 @@ fn algorithms() -> Vec<Case> {
     let text = format!("{}.{}", base64url(ES.header(Kind::Access)), base64url(payload()));
     let zeros = format!("{text}.{}", base64url([0; 64]));
     cases.push(Case::denied("ES256 with r = s = 0", zeros, Denied::BadSignature).advisory("CVE-2022-21449"));
-    cases.into_iter().map(|case| case.check(34)).collect()
+    let mut cases: Vec<Case> = cases.into_iter().map(|case| case.check(34)).collect();
+    cases.push(Case::denied("ES256 with n - s for s", ES.sign_high(&text), Denied::BadSignature).check(41));
+    cases
 }
 
 fn headers() -> Vec<Case> {

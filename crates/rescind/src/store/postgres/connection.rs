@@ -97,7 +97,11 @@ impl Connector {
                     }
                     Ok(AsyncMessage::Notification(_)) => bell.send_modify(|()| {}),
                     Ok(_) => {}
-                    Err(e) => debug!(error = %fault::in_words(&e), "a connection to PostgreSQL broke"),
+                    // What waits for answers on it is told by its end.
+                    Err(e) => {
+                        debug!(error = %fault::in_words(&e), "a connection to PostgreSQL broke");
+                        break;
+                    }
                 }
             }
         });

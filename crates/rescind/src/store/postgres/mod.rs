@@ -37,6 +37,7 @@ use super::{
 };
 use crate::{
     audit::{Event, Origin, changes::of_client},
+    metrics::Commits,
     model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds},
 };
 use connection::{Connection, Connector, Parameters};
@@ -100,6 +101,7 @@ pub struct Postgres {
     /// Those who want the same client wait here for each other, and not each on a connection, of which
     /// one busy client would then have them all.
     turns: Box<[Arc<Mutex<()>>]>,
+    commits: Commits,
 }
 
 impl Postgres {
@@ -116,7 +118,12 @@ impl Postgres {
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
-        Ok(Postgres { pool, patience, turns: (0..TURNS).map(|_| Arc::default()).collect() })
+        let turns = (0..TURNS).map(|_| Arc::default()).collect();
+        Ok(Postgres { pool, patience, turns, commits: Commits::none() })
+    }
+
+    pub(super) fn commits(&self) -> &Commits {
+        &self.commits
     }
 
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
@@ -342,14 +349,14 @@ impl Postgres {
     }
 
     async fn transaction(&self) -> Result<Transaction, StoreError> {
-        Ok(Transaction::on(self.connection().await?, None))
+        Ok(Transaction::on(self.connection().await?, None, &self.commits))
     }
 
     /// A transaction that is going to lock this client.
     async fn transaction_of(&self, client: ClientId) -> Result<Transaction, StoreError> {
         let turn = Arc::clone(&self.turns[(client % TURNS) as usize]).lock_owned();
         let turn = timeout(self.patience, turn).await.map_err(|_| fault::silent())?;
-        Ok(Transaction::on(self.connection().await?, Some(turn)))
+        Ok(Transaction::on(self.connection().await?, Some(turn), &self.commits))
     }
 
     async fn connection(&self) -> Result<Object<Connector>, StoreError> {

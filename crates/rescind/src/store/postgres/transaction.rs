@@ -1,6 +1,9 @@
 //! One transaction on a connection of the pool.
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use deadpool::managed::Object;
 use tokio::{sync::OwnedMutexGuard, try_join};
@@ -14,6 +17,8 @@ use super::{
 };
 use crate::{
     audit::Event,
+    clock::Clock,
+    metrics::Commits,
     model::{Client, ClientId, Session, SessionId},
     store::StoreError,
 };
@@ -33,12 +38,25 @@ pub(super) struct Transaction {
     warnings: u64,
     /// On the client that it locks.
     _turn: Option<OwnedMutexGuard<()>>,
+    commits: Commits,
+    begun_at: Duration,
 }
 
 impl Transaction {
-    pub(super) fn on(connection: Object<Connector>, turn: Option<OwnedMutexGuard<()>>) -> Transaction {
+    pub(super) fn on(
+        connection: Object<Connector>,
+        turn: Option<OwnedMutexGuard<()>>,
+        commits: &Commits,
+    ) -> Transaction {
         connection.begun();
-        Transaction { warnings: connection.warnings(), connection, _turn: turn }
+        Transaction {
+            warnings: connection.warnings(),
+            connection,
+            _turn: turn,
+            commits: commits.clone(),
+            // A database goes by no clock of a test's.
+            begun_at: Clock::System.elapsed(),
+        }
     }
 
     /// Begins, with the lock on a client.
@@ -79,6 +97,8 @@ impl Transaction {
     pub(super) async fn commit(&self) -> Result<(), StoreError> {
         self.batch("COMMIT").await?;
         self.vouch(self.warnings)?;
+        self.commits.took.took(Clock::System.elapsed().saturating_sub(self.begun_at));
+        self.commits.changes.count(1);
         self.done();
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::{
         Event, Origin,
         changes::{of_client, of_keys, of_verifiers},
     },
+    metrics::Commits,
     model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds},
 };
 use writer::Writer;
@@ -43,6 +44,7 @@ const LOG_PAGES: i32 = 1000;
 pub struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
+    commits: Commits,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,13 @@ impl Sqlite {
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
         copy_log_while_nobody_reads(&mut connection, Arc::clone(&readers.reading))?;
-        Ok(Sqlite { writer: Writer::start(connection)?, readers: Arc::new(readers) })
+        let commits = Commits::none();
+        let writer = Writer::start(connection, commits.clone())?;
+        Ok(Sqlite { writer, readers: Arc::new(readers), commits })
+    }
+
+    pub(super) fn commits(&self) -> &Commits {
+        &self.commits
     }
 
     pub(super) async fn version(&self) -> Result<u32, StoreError> {

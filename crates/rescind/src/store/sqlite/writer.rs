@@ -8,7 +8,11 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::store::{StoreError, guarded};
+use crate::{
+    clock::Clock,
+    metrics::Commits,
+    store::{StoreError, guarded},
+};
 
 /// At most so many jobs share a commit, so that the first does not wait for an endless stream.
 const MAX_BATCH: usize = 256;
@@ -27,11 +31,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Writer, StoreError> {
+    pub(super) fn start(connection: Connection, commits: Commits) -> Result<Writer, StoreError> {
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&connection, &waiting))
+            .spawn(move || run(&connection, &waiting, &commits))
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
     }
@@ -70,10 +74,16 @@ fn stopped() -> StoreError {
     StoreError::Unavailable("the writer has stopped".into())
 }
 
-fn run(connection: &Connection, waiting: &Receiver<Job>) {
+fn run(connection: &Connection, waiting: &Receiver<Job>, commits: &Commits) {
     while let Ok(first) = waiting.recv() {
         let batch = std::iter::once(first).chain(waiting.try_iter()).take(MAX_BATCH);
+        // A disk goes by no clock of a test's.
+        let begun_at = Clock::System.elapsed();
         let (answers, outcome) = commit(connection, batch);
+        if outcome.is_ok() {
+            commits.took.took(Clock::System.elapsed().saturating_sub(begun_at));
+            commits.changes.count(answers.len() as u64);
+        }
         for answer in answers {
             answer(outcome.as_ref().copied().map_err(|e| StoreError::Unavailable(e.to_string().into())));
         }

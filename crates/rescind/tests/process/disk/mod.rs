@@ -5,6 +5,7 @@
 
 mod log;
 mod model;
+mod small;
 
 use std::{
     fs,
@@ -14,6 +15,7 @@ use std::{
 
 pub(crate) use log::{Event, Inode};
 pub(crate) use model::{Flushes, Model};
+pub(crate) use small::SmallDisk;
 
 /// How a disk fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

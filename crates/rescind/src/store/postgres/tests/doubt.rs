@@ -113,6 +113,28 @@ async fn an_operation_that_nobody_waits_for_any_more_holds_no_lock() {
 }
 
 #[tokio::test]
+async fn an_operation_whose_server_dies_fails_at_once() {
+    let server = Server::start();
+    let url = server.database().await;
+    let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let db = connect(&url).await;
+    db.batch_execute("BEGIN; SELECT FROM client FOR UPDATE").await.unwrap();
+    let waiting =
+        tokio::spawn(async move { store.change_client(client.id, conformance::origin(), raise).await });
+    let watch = connect(&url).await;
+    until(&watch, LOCKED).await;
+    let pid =
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'rescind' AND wait_event_type = 'Lock'";
+    let pid: i32 = watch.query_one(pid, &[]).await.unwrap().get(0);
+    // And with that process the whole server.
+    let _ = watch.batch_execute(&format!("COPY (SELECT) TO PROGRAM 'kill -KILL {pid}'")).await;
+    // Much sooner than the statement's time is over.
+    let told = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap();
+    assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+}
+
+#[tokio::test]
 async fn who_waits_for_a_client_sees_what_was_committed_meanwhile() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());

@@ -1,10 +1,13 @@
-//! What is measured, as text that Prometheus reads (OpenMetrics 1.0).
+//! The metrics as text that Prometheus reads (OpenMetrics 1.0), and those that are looked up for it.
 
 use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    encoding::{
+        DescriptorEncoder, EncodeMetric,
+        text::{encode_eof, encode_registry},
+    },
     metrics::{MetricType, gauge::ConstGauge},
     registry::Registry,
 };
@@ -16,10 +19,12 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// The metrics as they are now.
 pub fn text(app: &Arc<App>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("rescind");
-    registry.register_collector(Box::new(Now(Arc::clone(app))));
+    let mut now = Registry::with_prefix("rescind");
+    now.register_collector(Box::new(Now(Arc::clone(app))));
     let mut text = String::new();
-    encode(&mut text, &registry)?;
+    encode_registry(&mut text, &app.metrics.registry)?;
+    encode_registry(&mut text, &now)?;
+    encode_eof(&mut text)?;
     Ok(text)
 }
 
@@ -35,12 +40,16 @@ impl fmt::Debug for Now {
 impl Collector for Now {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = admin::status(&self.0);
+        let build = [("version", status.version.as_str()), ("store", status.store.as_str())];
+        let about = "What is running";
+        encoder.encode_descriptor("build", about, None, MetricType::Info)?.encode_info(&build)?;
         let mut gauge = |name, help, value: f64| {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)
         };
         gauge("ready", "Whether new work is welcome, and can be done", f64::from(u8::from(status.ready)))?;
         gauge("clients", "Clients known", status.clients as f64)?;
+        gauge("credentials", "Credentials that were not revoked", self.0.registry.credentials() as f64)?;
         gauge("sessions_in_memory", "Sessions remembered", status.sessions_in_memory as f64)?;
         gauge("attached_verifiers", "Exact verifiers that follow", status.attached_verifiers as f64)?;
         let Some(cluster) = status.cluster else { return Ok(()) };

@@ -1,0 +1,237 @@
+//! How often a client may succeed: so many times in any sixty seconds, counted by this process alone.
+//!
+//! A place is taken before anything is written, and stamped when the success is certain; until then it
+//! counts as taken. So no sixty seconds hold more stamps than there are places, however long a success
+//! takes. A place that is dropped without a stamp is free again.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{clock::Clock, model::ClientId};
+
+const WINDOW: Duration = Duration::from_secs(60);
+/// For whoever finds every place taken by successes that are not certain yet.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The bound for one kind of success.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    /// 0 is no bound.
+    per_minute: usize,
+    clock: Clock,
+    clients: Arc<Mutex<HashMap<ClientId, Taken>>>,
+}
+
+/// A client's places.
+#[derive(Debug, Default)]
+struct Taken {
+    under_way: usize,
+    /// Oldest first.
+    stamps: VecDeque<Duration>,
+}
+
+/// Good for one success. `None`: there is no bound.
+#[derive(Debug)]
+#[must_use = "a place that is dropped is free again"]
+pub struct Place(Option<(Quota, ClientId)>);
+
+/// Every place is taken: try again after so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverQuota {
+    /// Until a place may be free.
+    pub retry_after: Duration,
+}
+
+impl Quota {
+    /// So many successes a minute for each client; 0 allows any number.
+    pub fn new(per_minute: usize, clock: Clock) -> Quota {
+        Quota { per_minute, clock, clients: Arc::default() }
+    }
+
+    /// A place for a client that is known, and is going to succeed.
+    pub fn take(&self, client: ClientId) -> Result<Place, OverQuota> {
+        if self.per_minute == 0 {
+            return Ok(Place(None));
+        }
+        let mut clients = self.lock();
+        // Read under the lock, so that stamps are in their order.
+        let now = self.clock.elapsed();
+        let taken = clients.entry(client).or_default();
+        taken.forget(now);
+        if taken.under_way + taken.stamps.len() >= self.per_minute {
+            let free_at = taken.stamps.front().map_or(now + SOON, |&oldest| oldest + WINDOW);
+            return Err(OverQuota { retry_after: free_at - now });
+        }
+        taken.under_way += 1;
+        Ok(Place(Some((self.clone(), client))))
+    }
+
+    /// Forgets the clients of whom nothing counts any more.
+    pub fn sweep(&self) {
+        let mut clients = self.lock();
+        let now = self.clock.elapsed();
+        clients.retain(|_, taken| {
+            taken.forget(now);
+            taken.under_way > 0 || !taken.stamps.is_empty()
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, Taken>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn forget(&mut self, now: Duration) {
+        while self.stamps.front().is_some_and(|&stamp| stamp + WINDOW <= now) {
+            self.stamps.pop_front();
+        }
+    }
+}
+
+impl Place {
+    /// The success is certain.
+    pub fn stamp(mut self) {
+        if let Some((quota, client)) = self.0.take() {
+            let mut clients = quota.lock();
+            let taken = clients.entry(client).or_default();
+            taken.under_way -= 1;
+            taken.stamps.push_back(quota.clock.elapsed());
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some((quota, client)) = self.0.take() {
+            quota.lock().entry(client).or_default().under_way -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn quota(per_minute: usize) -> (Quota, Clock) {
+        let clock = Clock::manual(1000);
+        (Quota::new(per_minute, clock.clone()), clock)
+    }
+
+    fn refused(quota: &Quota, client: ClientId) -> u64 {
+        quota.take(client).unwrap_err().retry_after.as_secs()
+    }
+
+    #[test]
+    fn the_window_rolls() {
+        let (quota, clock) = quota(2);
+        quota.take(1).unwrap().stamp();
+        clock.advance(40);
+        quota.take(1).unwrap().stamp();
+        assert_eq!(refused(&quota, 1), 20);
+        clock.advance(19);
+        assert_eq!(refused(&quota, 1), 1);
+        clock.advance(1);
+        quota.take(1).unwrap().stamp();
+        assert_eq!(refused(&quota, 1), 40);
+        // Another client has places of its own.
+        quota.take(2).unwrap().stamp();
+    }
+
+    #[test]
+    fn a_place_that_is_not_stamped_is_free_again() {
+        let (quota, _) = quota(1);
+        let place = quota.take(1).unwrap();
+        assert_eq!(refused(&quota, 1), 1);
+        drop(place);
+        quota.take(1).unwrap().stamp();
+        assert_eq!(refused(&quota, 1), 60);
+    }
+
+    #[test]
+    fn what_took_long_counts_from_its_end() {
+        let (quota, clock) = quota(1);
+        let place = quota.take(1).unwrap();
+        clock.advance(59);
+        quota.sweep();
+        place.stamp();
+        clock.advance(59);
+        assert_eq!(refused(&quota, 1), 1);
+    }
+
+    #[test]
+    fn zero_is_no_bound_and_takes_no_memory() {
+        let (quota, _) = quota(0);
+        for _ in 0..10_000 {
+            quota.take(1).unwrap().stamp();
+        }
+        assert!(quota.lock().is_empty());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (quota, clock) = quota(3);
+        for client in 0..1000 {
+            for _ in 0..10 {
+                if let Ok(place) = quota.take(client) {
+                    place.stamp();
+                }
+            }
+        }
+        assert!(quota.lock().values().all(|taken| taken.stamps.len() == 3 && taken.under_way == 0));
+        clock.advance(60);
+        quota.sweep();
+        assert!(quota.lock().is_empty());
+    }
+
+    #[test]
+    fn of_many_at_once_as_many_as_there_are_places_succeed() {
+        let (quota, _) = quota(10);
+        let succeeded = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| (0..100).filter(|_| quota.take(1).map(Place::stamp).is_ok()).count()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!(succeeded, 10);
+    }
+
+    proptest! {
+        /// Whatever overlaps, fails or takes long, and nobody waits longer than told.
+        #[test]
+        fn no_minute_has_more_than_there_are_places(
+            steps in prop::collection::vec((0u8..4, 0i64..30), 1..300)
+        ) {
+            let (quota, clock) = quota(4);
+            let (mut under_way, mut stamps) = (VecDeque::new(), Vec::new());
+            for (step, seconds) in steps {
+                match step {
+                    0 | 1 => match quota.take(1) {
+                        Ok(place) => under_way.push_back(place),
+                        Err(OverQuota { retry_after }) if under_way.is_empty() => {
+                            clock.advance(retry_after.as_secs().cast_signed());
+                            under_way.push_back(quota.take(1).unwrap());
+                        }
+                        Err(_) => {}
+                    },
+                    2 => if let Some(place) = under_way.pop_front() {
+                        place.stamp();
+                        stamps.push(clock.elapsed());
+                    },
+                    _ => drop(under_way.pop_back()),
+                }
+                clock.advance(seconds);
+                quota.sweep();
+            }
+            for first in &stamps {
+                let minute = stamps.iter().filter(|&at| at >= first && *at < *first + WINDOW);
+                prop_assert!(minute.count() <= 4);
+            }
+        }
+    }
+}
