@@ -58,13 +58,13 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
         name: "billing".into(),
         allow: vec![allowed.to_string()],
         scopes: SCOPES.map(str::to_owned).into(),
-        allow_any: false,
+        ..NewClient::default()
     };
     let (app, client, pair) = runtime.block_on(async {
         let app = App::open(&config, None, Clock::manual(1_736_942_400), Random::seeded(1)).await.unwrap();
         let client = admin::create_client(&app, new).await.unwrap();
         let home = Caller::direct(allowed.network());
-        let pair = auth::login(&app, &client.api_key, &client.api_secret, home).await.unwrap().pair;
+        let pair = auth::login(&app, &client.api_key, &client.api_secret, &home).await.unwrap().pair;
         (app, client, pair)
     });
     Scene {
@@ -239,7 +239,7 @@ fuzz_target!(|input: &str| {
     *request.method_mut() = if verifies { Method::GET } else { Method::POST };
     *request.uri_mut() = if verifies { uri } else { Uri::from_static("/oauth2/introspect") };
     *request.headers_mut() = headers.clone();
-    request.extensions_mut().insert(Peer(peer));
+    request.extensions_mut().insert(Peer { address: peer, certificate: None });
 
     let (answer, body) = SCENE.answer(request);
     assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");

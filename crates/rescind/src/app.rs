@@ -53,6 +53,8 @@ pub struct App {
     pub pepper: Pepper,
     pub master: MasterKey,
     pub undecided: Undecided,
+    /// Callers may show a certificate.
+    pub asks_for_certificates: bool,
     /// Held while the keys change, so that memory takes the changes over in the store's order.
     changing_keys: Mutex<()>,
     /// The same for the verifiers.
@@ -149,6 +151,7 @@ impl App {
             pepper: Pepper::new(&pepper),
             verifiers: ArcSwap::from_pointee(loaded.verifiers),
             undecided: config.forward_auth.unavailable,
+            asks_for_certificates: config.tls.client_ca.is_some(),
             changing_keys: Mutex::new(()),
             changing_verifiers: Mutex::new(()),
             ready: watch::Sender::new(true),

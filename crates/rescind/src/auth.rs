@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::{
     app::{App, to_the_end},
     audit::{self, By},
+    certificate::{CertificateNames, PeerCertificate},
     cluster::Receipt,
     issuer::Pair,
     limiter::Throttled,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// Who is asking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The other end of the connection.
     pub peer: IpAddr,
@@ -28,12 +29,19 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// The peer is a trusted proxy.
     pub through_proxy: bool,
+    /// What the peer has shown, if it was asked and has one.
+    pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl Caller {
     /// One who calls without a proxy.
     pub const fn direct(peer: IpAddr) -> Caller {
-        Caller { peer, address: Some(peer), through_proxy: false }
+        Caller { peer, address: Some(peer), through_proxy: false, certificate: None }
+    }
+
+    /// Whether the peer shows one of these names, or need not.
+    fn shows(&self, names: &CertificateNames, now: UnixSeconds) -> bool {
+        names.admit(self.certificate.as_deref(), now)
     }
 }
 
@@ -51,7 +59,7 @@ pub struct Grant {
 /// Why not.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Unknown key, wrong secret, revoked or expired credential, suspended client.
+    /// Unknown key, wrong secret or certificate, revoked or expired credential, suspended client.
     #[error("invalid credentials")]
     InvalidCredentials,
     /// Good for nothing, for this reason.
@@ -60,6 +68,9 @@ pub enum Error {
     /// A refresh token used before.
     #[error("invalid token: used before")]
     Reused,
+    /// Good, but shown without a certificate that its client is bound to.
+    #[error("invalid token: without its client's certificate")]
+    Uncertified,
     /// Good once.
     #[error("token expired")]
     TokenExpired,
@@ -116,49 +127,76 @@ impl Error {
             Error::AddressNotAllowed => Some(Denied::AddressNotAllowed),
             Error::ScopeMissing => Some(Denied::ScopeMissing),
             Error::Store(_) => Some(Denied::Stale),
-            Error::InvalidCredentials | Error::Reused | Error::Throttled(_) | Error::OverQuota(_) => None,
+            Error::InvalidCredentials
+            | Error::Reused
+            | Error::Uncertified
+            | Error::Throttled(_)
+            | Error::OverQuota(_) => None,
         }
     }
 }
 
 /// Trades an API key and secret for a pair of tokens.
-pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: Caller) -> Result<Grant, Error> {
-    let credential = authenticate(app, api_key, secret, caller)?;
+pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: &Caller) -> Result<Grant, Error> {
+    let credential = authenticate(app, api_key, Some(secret), caller)?;
     open_session(app, &credential, caller, app.rules, Phase::Live, None).await
 }
 
 /// Whose credentials these are, from an address that their client may call from.
 ///
 /// Whether they are good is decided in memory, at one cost for every way in which they may be bad.
-/// The transaction that stores a session looks again.
+/// The transaction that stores a session looks again. Where there is no secret, a certificate may stand
+/// for it (RFC 8705 §2.1).
 pub fn authenticate(
     app: &App,
     api_key: &str,
-    secret: &str,
-    caller: Caller,
+    secret: Option<&str>,
+    caller: &Caller,
 ) -> Result<Arc<KnownCredential>, Error> {
     recognise(app, api_key, secret, caller).inspect_err(|error| app.metrics.login(Err(error)))
 }
 
-fn recognise(app: &App, api_key: &str, secret: &str, caller: Caller) -> Result<Arc<KnownCredential>, Error> {
+fn recognise(
+    app: &App,
+    api_key: &str,
+    secret: Option<&str>,
+    caller: &Caller,
+) -> Result<Arc<KnownCredential>, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
-    let presented = app.pepper.hash(secret);
-    let known =
-        app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten();
+    let known = match secret {
+        Some(secret) => {
+            let presented = app.pepper.hash(secret);
+            app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten()
+        }
+        None => app.registry.credential(api_key).filter(|known| {
+            let is_active = app.registry.policy(known.client).is_some_and(|client| client.active);
+            is_active && known.credential.is_good(now) && !known.certificates.is_empty()
+        }),
+    };
     // Whose key it may be is not looked up: how long that takes would tell.
-    let known =
-        known.ok_or_else(|| failed(app, api_key.as_bytes(), None, caller, Error::InvalidCredentials))?;
+    let known = known
+        .filter(|known| is_certified(app, known, caller, now))
+        .ok_or_else(|| failed(app, api_key.as_bytes(), None, caller, Error::InvalidCredentials))?;
     let policy = app.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
     policy.permits(caller.address).map_err(|_| address_denied(app, known.client, caller))?;
     Ok(known)
+}
+
+/// Whether the caller shows what the client is bound to.
+fn is_certified(app: &App, known: &KnownCredential, caller: &Caller, now: UnixSeconds) -> bool {
+    let shows = caller.shows(&known.certificates, now);
+    if !shows {
+        uncertified(app, known.client, caller);
+    }
+    shows
 }
 
 /// Opens a session in this phase for these scopes, or for all that the client has.
 pub async fn open_session(
     app: &Arc<App>,
     known: &KnownCredential,
-    caller: Caller,
+    caller: &Caller,
     rules: TokenRules,
     phase: Phase,
     scopes: Option<Scopes>,
@@ -171,7 +209,7 @@ pub async fn open_session(
 async fn try_open_session(
     app: &Arc<App>,
     known: &KnownCredential,
-    caller: Caller,
+    caller: &Caller,
     rules: TokenRules,
     phase: Phase,
     scopes: Option<Scopes>,
@@ -181,12 +219,16 @@ async fn try_open_session(
         app.quotas.logins.take(client).map_err(|over| over_quota(app, client, caller, over.retry_after))?;
     let now = app.clock.now();
     let key = app.issuer.signing_key(now);
+    let asking = caller.clone();
     let open = move |client: &Client| {
         client.admits(credential, now)?;
-        client.permits(caller.address)?;
+        if !asking.shows(&client.certificates, now) {
+            return Err(Error::Uncertified);
+        }
+        client.permits(asking.address)?;
         let scopes = scopes.unwrap_or_else(|| client.scopes.clone());
         if scopes.intersection(&client.scopes) != scopes {
-            return Err(Denied::ScopeMissing);
+            return Err(Error::ScopeMissing);
         }
         Ok(Session { phase, ..Session::open(client, credential, scopes, key, now, &rules) })
     };
@@ -194,7 +236,7 @@ async fn try_open_session(
     let opened = to_the_end(async move {
         let app = opening;
         let opened = app.store.open_session(client, open).await?;
-        Ok(opened.unwrap_or(Err(Denied::ClientInactive)).map(|session| {
+        Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
             app.registry.update(&session);
             info!(client, session = session.id, "login");
             let granted = grant(&app, &session)?;
@@ -205,20 +247,24 @@ async fn try_open_session(
     });
     match opened.await? {
         Ok(grant) => grant,
-        Err(Denied::AddressNotAllowed) => Err(address_denied(app, client, caller)),
-        Err(Denied::ScopeMissing) => Err(Error::ScopeMissing),
+        Err(Error::AddressNotAllowed) => Err(address_denied(app, client, caller)),
+        Err(Error::Uncertified) => {
+            uncertified(app, client, caller);
+            Err(Error::InvalidCredentials)
+        }
+        Err(Error::ScopeMissing) => Err(Error::ScopeMissing),
         Err(_) => Err(Error::InvalidCredentials),
     }
 }
 
 /// Trades a refresh token for the session's next pair. The token can be used once.
-pub async fn refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
+pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     let refreshed = try_refresh(app, token, caller).await;
     app.metrics.refresh(refreshed.as_ref());
     refreshed
 }
 
-async fn try_refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Grant, Error> {
+async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let claims = app
@@ -235,11 +281,11 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
             let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
-            let (quota, origin) =
-                (app.quotas.refreshes.clone(), app.audit.origin(By::Caller, caller.address));
+            let (quota, origin, caller) =
+                (app.quotas.refreshes.clone(), app.audit.origin(By::Caller, caller.address), caller.clone());
             to_the_end(async move {
                 let use_up = move |client: &Client, session: &mut Session| {
-                    let presented = present(client, session, &claims, caller.address, now, &rules)?;
+                    let presented = present(client, session, &claims, &caller, now, &rules)?;
                     // Before the token is used up.
                     let place = quota.take(client.id)?;
                     if presented == Presented::Current {
@@ -272,6 +318,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: Caller) -> Result<Gran
             failed(app, &client.to_le_bytes(), Some(client), caller, error)
         }
         Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), Some(client), caller, error),
+        Error::Uncertified => uncertified(app, client, caller),
         Error::AddressNotAllowed => address_denied(app, client, caller),
         Error::OverQuota(retry_after) => over_quota(app, client, caller, retry_after),
         error => error,
@@ -284,15 +331,19 @@ fn present(
     client: &Client,
     session: &mut Session,
     claims: &Claims,
-    caller: Option<IpAddr>,
+    caller: &Caller,
     now: UnixSeconds,
     rules: &TokenRules,
 ) -> Result<Presented, Error> {
     client.policy().stands_behind(claims)?;
     client.admits(claims.credential, now)?;
+    // Who does not show to be the client has not used the client's token, be it an old one.
+    if !caller.shows(&client.certificates, now) {
+        return Err(Error::Uncertified);
+    }
     match session.present(claims.pair, now, rules) {
         good @ (Presented::Current | Presented::Again) => {
-            client.permits(caller)?;
+            client.permits(caller.address)?;
             Ok(good)
         }
         Presented::Reused => {
@@ -308,36 +359,45 @@ fn present(
 }
 
 /// Takes back every token of the client that this access token is of: one increment.
-pub async fn logout(app: &Arc<App>, token: &str, caller: Caller) -> Result<(), Error> {
+pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), Error> {
     let verified = verify(app, token, caller).await?;
     let (client, generation) = (verified.claims().client, verified.claims().generation);
-    let origin = app.audit.origin(By::Caller, caller.address);
-    let app = Arc::clone(app);
-    to_the_end(async move {
+    let (now, origin) = (app.clock.now(), app.audit.origin(By::Caller, caller.address));
+    let (logging_out, asking) = (Arc::clone(app), caller.clone());
+    let outcome = to_the_end(async move {
+        let app = logging_out;
         // Of two logouts with one generation's tokens the later one comes with revoked ones: it
         // must not take back what a login in between has given.
         let rule = move |client: &mut Client| {
             if client.generation != generation {
-                return Err(Denied::Revoked);
+                return Err(Error::from(Denied::Revoked));
+            }
+            if !asking.shows(&client.certificates, now) {
+                return Err(Error::Uncertified);
             }
             client.generation += 1;
             Ok(())
         };
-        let changed = app.store.change_client(client, origin, rule).await?.unwrap_or(Err(Denied::NotKnown));
+        let changed = app.store.change_client(client, origin, rule).await?;
+        let changed = changed.unwrap_or(Err(Denied::NotKnown.into()));
         let changed = match changed {
             Ok(((), changed)) => changed,
-            Err(denied) => return Ok(Err(denied.into())),
+            Err(error) => return Ok(Err(error)),
         };
         app.registry.apply(&changed);
         let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
         info!(client, generation = changed.generation, nodes, acknowledged, milliseconds, "logout");
         Ok(Ok(()))
     })
-    .await?
+    .await?;
+    outcome.map_err(|error| match error {
+        Error::Uncertified => uncertified(app, client, caller),
+        error => error,
+    })
 }
 
 /// Decides over an access token that a caller presents.
-pub async fn verify(app: &App, token: &str, caller: Caller) -> Result<VerifiedToken, Error> {
+pub async fn verify(app: &App, token: &str, caller: &Caller) -> Result<VerifiedToken, Error> {
     let verdict = stand(app, token).await.and_then(|token| {
         let client = token.claims().client;
         token.presented_by(caller.address).map_err(|denied| match denied {
@@ -384,7 +444,13 @@ fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
 }
 
 /// Counts a failure of `key`, which is this client's if that is known, from the caller's network.
-pub(crate) fn failed(app: &App, key: &[u8], client: Option<ClientId>, caller: Caller, error: Error) -> Error {
+pub(crate) fn failed(
+    app: &App,
+    key: &[u8],
+    client: Option<ClientId>,
+    caller: &Caller,
+    error: Error,
+) -> Error {
     let source = caller.address.unwrap_or(caller.peer);
     match app.limiter.failed(key, source, app.clock.elapsed()) {
         Ok(()) => error,
@@ -396,13 +462,22 @@ pub(crate) fn failed(app: &App, key: &[u8], client: Option<ClientId>, caller: Ca
 }
 
 /// All is well with this client's caller but the address.
-pub(crate) fn address_denied(app: &App, client: ClientId, caller: Caller) -> Error {
+pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Error {
     app.audit.note(audit::Kind::AddressDenied, Some(client), caller.address);
     Error::AddressNotAllowed
 }
 
+/// All is well with this client's caller but the certificate. The caller is told of wrong credentials;
+/// the log has what was shown.
+fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
+    app.audit.note(audit::Kind::CertificateDenied, Some(client), caller.address);
+    let shown = caller.certificate.as_ref().map_or("none".to_owned(), ToString::to_string);
+    warn!(client, shown, "refused: the connection's certificate is none that the client is bound to");
+    Error::Uncertified
+}
+
 /// This client has succeeded often enough for now.
-fn over_quota(app: &App, client: ClientId, caller: Caller, retry_after: Duration) -> Error {
+fn over_quota(app: &App, client: ClientId, caller: &Caller, retry_after: Duration) -> Error {
     app.audit.note(audit::Kind::QuotaExceeded, Some(client), caller.address);
     Error::OverQuota(retry_after)
 }

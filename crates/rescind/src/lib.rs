@@ -5,6 +5,7 @@ pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod caching;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

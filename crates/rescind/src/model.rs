@@ -6,7 +6,10 @@ use rescind_verifier::{Allowlist, Claims, ClientPolicy, Denied, Scopes, SessionS
 pub use rescind_verifier::{ClientId, CredentialId, SessionId, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use crate::secret::{ApiKey, SecretHash};
+use crate::{
+    certificate::CertificateNames,
+    secret::{ApiKey, SecretHash},
+};
 
 /// Whether a client may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,8 @@ pub struct Client {
     pub revision: u64,
     /// Where it may call from.
     pub allowlist: Allowlist,
+    /// What it must show where it says who it is.
+    pub certificates: CertificateNames,
     /// What its tokens may do.
     pub scopes: Scopes,
     /// When it was created.
@@ -286,6 +291,7 @@ mod tests {
             generation: 4,
             revision: 9,
             allowlist: Allowlist::default(),
+            certificates: CertificateNames::default(),
             scopes: Scopes::default(),
             created_at: 0,
             credentials: vec![],

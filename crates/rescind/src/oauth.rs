@@ -21,7 +21,7 @@ pub const INTROSPECT: &str = "introspect";
 pub async fn client_credentials(
     app: &Arc<App>,
     credential: &KnownCredential,
-    caller: Caller,
+    caller: &Caller,
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
     // There is nothing to refresh, and the session ends with its access token.

@@ -12,6 +12,7 @@ use papaya::HashMap as ConcurrentMap;
 use rescind_verifier::{ClientPolicy, SessionState, State, follow::wire::EndedSession};
 
 use crate::{
+    certificate::CertificateNames,
     door::Door,
     feed::{Changed, Feed},
     model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
@@ -47,6 +48,8 @@ struct KnownClient {
 pub struct KnownCredential {
     /// Whose it is.
     pub client: ClientId,
+    /// What goes with it.
+    pub certificates: CertificateNames,
     /// The credential.
     pub credential: Credential,
 }
@@ -130,7 +133,11 @@ impl Registry {
                 let until = credential.expires_at.unwrap_or(UnixSeconds::MAX);
                 let until = if client.status == Status::Active { until } else { 0 };
                 self.door.put(&credential.api_key, credential.secret_hash, until);
-                let known = KnownCredential { client: client.id, credential: credential.clone() };
+                let known = KnownCredential {
+                    client: client.id,
+                    certificates: client.certificates.clone(),
+                    credential: credential.clone(),
+                };
                 credentials.insert(credential.api_key.clone(), Arc::new(known));
                 api_keys.insert(credential.id, credential.api_key.clone());
             }
@@ -292,6 +299,7 @@ mod tests {
             generation: 0,
             revision,
             allowlist: Allowlist::default(),
+            certificates: CertificateNames::default(),
             scopes: Scopes::default(),
             created_at: 0,
             credentials: vec![credential],

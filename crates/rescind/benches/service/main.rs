@@ -72,7 +72,7 @@ fn start(runtime: &Runtime) {
     let in_process = |store: &Store| {
         let begun = Instant::now();
         let app = store.open(runtime);
-        runtime.block_on(auth::verify(&app, &store.token, CALLER)).unwrap();
+        runtime.block_on(auth::verify(&app, &store.token, &CALLER)).unwrap();
         begun.elapsed()
     };
     let as_process = |store: &Store| {
@@ -106,10 +106,10 @@ fn logout(runtime: &Runtime) {
         runtime.block_on(async {
             let other = client(&app).await;
             let warm = login_as(&app, &other).await;
-            auth::logout(&app, &warm.pair.access_token, CALLER).await.unwrap();
-            auth::verify(&app, &copy.token, CALLER).await.unwrap();
+            auth::logout(&app, &warm.pair.access_token, &CALLER).await.unwrap();
+            auth::verify(&app, &copy.token, &CALLER).await.unwrap();
             let begun = Instant::now();
-            auth::logout(&app, &copy.token, CALLER).await.unwrap();
+            auth::logout(&app, &copy.token, &CALLER).await.unwrap();
             begun.elapsed()
         })
     };
@@ -154,7 +154,7 @@ fn verify(runtime: &Runtime) {
         for _ in 0..ROUNDS {
             let begun = Instant::now();
             for token in &tokens {
-                black_box(auth::verify(&app, token, CALLER).await.unwrap());
+                black_box(auth::verify(&app, token, &CALLER).await.unwrap());
             }
             rounds.push(begun.elapsed());
         }
@@ -237,7 +237,7 @@ async fn client(app: &Arc<App>) -> CreatedClient {
 }
 
 async fn login_as(app: &Arc<App>, client: &CreatedClient) -> Grant {
-    auth::login(app, &client.api_key, &client.api_secret, CALLER).await.unwrap()
+    auth::login(app, &client.api_key, &client.api_secret, &CALLER).await.unwrap()
 }
 
 async fn log_in(app: &Arc<App>, client: &Arc<CreatedClient>, callers: usize, each: usize) {

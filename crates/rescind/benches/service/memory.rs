@@ -217,6 +217,6 @@ impl Crew {
 }
 
 fn tokens(answer: &Value) -> (String, String) {
-    let token = |name: &str| answer["data"][name].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+    let token = |name: &str| answer["data"][name].as_str().unwrap().to_owned();
     (token("access_token"), token("refresh_token"))
 }

@@ -37,7 +37,7 @@ pub(super) fn timing(runtime: &Runtime) {
 
     println!("  in process");
     compare(&presented, |key, secret| {
-        let outcome = at_once(auth::login(&app, key, secret, CALLER));
+        let outcome = at_once(auth::login(&app, key, secret, &CALLER));
         assert!(matches!(outcome, Err(auth::Error::InvalidCredentials)));
     });
 

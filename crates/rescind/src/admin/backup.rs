@@ -66,8 +66,8 @@ pub async fn restore(
     folder: &DataFolder,
     from: &Path,
     master: &MasterKey,
-    random: &Random,
     origin: Origin,
+    random: &Random,
 ) -> Result<Restored, RestoreError> {
     let place = folder.temporary_folder()?;
     let file = place.path().join("rescind.db");
@@ -78,10 +78,11 @@ pub async fn restore(
     let loaded = store.load().await?;
     master.open(PEPPER, &loaded.pepper.ok_or(RestoreError::Empty)?)?;
     let algorithm = loaded.keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
-    let key = generate_key(algorithm, master, random, origin.at, origin.at)?;
+    let now = origin.at;
+    let key = generate_key(algorithm, master, random, now, now)?;
     let kid = key.kid.clone();
     store.record(vec![origin.event(Kind::StoreRestored)]).await?;
-    store.rotate_key(key, origin.at, origin.clone()).await?;
+    store.rotate_key(key, now, origin.clone()).await?;
     let new = kid.clone();
     store.retire_keys(origin, move |key| key.kid != new).await?;
     // Closed, it has no log beside it.

@@ -7,7 +7,9 @@ use rescind_verifier::{Allowlist, ScopeError, parse_cidr};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::{Changed, Error, change, credential::new_credential, find, invalid};
+use super::{
+    Changed, Error, certificate::certificate_names, change, credential::new_credential, find, invalid,
+};
 use crate::{
     app::{App, to_the_end},
     audit::By,
@@ -26,6 +28,8 @@ pub struct NewClient {
     pub name: String,
     #[serde(default)]
     pub allow: Vec<String>,
+    #[serde(default)]
+    pub certificates: Vec<String>,
     #[serde(default)]
     pub scopes: Vec<String>,
     /// Takes a network of prefix length 0 for what it is.
@@ -52,6 +56,7 @@ pub struct ClientView {
     pub client_id: ClientId,
     pub name: String,
     pub allow: Vec<String>,
+    pub certificates: Vec<String>,
     pub scopes: Vec<String>,
     pub status: Status,
     pub created_at: String,
@@ -66,6 +71,8 @@ pub struct CreatedClient {
     pub client_id: ClientId,
     pub name: String,
     pub allow: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub certificates: Vec<String>,
     pub scopes: Vec<String>,
     pub status: Status,
     pub api_key: String,
@@ -85,6 +92,7 @@ pub struct AddressCheck {
 /// Creates a client with its first credential.
 pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClient, Error> {
     let allowlist = allowlist("allow", &new.allow, new.allow_any)?;
+    let certificates = certificate_names("certificates", &new.certificates)?;
     let scopes = new.scopes.join(" ").parse().map_err(|e: ScopeError| invalid("scopes", e.to_string()))?;
     let (credential, secret) = new_credential(app, None);
     let client = Client {
@@ -94,6 +102,7 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
         generation: 0,
         revision: 0,
         allowlist,
+        certificates,
         scopes,
         created_at: app.clock.now(),
         credentials: vec![credential],
@@ -109,11 +118,12 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
     })
     .await?;
     let api_key = client.credentials.first().map(|c| c.api_key.clone()).unwrap_or_default();
-    let ClientView { client_id, name, allow, scopes, status, .. } = view(&client);
+    let ClientView { client_id, name, allow, certificates, scopes, status, .. } = view(&client);
     Ok(CreatedClient {
         client_id,
         name,
         allow,
+        certificates,
         scopes,
         status,
         api_key,
@@ -259,7 +269,7 @@ fn check_length(field: &'static str, entries: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn changed_view(changed: Changed<()>) -> Result<ClientView, Error> {
+pub(super) fn changed_view(changed: Changed<()>) -> Result<ClientView, Error> {
     Ok(ClientView { receipt: Some(changed.receipt), ..view(&changed.client) })
 }
 
@@ -268,6 +278,7 @@ fn view(client: &Client) -> ClientView {
         client_id: client.id,
         name: client.name.clone(),
         allow: client.allowlist.entries().iter().map(ToString::to_string).collect(),
+        certificates: client.certificates.iter().map(ToString::to_string).collect(),
         scopes: client.scopes.iter().map(str::to_owned).collect(),
         status: client.status,
         created_at: rfc3339(client.created_at),

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod certificate;
 mod client;
 mod credential;
 mod key;
@@ -16,6 +17,7 @@ use tracing::info;
 
 pub use audit::{EventView, EventsView, EventsWanted, events};
 pub use backup::{RestoreError, Restored, backup, restore};
+pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,
     clients, create_client, delete, logout, resume, suspend,

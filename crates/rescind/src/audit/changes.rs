@@ -14,8 +14,18 @@ const NAMED: usize = 16;
 /// What became of a client. A caller who takes back all that its own client holds is not on record:
 /// what is done at every door all day would hide the rest.
 pub fn of_client(before: Option<&Client>, after: &Client, origin: &Origin) -> Vec<Event> {
-    let Client { id, name, status, generation, revision: _, allowlist, scopes, created_at: _, credentials } =
-        after;
+    let Client {
+        id,
+        name,
+        status,
+        generation,
+        revision: _,
+        allowlist,
+        certificates,
+        scopes,
+        created_at: _,
+        credentials,
+    } = after;
     let mut events = Vec::new();
     let mut happened = |kind, detail| {
         events.push(Event { client: Some(*id), detail, ..origin.event(kind) });
@@ -42,6 +52,12 @@ pub fn of_client(before: Option<&Client>, after: &Client, origin: &Origin) -> Ve
                 let difference = difference(before.allowlist.entries(), allowlist.entries());
                 let open = if allowlist.is_empty() { ": every address may call" } else { "" };
                 happened(Kind::AllowlistChanged, Some(difference + open));
+            }
+            if *certificates != before.certificates {
+                let [before, after] = [&before.certificates, certificates]
+                    .map(|certificates| certificates.iter().collect::<Vec<_>>());
+                let open = if after.is_empty() { ": no certificate is needed" } else { "" };
+                happened(Kind::CertificatesChanged, Some(difference(&before, &after) + open));
             }
             if *scopes != before.scopes {
                 let [before, after] =

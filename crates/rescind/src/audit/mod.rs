@@ -72,6 +72,7 @@ kinds! {
     ClientLoggedOut "client_logged_out",
     ClientDeleted "client_deleted",
     AllowlistChanged "allowlist_changed",
+    CertificatesChanged "certificates_changed",
     ScopesChanged "scopes_changed",
     CredentialCreated "credential_created",
     CredentialExpiryChanged "credential_expiry_changed",
@@ -86,6 +87,7 @@ kinds! {
     Throttled "throttled",
     QuotaExceeded "quota_exceeded",
     AddressDenied "address_denied",
+    CertificateDenied "certificate_denied",
     TokensNotCached "tokens_not_cached",
 }
 
@@ -152,6 +154,11 @@ pub struct Event {
 }
 
 impl Origin {
+    /// Something that no request asks for.
+    pub fn new(at: UnixSeconds, by: By, node: &str) -> Origin {
+        Origin { at, by, from: None, node: node.into(), request: None }
+    }
+
     /// An event of this origin.
     pub fn event(&self, kind: Kind) -> Event {
         Event {

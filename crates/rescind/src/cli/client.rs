@@ -10,7 +10,7 @@ use super::{
     output::{Output, list, table},
 };
 use crate::{
-    admin::{AddressCheck, AllowChange, ClientView, CreatedClient, NewClient},
+    admin::{AddressCheck, AllowChange, CertificateChange, ClientView, CreatedClient, NewClient},
     config::{Config, Environment},
     model::{ClientId, Status},
 };
@@ -25,6 +25,10 @@ pub(super) enum ClientCommand {
         /// An address or network it may call from; none: from anywhere
         #[arg(long, value_name = "CIDR")]
         allow: Vec<String>,
+        /// A name, such as dns:api.example.com or uri:spiffe://example.com/api, of the certificates that it
+        /// must show one of; none: it needs no certificate
+        #[arg(long, value_name = "NAME")]
+        certificate: Vec<String>,
         /// What its tokens may do
         #[arg(long, value_name = "SCOPE")]
         scope: Vec<String>,
@@ -47,6 +51,9 @@ pub(super) enum ClientCommand {
     /// Where a client may call from
     #[command(subcommand)]
     Allow(AllowCommand),
+    /// Which certificates a client must show
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +80,26 @@ pub(super) enum AllowCommand {
     Check { id: ClientId, address: String },
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum CertificateCommand {
+    /// Bind the client to certificates by names, such as dns:api.example.com or
+    /// uri:spiffe://example.com/api
+    Add {
+        id: ClientId,
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Remove names
+    Remove {
+        id: ClientId,
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Let no name be left: the client needs no certificate
+        #[arg(long)]
+        unbind: bool,
+    },
+}
+
 pub(super) fn run(
     command: ClientCommand,
     config: &Config,
@@ -84,11 +111,15 @@ pub(super) fn run(
         output.confirm(&format!("Client {id}, its credentials and all its tokens will end."))?;
     }
     with_backend(config, environment, make, async |backend| match command {
-        ClientCommand::Create { name, allow, scope, allow_any } => {
-            let new = NewClient { name, allow, scopes: scope, allow_any };
+        ClientCommand::Create { name, allow, certificate, scope, allow_any } => {
+            let new = NewClient { name, allow, certificates: certificate, scopes: scope, allow_any };
             let created: CreatedClient = backend.post("/admin/v1/clients", &new).await?;
             let listen = config.server.listen;
             output.data(&created, |c| {
+                let (scheme, certificate) = match c.certificates.as_slice() {
+                    [] => ("http", ""),
+                    _ => ("https", " --cert certificate.pem --key key.pem"),
+                };
                 format!(
                     r#"Client {} "{}" created.
 
@@ -98,7 +129,7 @@ pub(super) fn run(
 
 Log in with:
 
-  curl -s http://{listen}/auth/login -H "Content-Type: application/json" -d '{{"username":"{}","password":"{}"}}'"#,
+  curl -s{certificate} {scheme}://{listen}/auth/login -H "Content-Type: application/json" -d '{{"username":"{}","password":"{}"}}'"#,
                     c.client_id, c.name, c.api_key, c.api_secret, c.api_key, c.api_secret
                 )
             })
@@ -156,6 +187,14 @@ Log in with:
                 }
             })
         }
+        ClientCommand::Certificate(CertificateCommand::Add { id, names }) => {
+            let change = CertificateChange { add: names, ..CertificateChange::default() };
+            show(backend.post(&format!("/admin/v1/clients/{id}/certificates"), &change).await?, output)
+        }
+        ClientCommand::Certificate(CertificateCommand::Remove { id, names, unbind }) => {
+            let change = CertificateChange { remove: names, unbind, ..CertificateChange::default() };
+            show(backend.post(&format!("/admin/v1/clients/{id}/certificates"), &change).await?, output)
+        }
     })
 }
 
@@ -181,11 +220,12 @@ fn acted(client: ClientView, output: &Output) -> Result<(), Failure> {
 fn show(client: ClientView, output: &Output) -> Result<(), Failure> {
     output.data(&client, |c| {
         format!(
-            "client   {}\nname     {}\nstatus   {}\nallow    {}\nscopes   {}\ncreated  {}",
+            "client        {}\nname          {}\nstatus        {}\nallow         {}\ncertificates  {}\nscopes        {}\ncreated       {}",
             c.client_id,
             c.name,
             status_text(c.status),
             list(&c.allow, "any address"),
+            list(&c.certificates, "none needed"),
             list(&c.scopes, "-"),
             c.created_at
         )

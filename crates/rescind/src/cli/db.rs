@@ -15,9 +15,8 @@ use super::{Failure, backend::Backend, output::Output, runtime};
 use crate::{
     admin,
     app::OpenError,
-    audit::{Audit, By},
+    audit::{By, Origin},
     clock::Clock,
-    cluster::node_name,
     config::{Config, Database, Environment},
     data_folder::DataFolder,
     random::Random,
@@ -138,8 +137,8 @@ async fn restore(
             store.display()
         ))?;
     }
-    let origin = Audit::new(&config.audit, &node_name(config), Clock::System).origin(By::Operator, None);
-    let restored = admin::restore(&folder, file, &master, &random, origin).await;
+    let origin = Origin::new(Clock::System.now(), By::Operator, &config.node_name());
+    let restored = admin::restore(&folder, file, &master, origin, &random).await;
     let restored = restored.with_context(|| file.display().to_string())?;
     output.data(&restored, |restored| {
         format!(

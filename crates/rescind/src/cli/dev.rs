@@ -32,7 +32,7 @@ pub(super) fn run(listen: &str, output: &Output) -> Result<(), Failure> {
         let server = Server::bind(app.clone(), &config).await?;
         let client = admin::create_client(&app, NewClient { name: "demo".into(), ..NewClient::default() }).await?;
         let caller = Caller::direct(Ipv4Addr::LOCALHOST.into());
-        let grant = auth::login(&app, &client.api_key, &client.api_secret, caller).await?;
+        let grant = auth::login(&app, &client.api_key, &client.api_secret, &caller).await?;
 
         let url = format!("http://{}", server.address()?);
         let folder = folder.path().display();

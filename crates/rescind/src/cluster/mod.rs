@@ -10,7 +10,6 @@ mod terms;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use rustix::system::uname;
 
 use crate::{clock::Clock, config::Config, store::NodeRow};
 pub use attached::{Attached, FollowerId, Outcome, TooMany};
@@ -47,14 +46,6 @@ pub struct Roll {
     pub nodes: Vec<(NodeRow, Duration)>,
 }
 
-/// What this process is called.
-pub fn node_name(config: &Config) -> String {
-    match config.cluster.node_name.as_str() {
-        "" => format!("{}:{}", uname().nodename().to_string_lossy(), config.server.listen.port()),
-        name => name.to_owned(),
-    }
-}
-
 impl Cluster {
     /// A process that is no node yet.
     pub fn new(config: &Config, lease: Lease, clock: Clock) -> Cluster {
@@ -63,7 +54,7 @@ impl Cluster {
             lease,
             terms,
             attached: Attached::new(clock, terms),
-            node_name: node_name(config),
+            node_name: config.node_name(),
             readings: settle::Readings::default(),
             roll: ArcSwapOption::empty(),
         }

@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use hyper::header::HeaderName;
 use ipnet::IpNet;
 use rescind_verifier::Profile;
+use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
@@ -69,7 +70,16 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     #[serde(with = "values::path_or_none")]
     pub client_ca: Option<PathBuf>,
+    pub client_certificates: ClientCertificates,
     pub management: bool,
+}
+
+/// Whether whoever shows no certificate is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    Required,
+    Optional,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,6 +252,13 @@ impl Config {
             | Tls { certificate: None, management: true, .. } => {
                 return Err(("tls.certificate", "expected the file of a certificate: TLS needs one".into()));
             }
+            Tls { client_ca: None, client_certificates: ClientCertificates::Optional, .. } => {
+                return Err((
+                    "tls.client_ca",
+                    "expected the file of the authorities that sign what tls.client_certificates asks for"
+                        .into(),
+                ));
+            }
             _ => {}
         }
         let Cluster { node_name, lease, margin, clock_drift_percent } = &self.cluster;
@@ -271,6 +288,14 @@ impl Config {
             lease: self.cluster.lease.into(),
             clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
             margin: self.cluster.margin.into(),
+        }
+    }
+
+    /// What this node is called.
+    pub fn node_name(&self) -> String {
+        match self.cluster.node_name.as_str() {
+            "" => format!("{}:{}", uname().nodename().to_string_lossy(), self.server.listen.port()),
+            name => name.to_owned(),
         }
     }
 

@@ -322,6 +322,14 @@ mod tests {
                 "tls.certificate = \"\" (default): expected the file of a certificate: TLS needs one",
             ),
             (
+                "[tls]\nclient_certificates = 'optional'",
+                "tls.client_ca = \"\" (default): expected the file of the authorities that sign what tls.client_certificates asks for",
+            ),
+            (
+                "[tls]\nclient_certificates = 'maybe'",
+                "tls.client_certificates = \"maybe\" (/rescind.toml): unknown variant `maybe`, expected `required` or `optional`",
+            ),
+            (
                 "[limits]\nfailed_logins = 3",
                 "limits.failed_logins = 3 (/rescind.toml): unknown field `failed_logins`, expected one of `failed_logins_per_minute`, `logins_per_minute`, `refreshes_per_minute`",
             ),

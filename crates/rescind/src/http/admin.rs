@@ -27,7 +27,9 @@ use super::{
     error::{ApiError, Class},
 };
 use crate::{
-    admin::{self, AllowChange, KeyRotation, NewClient, NewCredential, NewVerifier, Rotation},
+    admin::{
+        self, AllowChange, CertificateChange, KeyRotation, NewClient, NewCredential, NewVerifier, Rotation,
+    },
     app::App,
     model::ClientId,
 };
@@ -44,6 +46,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/clients/{id}/logout", post(logout))
         .route("/clients/{id}/allow", post(allow))
         .route("/clients/{id}/allow/check", get(check))
+        .route("/clients/{id}/certificates", post(certificates))
         .route("/clients/{id}/credentials", get(credentials).post(create_credential))
         .route("/credentials/{api_key}/rotate", post(rotate_credential))
         .route("/credentials/{api_key}/revoke", post(revoke_credential))
@@ -131,6 +134,14 @@ async fn check(
         ));
     };
     answer(admin::check_address(&app, parameter(id)?, &address).await)
+}
+
+async fn certificates(
+    State(app): State<Arc<App>>,
+    id: Parameter<ClientId>,
+    JsonBody(change): JsonBody<CertificateChange>,
+) -> Answer<admin::ClientView> {
+    answer(admin::change_certificates(&app, parameter(id)?, change).await)
 }
 
 async fn credentials(

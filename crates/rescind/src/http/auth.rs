@@ -54,7 +54,7 @@ async fn login(
     let (Some(api_key), Some(secret)) = (username, password) else {
         return Err(ApiError::new(Class::Validation, "Username and password are required"));
     };
-    Ok(tokens(auth::login(&app, &api_key, &secret, caller).await?))
+    Ok(tokens(auth::login(&app, &api_key, &secret, &caller).await?))
 }
 
 async fn refresh(
@@ -65,7 +65,7 @@ async fn refresh(
     let Some(token) = body.text("refresh_token")? else {
         return Err(ApiError::new(Class::Validation, "Refresh token is required"));
     };
-    Ok(tokens(auth::refresh(&app, &token, caller).await?))
+    Ok(tokens(auth::refresh(&app, &token, &caller).await?))
 }
 
 async fn logout(
@@ -73,7 +73,7 @@ async fn logout(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Json<Success<Message>>, ApiError> {
-    auth::logout(&app, bearer(&headers)?, caller).await.map_err(ApiError::bearer)?;
+    auth::logout(&app, bearer(&headers)?, &caller).await.map_err(ApiError::bearer)?;
     Ok(success(Message { message: "Successfully logged out" }))
 }
 

@@ -1,6 +1,6 @@
 //! The caller's address, told once for every request.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -10,7 +10,7 @@ use axum::{
 use hyper::{HeaderMap, header::HeaderName};
 use ipnet::IpNet;
 
-use crate::auth::Caller;
+use crate::{auth::Caller, certificate::PeerCertificate};
 
 /// Whose word is taken for a caller's address, and where it stands.
 #[derive(Debug, Clone, Default)]
@@ -22,14 +22,19 @@ pub struct TrustedProxies {
 }
 
 /// The other end of the connection, put into a request by the accept loop.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// What it has shown in the TLS handshake. No header is ever read for it.
+    pub certificate: Option<Arc<PeerCertificate>>,
+}
 
 /// Puts the [`Caller`] into the request.
 pub async fn resolve(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
-    if let Some(&Peer(peer)) = request.extensions().get() {
+    if let Some(Peer { address: peer, certificate }) = request.extensions().get().cloned() {
         let address = proxies.caller(peer, request.headers());
-        let caller = Caller { peer, address, through_proxy: proxies.trusts(peer.to_canonical()) };
+        let through_proxy = proxies.trusts(peer.to_canonical());
+        let caller = Caller { peer, address, through_proxy, certificate };
         request.extensions_mut().insert(caller);
     }
     next.run(request).await

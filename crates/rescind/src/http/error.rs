@@ -267,7 +267,7 @@ impl From<auth::Error> for ApiError {
     fn from(error: auth::Error) -> ApiError {
         match error {
             auth::Error::InvalidCredentials => ApiError::new(Class::Unauthorized, "Invalid credentials"),
-            auth::Error::InvalidToken(_) | auth::Error::Reused => {
+            auth::Error::InvalidToken(_) | auth::Error::Reused | auth::Error::Uncertified => {
                 ApiError::new(Class::Unauthorized, "Invalid token").caused_by(error)
             }
             auth::Error::TokenExpired => ApiError::new(Class::Unauthorized, "Token expired"),

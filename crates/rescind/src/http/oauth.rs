@@ -69,12 +69,12 @@ impl Form {
         self.take(name).ok_or_else(|| invalid_request(format!("{name} is required")))
     }
 
-    /// The client, by HTTP Basic or by the body, not by both (RFC 6749 §2.3), from an address that it
-    /// may call from.
+    /// The client, by HTTP Basic or by the body, not by both (RFC 6749 §2.3), or by its certificate (RFC
+    /// 8705 §2), from an address that it may call from.
     fn client(
         &mut self,
         app: &App,
-        caller: Caller,
+        caller: &Caller,
         headers: &HeaderMap,
     ) -> Result<Arc<KnownCredential>, OAuthError> {
         let (id, secret) = (self.take("client_id"), self.take("client_secret"));
@@ -85,11 +85,11 @@ impl Form {
             (Some((basic_id, _)), Some(id), None) if basic_id != id => {
                 return Err(invalid_request("client_id differs between Basic and the body"));
             }
-            (Some(basic), _, None) => basic,
-            (None, Some(id), Some(secret)) => (id, secret),
+            (Some((id, secret)), _, None) => (id, Some(secret)),
+            (None, Some(id), secret) if secret.is_some() || caller.certificate.is_some() => (id, secret),
             (None, ..) => return Err(OAuthError::invalid_client()),
         };
-        auth::authenticate(app, &id, &secret, caller).map_err(client_error)
+        auth::authenticate(app, &id, secret.as_deref(), caller).map_err(client_error)
     }
 }
 
@@ -134,7 +134,7 @@ async fn token(
     headers: HeaderMap,
     mut form: Form,
 ) -> Result<Json<Issued>, OAuthError> {
-    let credential = form.client(&app, caller, &headers)?;
+    let credential = form.client(&app, &caller, &headers)?;
     match form.need("grant_type")?.as_str() {
         "client_credentials" => {}
         _ => {
@@ -150,7 +150,7 @@ async fn token(
             "scope is malformed or longer than a token has room for",
         )
     })?;
-    let grant = oauth::client_credentials(&app, &credential, caller, scopes).await.map_err(client_error)?;
+    let grant = oauth::client_credentials(&app, &credential, &caller, scopes).await.map_err(client_error)?;
     // The time of the answer: a client must not take the token for good a second too long.
     let now = app.clock.now();
     Ok(Json(Issued {
@@ -167,7 +167,7 @@ async fn introspect(
     headers: HeaderMap,
     mut form: Form,
 ) -> Result<Json<Value>, OAuthError> {
-    authorize_introspection(&app, caller, &headers, &mut form).await?;
+    authorize_introspection(&app, &caller, &headers, &mut form).await?;
     let token = form.need("token")?;
     // The hint is not needed: a token tells its kind by itself.
     let Some(found) = oauth::introspect(&app, &token).await.map_err(client_error)? else {
@@ -198,7 +198,7 @@ async fn introspect(
 /// a verifier, by its token.
 async fn authorize_introspection(
     app: &App,
-    caller: Caller,
+    caller: &Caller,
     headers: &HeaderMap,
     form: &mut Form,
 ) -> Result<(), OAuthError> {
@@ -232,7 +232,7 @@ async fn revoke(
     headers: HeaderMap,
     mut form: Form,
 ) -> Result<(), OAuthError> {
-    let credential = form.client(&app, caller, &headers)?;
+    let credential = form.client(&app, &caller, &headers)?;
     let token = form.need("token")?;
     oauth::revoke(&app, credential.client, &token).await.map_err(|error| match error {
         NotRevoked::Foreign => {
@@ -245,13 +245,16 @@ async fn revoke(
 async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
     let issuer = app.issuer.profile().issuer();
     let at = |path: &str| format!("{}{path}", issuer.trim_end_matches('/'));
-    let methods = ["client_secret_basic", "client_secret_post"];
+    let mut methods = vec!["client_secret_basic", "client_secret_post"];
+    methods.extend(app.asks_for_certificates.then_some("tls_client_auth"));
+    let mut introspection = methods.clone();
+    introspection.push("Bearer");
     Json(json!({
         "issuer": issuer,
         "token_endpoint": at("/oauth2/token"),
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint": at("/oauth2/introspect"),
-        "introspection_endpoint_auth_methods_supported": [methods[0], methods[1], "Bearer"],
+        "introspection_endpoint_auth_methods_supported": introspection,
         "revocation_endpoint": at("/oauth2/revoke"),
         "revocation_endpoint_auth_methods_supported": methods,
         "jwks_uri": at("/.well-known/jwks.json"),
@@ -292,6 +295,7 @@ fn client_error(error: auth::Error) -> OAuthError {
         }
         auth::Error::InvalidToken(_)
         | auth::Error::Reused
+        | auth::Error::Uncertified
         | auth::Error::TokenExpired
         | auth::Error::Throttled(_)
         | auth::Error::OverQuota(_)

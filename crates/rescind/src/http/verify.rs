@@ -61,7 +61,7 @@ async fn verify(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let mut response = match decide(&app, caller, query.as_deref().unwrap_or_default(), &headers).await {
+    let mut response = match decide(&app, &caller, query.as_deref().unwrap_or_default(), &headers).await {
         Ok(token) => identity(&token).into_response(),
         Err(error) => error.into_response(),
     };
@@ -71,7 +71,7 @@ async fn verify(
 
 async fn decide(
     app: &App,
-    caller: Caller,
+    caller: &Caller,
     query: &str,
     headers: &HeaderMap,
 ) -> Result<VerifiedToken, ApiError> {

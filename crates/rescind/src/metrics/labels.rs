@@ -7,7 +7,7 @@ use rescind_verifier::Denied;
 use crate::auth;
 
 /// The values of one label.
-pub trait Label: Copy + 'static {
+pub(super) trait Label: Copy + 'static {
     /// Every one, in the order of declaration.
     const ALL: &'static [Self];
     /// Its place in that order.
@@ -18,14 +18,14 @@ pub trait Label: Copy + 'static {
 
 /// One thing for each value of a label.
 #[derive(Debug)]
-pub struct Each<L, T> {
+pub(super) struct Each<L, T> {
     things: Box<[T]>,
     label: PhantomData<L>,
 }
 
 impl<L: Label, T> Each<L, T> {
     /// What `make` makes for each value.
-    pub fn new(make: impl FnMut(L) -> T) -> Each<L, T> {
+    pub(super) fn new(make: impl FnMut(L) -> T) -> Each<L, T> {
         Each { things: L::ALL.iter().copied().map(make).collect(), label: PhantomData }
     }
 }
@@ -91,7 +91,7 @@ label!(Route {
 
 /// How a request was answered, by its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     Done,
     Refused,
     Failed,
@@ -101,7 +101,7 @@ label!(Answer { Done: "2xx", Refused: "4xx", Failed: "5xx" });
 
 impl Answer {
     /// The class of a status.
-    pub fn of(status: u16) -> Answer {
+    pub(super) fn of(status: u16) -> Answer {
         match status {
             ..400 => Answer::Done,
             400..500 => Answer::Refused,
@@ -112,7 +112,7 @@ impl Answer {
 
 /// What became of a login or a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     Granted,
     Invalid,
     Reused,
@@ -139,7 +139,9 @@ label!(Outcome {
 impl From<&auth::Error> for Outcome {
     fn from(error: &auth::Error) -> Outcome {
         match error {
-            auth::Error::InvalidCredentials | auth::Error::InvalidToken(_) => Outcome::Invalid,
+            auth::Error::InvalidCredentials | auth::Error::InvalidToken(_) | auth::Error::Uncertified => {
+                Outcome::Invalid
+            }
             auth::Error::Reused => Outcome::Reused,
             auth::Error::TokenExpired => Outcome::Expired,
             auth::Error::AddressNotAllowed => Outcome::AddressNotAllowed,

@@ -18,7 +18,8 @@ use prometheus_client::{
 use rescind_verifier::Denied;
 
 pub use histogram::Histogram;
-pub use labels::{Answer, Each, Label, Listener, Outcome, Route};
+use labels::{Answer, Each, Label, Outcome};
+pub use labels::{Listener, Route};
 pub use text::{CONTENT_TYPE, text};
 
 use crate::auth::{self, Grant};

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use super::{
     pool::{Admitted, Full, Pool},
     slot::Overdue,
-    tls::{Side, Tls},
+    tls::{Side, Tls, peer_certificate},
     watched::Watched,
 };
 use crate::{
@@ -93,7 +93,7 @@ pub(super) async fn accept_tcp(listener: TcpListener, gate: Gate) {
                 match gate.pool.admit(counted) {
                     Ok(admitted) => {
                         let _ = stream.set_nodelay(true);
-                        tokio::spawn(Arc::clone(&gate).lead(stream, Some(Peer(peer)), admitted));
+                        tokio::spawn(Arc::clone(&gate).lead(stream, Some(peer), admitted));
                     }
                     Err(Full) => gate.refuse(&stream, peer),
                 }
@@ -141,7 +141,7 @@ impl Gate {
     }
 
     /// A connection's life.
-    async fn lead<IO>(self: Arc<Gate>, io: IO, peer: Option<Peer>, admitted: Admitted)
+    async fn lead<IO>(self: Arc<Gate>, io: IO, address: Option<IpAddr>, admitted: Admitted)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -150,15 +150,16 @@ impl Gate {
         tokio::select! {
             biased;
             () = slot.closed() => debug!("a connection was closed to make room"),
-            () = self.open(io, peer, &admitted) => {}
+            () = self.open(io, address, &admitted) => {}
         }
     }
 
-    async fn open<IO>(&self, io: Watched<IO>, peer: Option<Peer>, admitted: &Admitted)
+    async fn open<IO>(&self, io: Watched<IO>, address: Option<IpAddr>, admitted: &Admitted)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut overdue = Overdue::new(Arc::clone(&admitted.slot), self.pool.bounds);
+        let mut peer = address.map(|address| Peer { address, certificate: None });
         let Some((tls, side)) = &self.tls else {
             return self.serve(io, peer, admitted, overdue).await;
         };
@@ -169,7 +170,12 @@ impl Gate {
             () = self.drained() => return,
         };
         match shaken {
-            Ok(stream) => self.serve(stream, peer, admitted, overdue).await,
+            Ok(stream) => {
+                if let Some(peer) = &mut peer {
+                    peer.certificate = peer_certificate(stream.get_ref().1).map(Arc::new);
+                }
+                self.serve(stream, peer, admitted, overdue).await;
+            }
             Err(e) => debug!(error = %e, "a TLS handshake failed"),
         }
     }
@@ -184,7 +190,7 @@ impl Gate {
         let service = service_fn(|mut request: Request<Incoming>| {
             let under_way = slot.begin(request.version());
             request.extensions_mut().insert(body_timeout);
-            if let Some(peer) = peer {
+            if let Some(peer) = peer.clone() {
                 request.extensions_mut().insert(peer);
             }
             let answer = router.clone().oneshot(request);

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{
-    RootCertStore, ServerConfig,
+    RootCertStore, ServerConfig, ServerConnection,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -21,12 +21,17 @@ use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
-use tracing::{error, info};
-use x509_cert::{Certificate, der::Decode};
+use tracing::{error, info, warn};
+use x509_cert::{
+    Certificate,
+    der::Decode,
+    ext::pkix::{SubjectAltName, name::GeneralName},
+};
 
 use crate::{
+    certificate::{CertificateName, PeerCertificate},
     clock::{Clock, rfc3339},
-    config,
+    config::{self, ClientCertificates},
 };
 
 /// How often the files are looked at.
@@ -42,7 +47,7 @@ pub(super) enum TlsError {
     File(&'static str, PathBuf, pem::Error),
     /// The certificate cannot be read.
     #[error("tls.certificate = {0:?}: {1}")]
-    Certificate(PathBuf, Box<dyn std::error::Error + Send + Sync>),
+    Certificate(PathBuf, Unreadable),
     /// Its time is over.
     #[error("tls.certificate = {0:?}: expired at {1}")]
     Expired(PathBuf, String),
@@ -84,6 +89,7 @@ struct Files {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
+    client_certificates: ClientCertificates,
 }
 
 /// Puts the next certificate in force.
@@ -95,15 +101,17 @@ pub(super) struct Reload {
     clock: Clock,
 }
 
+/// Why a certificate cannot be read.
+type Unreadable = Box<dyn std::error::Error + Send + Sync>;
+
 /// What tells that a file is another one.
 type Stamp = Option<(SystemTime, u64)>;
 
 /// TLS as it is configured, if it is.
 pub(super) fn open(config: &config::Tls, clock: Clock) -> Result<Option<(Arc<Tls>, Reload)>, TlsError> {
-    let config::Tls { certificate: Some(certificate), key: Some(key), client_ca, .. } = config.clone() else {
-        return Ok(None);
-    };
-    let files = Files { certificate, key, client_ca };
+    let config::Tls { certificate, key, client_ca, client_certificates, management: _ } = config.clone();
+    let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
+    let files = Files { certificate, key, client_ca, client_certificates };
     // Listened for before anybody can be told that the service runs.
     let hangup = signal(SignalKind::hangup()).map_err(TlsError::Signal)?;
     let seen = files.stamps();
@@ -171,9 +179,10 @@ impl Files {
     }
 
     fn load(&self, now: u64) -> Result<Configs, TlsError> {
-        let Files { certificate, key, client_ca } = self;
+        let Files { certificate, key, client_ca, client_certificates } = self;
         let chain = certificates("tls.certificate", certificate)?;
-        let until = not_after(&chain).map_err(|e| TlsError::Certificate(certificate.clone(), e))?;
+        let end = end_entity(&chain).map_err(|e| TlsError::Certificate(certificate.clone(), e))?;
+        let until = not_after(&end);
         if until < now {
             return Err(TlsError::Expired(certificate.clone(), rfc3339(until)));
         }
@@ -194,7 +203,8 @@ impl Files {
             config.max_early_data_size = 0;
             Ok(Arc::new(config))
         };
-        let verifier = client_ca.as_deref().map(|path| client_verifier(path, &provider)).transpose()?;
+        let verifier = |path| client_verifier(path, *client_certificates, &provider);
+        let verifier = client_ca.as_deref().map(verifier).transpose()?;
         let mismatch = |e| TlsError::Key(key.clone(), e);
         Ok(Configs {
             public: config(verifier, &[H2, HTTP1]).map_err(mismatch)?,
@@ -210,21 +220,47 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
     if chain.is_empty() { Err(problem(pem::Error::NoItemsFound)) } else { Ok(chain) }
 }
 
-fn not_after(chain: &[CertificateDer<'_>]) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
-    let end_entity = chain.first().map(|der| der.as_ref()).unwrap_or_default();
-    let certificate = Certificate::from_der(end_entity)?;
-    Ok(certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs())
+/// What the other end has shown, in this connection's handshake or in that of the session it resumes.
+/// One that cannot be read is none.
+pub(super) fn peer_certificate(connection: &ServerConnection) -> Option<PeerCertificate> {
+    let shown = read_names(connection.peer_certificates()?);
+    shown.inspect_err(|e| warn!(error = %e, "a client's certificate cannot be read")).ok()
+}
+
+fn read_names(chain: &[CertificateDer<'_>]) -> Result<PeerCertificate, Unreadable> {
+    let certificate = end_entity(chain)?;
+    let names = certificate.tbs_certificate().get_extension::<SubjectAltName>()?;
+    let names = names.map(|(_, SubjectAltName(names))| names).unwrap_or_default();
+    let name = |name: &GeneralName| match name {
+        GeneralName::DnsName(name) => CertificateName::dns(name.as_str()).ok(),
+        GeneralName::UniformResourceIdentifier(name) => CertificateName::uri(name.as_str()).ok(),
+        _ => None,
+    };
+    Ok(PeerCertificate { names: names.iter().filter_map(name).collect(), until: not_after(&certificate) })
+}
+
+fn end_entity(chain: &[CertificateDer<'_>]) -> Result<Certificate, Unreadable> {
+    let der = chain.first().map(|der| der.as_ref()).unwrap_or_default();
+    Ok(Certificate::from_der(der)?)
+}
+
+fn not_after(certificate: &Certificate) -> u64 {
+    certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs()
 }
 
 fn client_verifier(
     path: &Path,
+    wanted: ClientCertificates,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("tls.client_ca", path)? {
         roots.add(authority).map_err(|e| TlsError::ClientCa(path.to_owned(), e.into()))?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|e| TlsError::ClientCa(path.to_owned(), e.into()))
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder = match wanted {
+        ClientCertificates::Required => builder,
+        ClientCertificates::Optional => builder.allow_unauthenticated(),
+    };
+    builder.build().map_err(|e| TlsError::ClientCa(path.to_owned(), e.into()))
 }

@@ -107,6 +107,7 @@ pub(super) fn client(api_key: &str) -> Client {
         generation: 0,
         revision: 0,
         allowlist: Allowlist::from_iter(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
+        certificates: "dns:api.example.com uri:spiffe://example.com/api".parse().unwrap(),
         scopes: "a b".parse().unwrap(),
         created_at: 1000,
         credentials: vec![credential(api_key)],

@@ -33,6 +33,7 @@ fn every_command(dir: &Path) {
     let id = credential.client_id;
     clients(dir, id);
     allowlists(dir, id);
+    certificates(dir, id);
     credentials(dir, &credential);
     keys(dir);
     tokens(dir);
@@ -95,6 +96,30 @@ fn allowlists(dir: &Path, id: u64) {
     let emptied = cli(dir, remove.into_iter().chain(["--allow-any", "--json"])).json();
     assert_eq!(emptied["allow"], json!([]));
     assert!(cli(dir, ["client", "allow", "check", &id, "192.0.2.1"]).stdout.starts_with("yes"));
+}
+
+fn certificates(dir: &Path, id: u64) {
+    let added =
+        json(dir, &format!("client certificate add {id} dns:API.example.com uri:spiffe://example.com/api"));
+    assert_eq!(added["certificates"], json!(["dns:api.example.com", "uri:spiffe://example.com/api"]));
+    let id = id.to_string();
+    assert!(cli(dir, ["client", "show", &id]).stdout.contains("dns:api.example.com"));
+    let removed = json(dir, &format!("client certificate remove {id} uri:spiffe://example.com/api"));
+    assert_eq!(removed["certificates"], json!(["dns:api.example.com"]));
+
+    let add = |name: &str| cli(dir, ["client", "certificate", "add", &id, name]);
+    add("dns:*.example.com").refused(1, "add: dns:*.example.com is not a DNS name");
+    add("api.example.com").refused(1, "dns:api.example.com or uri:spiffe://example.com/api");
+    cli(dir, ["client", "certificate", "remove", &id, "dns:b.example"])
+        .refused(1, "remove: the client is not bound to dns:b.example");
+    let remove = ["client", "certificate", "remove", &id, "dns:api.example.com"];
+    cli(dir, remove).refused(1, "--unbind");
+    let unbound = cli(dir, remove.into_iter().chain(["--unbind", "--json"])).json();
+    assert_eq!(unbound["certificates"], json!([]));
+
+    let bound = json(dir, "client create --name bound --certificate dns:a.example");
+    assert_eq!(bound["certificates"], json!(["dns:a.example"]));
+    json(dir, &format!("client delete {} --yes", bound["client_id"]));
 }
 
 fn credentials(dir: &Path, first: &Credential) {

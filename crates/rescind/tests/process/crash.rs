@@ -26,7 +26,7 @@ async fn what_was_answered_holds_after_every_kill() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_holds_after_every_kill_with_postgresql() {
-    soak(Some(Database::start()), 9).await;
+    soak(Some(Database::start()), 6).await;
 }
 
 /// So many cycles, or as many as `SOAK_CYCLES` says.

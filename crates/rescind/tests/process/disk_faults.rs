@@ -155,7 +155,7 @@ async fn a_slow_disk_holds_up_nobody_but_those_who_change_something() {
 // The same with a file system that is really full.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_file_system_refuses_changes_until_there_is_room() {
-    let Some(disk) = SmallDisk::new("2M") else { return };
+    let Some(disk) = SmallDisk::new("16M") else { return };
     let server = Server::spawn(&mut disk.holding(&serve(&disk.path().join("data"))));
     let socket = disk.file(server.pid(), "data/rescind.sock");
     let mut random = StdRng::seed_from_u64(1);

@@ -24,6 +24,7 @@ fn bad_usage_is_2() {
         &["client", "show", "first"],
         &["client", "show", "-1"],
         &["client", "allow", "add", "1"],
+        &["client", "certificate", "add", "1"],
         &["credential", "create", "1", "--expires-in", "1w"],
         &["token", "inspect"],
         &["completions", "cmd.com"],

@@ -47,6 +47,7 @@ async fn clients() {
     expected["api_secret"] = client.secret.as_str().into();
     assert_eq!(created, expected);
     let mut expected = view;
+    expected["certificates"] = json!([]);
     expected["created_at"] = "2025-01-15T12:00:00Z".into();
     assert_eq!(get(&app, "/clients/1").await, expected);
     assert_eq!(get(&app, "/clients").await, json!([expected]));
@@ -77,6 +78,35 @@ async fn clients() {
         let reply = ask(&app, method, &format!("/clients/1{path}"), Value::Null).await;
         reply.is_error(404, "no such client");
     }
+}
+
+#[tokio::test]
+async fn certificates() {
+    let app = TestApp::start().await;
+    post(&app, "/clients", json!({"name": "a", "certificates": ["dns:b.example"]})).await;
+    let change = async |body: Value| ask(&app, "POST", "/clients/1/certificates", body).await;
+    let names = |count| (0..count).map(|i| format!("uri:x:{i:02}")).collect::<Vec<_>>();
+    let added = change(json!({"add": names(63)})).await;
+    assert_eq!(added.json()["certificates"][0], "dns:b.example");
+    let too_many = "add: a client is bound to at most 64 names";
+    change(json!({"add": ["dns:a.example"]})).await.is_error(400, too_many);
+    change(json!({"add": names(65)})).await.is_error(400, too_many);
+    // Those that it has already are no more.
+    assert_eq!(change(json!({"add": names(63)})).await.status, 200);
+    let exchanged = change(json!({"add": ["dns:A.example"], "remove": names(63)})).await;
+    assert_eq!(exchanged.json()["certificates"], json!(["dns:a.example", "dns:b.example"]));
+
+    let missing = change(json!({"remove": ["dns:c.example"]})).await;
+    missing.is_error(400, "remove: the client is not bound to dns:c.example");
+    let all = json!(["dns:a.example", "dns:b.example"]);
+    change(json!({"remove": all})).await.is_error(
+        400,
+        "this would leave no name, and the client would need no certificate: say so with unbind (--unbind)",
+    );
+    assert_eq!(get(&app, "/clients/1").await["certificates"], all);
+    assert_eq!(change(json!({"remove": all, "unbind": true})).await.json()["certificates"], json!([]));
+    assert_eq!(change(json!({})).await.status, 200);
+    ask(&app, "POST", "/clients/2/certificates", json!({})).await.is_error(404, "no such client");
 }
 
 // check 68, 69, 70
@@ -299,12 +329,22 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "nmae": "b"}),
-            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `scopes`, `allow_any`",
+            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `certificates`, `scopes`, `allow_any`",
+        ),
+        (
+            "/clients",
+            json!({"name": "a", "certificates": ["api.example.com"]}),
+            "certificates: \"api.example.com\" is not a name such as dns:api.example.com or uri:spiffe://example.com/api",
+        ),
+        (
+            "/clients/1/certificates",
+            json!({"ad": []}),
+            "ad: unknown field `ad`, expected one of `add`, `remove`, `unbind`",
         ),
         (
             "/clients",
             json!({"name": "a", "api_secret": "hunter2"}),
-            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `scopes`, `allow_any`",
+            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `certificates`, `scopes`, `allow_any`",
         ),
         (
             "/clients/1/credentials",

@@ -313,3 +313,31 @@ async fn a_query_is_read_as_numbers_and_names_and_nothing_else() {
         assert_eq!(page, json!({"events": [], "last": beyond}));
     }
 }
+
+#[tokio::test]
+async fn what_is_beyond_a_quota_and_who_caches_no_token_is_on_record() {
+    let app = TestApp::with(|config| {
+        trust_proxy(config);
+        config.limits.logins_per_minute = 60;
+        config.limits.refreshes_per_minute = 1;
+    })
+    .await;
+    let client = app.client().await;
+    let home = app.at(INSIDE);
+    let first = home.login(&client).await.pair();
+    for _ in 1..60 {
+        home.login(&client).await.pair();
+    }
+    for _ in 0..2 {
+        assert_eq!(home.login(&client).await.status, 429);
+    }
+    let next = home.refresh(&first.refresh).await.pair();
+    assert_eq!(home.refresh(&next.refresh).await.status, 429);
+    app.advance(600);
+    app.app.sweep().await.unwrap();
+    write(&app).await;
+    let exceeded = counts(&app, "kind=quota_exceeded").await;
+    assert_eq!(exceeded, [(tried("quota_exceeded", Some(client.id), Some(INSIDE)), 3)]);
+    let not_cached = counts(&app, "kind=tokens_not_cached").await;
+    assert_eq!(not_cached, [(tried("tokens_not_cached", Some(client.id), None), 1)]);
+}

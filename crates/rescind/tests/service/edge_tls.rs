@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::app::TestApp;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const ASK: &str = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
 
 const ALERT: u8 = 21;
@@ -29,13 +29,13 @@ const FATAL: u8 = 2;
 const PROTOCOL_VERSION: u8 = 70;
 
 /// An authority, and where its certificates are put.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+pub(crate) struct Authority {
+    pub(crate) issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -43,7 +43,7 @@ impl Authority {
     }
 
     /// Puts a new certificate where the service looks for it.
-    fn issue(&self) -> CertificateDer<'static> {
+    pub(crate) fn issue(&self) -> CertificateDer<'static> {
         let (certificate, key) = self.certificate();
         fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
         fs::write(self.path("certificate.pem"), certificate.pem()).unwrap();
@@ -56,16 +56,16 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    fn path(&self, file: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, file: &str) -> std::path::PathBuf {
         self.folder.path().join(file)
     }
 
-    fn configure(&self, config: &mut Config) {
+    pub(crate) fn configure(&self, config: &mut Config) {
         config.tls.certificate = Some(self.path("certificate.pem"));
         config.tls.key = Some(self.path("key.pem"));
     }
 
-    fn client(
+    pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
@@ -82,7 +82,10 @@ impl Authority {
     }
 }
 
-async fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     timeout(PATIENCE, TlsConnector::from(Arc::clone(config)).connect(name, stream))

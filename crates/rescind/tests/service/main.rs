@@ -9,6 +9,7 @@ mod app;
 mod audit;
 mod bearer;
 mod canary;
+mod client_certificates;
 mod clock;
 mod credentials;
 mod edge_http2;

@@ -219,7 +219,8 @@ async fn nothing_is_read_from_the_query() {
 async fn a_client_may_ask_from_its_own_addresses_alone() {
     let app = TestApp::behind_proxy().await;
     let scopes = vec!["introspect".into()];
-    let new = NewClient { name: "c".into(), allow: vec!["203.0.113.0/24".into()], scopes, allow_any: false };
+    let allow = vec!["203.0.113.0/24".into()];
+    let new = NewClient { name: "c".into(), allow, scopes, ..NewClient::default() };
     let client = app.client_of(new).await;
     let wrong = Client { secret: "rs_wrong".into(), ..client.clone() };
     for door in DOORS {

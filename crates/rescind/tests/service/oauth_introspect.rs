@@ -71,7 +71,7 @@ async fn a_token_asks_from_its_clients_addresses_alone() {
         name: "c".into(),
         allow: vec!["203.0.113.7".into()],
         scopes: vec!["introspect".into()],
-        allow_any: false,
+        ..NewClient::default()
     };
     let pair = app.at("203.0.113.7").login(&app.client_of(new).await).await.pair();
     let from = async |address: &str| {

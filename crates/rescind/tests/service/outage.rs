@@ -73,7 +73,7 @@ async fn while_the_store_cannot_be_read_unknown_tokens_neither_pass_nor_are_call
         is_unavailable(&app.refresh(&refresh).await);
         is_unavailable(&app.login(&client).await);
         let caller = auth::Caller::direct([127, 0, 0, 1].into());
-        assert!(matches!(auth::verify(&app.app, &access, caller).await, Err(auth::Error::Store(_))));
+        assert!(matches!(auth::verify(&app.app, &access, &caller).await, Err(auth::Error::Store(_))));
     }
     store(&app).execute_batch("ALTER TABLE gone RENAME TO session").unwrap();
     assert!(app.stands(&access).await);

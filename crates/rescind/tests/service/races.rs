@@ -69,11 +69,11 @@ async fn rounds<F: Future<Output = u64> + Send + 'static>(
 }
 
 async fn log_in(app: Arc<App>, client: Client) -> Outcome {
-    login(&app, &client.key, &client.secret, HERE).await
+    login(&app, &client.key, &client.secret, &HERE).await
 }
 
 async fn stands(app: &App, grant: &Grant) -> bool {
-    match auth::verify(app, &grant.pair.access_token, HERE).await {
+    match auth::verify(app, &grant.pair.access_token, &HERE).await {
         Ok(_) => true,
         Err(Error::InvalidToken(_)) => false,
         Err(error) => panic!("{error}"),
@@ -82,7 +82,7 @@ async fn stands(app: &App, grant: &Grant) -> bool {
 
 async fn assert_dead(app: &Arc<App>, grant: &Grant) {
     assert!(!stands(app, grant).await);
-    let refreshed = refresh(app, &grant.pair.refresh_token, HERE).await;
+    let refreshed = refresh(app, &grant.pair.refresh_token, &HERE).await;
     assert!(matches!(refreshed, Err(Error::InvalidToken(_) | Error::Reused)), "{refreshed:?}");
 }
 
@@ -106,7 +106,7 @@ async fn a_login_racing_a_logout_gives_new_tokens_or_dead_ones() {
             let taking_back = {
                 let (app, old) = (Arc::clone(&app), old.clone());
                 async move {
-                    logout(&app, &old.pair.access_token, HERE).await.unwrap();
+                    logout(&app, &old.pair.access_token, &HERE).await.unwrap();
                     assert_dead(&app, &old).await;
                 }
             };
@@ -117,7 +117,7 @@ async fn a_login_racing_a_logout_gives_new_tokens_or_dead_ones() {
             assert_eq!(current, generation(&app, &old) + 1);
             if generation(&app, &new) == current {
                 assert!(stands(&app, &new).await);
-                assert!(refresh(&app, &new.pair.refresh_token, HERE).await.is_ok());
+                assert!(refresh(&app, &new.pair.refresh_token, &HERE).await.is_ok());
                 survivors += 1;
                 old = new;
             } else {
@@ -142,7 +142,7 @@ async fn no_refresh_racing_a_logout_survives_it() {
             let old = log_in(Arc::clone(&app), client.clone()).await.unwrap();
             let (new, ()) = at_once(round, renew(&app, &old), {
                 let (app, old) = (Arc::clone(&app), old.clone());
-                async move { logout(&app, &old.pair.access_token, HERE).await.unwrap() }
+                async move { logout(&app, &old.pair.access_token, &HERE).await.unwrap() }
             })
             .await;
             refreshed += assert_both_dead(&app, &old, new).await;
@@ -234,7 +234,7 @@ async fn of_two_logouts_of_one_generation_one_counts() {
             let before = current_generation(&app, &client).await;
             let taking_back = |grant: &Grant| {
                 let (app, token) = (Arc::clone(&app), grant.pair.access_token.clone());
-                async move { logout(&app, &token, HERE).await }
+                async move { logout(&app, &token, &HERE).await }
             };
             let (one, other) = at_once(round, taking_back(&old[0]), taking_back(&old[1])).await;
             let succeeded = [one, other].into_iter().filter(Result::is_ok).count();
@@ -253,7 +253,7 @@ async fn of_two_logouts_of_one_generation_one_counts() {
 
 fn renew(app: &Arc<App>, grant: &Grant) -> impl Future<Output = Outcome> + Send + 'static {
     let (app, token) = (Arc::clone(app), grant.pair.refresh_token.clone());
-    async move { refresh(&app, &token, HERE).await }
+    async move { refresh(&app, &token, &HERE).await }
 }
 
 /// Neither the old tokens nor the new ones stand. Returns how many new ones there were.

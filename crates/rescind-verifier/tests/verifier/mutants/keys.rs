@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use crate::fixture::{base64url, profile};
 
-/// All of them are known to the verifier but [`STRANGERS`].
+/// Those that the verifier knows: one half with a secret, one with a curve.
 pub(super) const KEYS: [TestKey; 4] = [
     TestKey { id: "h1", algorithm: Algorithm::Hs256, seed: 1 },
     TestKey { id: "h2", algorithm: Algorithm::Hs256, seed: 2 },
@@ -22,7 +22,7 @@ pub(super) const STRANGERS: [TestKey; 3] = [
     TestKey { id: "es", algorithm: Algorithm::Es256, seed: 14 },
 ];
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct TestKey {
     pub(super) id: &'static str,
     pub(super) algorithm: Algorithm,

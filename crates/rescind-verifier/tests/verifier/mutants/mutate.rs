@@ -71,8 +71,10 @@ impl Mutator {
     /// The next one. Now and then the mutations undo each other, and it is a good token.
     pub(super) fn next(&mut self) -> (How, String) {
         loop {
-            let at = self.random.below(self.good.len());
-            let (good, random) = (&self.good[at], &mut self.random);
+            let random = &mut self.random;
+            // Curves cost a hundred times what an HMAC does: one in eight is signed with one.
+            let among = if random.below(4) == 0 { &self.good[..] } else { &self.good[..self.good.len() / 2] };
+            let good = &among[random.below(among.len())];
             let (how, token) = match random.below(100) {
                 0..30 => (How::Damaged, damaged(good, random)),
                 30..40 => (How::Spliced, Some(spliced(&self.good, random))),
@@ -177,11 +179,7 @@ fn missigned(good: &Good, random: &mut Random) -> String {
         3 => signature[some_byte] ^= 1 << random.below(8),
         4 => signature = vec![0; random.pick(&[0, 1, 31, 32, 33, 63, 64, 65])],
         5 => signature = random.pick(&STRANGERS).signature(&text),
-        6 => {
-            signature = random
-                .pick(&KEYS.map(|other| if other == *key { STRANGERS[0] } else { other }))
-                .signature(&text)
-        }
+        6 => signature = random.pick(&KEYS).signature(&text),
         // Only a part of what should be signed.
         7 => {
             let parts = [payload, &key.header(*kind), &base64url(payload), &text.replace('.', "")];

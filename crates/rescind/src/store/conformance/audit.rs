@@ -5,6 +5,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::{
     audit::{Event, Kind, Page, Record, Retention, Wanted, changes},
+    certificate::CertificateNames,
     model::KnownVerifier,
     store::postgres::tests::connect,
 };
@@ -61,6 +62,11 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
     })
     .await;
     change(&store, &one, |client| client.allowlist = Allowlist::default()).await;
+    change(&store, &one, |client| {
+        client.certificates = "dns:b uri:spiffe://example.com/api".parse().unwrap()
+    })
+    .await;
+    change(&store, &one, |client| client.certificates = CertificateNames::default()).await;
     change(&store, &one, |client| client.scopes = "b c".parse().unwrap()).await;
     change(&store, &one, |client| {
         client.credentials[0].expires_at = Some(5000);
@@ -74,6 +80,8 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
             "client_renamed 1 other",
             "allowlist_changed 1 +::1/128 -2001:db8::/32",
             "allowlist_changed 1 -10.0.0.0/8 -::1/128: every address may call",
+            "certificates_changed 1 +dns:b -dns:api.example.com",
+            "certificates_changed 1 -dns:b -uri:spiffe://example.com/api: no certificate is needed",
             "scopes_changed 1 +c -a",
             "credential_expiry_changed 1 rk_1 ends 1970-01-01T01:23:20Z",
             "credential_created 1 rk_2 ends 1970-01-01T01:40:00Z",

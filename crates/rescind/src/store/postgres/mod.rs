@@ -53,10 +53,11 @@ const TURNS: u64 = 256;
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const INSERT_CLIENT: &str = "
-    INSERT INTO client (name, status, generation, revision, allowlist, scopes, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+    INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
 const UPDATE_CLIENT: &str = "
-    UPDATE client SET name = $2, status = $3, generation = $4, revision = $5, allowlist = $6, scopes = $7
+    UPDATE client SET name = $2, status = $3, generation = $4, revision = $5, allowlist = $6,
+                      certificates = $7, scopes = $8
     WHERE id = $1";
 const INSERT_CREDENTIAL: &str = "
     INSERT INTO credential (client_id, api_key, secret_hash, created_at, expires_at, revoked_at)
@@ -189,6 +190,7 @@ impl Postgres {
             &Number(client.generation),
             &Number(client.revision),
             &allowlist_text(&client.allowlist),
+            &client.certificates.to_string(),
             &client.scopes.as_str(),
             &Number(client.created_at),
         ];
@@ -244,6 +246,7 @@ impl Postgres {
             &Number(after.generation),
             &Number(after.revision),
             &allowlist_text(&after.allowlist),
+            &after.certificates.to_string(),
             &after.scopes.as_str(),
         ];
         let events = of_client(Some(&before), &after, &origin);

@@ -22,7 +22,7 @@ use crate::{
 
 macro_rules! client {
     () => {
-        "SELECT id, name, status, generation, revision, allowlist, scopes, created_at FROM client "
+        "SELECT id, name, status, generation, revision, allowlist, certificates, scopes, created_at FROM client "
     };
 }
 macro_rules! credential {
@@ -114,6 +114,7 @@ fn client_alone(row: &Row) -> Result<Client, StoreError> {
         generation: number(row, "generation")?,
         revision: number(row, "revision")?,
         allowlist: read_allowlist(&get::<String>(row, "allowlist")?)?,
+        certificates: parsed(&get::<String>(row, "certificates")?)?,
         scopes: parsed(&get::<String>(row, "scopes")?)?,
         created_at: number(row, "created_at")?,
         credentials: Vec::new(),

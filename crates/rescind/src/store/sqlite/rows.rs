@@ -58,8 +58,8 @@ pub(super) fn clients(db: &Connection) -> Result<Vec<Client>, StoreError> {
 
 pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO client (name, status, generation, revision, allowlist, scopes, created_at)
-         VALUES (:name, :status, :generation, :revision, :allowlist, :scopes, :created_at)",
+        "INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes, created_at)
+         VALUES (:name, :status, :generation, :revision, :allowlist, :certificates, :scopes, :created_at)",
     )?
     .execute(named_params! {
         ":name": client.name,
@@ -67,6 +67,7 @@ pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), 
         ":generation": client.generation,
         ":revision": client.revision,
         ":allowlist": allowlist_text(&client.allowlist),
+        ":certificates": client.certificates.to_string(),
         ":scopes": client.scopes.as_str(),
         ":created_at": client.created_at,
     })?;
@@ -81,7 +82,7 @@ pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), 
 pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client) -> Result<(), StoreError> {
     db.prepare_cached(
         "UPDATE client SET name = :name, status = :status, generation = :generation, revision = :revision,
-         allowlist = :allowlist, scopes = :scopes WHERE id = :id",
+         allowlist = :allowlist, certificates = :certificates, scopes = :scopes WHERE id = :id",
     )?
     .execute(named_params! {
         ":id": after.id,
@@ -90,6 +91,7 @@ pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client
         ":generation": after.generation,
         ":revision": after.revision,
         ":allowlist": allowlist_text(&after.allowlist),
+        ":certificates": after.certificates.to_string(),
         ":scopes": after.scopes.as_str(),
     })?;
     for credential in &mut after.credentials {
@@ -224,6 +226,7 @@ pub(super) fn pepper(db: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
 
 fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
     let allowlist: String = row.get("allowlist")?;
+    let certificates: String = row.get("certificates")?;
     let scopes: String = row.get("scopes")?;
     let status: String = row.get("status")?;
     Ok(Client {
@@ -233,6 +236,7 @@ fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
         generation: row.get("generation")?,
         revision: row.get("revision")?,
         allowlist: read_allowlist(&allowlist)?,
+        certificates: parsed(&certificates)?,
         scopes: parsed(&scopes)?,
         created_at: row.get("created_at")?,
         credentials: Vec::new(),

@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::store::StoreError;
+use crate::{certificate::CertificateNames, model::Client, store::StoreError};
 
 async fn refused(options: PostgresOptions) -> String {
     match Store::connect(&options).await {
@@ -22,7 +22,30 @@ async fn many_first_starts_at_once_make_one_store() {
     }
     assert_eq!(starts.join_all().await, [0; 4]);
     let migrations = "SELECT count(*) FROM refinery_schema_history";
-    assert_eq!(connect(&url).await.query_one(migrations, &[]).await.unwrap().get::<_, i64>(0), 2);
+    assert_eq!(connect(&url).await.query_one(migrations, &[]).await.unwrap().get::<_, i64>(0), 3);
+}
+
+#[tokio::test]
+async fn no_program_from_before_starts_once_a_client_is_bound_to_a_certificate() {
+    let url = Server::shared().database().await;
+    let db = connect(&url).await;
+    let readable_by = async || {
+        db.query_one("SELECT readable_by FROM schema", &[]).await.unwrap().get::<_, i32>("readable_by")
+    };
+    let store = Store::connect(&options(&url)).await.unwrap();
+    let unbound = Client { certificates: CertificateNames::default(), ..conformance::client("rk_1") };
+    let unbound = store.create_client(unbound, conformance::origin()).await.unwrap();
+    conformance::logout(&store, &unbound).await;
+    assert_eq!(readable_by().await, 1);
+    let bind = |client: &mut Client| {
+        client.certificates = "dns:a.example".parse().unwrap();
+        Ok::<_, ()>(())
+    };
+    store.change_client(unbound.id, conformance::origin(), bind).await.unwrap().unwrap().unwrap();
+    assert_eq!(readable_by().await, 3);
+    db.batch_execute("UPDATE schema SET readable_by = 1").await.unwrap();
+    store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
+    assert_eq!(readable_by().await, 3);
 }
 
 #[tokio::test]

@@ -1,0 +1,70 @@
+//! Which certificates a client is bound to.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Error, change,
+    client::{ClientView, changed_view},
+    invalid,
+};
+use crate::{
+    app::App,
+    certificate::CertificateNames,
+    model::{Client, ClientId},
+};
+
+const MAX_NAMES: usize = 64;
+
+/// A change of the names of which a client's certificate must have one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateChange {
+    #[serde(default)]
+    pub add: Vec<String>,
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Lets no name be left: the client needs no certificate.
+    #[serde(default)]
+    pub unbind: bool,
+}
+
+/// Changes which certificates a client is bound to.
+pub async fn change_certificates(
+    app: &Arc<App>,
+    id: ClientId,
+    wanted: CertificateChange,
+) -> Result<ClientView, Error> {
+    let add = certificate_names("add", &wanted.add)?;
+    let remove = certificate_names("remove", &wanted.remove)?;
+    let rule = move |client: &mut Client| {
+        let before = &client.certificates;
+        if let Some(missing) = remove.iter().find(|name| !before.contains(name)) {
+            return Err(invalid("remove", format!("the client is not bound to {missing}")));
+        }
+        let kept = before.iter().filter(|name| !remove.contains(name));
+        let after: CertificateNames = kept.chain(add.iter()).cloned().collect();
+        if after.is_empty() && !before.is_empty() && !wanted.unbind {
+            let problem = "this would leave no name, and the client would need no certificate: say so with unbind (--unbind)";
+            return Err(Error::Refused(problem.into()));
+        }
+        check_length("add", after.len())?;
+        client.certificates = after;
+        Ok(())
+    };
+    changed_view(change(app, id, "certificates changed", rule).await?)
+}
+
+pub(super) fn certificate_names(field: &'static str, texts: &[String]) -> Result<CertificateNames, Error> {
+    check_length(field, texts.len())?;
+    let names: Result<CertificateNames, _> = texts.iter().map(|text| text.parse()).collect();
+    names.map_err(|e| invalid(field, e.to_string()))
+}
+
+fn check_length(field: &'static str, names: usize) -> Result<(), Error> {
+    if names > MAX_NAMES {
+        return Err(invalid(field, format!("a client is bound to at most {MAX_NAMES} names")));
+    }
+    Ok(())
+}
