@@ -13,7 +13,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const GIANT: usize = 64 << 20;
+const GIANT: usize = 256 << 10;
 
 /// The bytes allocated by `f`. What other threads do meanwhile is only ever added: of ten counts the
 /// least is right.
