@@ -2,10 +2,10 @@
 //!
 //! Judged for each client over ten minutes, counted from a login on:
 //!
-//! 1. It logged in at least [`LOGINS`] times. With tokens that live for an hour that is what 360
-//!    processes of one client need which do cache them.
-//! 2. For each login there were fewer than [`ENOUGH`] verifications: a login, a request and a logout
-//!    are two.
+//! 1. It logged in at least 60 times. With tokens that live for an hour that is what 360 processes of
+//!    one client need which do cache them.
+//! 2. For each login there were fewer than three verifications: a login, a request and a logout are
+//!    two.
 //! 3. Its verifications are made here. Those that other nodes and verifiers in other processes make
 //!    are not seen, and a client whose tokens are used there must not be taken for one that uses each
 //!    of them once. So either nobody else can verify, or at least every second login was followed by

@@ -168,6 +168,29 @@ async fn what_callers_try_is_counted_by_source_and_client() {
 }
 
 #[tokio::test]
+async fn clients_that_ask_for_too_much_are_on_record() {
+    let app = TestApp::with(|config| config.limits.logins_per_minute = 60).await;
+    let client = app.client().await;
+    for _ in 0..60 {
+        app.grant(&client).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(app.login(&client).await.status, 429);
+    }
+    // After ten minutes it is seen that none of them was used.
+    app.advance(600);
+    app.app.sweep().await.unwrap();
+    write(&app).await;
+    assert_eq!(
+        counts(&app, "after=3").await,
+        [
+            (tried("quota_exceeded", Some(1), Some("127.0.0.1")), 3),
+            (tried("tokens_not_cached", Some(1), None), 1)
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_flood_from_everywhere_is_a_bounded_number_of_rows() {
     let app = TestApp::start().await;
     for address in 0..50_000_u32 {
