@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 pub(super) mod export;
+mod keys;
 mod rows;
 mod writer;
 
@@ -19,12 +20,9 @@ use tracing::warn;
 
 use super::{Found, Loaded, StoreError, StoredKey, Swept};
 use crate::{
-    audit::{
-        Event, Origin,
-        changes::{of_client, of_keys, of_verifiers},
-    },
+    audit::{Event, Origin, changes::of_client},
     metrics::Commits,
-    model::{Client, ClientId, KnownVerifier, Session, SessionId, UnixSeconds},
+    model::{Client, ClientId, Session, SessionId, UnixSeconds},
 };
 use writer::Writer;
 
@@ -109,107 +107,6 @@ impl Sqlite {
 
     pub(super) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.read(rows::keys).await
-    }
-
-    pub(super) async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        self.writer
-            .write(move |db| {
-                db.execute(
-                    "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', ?) ON CONFLICT DO NOTHING",
-                    [&sealed],
-                )?;
-                Ok(rows::pepper(db)?.unwrap_or(sealed))
-            })
-            .await
-    }
-
-    pub(super) async fn first_key(
-        &self,
-        key: StoredKey,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        self.writer
-            .write(move |db| {
-                let keys = rows::keys(db)?;
-                if !keys.is_empty() {
-                    return Ok(keys);
-                }
-                rows::insert_key(db, key)?;
-                let after = rows::keys(db)?;
-                audit::insert(db, &of_keys(&keys, &after, &origin))?;
-                Ok(after)
-            })
-            .await
-    }
-
-    pub(super) async fn rotate_key(
-        &self,
-        key: StoredKey,
-        retire_at: UnixSeconds,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        self.writer
-            .write(move |db| {
-                let before = rows::keys(db)?;
-                db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
-                rows::insert_key(db, key)?;
-                let after = rows::keys(db)?;
-                audit::insert(db, &of_keys(&before, &after, &origin))?;
-                Ok(after)
-            })
-            .await
-    }
-
-    pub(super) async fn retire_keys(
-        &self,
-        origin: Origin,
-        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
-    ) -> Result<Vec<StoredKey>, StoreError> {
-        self.writer
-            .write(move |db| {
-                let (gone, stay): (Vec<_>, Vec<_>) = rows::keys(db)?.into_iter().partition(retired);
-                for key in &gone {
-                    db.execute("DELETE FROM signing_key WHERE id = ?", [key.id])?;
-                }
-                audit::insert(db, &of_keys(&gone, &[], &origin))?;
-                Ok(stay)
-            })
-            .await
-    }
-
-    pub(super) async fn create_verifier(
-        &self,
-        new: KnownVerifier,
-        origin: Origin,
-    ) -> Result<Vec<KnownVerifier>, StoreError> {
-        self.writer
-            .write(move |db| {
-                let before = rows::verifiers(db)?;
-                db.execute(
-                    "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES (?, ?, ?, ?)",
-                    (new.name, new.token_hash.0, new.shares_hs256, new.created_at),
-                )?;
-                let after = rows::verifiers(db)?;
-                audit::insert(db, &of_verifiers(&before, &after, &origin))?;
-                Ok(after)
-            })
-            .await
-    }
-
-    pub(super) async fn delete_verifier(
-        &self,
-        id: u64,
-        origin: Origin,
-    ) -> Result<Vec<KnownVerifier>, StoreError> {
-        self.writer
-            .write(move |db| {
-                let before = rows::verifiers(db)?;
-                db.execute("DELETE FROM verifier WHERE id = ?", [id])?;
-                let after = rows::verifiers(db)?;
-                audit::insert(db, &of_verifiers(&before, &after, &origin))?;
-                Ok(after)
-            })
-            .await
     }
 
     pub(super) async fn create_client(

@@ -1,0 +1,135 @@
+//! An API key and secret for a pair of tokens.
+
+use std::sync::Arc;
+
+use rescind_verifier::{Denied, Scopes};
+use tracing::info;
+
+use super::{Caller, Error, Grant, address_denied, failed, grant, over_quota, uncertified};
+use crate::{
+    app::{App, to_the_end},
+    model::{Client, Phase, Session, TokenRules, UnixSeconds},
+    registry::KnownCredential,
+    store::StoreError,
+};
+
+/// Trades an API key and secret for a pair of tokens.
+pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: &Caller) -> Result<Grant, Error> {
+    let credential = authenticate(app, api_key, Some(secret), caller)?;
+    open_session(app, &credential, caller, app.rules, Phase::Live, None).await
+}
+
+/// Whose credentials these are, from an address that their client may call from.
+///
+/// Whether they are good is decided in memory, at one cost for every way in which they may be bad.
+/// The transaction that stores a session looks again. Where there is no secret, a certificate may stand
+/// for it (RFC 8705 §2.1).
+pub fn authenticate(
+    app: &App,
+    api_key: &str,
+    secret: Option<&str>,
+    caller: &Caller,
+) -> Result<Arc<KnownCredential>, Error> {
+    recognise(app, api_key, secret, caller).inspect_err(|error| app.metrics.login(Err(error)))
+}
+
+fn recognise(
+    app: &App,
+    api_key: &str,
+    secret: Option<&str>,
+    caller: &Caller,
+) -> Result<Arc<KnownCredential>, Error> {
+    app.cluster.lease.check().map_err(StoreError::from)?;
+    let now = app.clock.now();
+    let known = match secret {
+        Some(secret) => {
+            let presented = app.pepper.hash(secret);
+            app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten()
+        }
+        None => app.registry.credential(api_key).filter(|known| {
+            let is_active = app.registry.policy(known.client).is_some_and(|client| client.active);
+            is_active && known.credential.is_good(now) && !known.certificates.is_empty()
+        }),
+    };
+    // Whose key it may be is not looked up: how long that takes would tell.
+    let known = known
+        .filter(|known| is_certified(app, known, caller, now))
+        .ok_or_else(|| failed(app, api_key.as_bytes(), None, caller, Error::InvalidCredentials))?;
+    let policy = app.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
+    policy.permits(caller.address).map_err(|_| address_denied(app, known.client, caller))?;
+    Ok(known)
+}
+
+/// Whether the caller shows what the client is bound to.
+fn is_certified(app: &App, known: &KnownCredential, caller: &Caller, now: UnixSeconds) -> bool {
+    let shows = caller.shows(&known.certificates, now);
+    if !shows {
+        uncertified(app, known.client, caller);
+    }
+    shows
+}
+
+/// Opens a session in this phase for these scopes, or for all that the client has.
+pub async fn open_session(
+    app: &Arc<App>,
+    known: &KnownCredential,
+    caller: &Caller,
+    rules: TokenRules,
+    phase: Phase,
+    scopes: Option<Scopes>,
+) -> Result<Grant, Error> {
+    let opened = try_open_session(app, known, caller, rules, phase, scopes).await;
+    app.metrics.login(opened.as_ref());
+    opened
+}
+
+async fn try_open_session(
+    app: &Arc<App>,
+    known: &KnownCredential,
+    caller: &Caller,
+    rules: TokenRules,
+    phase: Phase,
+    scopes: Option<Scopes>,
+) -> Result<Grant, Error> {
+    let (client, credential) = (known.client, known.credential.id);
+    let place =
+        app.quotas.logins.take(client).map_err(|over| over_quota(app, client, caller, over.retry_after))?;
+    let now = app.clock.now();
+    let key = app.issuer.signing_key(now);
+    let asking = caller.clone();
+    let open = move |client: &Client| {
+        client.admits(credential, now)?;
+        if !asking.shows(&client.certificates, now) {
+            return Err(Error::Uncertified);
+        }
+        client.permits(asking.address)?;
+        let scopes = scopes.unwrap_or_else(|| client.scopes.clone());
+        if scopes.intersection(&client.scopes) != scopes {
+            return Err(Error::ScopeMissing);
+        }
+        Ok(Session { phase, ..Session::open(client, credential, scopes, key, now, &rules) })
+    };
+    let opening = Arc::clone(app);
+    let opened = to_the_end(async move {
+        let app = opening;
+        let opened = app.store.open_session(client, open).await?;
+        Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
+            app.registry.update(&session);
+            info!(client, session = session.id, "login");
+            let granted = grant(&app, &session)?;
+            place.stamp();
+            app.caching.logged_in(client, app.registry.verifications(client), app.clock.elapsed());
+            Ok(granted)
+        }))
+    });
+    match opened.await? {
+        Ok(grant) => grant,
+        Err(Error::AddressNotAllowed) => Err(address_denied(app, client, caller)),
+        Err(Error::Uncertified) => {
+            uncertified(app, client, caller);
+            Err(Error::InvalidCredentials)
+        }
+        Err(Error::ScopeMissing) => Err(Error::ScopeMissing),
+        Err(_) => Err(Error::InvalidCredentials),
+    }
+}

@@ -1,0 +1,190 @@
+//! The rules of login, refresh, logout and verification. No HTTP.
+
+mod login;
+mod logout;
+mod refresh;
+mod verify;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use rescind_verifier::{Denied, Scopes};
+use thiserror::Error;
+use tracing::warn;
+
+pub use login::{authenticate, login, open_session};
+pub use logout::logout;
+pub use refresh::refresh;
+pub use verify::{stand, verify};
+
+use crate::{
+    app::App,
+    audit,
+    certificate::{CertificateNames, PeerCertificate},
+    issuer::Pair,
+    limiter::Throttled,
+    model::{ClientId, Session, UnixSeconds},
+    quota::OverQuota,
+    store::StoreError,
+};
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// The caller's own address: the peer's, or what a trusted proxy says. `None` if the proxy's
+    /// word could not be read.
+    pub address: Option<IpAddr>,
+    /// The peer is a trusted proxy.
+    pub through_proxy: bool,
+    /// What the peer has shown, if it was asked and has one.
+    pub certificate: Option<Arc<PeerCertificate>>,
+}
+
+impl Caller {
+    /// One who calls without a proxy.
+    pub const fn direct(peer: IpAddr) -> Caller {
+        Caller { peer, address: Some(peer), through_proxy: false, certificate: None }
+    }
+
+    /// Whether the peer shows one of these names, or need not.
+    fn shows(&self, names: &CertificateNames, now: UnixSeconds) -> bool {
+        names.admit(self.certificate.as_deref(), now)
+    }
+}
+
+/// What login and refresh give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// To whom.
+    pub client: ClientId,
+    /// The tokens.
+    pub pair: Pair,
+    /// What they may do.
+    pub scopes: Scopes,
+}
+
+/// Why not.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Unknown key, wrong secret or certificate, revoked or expired credential, suspended client.
+    #[error("invalid credentials")]
+    InvalidCredentials,
+    /// Good for nothing, for this reason.
+    #[error("invalid token: {0}")]
+    InvalidToken(Denied),
+    /// A refresh token used before.
+    #[error("invalid token: used before")]
+    Reused,
+    /// Good, but shown without a certificate that its client is bound to.
+    #[error("invalid token: without its client's certificate")]
+    Uncertified,
+    /// Good once.
+    #[error("token expired")]
+    TokenExpired,
+    /// All is well but the caller's address.
+    #[error("address not allowed")]
+    AddressNotAllowed,
+    /// All is well but what is asked for.
+    #[error("scope missing")]
+    ScopeMissing,
+    /// Too many failures.
+    #[error("too many failures")]
+    Throttled(Duration),
+    /// All is well, but it has been often enough for now.
+    #[error("over the quota")]
+    OverQuota(Duration),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Error {
+        match denied {
+            Denied::Expired => Error::TokenExpired,
+            Denied::AddressNotAllowed => Error::AddressNotAllowed,
+            Denied::ScopeMissing => Error::ScopeMissing,
+            Denied::Malformed
+            | Denied::UnknownKey
+            | Denied::BadSignature
+            | Denied::WrongKind
+            | Denied::WrongIssuer
+            | Denied::WrongAudience
+            | Denied::NotYetValid
+            | Denied::NotKnown
+            | Denied::Stale
+            | Denied::ClientInactive
+            | Denied::Revoked => Error::InvalidToken(denied),
+        }
+    }
+}
+
+impl From<OverQuota> for Error {
+    fn from(over: OverQuota) -> Error {
+        Error::OverQuota(over.retry_after)
+    }
+}
+
+impl Error {
+    /// Why an access token was refused, if that is what was asked.
+    fn denial(&self) -> Option<Denied> {
+        match self {
+            Error::InvalidToken(denied) => Some(*denied),
+            Error::TokenExpired => Some(Denied::Expired),
+            Error::AddressNotAllowed => Some(Denied::AddressNotAllowed),
+            Error::ScopeMissing => Some(Denied::ScopeMissing),
+            Error::Store(_) => Some(Denied::Stale),
+            Error::InvalidCredentials
+            | Error::Reused
+            | Error::Uncertified
+            | Error::Throttled(_)
+            | Error::OverQuota(_) => None,
+        }
+    }
+}
+
+fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
+    // Only a key retired since the session was saved is missing.
+    let pair = app.issuer.pair(session).ok_or(Denied::UnknownKey)?;
+    Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
+}
+
+/// Counts a failure of `key`, which is this client's if that is known, from the caller's network.
+pub(crate) fn failed(
+    app: &App,
+    key: &[u8],
+    client: Option<ClientId>,
+    caller: &Caller,
+    error: Error,
+) -> Error {
+    let source = caller.address.unwrap_or(caller.peer);
+    match app.limiter.failed(key, source, app.clock.elapsed()) {
+        Ok(()) => error,
+        Err(Throttled { retry_after }) => {
+            app.audit.note(audit::Kind::Throttled, client, Some(source));
+            Error::Throttled(retry_after)
+        }
+    }
+}
+
+/// All is well with this client's caller but the address.
+pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Error {
+    app.audit.note(audit::Kind::AddressDenied, Some(client), caller.address);
+    Error::AddressNotAllowed
+}
+
+/// All is well with this client's caller but the certificate. The caller is told of wrong credentials;
+/// the log has what was shown.
+fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
+    app.audit.note(audit::Kind::CertificateDenied, Some(client), caller.address);
+    let shown = caller.certificate.as_ref().map_or("none".to_owned(), ToString::to_string);
+    warn!(client, shown, "refused: the connection's certificate is none that the client is bound to");
+    Error::Uncertified
+}
+
+/// This client has succeeded often enough for now.
+fn over_quota(app: &App, client: ClientId, caller: &Caller, retry_after: Duration) -> Error {
+    app.audit.note(audit::Kind::QuotaExceeded, Some(client), caller.address);
+    Error::OverQuota(retry_after)
+}

@@ -1,0 +1,115 @@
+//! A refresh token for the session's next pair.
+
+use std::sync::Arc;
+
+use rescind_verifier::{Claims, Denied, Kind};
+use tracing::{info, warn};
+
+use super::{Caller, Error, Grant, address_denied, failed, grant, over_quota, uncertified};
+use crate::{
+    app::{App, to_the_end},
+    audit::{self, By},
+    model::{Client, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    store::StoreError,
+};
+
+/// Trades a refresh token for the session's next pair. The token can be used once.
+pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
+    let refreshed = try_refresh(app, token, caller).await;
+    app.metrics.refresh(refreshed.as_ref());
+    refreshed
+}
+
+async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
+    app.cluster.lease.check().map_err(StoreError::from)?;
+    let now = app.clock.now();
+    let claims = app
+        .issuer
+        .keyring()
+        .verifier()
+        .authenticate(token, Kind::Refresh, now)
+        .map_err(|denied| failed(app, b"", None, caller, denied.into()))?;
+    let (client, session) = (claims.client, claims.session);
+
+    // What memory knows to be dead costs the store nothing.
+    let known = app.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
+    let outcome = match known {
+        Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
+        _ => {
+            let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
+            let (quota, origin, caller) =
+                (app.quotas.refreshes.clone(), app.audit.origin(By::Caller, caller.address), caller.clone());
+            to_the_end(async move {
+                let use_up = move |client: &Client, session: &mut Session| {
+                    let presented = present(client, session, &claims, &caller, now, &rules)?;
+                    // Before the token is used up.
+                    let place = quota.take(client.id)?;
+                    if presented == Presented::Current {
+                        session.advance(key, now, &rules);
+                    }
+                    Ok(place)
+                };
+                let rule = move |client: &Client, session: &mut Session| {
+                    let outcome = use_up(client, session);
+                    let reused = matches!(outcome, Err(Error::Reused));
+                    (outcome, reused.then(|| audit::changes::of_reuse(client, session, &origin)))
+                };
+                let Some((outcome, session)) = app.store.change_session(client, session, rule).await? else {
+                    return Ok(Err(Denied::NotKnown.into()));
+                };
+                app.registry.update(&session);
+                Ok(outcome.and_then(|place| {
+                    info!(client, session = session.id, pair = session.pair, "refresh");
+                    let granted = grant(&app, &session)?;
+                    place.stamp();
+                    Ok(granted)
+                }))
+            })
+            .await?
+        }
+    };
+    outcome.map_err(|error| match error {
+        Error::Reused => {
+            warn!(client, session, "a refresh token was used again: the session can be refreshed no more");
+            failed(app, &client.to_le_bytes(), Some(client), caller, error)
+        }
+        Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), Some(client), caller, error),
+        Error::Uncertified => uncertified(app, client, caller),
+        Error::AddressNotAllowed => address_denied(app, client, caller),
+        Error::OverQuota(retry_after) => over_quota(app, client, caller, retry_after),
+        error => error,
+    })
+}
+
+/// Whether a refresh token may be used or is good again, decided over client and session as they are
+/// now. One that was used before ends the session's refreshing.
+fn present(
+    client: &Client,
+    session: &mut Session,
+    claims: &Claims,
+    caller: &Caller,
+    now: UnixSeconds,
+    rules: &TokenRules,
+) -> Result<Presented, Error> {
+    client.policy().stands_behind(claims)?;
+    client.admits(claims.credential, now)?;
+    // Who does not show to be the client has not used the client's token, be it an old one.
+    if !caller.shows(&client.certificates, now) {
+        return Err(Error::Uncertified);
+    }
+    match session.present(claims.pair, now, rules) {
+        good @ (Presented::Current | Presented::Again) => {
+            client.permits(caller.address)?;
+            Ok(good)
+        }
+        Presented::Reused => {
+            session.phase = match rules.on_reuse {
+                OnReuse::EndRefresh => Phase::RefreshEnded,
+                OnReuse::EndSession => Phase::Ended,
+            };
+            Err(Error::Reused)
+        }
+        Presented::Ended => Err(Denied::Revoked.into()),
+        Presented::Unknown => Err(Denied::NotKnown.into()),
+    }
+}

@@ -1,0 +1,114 @@
+//! What changes seldom: the pepper, signing keys, and verifiers that may follow the feed.
+
+use super::{Sqlite, audit, rows};
+use crate::{
+    audit::{
+        Origin,
+        changes::{of_keys, of_verifiers},
+    },
+    model::{KnownVerifier, UnixSeconds},
+    store::{StoreError, StoredKey},
+};
+
+impl Sqlite {
+    pub(in crate::store) async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.writer
+            .write(move |db| {
+                db.execute(
+                    "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', ?) ON CONFLICT DO NOTHING",
+                    [&sealed],
+                )?;
+                Ok(rows::pepper(db)?.unwrap_or(sealed))
+            })
+            .await
+    }
+
+    pub(in crate::store) async fn first_key(
+        &self,
+        key: StoredKey,
+        origin: Origin,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let keys = rows::keys(db)?;
+                if !keys.is_empty() {
+                    return Ok(keys);
+                }
+                rows::insert_key(db, key)?;
+                let after = rows::keys(db)?;
+                audit::insert(db, &of_keys(&keys, &after, &origin))?;
+                Ok(after)
+            })
+            .await
+    }
+
+    pub(in crate::store) async fn rotate_key(
+        &self,
+        key: StoredKey,
+        retire_at: UnixSeconds,
+        origin: Origin,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let before = rows::keys(db)?;
+                db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
+                rows::insert_key(db, key)?;
+                let after = rows::keys(db)?;
+                audit::insert(db, &of_keys(&before, &after, &origin))?;
+                Ok(after)
+            })
+            .await
+    }
+
+    pub(in crate::store) async fn retire_keys(
+        &self,
+        origin: Origin,
+        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let (gone, stay): (Vec<_>, Vec<_>) = rows::keys(db)?.into_iter().partition(retired);
+                for key in &gone {
+                    db.execute("DELETE FROM signing_key WHERE id = ?", [key.id])?;
+                }
+                audit::insert(db, &of_keys(&gone, &[], &origin))?;
+                Ok(stay)
+            })
+            .await
+    }
+
+    pub(in crate::store) async fn create_verifier(
+        &self,
+        new: KnownVerifier,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let before = rows::verifiers(db)?;
+                db.execute(
+                    "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES (?, ?, ?, ?)",
+                    (new.name, new.token_hash.0, new.shares_hs256, new.created_at),
+                )?;
+                let after = rows::verifiers(db)?;
+                audit::insert(db, &of_verifiers(&before, &after, &origin))?;
+                Ok(after)
+            })
+            .await
+    }
+
+    pub(in crate::store) async fn delete_verifier(
+        &self,
+        id: u64,
+        origin: Origin,
+    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let before = rows::verifiers(db)?;
+                db.execute("DELETE FROM verifier WHERE id = ?", [id])?;
+                let after = rows::verifiers(db)?;
+                audit::insert(db, &of_verifiers(&before, &after, &origin))?;
+                Ok(after)
+            })
+            .await
+    }
+}
