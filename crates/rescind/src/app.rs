@@ -290,15 +290,17 @@ impl App {
             postgres.trim_changes(CHANGES_KEPT).await?;
         }
         while !self.store.sweep_records(self.audit.retention, now).await? {}
-        let (mut after, mut deleted) = (0, 0);
+        let (mut after, mut deleted, mut kept) = (0, 0, 0);
         loop {
             let swept = self.store.sweep(after, now.saturating_sub(SWEEP_MARGIN)).await?;
             deleted += swept.deleted;
+            kept += swept.kept;
             match swept.next {
                 Some(next) => after = next,
                 None => break,
             }
         }
+        self.metrics.sessions_live.set(i64::try_from(kept).unwrap_or(i64::MAX));
         if deleted > 0 {
             info!(deleted, "swept sessions that were over");
         }

@@ -36,6 +36,8 @@ pub struct Metrics {
     connections: Each<Listener, Connections>,
     /// Verifications for which memory was not enough.
     pub lookups: Counter,
+    /// Sessions that the last sweep left.
+    pub sessions_live: Gauge,
     /// Clients flagged for not caching their tokens.
     pub tokens_not_cached: Counter,
     /// From a change's commit until it is known everywhere.
@@ -102,6 +104,7 @@ impl Metrics {
         });
         let lookups =
             one(to, "verification_lookups", "Verifications that asked the store", Counter::default());
+        let sessions_live = one(to, "sessions_live", "Sessions stored that are not over", Gauge::default());
         let tokens_not_cached = one(
             to,
             "tokens_not_cached",
@@ -129,6 +132,7 @@ impl Metrics {
             refreshes,
             connections,
             lookups,
+            sessions_live,
             tokens_not_cached,
             settled,
         }

@@ -309,10 +309,13 @@ async fn a_sweep_takes_what_is_over_and_nothing_else(home: &Home) {
     let live = login(&store, &one, 9000).await;
     let loggedout = login(&store, &two, 9000).await;
     logout(&store, &two).await;
-    assert_eq!(store.sweep(0, 8200).await.unwrap(), Swept { deleted: 0, next: Some(1000) });
-    assert_eq!(store.sweep(0, 8201).await.unwrap(), Swept { deleted: 1000, next: Some(1000) });
-    assert_eq!(store.sweep(1000, 8201).await.unwrap(), Swept { deleted: 501, next: Some(loggedout.id) });
-    assert_eq!(store.sweep(loggedout.id, 8201).await.unwrap(), Swept { deleted: 0, next: None });
+    assert_eq!(store.sweep(0, 8200).await.unwrap(), Swept { deleted: 0, kept: 1000, next: Some(1000) });
+    assert_eq!(store.sweep(0, 8201).await.unwrap(), Swept { deleted: 1000, kept: 0, next: Some(1000) });
+    assert_eq!(
+        store.sweep(1000, 8201).await.unwrap(),
+        Swept { deleted: 501, kept: 1, next: Some(loggedout.id) }
+    );
+    assert_eq!(store.sweep(loggedout.id, 8201).await.unwrap(), Swept { deleted: 0, kept: 0, next: None });
     assert_eq!(store.find(one.id, live.id).await.unwrap().session, Some(live.clone()));
     // A swept session's number is not given again.
     assert!(login(&store, &one, 9000).await.id > loggedout.id);

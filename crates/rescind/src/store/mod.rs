@@ -119,6 +119,8 @@ impl State for Found {
 pub struct Swept {
     /// Rows deleted by this batch.
     pub deleted: usize,
+    /// Rows that it looked at and left.
+    pub kept: usize,
     /// Where the next batch begins; `None` at the end of the table.
     pub next: Option<SessionId>,
 }

@@ -271,6 +271,9 @@ async fn commits_revocations_look_ups_and_connections_are_measured() {
         !app.stands(&pair.access).await && app.stands(&live.access).await && app.stands(&live.access).await
     );
     assert_eq!(Samples::of(&app).await.get("rescind_verification_lookups_total"), 1.0);
+    // Two were logged out.
+    app.app.sweep().await.unwrap();
+    assert_eq!(Samples::of(&app).await.get("rescind_sessions_live"), 1.0);
 }
 
 /// What is logged by this test's thread.

@@ -72,7 +72,7 @@ const UPDATE_SESSION: &str = "
                        refresh_expires_at = $7
     WHERE id = $1";
 const SWEEP_UP_TO: &str = "
-    SELECT max(id) AS last FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch";
+    SELECT max(id) AS last, count(*) AS count FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch";
 // The conditions are on the row itself, so that one that was refreshed meanwhile is looked at again.
 const SWEEP: &str = "
     DELETE FROM session USING client
@@ -341,14 +341,16 @@ impl Postgres {
     pub(super) async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
         let mut tx = self.transaction().await?;
         let [last, delete] = tx.prepared([SWEEP_UP_TO, SWEEP]).await?;
-        let last = tx.one(&last, &[&Number(after), &Number(SWEEP_BATCH)]).await?;
-        let Some(last) = rows::get::<Option<Number>>(&last, "last")? else {
+        let batch = tx.one(&last, &[&Number(after), &Number(SWEEP_BATCH)]).await?;
+        let Some(last) = rows::get::<Option<Number>>(&batch, "last")? else {
             tx.done();
-            return Ok(Swept { deleted: 0, next: None });
+            return Ok(Swept { deleted: 0, kept: 0, next: None });
         };
         let deleted = tx.execute(&delete, &[&Number(after), &last, &Number(expired)]).await?;
         tx.done();
-        Ok(Swept { deleted: usize::try_from(deleted).unwrap_or(usize::MAX), next: Some(last.0) })
+        let [deleted, kept] = [deleted, number(&batch, "count")?.saturating_sub(deleted)]
+            .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+        Ok(Swept { deleted, kept, next: Some(last.0) })
     }
 
     async fn transaction(&self) -> Result<Transaction, StoreError> {

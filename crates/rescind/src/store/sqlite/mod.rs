@@ -196,10 +196,11 @@ impl Sqlite {
         self.writer
             .write(move |db| {
                 let mut last = db.prepare_cached(
-                    "SELECT max(id) FROM (SELECT id FROM session WHERE id > ? ORDER BY id LIMIT ?)",
+                    "SELECT max(id), count(*) FROM (SELECT id FROM session WHERE id > ? ORDER BY id LIMIT ?)",
                 )?;
-                let last: Option<SessionId> = last.query_row((after, SWEEP_BATCH), |row| row.get(0))?;
-                let Some(last) = last else { return Ok(Swept { deleted: 0, next: None }) };
+                let (last, count): (Option<SessionId>, usize) =
+                    last.query_row((after, SWEEP_BATCH), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                let Some(last) = last else { return Ok(Swept { deleted: 0, kept: 0, next: None }) };
                 let mut delete = db.prepare_cached(
                     "DELETE FROM session WHERE id IN (
                          SELECT session.id FROM session JOIN client ON client.id = client_id
@@ -207,7 +208,7 @@ impl Sqlite {
                            AND (refresh_expires_at < ?3 OR session.generation < client.generation))",
                 )?;
                 let deleted = delete.execute((after, last, expired))?;
-                Ok(Swept { deleted, next: Some(last) })
+                Ok(Swept { deleted, kept: count.saturating_sub(deleted), next: Some(last) })
             })
             .await
     }
