@@ -177,7 +177,7 @@ impl Scenario {
             Scenario::attached_to_two(),
             Scenario { name: "fail-over of two", nodes: 2, serving: 2, rows: 4, ..Scenario::fail_over() },
             Scenario { name: "fail-over, attached", follower: true, leave: true, ..Scenario::fail_over() },
-            Scenario { name: "lost, attached", follower: true, tries: 1, ..lost },
+            Scenario { name: "lost commits, attached", follower: true, tries: 1, ..lost },
             Scenario { name: "attached, clocks 3", terms: Terms::drifting(3), ..attached },
         ]
     }
