@@ -4,6 +4,8 @@
 use hyper::{Request, StatusCode};
 use tracing::Span;
 
+use crate::metrics::Route;
+
 /// The target of spans that are for traces alone: a line of the log has its request's span.
 pub const STEP: &str = "rescind::step";
 
@@ -19,7 +21,7 @@ pub(crate) use step;
 mod otlp {
     use tracing_subscriber::layer::Identity;
 
-    use super::{Request, Span, StatusCode};
+    use super::{Request, Route, Span, StatusCode};
 
     /// There are none in this build.
     #[derive(Debug)]
@@ -35,13 +37,12 @@ mod otlp {
         }
     }
 
-    pub fn asked<B>(_: &Span, _: &Request<B>) {}
+    pub fn asked<B>(_: &Span, _: &Request<B>, _: Route) {}
     pub fn answered(_: &Span, _: StatusCode) {}
 }
 
 #[cfg(feature = "otel")]
 mod otlp {
-    use axum::extract::MatchedPath;
     use hyper::{HeaderMap, Method};
     use opentelemetry::{
         KeyValue,
@@ -58,7 +59,7 @@ mod otlp {
     use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
     use tracing_subscriber::registry::LookupSpan;
 
-    use super::{Request, Span, StatusCode};
+    use super::{Request, Route, Span, StatusCode};
 
     /// What is on its way to the collector. Sent when dropped.
     #[derive(Debug)]
@@ -108,7 +109,7 @@ mod otlp {
 
     /// A request begins, in the trace that it says it is of (W3C Trace Context). Of what the caller wrote,
     /// nothing else is sent.
-    pub fn asked<B>(span: &Span, request: &Request<B>) {
+    pub fn asked<B>(span: &Span, request: &Request<B>, route: Route) {
         // One that is not enabled has no parent to be set.
         let _ = span.set_parent(TraceContextPropagator::new().extract(&Headers(request.headers())));
         let method = match *request.method() {
@@ -118,9 +119,7 @@ mod otlp {
             _ => "_OTHER",
         };
         span.set_attribute("http.request.method", method.to_owned());
-        if let Some(route) = request.extensions().get::<MatchedPath>() {
-            span.set_attribute("http.route", route.as_str().to_owned());
-        }
+        span.set_attribute("http.route", route.name());
     }
 
     /// It was answered so.

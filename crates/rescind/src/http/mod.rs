@@ -105,10 +105,10 @@ async fn frame(State((app, route_of)): State<(Arc<App>, RouteOf)>, request: Requ
     let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
     let id = sent.unwrap_or_else(|| new_request_id(&app.clock, &app.random));
     let span = info_span!("request", id = id.to_str().unwrap_or_default());
-    traces::asked(&span, &request);
     let started = app.clock.elapsed();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = route_of(&path);
+    traces::asked(&span, &request, route);
 
     let mut response = async {
         let mut response = match refusal(&request) {

@@ -74,6 +74,13 @@ pub enum Route {
     Other,
 }
 
+impl Route {
+    /// Its name, as labels and traces have it.
+    pub fn name(self) -> &'static str {
+        self.text()
+    }
+}
+
 label!(Route {
     Verify: "verify",
     Login: "login",
