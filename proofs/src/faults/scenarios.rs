@@ -309,7 +309,7 @@ async fn throughput(cluster: &mut Cluster, recording: &Recording) -> anyhow::Res
 
     // In turns, so that whatever else the machine does is to the disadvantage of both.
     let mut rates = [vec![], vec![]];
-    for _ in 0..5 {
+    for _ in 0..7 {
         for (rates, (tokens, caller)) in rates.iter_mut().zip([&alone, &among]) {
             rates.push(rate(caller, tokens).await?);
         }
@@ -327,12 +327,14 @@ async fn throughput(cluster: &mut Cluster, recording: &Recording) -> anyhow::Res
 
 /// Verifications a second.
 async fn rate(caller: &Caller, tokens: &Arc<Tokens>) -> anyhow::Result<f64> {
+    const CALLERS: usize = 16;
+    const EACH: usize = 1500;
     let began = now();
     let mut tasks = JoinSet::new();
-    for _ in 0..16 {
+    for _ in 0..CALLERS {
         let (caller, tokens) = (caller.clone(), Arc::clone(tokens));
         tasks.spawn(async move {
-            for _ in 0..200 {
+            for _ in 0..EACH {
                 caller.verify(&tokens).await.given().context("verify")?;
             }
             anyhow::Ok(())
@@ -341,5 +343,5 @@ async fn rate(caller: &Caller, tokens: &Arc<Tokens>) -> anyhow::Result<f64> {
     for ended in tasks.join_all().await {
         ended?;
     }
-    Ok(16.0 * 200.0 / between(began, now()).as_secs_f64())
+    Ok((CALLERS * EACH) as f64 / between(began, now()).as_secs_f64())
 }
