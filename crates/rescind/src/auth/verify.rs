@@ -3,7 +3,11 @@
 use rescind_verifier::{Denied, Kind, StandingToken, VerifiedToken};
 
 use super::{Caller, Error, address_denied};
-use crate::{app::App, store::StoreError};
+use crate::{
+    app::App,
+    registry::Asked,
+    store::{Found, StoreError},
+};
 
 /// Decides over an access token that a caller presents.
 pub async fn verify(app: &App, token: &str, caller: &Caller) -> Result<VerifiedToken, Error> {
@@ -35,13 +39,25 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
     app.metrics.lookups.inc();
     let keyring = app.issuer.keyring().clone();
     let claims = keyring.verifier().authenticate(token, Kind::Access, now)?;
-    let asked = app.registry.asking(claims.session);
-    let found = app.store.find(claims.client, claims.session).await?;
+    let (client, session) = (claims.client, claims.session);
+    let asked = app.registry.asking(session);
+    let found = app.store.find(client, session).await?;
+    learn(app, &found, asked);
+    match keyring.verifier().stand(token, now, &found) {
+        Err(Denied::NotKnown) => {}
+        decided => return Ok(decided?),
+    }
+    let asked = app.registry.asking(session);
+    let found = app.store.find_surely(client, session).await?;
+    learn(app, &found, asked);
+    Ok(keyring.verifier().stand(token, now, &found)?)
+}
+
+fn learn(app: &App, found: &Found, asked: Asked) {
     if let Some(client) = &found.client {
         app.registry.apply(client);
     }
     if let Some(session) = &found.session {
         app.registry.learn(session.id, session.state(), asked);
     }
-    Ok(keyring.verifier().stand(token, now, &found)?)
 }

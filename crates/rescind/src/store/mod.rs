@@ -325,6 +325,15 @@ impl Store {
         ask!(self, find(client, session))
     }
 
+    /// The same, for a no that must be right. A database that was taken over from may still be read, and
+    /// does not have what was written since: it is asked to commit, which it cannot.
+    pub async fn find_surely(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.find(client, session).await,
+            Store::Postgres(postgres) => postgres.find_surely(client, session).await,
+        }
+    }
+
     /// Deletes, among the next rows after `after`, the sessions that expired before `expired` or
     /// whose client's generation has moved on.
     pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {

@@ -298,7 +298,7 @@ impl Postgres {
         let mut tx = self.transaction_of(client).await?;
         let [update, tell, record] = tx.prepared([UPDATE_SESSION, TELL, audit::INSERT]).await?;
         let Some((client, before)) = tx.begin_with_session(client, session).await? else {
-            tx.roll_back().await?;
+            tx.commit_as_missing().await?;
             return Ok(None);
         };
         let mut after = before.clone();
@@ -336,6 +336,19 @@ impl Postgres {
         let found = find(&mut tx, client, session).await?;
         tx.done();
         Ok(found)
+    }
+
+    pub(super) async fn find_surely(
+        &self,
+        client: ClientId,
+        session: SessionId,
+    ) -> Result<Found, StoreError> {
+        let mut tx = self.transaction_of(client).await?;
+        let client = tx.begin_with_client(client).await?;
+        let [find] = tx.prepared([rows::SESSION]).await?;
+        let session = tx.query(&find, &[&Number(session)]).await?;
+        tx.commit_as_missing().await?;
+        Ok(Found { client, session: session.first().map(rows::session).transpose()? })
     }
 
     pub(super) async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {

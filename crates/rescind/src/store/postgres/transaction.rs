@@ -103,6 +103,13 @@ impl Transaction {
         Ok(())
     }
 
+    /// Commits that something is not there. Only the server that is in charge can: one that was taken
+    /// over from does not have what was written since, but a lock is a write, and waits for its stand-by.
+    pub(super) async fn commit_as_missing(&self) -> Result<(), StoreError> {
+        try_join!(biased; self.batch(IN_ORDER), self.commit())?;
+        Ok(())
+    }
+
     /// Commits with what is to be on record. `record` is [`super::audit::INSERT`].
     pub(super) async fn commit_and_record(
         &self,
