@@ -251,6 +251,30 @@ impl Session {
         }
     }
 
+    /// The same, ended for good. It is remembered for as long as this token of it may be good.
+    pub fn ended(self, token: &Claims) -> Session {
+        let refresh_expires_at = self.refresh_expires_at.max(token.expires_at);
+        Session { phase: Phase::Ended, refresh_expires_at, ..self }
+    }
+
+    /// One whose row is gone, ended, as far as a token of it tells. No other of its tokens is good after `until`.
+    pub fn lost(token: &Claims, until: UnixSeconds) -> Session {
+        Session {
+            id: token.session,
+            client: token.client,
+            credential: token.credential,
+            key: 0,
+            generation: token.generation,
+            scopes: token.scopes.clone(),
+            pair: token.pair,
+            phase: Phase::Ended,
+            started_at: token.issued_at,
+            issued_at: token.issued_at,
+            access_expires_at: token.expires_at,
+            refresh_expires_at: token.expires_at.max(until),
+        }
+    }
+
     /// What verification needs to know of it.
     pub fn state(&self) -> SessionState {
         SessionState { client: self.client, pair: self.pair, ended: self.phase == Phase::Ended }

@@ -102,24 +102,28 @@ pub enum NotRevoked {
 /// A token that stands for nothing is revoked already.
 pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(), NotRevoked> {
     app.cluster.lease.check().map_err(|lapsed| NotRevoked::Error(StoreError::from(lapsed).into()))?;
-    let now = app.clock.now();
     let keyring = app.issuer.keyring().clone();
-    let read = |kind| keyring.verifier().authenticate(token, kind, now);
+    // Whatever its times are, its session may have tokens that are good, here or at a clock that goes otherwise.
+    let read = |kind| keyring.verifier().authenticate_at_any_time(token, kind);
     let Ok(claims) = read(Kind::Access).or_else(|_| read(Kind::Refresh)) else { return Ok(()) };
     if claims.client != client {
         return Err(NotRevoked::Foreign);
     }
     let app = Arc::clone(app);
+    let until = app.clock.now().saturating_add(app.rules.refresh_ttl);
     let ended = to_the_end(async move {
-        let end = |_: &Client, session: &mut Session| {
-            session.phase = Phase::Ended;
-            ((), None)
+        let session = claims.session;
+        let end = move |client: &Client, session: Option<Session>| match session {
+            Some(session) => Some(session.ended(&claims)),
+            // Its row is gone, and what it had may still be good elsewhere.
+            None => client.policy().stands_behind(&claims).is_ok().then(|| Session::lost(&claims, until)),
         };
-        if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
-            app.registry.update(&session);
-            let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
-            info!(client, session = session.id, nodes, acknowledged, milliseconds, "session revoked");
+        let asked = app.registry.asking();
+        if let Some(session) = app.store.end_session(client, session, end).await? {
+            app.registry.learn(&session, asked);
         }
+        let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
+        info!(client, session, nodes, acknowledged, milliseconds, "session revoked");
         Ok(())
     });
     ended.await.map_err(|e| NotRevoked::Error(e.into()))

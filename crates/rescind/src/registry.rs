@@ -32,6 +32,10 @@ pub struct Registry {
     applying: Mutex<()>,
     shards: Box<[RwLock<Shard>]>,
     shard_capacity: usize,
+    /// Counts what no answer from before it may be remembered over.
+    endings: AtomicU64,
+    /// When everything was replaced last, in that count.
+    replaced: AtomicU64,
     feed: Feed,
     door: Door,
 }
@@ -59,11 +63,12 @@ pub struct KnownCredential {
 struct Shard {
     young: HashMap<SessionId, SessionState>,
     old: HashMap<SessionId, SessionState>,
-    endings: u64,
+    /// The last ending among its sessions.
+    last_ending: u64,
 }
 
-/// Taken before the store is asked for a session: proves, when the answer is remembered, that no
-/// session ended in between, whose ending an answer from before it would hide.
+/// Taken before the store is asked for a session, or told to change one: proves, when the answer is
+/// remembered, that no session ended in between, whose ending an answer from before it would hide.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
     endings: u64,
@@ -79,6 +84,8 @@ impl Registry {
             applying: Mutex::new(()),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             shard_capacity: max_sessions.div_ceil(SHARDS * 2).max(1),
+            endings: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
             feed,
             door: Door::new(),
         }
@@ -88,6 +95,20 @@ impl Registry {
     /// remembered as such, so that nothing older can bring it back.
     pub fn apply(&self, client: &Client) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put_if_newer(client);
+    }
+
+    /// The same for a client that was only read: by then another store may have taken over, and never have
+    /// had what was read.
+    pub fn learn_client(&self, client: &Client, asked: Asked) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.replaced.load(Ordering::Relaxed) <= asked.endings {
+            self.put_if_newer(client);
+        }
+    }
+
+    /// `applying` is held.
+    fn put_if_newer(&self, client: &Client) {
         if self.clients.pin().get(&client.id).is_none_or(|known| known.policy.revision < client.revision) {
             self.put(client);
             self.feed.publish(Changed::Client(client.id));
@@ -113,10 +134,11 @@ impl Registry {
         for client in store {
             self.put(client);
         }
+        let last_ending = self.count_ending();
+        self.replaced.store(last_ending, Ordering::Relaxed);
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            let endings = shard.endings + 1;
-            *shard = Shard { endings, ..Shard::default() };
+            *shard = Shard { last_ending, ..Shard::default() };
         }
         self.feed.restart(epoch, ended);
     }
@@ -173,31 +195,29 @@ impl Registry {
         self.api_keys.pin().get(&id).cloned()
     }
 
-    /// To be called before the store is asked for a session.
-    pub fn asking(&self, id: SessionId) -> Asked {
-        let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
-        Asked { endings: shard.endings }
+    /// To be called before the store is asked for a session, or told to change one.
+    pub fn asking(&self) -> Asked {
+        Asked { endings: self.endings.load(Ordering::Acquire) }
     }
 
-    /// Remembers what the store answered, unless a session ended meanwhile.
-    pub fn learn(&self, id: SessionId, state: SessionState, asked: Asked) {
-        let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
-        if shard.endings == asked.endings {
-            shard.put(id, state, self.shard_capacity);
-        }
-    }
-
-    /// Takes over a session that this process has just changed in the store.
-    pub fn update(&self, session: &Session) {
+    /// Remembers a session as the store has it, whether it was read or changed. That it has ended is always
+    /// remembered, and told; that it has not, only if none ended since the store was asked.
+    pub fn learn(&self, session: &Session, asked: Asked) {
         let (id, state) = (session.id, session.state());
         let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
-        shard.endings += u64::from(state.ended);
-        shard.put(id, state, self.shard_capacity);
-        drop(shard);
         if state.ended {
-            self.feed
-                .publish(Changed::Session(EndedSession { session: id, until: session.refresh_expires_at }));
+            let ended = EndedSession { session: id, until: session.refresh_expires_at };
+            if self.feed.publish(Changed::Session(ended)) {
+                shard.last_ending = self.count_ending();
+            }
+        } else if shard.last_ending > asked.endings {
+            return;
         }
+        shard.put(id, state, self.shard_capacity);
+    }
+
+    fn count_ending(&self) -> u64 {
+        self.endings.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// What changed, in order.
@@ -342,8 +362,9 @@ mod tests {
         assert!(!registry.client(1).unwrap().active);
         assert!(registry.credential("rk_a").is_none());
 
-        registry.update(&session(7, 3, Phase::Ended));
-        registry.update(&session(7, 2, Phase::Live));
+        let asked = registry.asking();
+        registry.learn(&session(7, 3, Phase::Ended), asked);
+        registry.learn(&session(7, 2, Phase::Live), registry.asking());
         assert_eq!(registry.session(7), Some(SessionState { pair: 3, ended: true, ..LIVE }));
         let ended = Changed::Session(EndedSession { session: 7, until: 9 });
         let changes = registry.feed().since(beginning);
@@ -355,31 +376,41 @@ mod tests {
         let registry = registry(100);
         registry.apply(&client(5, Status::Active));
         registry.apply(&Client { id: 2, credentials: vec![], ..client(1, Status::Active) });
-        registry.update(&session(7, 3, Phase::Ended));
-        let asked = registry.asking(7);
+        let asked = registry.asking();
+        registry.learn(&session(7, 3, Phase::Ended), asked);
+        let asked = registry.asking();
         let older = client(4, Status::Suspended);
         registry.replace(std::slice::from_ref(&older), vec![], "f".into());
         assert_eq!(registry.client(1).unwrap().revision, 4);
         assert!(registry.client(2).is_none() && registry.session(7).is_none());
         // An answer from before is not taken for one of the new store's.
-        registry.learn(7, LIVE, asked);
-        assert!(registry.session(7).is_none());
+        registry.learn(&session(7, 1, Phase::Live), asked);
+        registry.learn_client(&client(5, Status::Active), asked);
+        assert!(registry.session(7).is_none() && registry.client(1).unwrap().revision == 4);
+        registry.learn_client(&client(5, Status::Active), registry.asking());
+        assert_eq!(registry.client(1).unwrap().revision, 5);
         registry.replace(&[Client { credentials: vec![], ..older }], vec![], "g".into());
         assert!(registry.credential("rk_a").is_none());
     }
 
+    // Whoever read it or changed it: a login, a refresh, another node's change.
+    // check 94
     #[test]
     fn an_answer_from_before_an_ending_is_not_remembered() {
         let registry = registry(1);
-        let asked = registry.asking(7);
-        registry.update(&session(7, 1, Phase::Ended));
+        let live = |id| session(id, 1, Phase::Live);
+        let asked = registry.asking();
+        registry.learn(&session(7, 1, Phase::Ended), asked);
         // Both halves of the shard are filled by others, so the ending itself is forgotten.
-        registry.update(&session(7 + 64, 1, Phase::Live));
-        registry.update(&session(7 + 128, 1, Phase::Live));
+        registry.learn(&live(7 + 64), registry.asking());
+        registry.learn(&live(7 + 128), registry.asking());
         assert_eq!(registry.session(7), None);
-        registry.learn(7, LIVE, asked);
+        registry.learn(&live(7), asked);
         assert_eq!(registry.session(7), None);
-        registry.learn(7, SessionState { ended: true, ..LIVE }, registry.asking(7));
+        // That costs those of other shards nothing.
+        registry.learn(&live(8), asked);
+        assert!(registry.session(8).is_some());
+        registry.learn(&session(7, 1, Phase::Ended), asked);
         assert!(registry.session(7).unwrap().ended);
     }
 
@@ -387,7 +418,7 @@ mod tests {
     fn memory_is_bounded() {
         let registry = registry(6400);
         for id in 0..1_000_000 {
-            registry.update(&session(id, 1, Phase::Live));
+            registry.learn(&session(id, 1, Phase::Live), registry.asking());
         }
         assert!(registry.sessions() <= 6400, "{}", registry.sessions());
         assert!(registry.session(999_999).is_some());

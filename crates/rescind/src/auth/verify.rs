@@ -40,14 +40,14 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
     let keyring = app.issuer.keyring().clone();
     let claims = keyring.verifier().authenticate(token, Kind::Access, now)?;
     let (client, session) = (claims.client, claims.session);
-    let asked = app.registry.asking(session);
+    let asked = app.registry.asking();
     let found = app.store.find(client, session).await?;
     learn(app, &found, asked);
     match keyring.verifier().stand(token, now, &found) {
         Err(Denied::NotKnown) => {}
         decided => return Ok(decided?),
     }
-    let asked = app.registry.asking(session);
+    let asked = app.registry.asking();
     let found = app.store.find_surely(client, session).await?;
     learn(app, &found, asked);
     Ok(keyring.verifier().stand(token, now, &found)?)
@@ -55,9 +55,9 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
 
 fn learn(app: &App, found: &Found, asked: Asked) {
     if let Some(client) = &found.client {
-        app.registry.apply(client);
+        app.registry.learn_client(client, asked);
     }
     if let Some(session) = &found.session {
-        app.registry.learn(session.id, session.state(), asked);
+        app.registry.learn(session, asked);
     }
 }

@@ -212,6 +212,7 @@ impl<'a> Node<'a> {
             return self.load(connection).await;
         }
         let app = self.app;
+        let asked = app.registry.asking();
         in_time(self.app, async {
             for client in clients {
                 if let Some(client) = connection.find(client, 0).await?.client {
@@ -220,7 +221,7 @@ impl<'a> Node<'a> {
             }
             for (client, session) in sessions {
                 if let Some(session) = connection.find(client, session).await?.session {
-                    app.registry.update(&session);
+                    app.registry.learn(&session, asked);
                 }
             }
             if keys {

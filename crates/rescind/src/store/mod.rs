@@ -320,6 +320,17 @@ impl Store {
         ask!(self, change_session(client, session, rule))
     }
 
+    /// Saves what `rule` makes of a session of a client, both as they are at this moment, ended; where its row is
+    /// gone, in a row of that id. `None`: nothing, or no such client, or the id is another client's session's.
+    pub async fn end_session(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
+    ) -> Result<Option<Session>, StoreError> {
+        ask!(self, end_session(client, session, rule))
+    }
+
     /// What the store has of a token's client and session, after everything answered so far.
     pub async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         ask!(self, find(client, session))

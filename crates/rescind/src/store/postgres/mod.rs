@@ -67,6 +67,12 @@ const INSERT_SESSION: &str = "
     INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
                          issued_at, access_expires_at, refresh_expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
+// Where its row is gone, under the id that it had.
+const END_SESSION: &str = "
+    INSERT INTO session (id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
+                         issued_at, access_expires_at, refresh_expires_at)
+    OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    ON CONFLICT (id) DO UPDATE SET phase = excluded.phase, refresh_expires_at = excluded.refresh_expires_at";
 const UPDATE_SESSION: &str = "
     UPDATE session SET key_id = $2, pair = $3, phase = $4, issued_at = $5, access_expires_at = $6,
                        refresh_expires_at = $7
@@ -297,7 +303,9 @@ impl Postgres {
     ) -> Result<Option<(T, Session)>, StoreError> {
         let mut tx = self.transaction_of(client).await?;
         let [update, tell, record] = tx.prepared([UPDATE_SESSION, TELL, audit::INSERT]).await?;
-        let Some((client, before)) = tx.begin_with_session(client, session).await? else {
+        let found = tx.begin_with_session(client, session).await?;
+        let Some((client, Some(before))) = found.filter(|(client, found)| is_own(client, found.as_ref()))
+        else {
             tx.commit_as_missing().await?;
             return Ok(None);
         };
@@ -329,6 +337,47 @@ impl Postgres {
             1 => Ok(Some((outcome, after))),
             _ => Err(StoreError::Unavailable("the session was swept while it changed".into())),
         }
+    }
+
+    pub(super) async fn end_session(
+        &self,
+        client: ClientId,
+        id: SessionId,
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
+    ) -> Result<Option<Session>, StoreError> {
+        let mut tx = self.transaction_of(client).await?;
+        let [end, tell, record] = tx.prepared([END_SESSION, TELL, audit::INSERT]).await?;
+        let found = tx.begin_with_session(client, id).await?;
+        let Some((client, found)) = found.filter(|(client, found)| is_own(client, found.as_ref())) else {
+            tx.commit_as_missing().await?;
+            return Ok(None);
+        };
+        let Some(ended) = guarded(|| rule(&client, found.clone()))? else {
+            tx.commit_as_missing().await?;
+            return Ok(None);
+        };
+        if found.as_ref() == Some(&ended) {
+            // As above: that it has ended must be as durable as if it had done so now.
+            tx.commit().await?;
+            return Ok(Some(ended));
+        }
+        let values: Parameters<'_> = &[
+            &Number(id),
+            &Number(ended.client),
+            &Number(ended.credential),
+            &Number(ended.key),
+            &Number(ended.generation),
+            &ended.scopes.as_str(),
+            &Number(ended.pair),
+            &(ended.phase as i16),
+            &Number(ended.started_at),
+            &Number(ended.issued_at),
+            &Number(ended.access_expires_at),
+            &Number(ended.refresh_expires_at),
+        ];
+        let what = ChangedRow::Session { client: client.id, session: id };
+        try_join!(biased; tx.execute(&end, values), tx.commit_and_tell([&tell, &record], what, &[]))?;
+        Ok(Some(ended))
     }
 
     pub(super) async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
@@ -384,6 +433,11 @@ impl Postgres {
             Err(error) => Err(StoreError::Unavailable(format!("no connection is free: {error}").into())),
         }
     }
+}
+
+/// Whether a session that was found is this client's, if there is one.
+fn is_own(client: &Client, found: Option<&Session>) -> bool {
+    found.is_none_or(|session| session.client == client.id)
 }
 
 async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Result<Found, StoreError> {

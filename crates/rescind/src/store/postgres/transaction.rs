@@ -72,12 +72,12 @@ impl Transaction {
         rows::client(&client, &credentials)
     }
 
-    /// Begins, with the lock on a client, which is that of its sessions too.
+    /// Begins, with the lock on a client, which is that of its sessions too. The session is whoever's it is.
     pub(super) async fn begin_with_session(
         &mut self,
         client: ClientId,
         session: SessionId,
-    ) -> Result<Option<(Client, Session)>, StoreError> {
+    ) -> Result<Option<(Client, Option<Session>)>, StoreError> {
         let [locked, credentials, found] =
             self.prepared([rows::CLIENT_LOCKED, rows::CREDENTIALS_OF_CLIENT, rows::SESSION]).await?;
         let client: Parameters<'_> = &[&Number(client)];
@@ -90,8 +90,7 @@ impl Transaction {
             self.query(&found, session),
         )?;
         let Some(client) = rows::client(&locked, &credentials)? else { return Ok(None) };
-        let session = found.first().map(rows::session).transpose()?.filter(|s| s.client == client.id);
-        Ok(session.map(|session| (client, session)))
+        Ok(Some((client, found.first().map(rows::session).transpose()?)))
     }
 
     pub(super) async fn commit(&self) -> Result<(), StoreError> {

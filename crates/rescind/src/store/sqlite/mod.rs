@@ -154,7 +154,7 @@ impl Sqlite {
                 let Some(client) = rows::client(db, client)? else { return Ok(None) };
                 let mut opened = rule(&client);
                 if let Ok(session) = &mut opened {
-                    rows::insert_session(db, session)?;
+                    rows::insert_session(db, None, session)?;
                 }
                 Ok(Some(opened))
             })
@@ -180,6 +180,31 @@ impl Sqlite {
                     audit::insert(db, event.as_slice())?;
                 }
                 Ok(Some((outcome, after)))
+            })
+            .await
+    }
+
+    pub(super) async fn end_session(
+        &self,
+        client: ClientId,
+        id: SessionId,
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
+    ) -> Result<Option<Session>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let Some(client) = rows::client(db, client)? else { return Ok(None) };
+                let found = rows::session(db, id)?;
+                let is_foreign = found.as_ref().is_some_and(|session| session.client != client.id);
+                if is_foreign {
+                    return Ok(None);
+                }
+                let Some(mut ended) = rule(&client, found.clone()) else { return Ok(None) };
+                match found {
+                    Some(found) if found == ended => {}
+                    Some(_) => rows::update_session(db, &ended)?,
+                    None => rows::insert_session(db, Some(id), &mut ended)?,
+                }
+                Ok(Some(ended))
             })
             .await
     }

@@ -131,14 +131,20 @@ pub(super) fn session(db: &Connection, id: SessionId) -> Result<Option<Session>,
     query.query_row([id], |row| Ok(read_session(row))).optional()?.transpose()
 }
 
-pub(super) fn insert_session(db: &Connection, session: &mut Session) -> Result<(), StoreError> {
+/// Numbers it, unless its id is given.
+pub(super) fn insert_session(
+    db: &Connection,
+    id: Option<SessionId>,
+    session: &mut Session,
+) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
+        "INSERT INTO session (id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
                               issued_at, access_expires_at, refresh_expires_at)
-         VALUES (:client, :credential, :key, :generation, :scopes, :pair, :phase, :started_at,
+         VALUES (:id, :client, :credential, :key, :generation, :scopes, :pair, :phase, :started_at,
                  :issued_at, :access_expires_at, :refresh_expires_at)",
     )?
     .execute(named_params! {
+        ":id": id,
         ":client": session.client,
         ":credential": session.credential,
         ":key": session.key,
