@@ -1,6 +1,6 @@
 //! What one process is made of, put together.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rescind_verifier::Algorithm;
@@ -19,8 +19,9 @@ use crate::{
     feed::{Changed, Feed},
     issuer::{Issuer, KeyringError, generate_key},
     limiter::Limiter,
+    log_limit::LogLimit,
     metrics::Metrics,
-    model::{KnownVerifier, TokenRules},
+    model::{ClientId, KnownVerifier, TokenRules},
     quota::Quota,
     random::Random,
     registry::Registry,
@@ -46,6 +47,7 @@ pub struct App {
     pub audit: Audit,
     pub quotas: Quotas,
     pub caching: Caching,
+    pub log_limits: LogLimits,
     pub metrics: Metrics,
     pub cluster: Cluster,
     /// Who may follow the feed.
@@ -62,6 +64,16 @@ pub struct App {
     ready: watch::Sender<bool>,
     // Last, so that the store is closed before another process may take the folder.
     folder: DataFolder,
+}
+
+/// For the lines that callers cause, by who causes them.
+pub struct LogLimits {
+    /// What `/verify` was asked for and cannot be read.
+    pub parameters: LogLimit<IpAddr>,
+    /// Trusted proxies that name no caller.
+    pub proxies: LogLimit<IpAddr>,
+    /// Callers without the certificate that their client is bound to.
+    pub uncertified: LogLimit<ClientId>,
 }
 
 /// How often a client may succeed.
@@ -146,6 +158,11 @@ impl App {
                 refreshes: Quota::new(config.limits.refreshes_per_minute, clock.clone()),
             },
             caching: Caching::default(),
+            log_limits: LogLimits {
+                parameters: LogLimit::new(clock.clone()),
+                proxies: LogLimit::new(clock.clone()),
+                uncertified: LogLimit::new(clock.clone()),
+            },
             metrics: Metrics::new(store.commits()),
             cluster,
             pepper: Pepper::new(&pepper),

@@ -51,6 +51,7 @@ pub struct Server {
     pub data_dir: PathBuf,
     #[serde(with = "values::networks")]
     pub trusted_proxies: Vec<IpNet>,
+    pub trust_any_proxy: bool,
     #[serde(with = "values::header")]
     pub client_address_header: Option<HeaderName>,
     pub drain_timeout: Span,
@@ -218,6 +219,22 @@ impl Config {
             return Err((
                 "server.client_address_header",
                 "expected server.trusted_proxies to name the proxies that write it".into(),
+            ));
+        }
+        if self.server.client_address_header.is_none() && !self.server.trusted_proxies.is_empty() {
+            return Err((
+                "server.client_address_header",
+                "expected the one header in which the proxies of server.trusted_proxies write the caller's address, such as \"X-Forwarded-For\""
+                    .into(),
+            ));
+        }
+        let any = self.server.trusted_proxies.iter().find(|net| net.prefix_len() == 0);
+        if let Some(any) = any.filter(|_| !self.server.trust_any_proxy) {
+            return Err((
+                "server.trusted_proxies",
+                format!(
+                    "{any} lets every address of its kind say who the caller is: say so with server.trust_any_proxy = true"
+                ),
             ));
         }
         if !(1000..=1_000_000_000).contains(&self.audit.max_rows) {

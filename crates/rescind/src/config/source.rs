@@ -270,6 +270,7 @@ mod tests {
         assert_eq!(server.drain_timeout.seconds(), 1);
     }
 
+    // check 106
     #[test]
     fn a_bad_key_or_value_is_named_with_what_would_be_right() {
         for (text, expected) in [
@@ -304,6 +305,18 @@ mod tests {
             (
                 "[server]\nclient_address_header = 'X-Real-IP'",
                 "server.client_address_header = \"X-Real-IP\" (/rescind.toml): expected server.trusted_proxies to name the proxies that write it",
+            ),
+            (
+                "[server]\ntrusted_proxies = ['10.0.0.1']",
+                "server.client_address_header = \"\" (default): expected the one header in which the proxies of server.trusted_proxies write the caller's address, such as \"X-Forwarded-For\"",
+            ),
+            (
+                "[server]\nclient_address_header = 'X-Real-IP'\ntrusted_proxies = ['10.0.0.1', '::/0']",
+                "server.trusted_proxies = [\"10.0.0.1\", \"::/0\"] (/rescind.toml): ::/0 lets every address of its kind say who the caller is: say so with server.trust_any_proxy = true",
+            ),
+            (
+                "[server]\nclient_address_header = 'X-Real-IP'\ntrusted_proxies = ['::ffff:0:0/96']",
+                "server.trusted_proxies = [\"::ffff:0:0/96\"] (/rescind.toml): 0.0.0.0/0 lets every address of its kind say who the caller is: say so with server.trust_any_proxy = true",
             ),
             (
                 "[server]\nrequest_timeout = '0s'",
@@ -354,6 +367,8 @@ mod tests {
             "{section}"
         );
         assert!(with_file("[server").unwrap_err().contains("line 1: "));
+        let any = "[server]\nclient_address_header = 'X-Real-IP'\ntrusted_proxies = ['0.0.0.0/0']";
+        assert!(with_file(&format!("{any}\ntrust_any_proxy = true")).is_ok());
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use axum::extract::{FromRequest, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::{body::Body as _, header::CONTENT_TYPE};
+use hyper::{
+    body::Body as _,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
@@ -83,6 +86,10 @@ pub(super) async fn read(request: Request, media_type: &'static str) -> Result<V
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case(media_type) {
         return Err(ApiError::new(Class::UnsupportedMediaType, format!("Content-Type must be {media_type}")));
+    }
+    let encodings = head.headers.get_all(CONTENT_ENCODING);
+    if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(ApiError::new(Class::UnsupportedEncoding, "Content-Encoding must be identity"));
     }
     let too_large = || {
         let message = format!("Request body must not be longer than {MAX_LENGTH} bytes");

@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::{
-    Version,
+    Method, Version,
     header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
 };
 use svix_ksuid::{Ksuid, KsuidLike};
@@ -137,7 +137,9 @@ fn is_sane(id: &HeaderValue) -> bool {
 
 /// What is refused wherever it is sent.
 fn refusal(request: &Request) -> Option<Response> {
-    if let Some(problem) = framing_problem(request) {
+    // What follows a CONNECT may be no HTTP.
+    let connect = (request.method() == Method::CONNECT).then_some("CONNECT is not served");
+    if let Some(problem) = connect.or_else(|| framing_problem(request)) {
         let mut refused = ApiError::new(Class::BadRequest, problem).into_response();
         // In HTTP/2 another request cannot be mistaken for this one's body, nor may this be said.
         if request.version() <= Version::HTTP_11 {

@@ -83,7 +83,8 @@ fn check_and_print_agree_with_what_is_in_force() {
     let mut changed = rescind();
     changed
         .env("RESCIND_TOKENS__SESSION_MAX_AGE", "30d")
-        .env("RESCIND_SERVER__TRUSTED_PROXIES", "10.0.0.0/8,::1");
+        .env("RESCIND_SERVER__TRUSTED_PROXIES", "10.0.0.0/8,::1")
+        .env("RESCIND_SERVER__CLIENT_ADDRESS_HEADER", "X-Real-IP");
     let text = printed(&mut changed);
     assert!(text.contains("session_max_age = \"30d\"") && text.contains("\"10.0.0.0/8\""), "{text}");
     fs::write(&file, &text).unwrap();
