@@ -406,7 +406,10 @@ mod tests {
         assert!(!error.contains("canary"), "{error}");
         fs::write(&file, "postgres://u:canary@db/x\n").unwrap();
         let config = with(&[("RESCIND_DATABASE__URL_FILE", file.path().to_str().unwrap())]).unwrap();
-        assert_eq!(config.database.url.as_ref().unwrap().to_string(), "postgres://u:***@db/x");
+        assert_eq!(
+            config.database.url.as_ref().unwrap().to_string(),
+            "postgres://u:***@db/x?sslmode=require"
+        );
         let shown = format!("{config:?} {}", toml::to_string(&config).unwrap());
         assert!(!shown.contains("canary"), "{shown}");
         // Not even where the file is no TOML right there.

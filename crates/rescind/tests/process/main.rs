@@ -11,6 +11,7 @@ mod commands;
 mod configuration;
 mod crash;
 mod database;
+mod database_tls;
 mod dev;
 mod disk;
 mod disk_faults;

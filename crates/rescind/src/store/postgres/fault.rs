@@ -34,6 +34,13 @@ pub(super) fn at_connect(error: tokio_postgres::Error, url: &DatabaseUrl) -> Sto
             "name the authority that signed the server's certificate in database.tls_ca, or say \
              sslmode=disable in database.url where the way there needs no protection"
         }
+        _ if said.ends_with("server does not support TLS") => {
+            "set TLS up on the server, or say sslmode=disable in database.url where the way there needs no \
+             protection: the password may go over it in the clear"
+        }
+        _ if said.ends_with("no hostname provided for TLS handshake") => {
+            "name the host in database.url beside its hostaddr: the server's certificate is for that name"
+        }
         _ if said.ends_with("database does not allow writes") => {
             "it is a stand-by or set to be read-only: name the primary in database.url, or all hosts of the cluster"
         }
