@@ -19,6 +19,7 @@ pub mod limiter;
 pub mod metrics;
 pub mod model;
 pub mod oauth;
+pub mod pem;
 pub mod quota;
 pub mod random;
 pub mod registry;
