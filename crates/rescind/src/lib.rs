@@ -20,6 +20,7 @@ pub mod log_limit;
 pub mod metrics;
 pub mod model;
 pub mod oauth;
+pub mod pem;
 pub mod quota;
 pub mod random;
 pub mod registry;

@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, then the environment, then flags.
 
 mod environment;
+mod names;
 mod source;
 mod values;
 

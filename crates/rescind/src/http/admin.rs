@@ -32,6 +32,7 @@ use crate::{
     },
     app::App,
     model::ClientId,
+    secret,
 };
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -213,6 +214,10 @@ async fn events(
 ) -> Answer<admin::EventsView> {
     let Query(wanted) = query.map_err(|rejection| {
         let problem = rejection.source().map_or_else(|| rejection.to_string(), ToString::to_string);
+        let problem = match problem.split_once(": ") {
+            Some((field, problem)) => format!("{field}: {}", secret::without_value(problem)),
+            None => secret::without_value(&problem),
+        };
         ApiError::new(Class::Validation, problem)
     })?;
     answer(admin::events(&app.store, &app.clock, wanted).await)

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::error::{ApiError, Class};
+use crate::secret;
 
 /// Some twenty times what the longest sensible body has.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -54,7 +55,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         let JsonObject(object) = JsonObject::from_request(request, state).await?;
         serde_path_to_error::deserialize(Value::Object(object)).map(JsonBody).map_err(|e| {
             let path = e.path().to_string();
-            let problem = e.into_inner().to_string();
+            let problem = secret::without_value(&e.into_inner().to_string());
             if path == "." { invalid(problem) } else { invalid(format!("{path}: {problem}")) }
         })
     }

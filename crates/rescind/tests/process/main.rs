@@ -6,6 +6,7 @@
 mod api;
 mod audit;
 mod backup;
+mod canary;
 mod cluster;
 mod commands;
 mod configuration;
@@ -27,6 +28,8 @@ mod postgres;
 mod power_cut;
 mod process;
 mod restart;
+mod secret_files;
+mod secrets;
 mod tls;
 #[cfg(feature = "otel")]
 mod traces;

@@ -310,12 +310,8 @@ async fn bad_input_names_the_field() {
         ("/clients", json!({"name": "a\nb"}), name),
         ("/verifiers", json!({"name": "a\u{2066}b"}), name),
         ("/clients", json!({"name": long}), name),
-        ("/clients", json!({"name": 7}), "name: invalid type: integer `7`, expected a string"),
-        (
-            "/clients",
-            json!({"name": "a", "allow": "10.0.0.0/8"}),
-            "allow: invalid type: string \"10.0.0.0/8\", expected a sequence",
-        ),
+        ("/clients", json!({"name": 7}), "name: expected a string"),
+        ("/clients", json!({"name": "a", "allow": "10.0.0.0/8"}), "allow: expected a list"),
         (
             "/clients",
             json!({"name": "a", "allow": ["10.0.0.1/8"]}),
