@@ -21,8 +21,16 @@ pub struct Checker {
     token_ids: HashMap<Arc<str>, usize>,
     tokens: Vec<Token>,
     sessions: Vec<Session>,
+    losses: Vec<Loss>,
     last_end: u64,
     report: Report,
+}
+
+/// What was given may be gone, if its operation touches this time.
+#[derive(Debug, Clone, Copy)]
+struct Loss {
+    begin: u64,
+    end: u64,
 }
 
 #[derive(Debug)]
@@ -44,8 +52,16 @@ struct Token {
     given: u64,
     /// When the first refresh that presented it began.
     presented: Option<u64>,
-    /// The refresh that was given its successor.
+    /// A refresh was given its successor.
+    succeeded: bool,
+    /// The first of those that cannot have been lost.
     consumed: Option<Seen>,
+}
+
+impl Loss {
+    fn may_have_undone(&self, begin: u64, end: u64) -> bool {
+        begin <= self.end && self.begin <= end
+    }
 }
 
 impl Checker {
@@ -68,8 +84,9 @@ impl Checker {
 
         match action {
             Action::Login { verdict: Verdict::Accepted(pair) } => {
-                self.sessions.push(Session { login: Arc::new(seen), contested: false });
-                self.give(pair, client, self.sessions.len() - 1, end)?;
+                self.sessions.push(Session::opened(seen, client));
+                self.give(pair, self.sessions.len() - 1, end)?;
+                self.moved_on(self.sessions.len() - 1, begin, end);
             }
             Action::Login { .. } => {}
             Action::Refresh { token, verdict: outcome } => {
@@ -77,10 +94,13 @@ impl Checker {
                 self.contest(token, begin);
                 self.judge(token, verdict, &seen);
                 if let Verdict::Accepted(pair) = outcome {
-                    let again = self.consume(token, seen);
+                    let session = self.tokens[token].session;
+                    let again = std::mem::replace(&mut self.tokens[token].succeeded, true);
+                    self.consume(token, seen);
                     if !(again && self.token_ids.contains_key(pair.token.as_str())) {
-                        self.give(pair, client, self.tokens[token].session, end)?;
+                        self.give(pair, session, end)?;
                     }
+                    self.moved_on(session, begin, end);
                 }
             }
             Action::Verify { token, .. } => {
@@ -94,6 +114,11 @@ impl Checker {
                 }
                 self.log_out(client, token, verdict, seen);
             }
+            Action::Revoke { token, .. } => {
+                let token = self.presented(&token, client, begin)?;
+                self.revoke(self.tokens[token].session, verdict, seen);
+            }
+            Action::Loss => self.lose(Loss { begin, end }),
         }
         self.report.operations += 1;
         self.report.verdicts.entry(op).or_default().add(verdict);
@@ -121,8 +146,9 @@ impl Checker {
     }
 
     /// A pair is there.
-    fn give(&mut self, pair: Pair, client: usize, session: usize, end: u64) -> Result<(), Malformed> {
+    fn give(&mut self, pair: Pair, session: usize, end: u64) -> Result<(), Malformed> {
         let Pair { token, generation } = pair;
+        let client = self.sessions[session].client;
         if self.token_ids.contains_key(token.as_str()) {
             return Err(Malformed::new("gives", format!("{token} was given before")));
         }
@@ -138,9 +164,19 @@ impl Checker {
             generation,
             given: end,
             presented: None,
+            succeeded: false,
             consumed: None,
         });
         Ok(())
+    }
+
+    /// A session was opened or refreshed.
+    fn moved_on(&mut self, session: usize, begin: u64, end: u64) {
+        self.sessions[session].moved_on = end;
+        let undone = self.losses.iter().filter(|loss| loss.may_have_undone(begin, end));
+        if let Some(from) = undone.map(|loss| loss.begin).min() {
+            self.excuse(session, from);
+        }
     }
 
     /// The token that a client presented.
@@ -161,35 +197,68 @@ impl Checker {
     /// A refresh presents a token. If it is not the first, the service may end the session as soon as
     /// both have begun.
     fn contest(&mut self, token: usize, begin: u64) {
-        let Token { client, session, presented, .. } = &mut self.tokens[token];
+        let Token { session, presented, .. } = &mut self.tokens[token];
         let Some(first) = presented.replace(presented.map_or(begin, |first| first.min(begin))) else {
             return;
         };
-        let (client, session, both) = (*client, *session, first.max(begin));
-        self.sessions[session].contested = true;
-        let tokens = &self.tokens;
-        self.clients[client]
-            .unexplained
-            .retain(|&refused, seen| tokens[refused].session != session || seen.end < both);
+        let session = *session;
+        self.excuse(session, first.max(begin));
     }
 
-    /// A refresh was given the successor of a token; whether that had been given before.
-    fn consume(&mut self, token: usize, refresh: Seen) -> bool {
+    /// From then on any token of the session may be refused.
+    fn excuse(&mut self, session: usize, from: u64) {
+        let Session { client, contested, .. } = &mut self.sessions[session];
+        *contested = true;
+        let tokens = &self.tokens;
+        self.clients[*client]
+            .unexplained
+            .retain(|&refused, seen| tokens[refused].session != session || seen.end < from);
+    }
+
+    /// A session was to be ended.
+    fn revoke(&mut self, session: usize, verdict: Verdict, revoked: Seen) {
+        if verdict == Verdict::Refused {
+            return;
+        }
+        self.excuse(session, revoked.begin);
+        if verdict == Verdict::Accepted(()) {
+            self.sessions[session].revoked.get_or_insert_with(|| Arc::new(revoked));
+        }
+    }
+
+    /// What was given since its begin may be gone.
+    fn lose(&mut self, loss: Loss) {
+        let undone = |seen: &Seen| loss.may_have_undone(seen.begin, seen.end);
+        for session in 0..self.sessions.len() {
+            if self.sessions[session].moved_on >= loss.begin {
+                self.excuse(session, loss.begin);
+            }
+        }
+        for token in &mut self.tokens {
+            // Those that ended later are gone too.
+            token.consumed.take_if(|first| undone(first));
+        }
+        self.report.violations.retain(|violation| {
+            !matches!(violation, Violation::ConsumedTwice { first, second, .. } if undone(first) || undone(second))
+        });
+        self.losses.push(loss);
+    }
+
+    /// A refresh was given the successor of a token.
+    fn consume(&mut self, token: usize, refresh: Seen) {
+        if self.losses.iter().any(|loss| loss.may_have_undone(refresh.begin, refresh.end)) {
+            return;
+        }
         let Token { name, client, consumed, .. } = &mut self.tokens[token];
-        match consumed {
-            None => {
-                *consumed = Some(refresh);
-                false
-            }
-            Some(first) => {
-                self.report.violations.push(Violation::ConsumedTwice {
-                    token: Arc::clone(name),
-                    client: Arc::clone(&self.clients[*client].name),
-                    first: first.clone(),
-                    second: refresh,
-                });
-                true
-            }
+        if let Some(first) = consumed {
+            self.report.violations.push(Violation::ConsumedTwice {
+                token: Arc::clone(name),
+                client: Arc::clone(&self.clients[*client].name),
+                first: first.clone(),
+                second: refresh,
+            });
+        } else {
+            *consumed = Some(refresh);
         }
     }
 

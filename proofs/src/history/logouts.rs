@@ -7,9 +7,21 @@ use super::report::Seen;
 /// A session: a login and every pair that descends from it.
 #[derive(Debug)]
 pub(super) struct Session {
+    pub(super) client: usize,
     pub(super) login: Arc<Seen>,
-    /// One of its pairs was presented for refresh twice: the service may end it for that.
+    /// When its newest pair was given.
+    pub(super) moved_on: u64,
+    /// Any of its tokens may be refused: one of its pairs was presented for refresh twice, it was to be revoked,
+    /// or some of it was lost.
     pub(super) contested: bool,
+    /// Of the revocations of it that were answered 200, the first.
+    pub(super) revoked: Option<Arc<Seen>>,
+}
+
+impl Session {
+    pub(super) fn opened(login: Seen, client: usize) -> Session {
+        Session { client, moved_on: login.end, login: Arc::new(login), contested: false, revoked: None }
+    }
 }
 
 /// The newest generation that a logout can take back: that of the token that asked for it, if it is
@@ -86,14 +98,17 @@ impl Logouts {
         self.doubtful = self.doubtful.max(Some(Reach::of(generation)));
     }
 
-    /// The logout that was answered before `begin` and certainly took back a token of this session and
-    /// generation.
-    pub(super) fn revoked_before(
-        &self,
+    /// The logout, or revocation, that was answered before `begin` and certainly took back a token of this
+    /// session and generation.
+    pub(super) fn revoked_before<'s>(
+        &'s self,
         begin: u64,
-        session: &Session,
+        session: &'s Session,
         generation: Option<u64>,
-    ) -> Option<&Arc<Seen>> {
+    ) -> Option<&'s Arc<Seen>> {
+        if let Some(revoked) = session.revoked.as_ref().filter(|revoked| revoked.end < begin) {
+            return Some(revoked);
+        }
         let answered = self.accepted.partition_point(|accepted| accepted.logout.end < begin);
         let last = &self.accepted[answered.checked_sub(1)?];
         if session.login.end < last.latest.begin {

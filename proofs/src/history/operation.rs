@@ -49,6 +49,16 @@ pub enum Action {
         /// Whether it was done.
         verdict: Verdict,
     },
+    /// The end of one session.
+    Revoke {
+        /// The pair one of whose tokens was presented.
+        token: String,
+        /// Whether it was done.
+        verdict: Verdict,
+    },
+    /// Nobody asked: the service was put back to how it was at some moment since `begin`, and has been so since
+    /// `end` at the latest. Logins and refreshes may be gone; what was taken back must not be.
+    Loss,
 }
 
 /// What was answered.
@@ -96,6 +106,8 @@ pub enum Kind {
     Refresh,
     Verify,
     Logout,
+    Revoke,
+    Loss,
 }
 
 impl fmt::Display for Kind {
@@ -105,6 +117,8 @@ impl fmt::Display for Kind {
             Kind::Refresh => "refresh",
             Kind::Verify => "verify",
             Kind::Logout => "logout",
+            Kind::Revoke => "revoke",
+            Kind::Loss => "loss",
         })
     }
 }
@@ -145,6 +159,8 @@ impl Operation {
             Action::Refresh { .. } => Kind::Refresh,
             Action::Verify { .. } => Kind::Verify,
             Action::Logout { .. } => Kind::Logout,
+            Action::Revoke { .. } => Kind::Revoke,
+            Action::Loss => Kind::Loss,
         }
     }
 
@@ -152,7 +168,10 @@ impl Operation {
     pub fn verdict(&self) -> Verdict {
         match &self.action {
             Action::Login { verdict } | Action::Refresh { verdict, .. } => verdict.as_ref().map(|_| ()),
-            Action::Verify { verdict, .. } | Action::Logout { verdict, .. } => *verdict,
+            Action::Verify { verdict, .. }
+            | Action::Logout { verdict, .. }
+            | Action::Revoke { verdict, .. } => *verdict,
+            Action::Loss => Verdict::Accepted(()),
         }
     }
 }
@@ -210,6 +229,17 @@ impl FromStr for Operation {
                 verdict: verdict.giving_nothing(gives, generation)?,
             },
             Kind::Logout => Action::Logout { token, verdict: verdict.giving_nothing(gives, generation)? },
+            Kind::Revoke => Action::Revoke {
+                token: presented(token)?,
+                verdict: verdict.giving_nothing(gives, generation)?,
+            },
+            Kind::Loss if token.is_some() => {
+                return Err(Malformed::new("token", "a loss is of everybody's"));
+            }
+            Kind::Loss => match verdict.giving_nothing(gives, generation)? {
+                Verdict::Accepted(()) => Action::Loss,
+                _ => return Err(Malformed::new("verdict", "a loss is always accepted")),
+            },
         };
         Ok(Operation { begin, end, client, node, action })
     }
@@ -250,8 +280,9 @@ impl Serialize for Operation {
         let (token, pair) = match self.action.clone() {
             Action::Login { verdict } => (None, verdict.given()),
             Action::Refresh { token, verdict } => (Some(token), verdict.given()),
-            Action::Verify { token, .. } => (Some(token), None),
+            Action::Verify { token, .. } | Action::Revoke { token, .. } => (Some(token), None),
             Action::Logout { token, .. } => (token, None),
+            Action::Loss => (None, None),
         };
         let (gives, generation) = pair.map(|pair| (pair.token, pair.generation)).unzip();
         let line = Line {

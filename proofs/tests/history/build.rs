@@ -44,6 +44,16 @@ pub(crate) fn operator(time: Time, verdict: Verdict) -> Operation {
     operation(time, "c", Action::Logout { token: None, verdict })
 }
 
+/// The end of one session.
+pub(crate) fn revoke(time: Time, token: &str, verdict: Verdict) -> Operation {
+    operation(time, "c", Action::Revoke { token: token.into(), verdict })
+}
+
+/// What was given since `begin` may be gone.
+pub(crate) fn loss(time: Time) -> Operation {
+    operation(time, "", Action::Loss)
+}
+
 /// The report on these operations, sorted by their ends.
 pub(crate) fn report(operations: impl IntoIterator<Item = Operation>) -> Report {
     let mut operations: Vec<_> = operations.into_iter().collect();

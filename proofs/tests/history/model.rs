@@ -4,7 +4,7 @@
 use proptest::{prelude::*, sample::Index};
 use rescind_proofs::history::{Action, Operation, Verdict, Violation};
 
-use crate::build::{login, logout, operator, pair, refreshed, report, verify};
+use crate::build::{login, logout, loss, operator, pair, refreshed, report, revoke, verify};
 
 /// One after the other, as the service did them. Their callers saw them overlap.
 #[derive(Debug, Clone)]
@@ -34,12 +34,16 @@ struct Service {
     sessions: Vec<Session>,
     pairs: Vec<Given>,
     history: Vec<Operation>,
+    /// Its sessions as they were after each step.
+    backups: Vec<(u64, Vec<Session>)>,
 }
 
+#[derive(Clone)]
 struct Session {
     generation: u64,
     newest: usize,
     reused: bool,
+    ended: bool,
 }
 
 struct Given {
@@ -49,7 +53,7 @@ struct Given {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    (0..20_u8, any::<Index>(), 0..400_u64, 0..400_u64, prop::bool::weighted(0.1), any::<bool>()).prop_map(
+    (0..22_u8, any::<Index>(), 0..400_u64, 0..400_u64, prop::bool::weighted(0.1), any::<bool>()).prop_map(
         |(what, token, early, late, lost, dropped)| Step { what, token, early, late, lost, dropped },
     )
 }
@@ -60,9 +64,11 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 impl Service {
     fn history(rules: Rules, steps: &[Step]) -> Vec<Operation> {
-        let mut service = Service { rules, generation: 0, sessions: vec![], pairs: vec![], history: vec![] };
+        let (sessions, pairs, history, backups) = (vec![], vec![], vec![], vec![]);
+        let mut service = Service { rules, generation: 0, sessions, pairs, history, backups };
         for (done, step) in (1..).map(|i| 1000 + 100 * i).zip(steps) {
             service.step(done, step);
+            service.backups.push((done, service.sessions.clone()));
         }
         service.history.sort_by_key(|operation| operation.end);
         service.history
@@ -96,10 +102,15 @@ impl Service {
                 refreshed(time, &name(token), verdict)
             }
             (7..15, Some(token)) => verify(time, &name(token), answer(self.live(token), step)),
+            (20, Some(token)) => {
+                self.sessions[self.pairs[token].session].ended |= !nothing_done;
+                revoke(time, &name(token), answer(true, step))
+            }
+            (21, _) if !self.backups.is_empty() => loss((self.restore(step.token), done)),
             _ if step.lost => return,
             _ => {
                 let generation = self.generation;
-                self.sessions.push(Session { generation, newest: 0, reused: false });
+                self.sessions.push(Session { generation, newest: 0, reused: false, ended: false });
                 let given = self.give(self.sessions.len() - 1, end);
                 login(time, &given.token, given.generation)
             }
@@ -109,20 +120,34 @@ impl Service {
 
     fn live(&self, pair: usize) -> bool {
         let session = &self.sessions[self.pairs[pair].session];
-        session.generation == self.generation && !(session.reused && self.rules.on_reuse_all)
+        session.generation == self.generation
+            && !session.ended
+            && !(session.reused && self.rules.on_reuse_all)
     }
 
     /// Whether the next pair is given for this one.
     fn refresh(&mut self, pair: usize) -> bool {
         let current = self.generation;
         let session = &mut self.sessions[self.pairs[pair].session];
-        if session.generation != current || session.reused {
+        if session.generation != current || session.reused || session.ended {
             return false;
         }
         session.reused = session.newest != pair;
         // If the answer is lost, so is the pair.
         session.newest = usize::MAX;
         !session.reused
+    }
+
+    /// Goes back to a backup, but for what has ended since; to which moment.
+    fn restore(&mut self, which: Index) -> u64 {
+        let (saved, sessions) = &self.backups[which.index(self.backups.len())];
+        for (id, session) in self.sessions.iter_mut().enumerate() {
+            match sessions.get(id) {
+                Some(before) => *session = Session { ended: session.ended, ..before.clone() },
+                None => session.ended = true,
+            }
+        }
+        *saved
     }
 
     fn give(&mut self, session: usize, from: u64) -> rescind_proofs::history::Pair {
@@ -227,8 +252,8 @@ proptest! {
     fn one_refusal_too_many_is_found(
         rules in rules(), steps in prop::collection::vec(step(), 60..150), which: Index,
     ) {
-        // Neither refreshes nor operators, whose lost answers would explain much.
-        let steps: Vec<_> = steps.into_iter().filter(|s| !(2..7).contains(&s.what) && !s.lost).collect();
+        // Neither refreshes nor operators, whose lost answers would explain much, nor what excuses a session.
+        let steps: Vec<_> = steps.into_iter().filter(|s| matches!(s.what, 0..2 | 7..20) && !s.lost).collect();
         let history = Service::history(rules, &steps);
         let candidates = accepted_in_peace(&history);
         prop_assume!(!candidates.is_empty());

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use rescind_proofs::history::{Action, Operation, Verdict, Violation};
 
-use crate::build::{login, logout, operator, pair, refreshed, report, verify};
+use crate::build::{login, logout, loss, operator, pair, refreshed, report, revoke, verify};
 
 /// Kind, token, line.
 type Found = BTreeSet<(&'static str, String, u64)>;
@@ -33,11 +33,39 @@ impl History<'_> {
                 _ => {}
             }
             let consumes = |o: &Operation| matches!(&o.action, Action::Refresh { token: t, verdict: Verdict::Accepted(_) } if t == token);
+            let consumes = |o: &Operation| consumes(o) && !self.may_be_lost(o);
             if consumes(operation) && self.0[..at].iter().any(consumes) {
                 found.insert(("consumed", token.into(), line));
             }
         }
         found
+    }
+
+    /// Those that it may be lost to begin then.
+    fn losses_of(&self, given: &Operation) -> impl Iterator<Item = u64> {
+        let losses = self.0.iter().filter(|o| matches!(o.action, Action::Loss));
+        losses.filter(|loss| loss.begin <= given.end && given.begin <= loss.end).map(|loss| loss.begin)
+    }
+
+    fn may_be_lost(&self, given: &Operation) -> bool {
+        self.losses_of(given).next().is_some()
+    }
+
+    /// The accepted operations that the session of a token consists of.
+    fn session(&self, token: &str) -> impl Iterator<Item = &Operation> {
+        let login = self.login(token);
+        self.0.iter().filter(move |o| match (&o.action, given(o)) {
+            (Action::Refresh { token, .. }, Some(_)) => self.login(token) == login,
+            (_, Some(pair)) => self.login(&pair.token) == login,
+            (_, None) => false,
+        })
+    }
+
+    fn revocations(&self, session_of: &str) -> impl Iterator<Item = &Operation> {
+        let login = self.login(session_of);
+        self.0
+            .iter()
+            .filter(move |o| matches!(&o.action, Action::Revoke { token, .. } if self.login(token) == login))
     }
 
     fn birth(&self, token: &str) -> &Operation {
@@ -60,12 +88,16 @@ impl History<'_> {
     }
 
     fn revoked(&self, token: &str, begin: u64) -> bool {
-        self.logouts(Verdict::Accepted(())).any(|logout| {
-            let by_time = self.login(token).end < logout.begin;
-            let by_generation =
-                self.generation(token).zip(self.taken_back(logout)).is_some_and(|(g, newest)| g <= newest);
-            logout.end < begin && (by_time || by_generation)
-        })
+        let revoked = |o: &Operation| o.verdict() == Verdict::Accepted(()) && o.end < begin;
+        self.revocations(token).any(revoked)
+            || self.logouts(Verdict::Accepted(())).any(|logout| {
+                let by_time = self.login(token).end < logout.begin;
+                let by_generation = self
+                    .generation(token)
+                    .zip(self.taken_back(logout))
+                    .is_some_and(|(g, newest)| g <= newest);
+                logout.end < begin && (by_time || by_generation)
+            })
     }
 
     /// The newest generation that this logout has certainly taken back.
@@ -100,7 +132,11 @@ impl History<'_> {
             begins
         };
         let mut of_session = self.0.iter().filter_map(given).filter(|pair| self.login(&pair.token) == login);
-        self.logouts(Verdict::Accepted(())).any(|logout| may_have(logout, logout.end))
+        let ends = |o: &Operation| o.verdict() != Verdict::Refused && o.begin <= refused.end;
+        let lost = |o: &Operation| self.losses_of(o).any(|begin| begin <= refused.end);
+        self.session(token).any(lost)
+            || self.revocations(token).any(ends)
+            || self.logouts(Verdict::Accepted(())).any(|logout| may_have(logout, logout.end))
             || self.logouts(Verdict::Unknown).any(|logout| may_have(logout, u64::MAX))
             || of_session
                 .any(|pair| refreshes(&pair.token).get(1).is_some_and(|&second| second <= refused.end))
@@ -109,7 +145,7 @@ impl History<'_> {
 
 fn presented(operation: &Operation) -> Option<&str> {
     match &operation.action {
-        Action::Login { .. } => None,
+        Action::Login { .. } | Action::Revoke { .. } | Action::Loss => None,
         Action::Logout { token, .. } => token.as_deref(),
         Action::Refresh { token, .. } | Action::Verify { token, .. } => Some(token),
     }
@@ -137,7 +173,9 @@ fn history(steps: Vec<Step>) -> Vec<Operation> {
         let (time, name) = ((begin, end), format!("t{}", operations.len()));
         let verdict = [Verdict::Accepted(()), Verdict::Refused, Verdict::Unknown][usize::from(verdict % 3)];
         let token = (!known.is_empty()).then(|| known[usize::from(token) % known.len()].as_str());
-        operations.push(match (which % 5, token) {
+        operations.push(match (which % 7, token) {
+            (5, Some(token)) => revoke(time, token, verdict),
+            (6, _) => loss(time),
             (0, Some(token)) => logout(time, token, verdict),
             (1, _) => operator(time, verdict),
             (2, Some(token)) => refreshed(time, token, verdict.map(|()| pair(&name, generation))),

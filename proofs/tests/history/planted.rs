@@ -2,7 +2,9 @@
 
 use rescind_proofs::history::{Operation, Report, Verdict, Violation};
 
-use crate::build::{LOST, NO, YES, login, logout, operator, pair, refresh, refreshed, report, verify};
+use crate::build::{
+    LOST, NO, YES, login, logout, loss, operator, pair, refresh, refreshed, report, revoke, verify,
+};
 
 /// Each violation as its kind, its token and the lines involved.
 fn found(report: &Report) -> Vec<String> {
@@ -272,4 +274,86 @@ fn a_pair_presented_twice_may_end_its_session() {
         ],
         ["other live 2 5"],
     );
+}
+
+#[test]
+fn a_revocation_ends_one_session() {
+    let history = |begin, verdict| {
+        [
+            login((0, 10), "a1", 0),
+            login((0, 11), "b1", 0),
+            refresh((15, 40), "a1", "a2"),
+            revoke((20, 30), "a1", YES),
+            verify((begin, 50), "a1", verdict),
+            verify((begin, 51), "b1", YES),
+        ]
+    };
+    breaks(history(31, YES), ["a1 revoked 1 3 5"]);
+    holds(history(30, YES));
+    holds(history(31, NO));
+    // A pair that its refresh gives at the same time goes with it.
+    breaks(
+        [
+            login((0, 10), "a1", 0),
+            revoke((20, 30), "a1", YES),
+            refresh((15, 40), "a1", "a2"),
+            verify((41, 50), "a2", YES),
+        ],
+        ["a2 revoked 1 2 4"],
+    );
+    breaks(
+        [
+            login((0, 10), "a1", 0),
+            login((0, 11), "b1", 0),
+            revoke((20, 30), "a1", YES),
+            verify((31, 40), "b1", NO),
+        ],
+        ["b1 live 2 4"],
+    );
+    let before =
+        |verdict| [login((0, 10), "t", 0), revoke((31, 40), "t", verdict), verify((20, 30), "t", NO)];
+    breaks(before(YES), ["t live 1 2"]);
+    let during =
+        |verdict| [login((0, 10), "t", 0), verify((20, 30), "t", NO), revoke((30, 40), "t", verdict)];
+    holds(during(YES));
+    holds(during(LOST));
+    breaks(during(NO), ["t live 1 2"]);
+    // Whether it was done is not known.
+    holds([login((0, 10), "t", 0), revoke((20, 30), "t", LOST), verify((31, 40), "t", YES)]);
+}
+
+#[test]
+fn a_loss_takes_what_was_given_and_nothing_that_was_taken_back() {
+    let login_at = |(begin, end)| [login((begin, end), "t", 0), loss((20, 30)), verify((40, 50), "t", NO)];
+    breaks(login_at((0, 19)), ["t live 1 3"]);
+    holds(login_at((0, 20)));
+    holds([loss((20, 30)), login((30, 35), "t", 0), verify((40, 50), "t", NO)]);
+    breaks([loss((20, 30)), login((31, 35), "t", 0), verify((40, 50), "t", NO)], ["t live 2 3"]);
+    // It explains no refusal from before.
+    let refused_at = |end| {
+        [login((0, 10), "t", 0), verify((11, end), "t", NO), refresh((12, 25), "t", "u"), loss((20, 30))]
+    };
+    breaks(refused_at(19), ["t live 1 2"]);
+    holds(refused_at(20));
+    let refreshed_again = |first, given: &str| {
+        [
+            login((0, 5), "t", 0),
+            refresh((10, first), "t", "u"),
+            loss((20, 30)),
+            refresh((40, 50), "t", given),
+            verify((51, 60), "u", NO),
+            verify((51, 61), "t", NO),
+        ]
+    };
+    holds(refreshed_again(20, "u"));
+    holds(refreshed_again(20, "v"));
+    breaks(refreshed_again(19, "u"), ["t consumed 2 4"]);
+    // Again before the loss was written down.
+    holds([login((0, 5), "t", 0), refresh((10, 21), "t", "u"), refresh((24, 26), "t", "u"), loss((20, 30))]);
+    // Neither logout nor revocation is lost.
+    let taken_back =
+        |operation| [login((0, 5), "t", 0), operation, loss((20, 30)), verify((40, 50), "t", YES)];
+    breaks(taken_back(logout((22, 25), "t", YES)), ["t revoked 1 2 4"]);
+    breaks(taken_back(revoke((22, 25), "t", YES)), ["t revoked 1 2 4"]);
+    holds(taken_back(logout((22, 25), "t", LOST)));
 }

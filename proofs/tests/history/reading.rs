@@ -2,7 +2,7 @@
 
 use rescind_proofs::history::{Operation, Unreadable, check};
 
-use crate::build::{LOST, NO, YES, login, logout, operator, refresh, refreshed, verify};
+use crate::build::{LOST, NO, YES, login, logout, loss, operator, refresh, refreshed, revoke, verify};
 
 const LOGIN: &str = r#"{"op":"login","begin":1,"end":2,"client":"c","node":"a","verdict":"accepted","gives":"t","generation":0}"#;
 const VERIFY: &str =
@@ -33,6 +33,8 @@ fn what_is_written_is_read_again() {
         verify((4, 5), "\"ü\n", YES),
         logout((4, 5), "t", NO),
         operator((4, 5), LOST),
+        revoke((4, 5), "t", YES),
+        loss((4, 5)),
     ] {
         let line = serde_json::to_string(&operation).unwrap();
         assert!(!line.contains('\n'));
@@ -74,6 +76,11 @@ fn what_cannot_be_is_named() {
     at_fault("gives", "verify", "refresh");
     at_fault("gives", "}", ",\"gives\":\"u\"}");
     at_fault("generation", "}", ",\"generation\":1}");
+    at_fault("token", "verify", "loss");
+    let revoke = VERIFY.replace("verify", "revoke").replace(",\"token\":\"t\"", "");
+    assert_eq!(problem(&[LOGIN, &revoke]).1, "token");
+    let loss = revoke.replace("revoke", "loss").replace("accepted", "refused");
+    assert_eq!(problem(&[LOGIN, &loss]).1, "verdict");
     let (line, field, _) = problem(&[LOGIN, LOGIN]);
     assert_eq!((line, field.as_str()), (2, "gives"));
     let refused = LOGIN.replace("accepted", "refused");
