@@ -132,7 +132,7 @@ impl App {
             // Only a node that has joined may answer from memory.
             Some(_) => Lease::none(clock.clone()),
         };
-        let cluster = Cluster::new(config, lease, clock.clone());
+        let cluster = Cluster::new(config, lease, loaded.lent, clock.clone());
         let audit = Audit::new(&config.audit, &cluster.node_name, clock.clone());
         if loaded.keys.is_empty() {
             let now = clock.now();
@@ -144,9 +144,6 @@ impl App {
         let registry = Registry::new(config.server.sessions_in_memory, feed);
         for client in &loaded.clients {
             registry.apply(client);
-        }
-        if store.postgres().is_none() && !loaded.verifiers.is_empty() {
-            cluster.attached.inherit();
         }
         Ok(Arc::new(App {
             issuer: Issuer::new(profile, &loaded.keys, &master)?,
@@ -262,7 +259,7 @@ impl App {
             let verifiers = {
                 let _changing = app.changing_verifiers.lock().await;
                 let verifiers = change(Arc::clone(&app)).await?;
-                app.verifiers.store(Arc::new(verifiers.clone()));
+                app.set_verifiers(verifiers.clone());
                 verifiers
             };
             let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
@@ -278,8 +275,17 @@ impl App {
         verifiers: impl Future<Output = Result<Vec<KnownVerifier>, StoreError>>,
     ) -> Result<(), StoreError> {
         let _changing = self.changing_verifiers.lock().await;
-        self.verifiers.store(Arc::new(verifiers.await?));
+        self.set_verifiers(verifiers.await?);
         Ok(())
+    }
+
+    /// The followers of one that is gone cannot acknowledge what is published here, so the end of their leases is
+    /// waited for; the others are told the keys once more.
+    fn set_verifiers(&self, verifiers: Vec<KnownVerifier>) {
+        let before = self.verifiers.swap(Arc::new(verifiers.clone()));
+        if before.iter().any(|before| verifiers.iter().all(|verifier| verifier.id != before.id)) {
+            self.registry.feed().publish(Changed::Keys);
+        }
     }
 
     /// A name for a new beginning of the feed.
@@ -293,6 +299,7 @@ impl App {
         self.quotas.logins.sweep();
         self.quotas.refreshes.sweep();
         caching::judge(self);
+        cluster::forget_lent(self).await?;
         let now = self.clock.now();
         let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {

@@ -74,7 +74,7 @@ pub async fn restore(
     fs::copy(from, &file)?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
 
-    let store = Store::restore(&file).await?;
+    let store = Store::restore(&file, &folder.store()).await?;
     let loaded = store.load().await?;
     master.open(PEPPER, &loaded.pepper.ok_or(RestoreError::Empty)?)?;
     let algorithm = loaded.keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);

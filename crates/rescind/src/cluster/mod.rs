@@ -3,6 +3,7 @@
 
 mod attached;
 mod lease;
+mod lent;
 mod node;
 mod settle;
 mod terms;
@@ -14,9 +15,10 @@ use arc_swap::ArcSwapOption;
 use crate::{clock::Clock, config::Config, store::NodeRow};
 pub use attached::{Attached, FollowerId, Outcome, TooMany};
 pub use lease::{Lapsed, Lease};
+pub use lent::{before_lending, forget_lent};
 pub use node::run;
 pub use settle::{Receipt, settle};
-pub use terms::Terms;
+pub use terms::{LONGEST_LEASE, Terms};
 
 /// What this process has of a cluster. One that has the store to itself is a cluster of one.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub struct Cluster {
     pub terms: Terms,
     /// The exact verifiers that follow this process.
     pub attached: Attached,
+    lent: lent::Lent,
     /// For people.
     pub node_name: String,
     readings: settle::Readings,
@@ -47,13 +50,19 @@ pub struct Roll {
 }
 
 impl Cluster {
-    /// A process that is no node yet.
-    pub fn new(config: &Config, lease: Lease, clock: Clock) -> Cluster {
+    /// A process that is no node yet. `lent` is the longest lease that verifiers may have of those that had the store
+    /// before.
+    pub fn new(config: &Config, lease: Lease, lent: Duration, clock: Clock) -> Cluster {
         let terms = config.terms();
+        let attached = Attached::new(clock, terms);
+        if !lent.is_zero() {
+            attached.inherit(lent);
+        }
         Cluster {
             lease,
             terms,
-            attached: Attached::new(clock, terms),
+            attached,
+            lent: lent::Lent::new(lent),
             node_name: config.node_name(),
             readings: settle::Readings::default(),
             roll: ArcSwapOption::empty(),

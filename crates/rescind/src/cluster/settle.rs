@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::Outcome;
+use super::{Outcome, forget_lent};
 use crate::{
     app::App,
     store::{NodeRow, Postgres, StoreError},
@@ -47,6 +47,9 @@ pub async fn settle(app: &App) -> Result<Receipt, StoreError> {
     let (nodes, acknowledged) = match app.store.postgres() {
         None => {
             settle_attached(app, app.registry.feed().head().seq).await;
+            if let Err(error) = forget_lent(app).await {
+                debug!(%error, "that leases are over could not be written");
+            }
             (1, 1)
         }
         Some(postgres) => settle_nodes(app, postgres, committed_at).await?,

@@ -18,7 +18,7 @@ pub use source::{ConfigError, Flags};
 pub use values::{Brief, Span};
 
 use crate::{
-    cluster::Terms,
+    cluster::{LONGEST_LEASE, Terms},
     model::{OnReuse, TokenRules},
     store::{DatabaseUrl, PostgresOptions},
 };
@@ -283,7 +283,7 @@ impl Config {
         if node_name.len() > 64 || !node_name.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(("cluster.node_name", "expected at most 64 visible ASCII characters".into()));
         }
-        if !(1000..=60_000).contains(&lease.millis()) {
+        if !(Duration::from_secs(1)..=LONGEST_LEASE).contains(&Duration::from(*lease)) {
             return Err(("cluster.lease", "expected between 1s and 60s".into()));
         }
         if *clock_drift_percent > 30 {

@@ -16,6 +16,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
@@ -89,6 +90,8 @@ pub struct Loaded {
     pub verifiers: Vec<KnownVerifier>,
     /// Sessions that ended before their time.
     pub ended: Vec<EndedSession>,
+    /// The longest lease that verifiers may have of those that had the store before. None in one that is shared.
+    pub lent: Duration,
     /// The newest change that this is as new as. 0 in a store that one process has for itself.
     pub head: u64,
     /// The history that it is of: higher at each fail-over.
@@ -175,13 +178,15 @@ impl Store {
     ) -> Result<Copied, StoreError> {
         // Brings its tables up to date, too.
         drop(Sqlite::open(from)?);
-        Postgres::connect(to.clone()).await?.move_in(from, progress).await
+        Postgres::connect(to.clone()).await?.move_in(from, sqlite::lent(from), progress).await
     }
 
-    /// Opens a copy of a backup, if it is whole.
-    pub async fn restore(path: &Path) -> Result<Store, StoreError> {
+    /// Opens a copy of a backup, if it is whole, to stand in for the store in the file at `replaced`: what that has
+    /// lent is waited for.
+    pub async fn restore(path: &Path, replaced: &Path) -> Result<Store, StoreError> {
         let sqlite = Sqlite::open(path)?;
         sqlite.check().await?;
+        sqlite.set_lent(sqlite::lent(replaced)).await?;
         Ok(Store::Sqlite(sqlite))
     }
 

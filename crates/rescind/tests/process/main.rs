@@ -22,6 +22,7 @@ mod files;
 mod fixture;
 mod history;
 mod json;
+mod leases;
 mod logs;
 mod master_key;
 mod postgres;

@@ -30,6 +30,7 @@ mod follow_proxy;
 mod follow_race;
 mod follow_sequence;
 mod frames;
+mod leases;
 mod login;
 mod logout;
 mod malformed;

@@ -1,6 +1,6 @@
 //! Moving in: everything that an embedded store holds, into a database that is still empty.
 
-use std::{path::Path, pin::pin};
+use std::{path::Path, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -13,6 +13,7 @@ use super::{
     Postgres,
     connection::Connection,
     fault,
+    node::{JOIN, millis},
     rows::{Number, get},
 };
 use crate::store::{
@@ -58,16 +59,17 @@ const TELL_ALL: &str = "
     UPDATE head SET seq = (SELECT max(seq) FROM told)";
 
 impl Postgres {
-    /// Copies all of the embedded store in the file at `from`, in one transaction. `progress` is told
-    /// how many sessions have been copied so far.
+    /// Copies all of the embedded store in the file at `from`, in one transaction. Verifiers may have leases of this
+    /// term of whoever had it. `progress` is told how many sessions have been copied so far.
     pub(in crate::store) async fn move_in(
         &self,
         from: &Path,
+        lent: Duration,
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<Copied, StoreError> {
         let mut db = self.pool.manager().connect_for_long().await?;
         let warnings = db.warnings();
-        let [is_taken, continue_after] = db.prepared([IS_TAKEN, CONTINUE_AFTER]).await?;
+        let [is_taken, continue_after, join] = db.prepared([IS_TAKEN, CONTINUE_AFTER, JOIN]).await?;
         db.batch(BEGIN).await?;
         if get(&db.one(&is_taken, &[]).await?, "taken")? {
             return Err(StoreError::Unsuitable("it already holds clients or keys: name an empty one".into()));
@@ -93,6 +95,10 @@ impl Postgres {
             }
         }
         db.batch(TELL_ALL).await?;
+        if !lent.is_zero() {
+            // Waited for like a node that is not heard of any more.
+            db.execute(&join, &[&"rescind.db", &Number(millis(lent))]).await?;
+        }
         db.batch("COMMIT").await?;
         db.vouch(warnings)?;
         db.done();

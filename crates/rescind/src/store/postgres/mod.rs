@@ -155,6 +155,7 @@ impl Postgres {
             pepper: rows::pepper(&db.query(&pepper, &[]).await?)?,
             verifiers: rows::read(&db.query(&verifiers, &[]).await?, rows::verifier)?,
             ended: rows::read(&db.query(&ended, &[]).await?, rows::ended)?,
+            lent: Duration::ZERO,
         };
         db.done();
         Ok(loaded)

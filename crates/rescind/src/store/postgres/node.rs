@@ -29,7 +29,7 @@ const CHANGES: &str = "SELECT seq, kind, id, client FROM change WHERE seq > $1 O
 const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
                          AND seq <= ALL (SELECT acked FROM node)";
-const JOIN: &str = "INSERT INTO node (name, wait_ms) VALUES ($1, $2) RETURNING id";
+pub(super) const JOIN: &str = "INSERT INTO node (name, wait_ms) VALUES ($1, $2) RETURNING id";
 const BEAT: &str = "UPDATE node SET beat = beat + 1, acked = $2 WHERE id = $1";
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 const FORGET: &str = "DELETE FROM node WHERE id = $1 AND beat = $2";
@@ -230,7 +230,7 @@ impl LeaseConnection {
     }
 }
 
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

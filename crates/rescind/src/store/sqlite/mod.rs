@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 pub(super) mod export;
 mod keys;
+mod lent;
 mod rows;
 mod writer;
 
@@ -17,6 +18,8 @@ use std::{
 
 use rusqlite::{Connection, hooks::Wal};
 use tracing::warn;
+
+pub(super) use lent::lent;
 
 use super::{Found, Loaded, StoreError, StoredKey, Swept};
 use crate::{
@@ -96,6 +99,7 @@ impl Sqlite {
                 pepper: rows::pepper(db)?,
                 verifiers: rows::verifiers(db)?,
                 ended: rows::ended(db)?,
+                lent: rows::lent(db)?,
             })
         })
         .await

@@ -1,5 +1,7 @@
 //! How the domain's values stand in rows.
 
+use std::time::Duration;
+
 use rescind_verifier::follow::wire::EndedSession;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
@@ -196,6 +198,10 @@ pub(super) fn ended(db: &Connection) -> Result<Vec<EndedSession>, StoreError> {
     let mut query = db.prepare_cached("SELECT id, refresh_expires_at FROM session WHERE phase = 2")?;
     let ended = query.query_map([], |row| Ok(EndedSession { session: row.get(0)?, until: row.get(1)? }))?;
     Ok(ended.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn lent(db: &Connection) -> Result<Duration, StoreError> {
+    Ok(Duration::from_millis(db.query_row("SELECT term_ms FROM lent", [], |row| row.get(0))?))
 }
 
 pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {

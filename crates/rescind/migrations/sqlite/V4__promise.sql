@@ -1,0 +1,9 @@
+-- The longest lease that a verifier may still have of whoever had this store: written before the first of that
+-- term is lent, for the process that comes after. Where there have been verifiers before anybody wrote it, it is
+-- the longest that could be configured.
+CREATE TABLE lent (
+    one     INTEGER PRIMARY KEY CHECK (one = 1),
+    term_ms INTEGER NOT NULL
+) STRICT;
+INSERT INTO lent (one, term_ms)
+SELECT 1, CASE WHEN EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'verifier') THEN 60000 ELSE 0 END;
