@@ -35,6 +35,7 @@ mod logout;
 mod malformed;
 mod metrics;
 mod oauth;
+mod oauth_allowlist;
 mod oauth_client;
 mod oauth_form;
 mod oauth_introspect;

@@ -32,8 +32,8 @@ async fn a_node_joins_renews_and_leaves() {
 
     let renewed = lease.renew(one, 1).await.unwrap().unwrap();
     assert_eq!((renewed.head, lease.timeline()), (1, 1));
-    let first = NodeRow { id: one, name: "one".into(), wait: WAIT, acked: 1, beat: 1 };
-    let second = NodeRow { id: two, name: "two".into(), wait: WAIT, acked: 0, beat: 0 };
+    let first = NodeRow { id: one, name: "one".into(), wait: WAIT, acked: 1, beat: 1, schema_version: 4 };
+    let second = NodeRow { id: two, name: "two".into(), acked: 0, beat: 0, ..first.clone() };
     assert_eq!(renewed.nodes, [first.clone(), second]);
 
     lease.renew(two, 1).await.unwrap().unwrap();
@@ -54,7 +54,7 @@ async fn whatever_memory_holds_is_told_of_and_nothing_else() {
     let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     store.first_key(conformance::key("k1"), conformance::origin()).await.unwrap();
     store.first_key(conformance::key("k2"), conformance::origin()).await.unwrap();
-    store.rotate_key(conformance::key("k3"), 5, conformance::origin()).await.unwrap();
+    store.rotate_key(None, conformance::key("k3"), 5, conformance::origin()).await.unwrap();
     store.retire_keys(conformance::origin(), |_| false).await.unwrap();
     store.retire_keys(conformance::origin(), |key| key.kid == "k1").await.unwrap();
     let verifier = KnownVerifier {
