@@ -17,6 +17,8 @@ mod edge_limits;
 mod edge_slow;
 mod edge_tls;
 mod envelope;
+#[path = "../fixture/postgres.rs"]
+mod fixture;
 mod follow;
 mod follow_ask;
 mod follow_cut;
@@ -52,4 +54,5 @@ mod refresh;
 mod reply;
 mod reuse;
 mod throttling;
+mod upgrade;
 mod verify;
