@@ -296,6 +296,8 @@ async fn one_key_signs_at_a_time(home: &Home) {
     let keys = store.rotate_key(None, key("k2"), 500, origin()).await.unwrap();
     let state: Vec<_> = keys.iter().map(|k| (k.id, k.kid.as_str(), k.retire_at)).collect();
     assert_eq!(state, [(1, "k1", Some(500)), (2, "k2", None)]);
+    // Of two that would follow one key the second comes too late.
+    assert_eq!(store.rotate_key(Some(1), key("k3"), 500, origin()).await.unwrap().len(), 2);
     let left = store.retire_keys(origin(), |key| key.retire_at.is_some_and(|at| at < 501)).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(store.load().await.unwrap().keys[0].kid, "k2");
