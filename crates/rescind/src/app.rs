@@ -17,7 +17,7 @@ use crate::{
     config::{Config, Undecided},
     data_folder::{DataFolder, FolderError},
     feed::{Changed, Feed},
-    issuer::{Issuer, KeyringError, generate_key},
+    issuer::{Issuer, KeyringError, generate_key, generate_upgrade},
     limiter::Limiter,
     log_limit::LogLimit,
     metrics::Metrics,
@@ -134,10 +134,22 @@ impl App {
         };
         let cluster = Cluster::new(config, lease, loaded.lent, clock.clone());
         let audit = Audit::new(&config.audit, &cluster.node_name, clock.clone());
-        if loaded.keys.is_empty() {
-            let now = clock.now();
-            let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
-            loaded.keys = store.first_key(first, audit.origin(By::Service, None)).await?;
+        let now = clock.now();
+        match loaded.keys.last() {
+            None => {
+                let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
+                loaded.keys = store.first_key(first, audit.origin(By::Service, None)).await?;
+            }
+            // Where there are other nodes, they decide when (`admin::upgrade_key`).
+            Some(newest) if store.postgres().is_none() => {
+                if let Some(next) = generate_upgrade(newest, 0, &master, &random, now)? {
+                    let retire_at = next.signs_from + config.token_rules().refresh_ttl;
+                    info!(kid = next.kid, "a signing key with a refresh key of its own takes over");
+                    let origin = audit.origin(By::Service, None);
+                    loaded.keys = store.rotate_key(None, next, retire_at, origin).await?;
+                }
+            }
+            Some(_) => {}
         }
 
         let feed = Feed::new(new_epoch(&random), loaded.ended);

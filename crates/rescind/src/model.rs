@@ -43,6 +43,8 @@ pub struct Client {
     pub certificates: CertificateNames,
     /// What its tokens may do.
     pub scopes: Scopes,
+    /// Where it takes tokens, it takes them from addresses on their clients' allowlists alone.
+    pub enforces_allowlist: bool,
     /// When it was created.
     pub created_at: UnixSeconds,
     /// Revoked ones included.
@@ -317,6 +319,7 @@ mod tests {
             allowlist: Allowlist::default(),
             certificates: CertificateNames::default(),
             scopes: Scopes::default(),
+            enforces_allowlist: false,
             created_at: 0,
             credentials: vec![],
         };

@@ -43,6 +43,7 @@ pub struct Registry {
 #[derive(Debug)]
 struct KnownClient {
     policy: Arc<ClientPolicy>,
+    enforces_allowlist: bool,
     /// How often a verifier has asked for it.
     verifications: AtomicU64,
 }
@@ -165,13 +166,22 @@ impl Registry {
             }
         }
         let verifications = AtomicU64::new(self.verifications(client.id));
-        let known = KnownClient { policy: Arc::new(client.policy()), verifications };
+        let known = KnownClient {
+            policy: Arc::new(client.policy()),
+            enforces_allowlist: client.enforces_allowlist,
+            verifications,
+        };
         self.clients.pin().insert(client.id, known);
     }
 
     /// A client's policy, for whoever verifies nothing.
     pub fn policy(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
         self.clients.pin().get(&id).map(|known| Arc::clone(&known.policy))
+    }
+
+    /// Whether a client holds callers to the allowlists of their own clients.
+    pub fn enforces_allowlist(&self, id: ClientId) -> bool {
+        self.clients.pin().get(&id).is_some_and(|known| known.enforces_allowlist)
     }
 
     /// How many of the client's tokens were verified here, give or take those of the moments in which
@@ -321,6 +331,7 @@ mod tests {
             allowlist: Allowlist::default(),
             certificates: CertificateNames::default(),
             scopes: Scopes::default(),
+            enforces_allowlist: false,
             created_at: 0,
             credentials: vec![credential],
         }

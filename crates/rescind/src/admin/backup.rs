@@ -24,7 +24,8 @@ pub struct Restored {
     pub clients: usize,
     /// Revoked ones included.
     pub credentials: usize,
-    pub verifiers: usize,
+    /// The names of those that are not: some may have been revoked since the backup.
+    pub dropped_verifiers: Vec<String>,
     /// The signing key in place of those that there were.
     pub kid: String,
 }
@@ -61,7 +62,7 @@ pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
 }
 
 /// Makes the folder's store of a backup. What was revoked since that was made is not known to it: so every token ends
-/// with the keys that signed it.
+/// with the keys that signed it, and no verifier is left, which would be handed the new key.
 pub async fn restore(
     folder: &DataFolder,
     from: &Path,
@@ -82,7 +83,10 @@ pub async fn restore(
     let key = generate_key(algorithm, master, random, now, now)?;
     let kid = key.kid.clone();
     store.record(vec![origin.event(Kind::StoreRestored)]).await?;
-    store.rotate_key(key, now, origin.clone()).await?;
+    for verifier in &loaded.verifiers {
+        store.delete_verifier(verifier.id, origin.clone()).await?;
+    }
+    store.rotate_key(None, key, now, origin.clone()).await?;
     let new = kid.clone();
     store.retire_keys(origin, move |key| key.kid != new).await?;
     // Closed, it has no log beside it.
@@ -92,7 +96,7 @@ pub async fn restore(
     Ok(Restored {
         clients: loaded.clients.len(),
         credentials: loaded.clients.iter().map(|client| client.credentials.len()).sum(),
-        verifiers: loaded.verifiers.len(),
+        dropped_verifiers: loaded.verifiers.into_iter().map(|verifier| verifier.name).collect(),
         kid,
     })
 }

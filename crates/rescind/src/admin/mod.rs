@@ -19,14 +19,14 @@ pub use audit::{EventView, EventsView, EventsWanted, events};
 pub use backup::{RestoreError, Restored, backup, restore};
 pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
-    AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,
-    clients, create_client, delete, logout, resume, suspend,
+    AddressCheck, AllowChange, ClientView, CreatedClient, EnforcementChange, NewClient, change_allowlist,
+    change_enforcement, check_address, client, clients, create_client, delete, logout, resume, suspend,
 };
 pub use credential::{
     CreatedCredential, CredentialView, NewCredential, Replaced, Rotation, create_credential, credentials,
     revoke_credential, rotate_credential,
 };
-pub use key::{KeyRotation, KeyView, keys, retire_key, rotate_key};
+pub use key::{KeyRotation, KeyView, keys, retire_key, rotate_key, upgrade_key};
 pub use status::{ClusterView, NodeView, StatusView, status};
 pub use token::{TokenView, inspect};
 pub use verifier::{CreatedVerifier, NewVerifier, VerifierView, create_verifier, revoke_verifier, verifiers};

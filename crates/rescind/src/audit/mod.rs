@@ -74,6 +74,7 @@ kinds! {
     AllowlistChanged "allowlist_changed",
     CertificatesChanged "certificates_changed",
     ScopesChanged "scopes_changed",
+    EnforcementChanged "enforcement_changed",
     CredentialCreated "credential_created",
     CredentialExpiryChanged "credential_expiry_changed",
     CredentialRevoked "credential_revoked",

@@ -26,7 +26,6 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
     let claims = app
         .issuer
         .keyring()
-        .verifier()
         .authenticate(token, Kind::Refresh, now)
         .map_err(|denied| failed(app, b"", None, caller, denied.into()))?;
     let (client, session) = (claims.client, claims.session);

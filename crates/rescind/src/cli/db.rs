@@ -141,11 +141,20 @@ async fn restore(
     let restored = admin::restore(&folder, file, &master, origin, &random).await;
     let restored = restored.with_context(|| file.display().to_string())?;
     output.data(&restored, |restored| {
+        let verifiers = match restored.dropped_verifiers.as_slice() {
+            [] => String::new(),
+            dropped => format!(
+                "\n{} verifiers were left out, for some may have been revoked since the backup: {}.\n\
+                 Make those anew that are still wanted (rescind verifier create), and give each API its new token.",
+                dropped.len(),
+                dropped.join(", ")
+            ),
+        };
         format!(
-            "Restored {} clients, {} credentials and {} verifiers.\n\
+            "Restored {} clients and {} credentials.\n\
              Every token has ended: clients log in again. Credentials that were revoked since the backup are good again, and\n\
-             allowlists are what they were then: look through them before the server is reached by others.",
-            restored.clients, restored.credentials, restored.verifiers
+             allowlists are what they were then: look through them before the server is reached by others.{verifiers}",
+            restored.clients, restored.credentials
         )
     })
 }

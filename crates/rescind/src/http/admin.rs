@@ -28,7 +28,8 @@ use super::{
 };
 use crate::{
     admin::{
-        self, AllowChange, CertificateChange, KeyRotation, NewClient, NewCredential, NewVerifier, Rotation,
+        self, AllowChange, CertificateChange, EnforcementChange, KeyRotation, NewClient, NewCredential,
+        NewVerifier, Rotation,
     },
     app::App,
     model::ClientId,
@@ -48,6 +49,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/clients/{id}/allow", post(allow))
         .route("/clients/{id}/allow/check", get(check))
         .route("/clients/{id}/certificates", post(certificates))
+        .route("/clients/{id}/enforces-allowlist", post(enforces_allowlist))
         .route("/clients/{id}/credentials", get(credentials).post(create_credential))
         .route("/credentials/{api_key}/rotate", post(rotate_credential))
         .route("/credentials/{api_key}/revoke", post(revoke_credential))
@@ -121,6 +123,14 @@ async fn allow(
     JsonBody(change): JsonBody<AllowChange>,
 ) -> Answer<admin::ClientView> {
     answer(admin::change_allowlist(&app, parameter(id)?, change).await)
+}
+
+async fn enforces_allowlist(
+    State(app): State<Arc<App>>,
+    id: Parameter<ClientId>,
+    JsonBody(change): JsonBody<EnforcementChange>,
+) -> Answer<admin::ClientView> {
+    answer(admin::change_enforcement(&app, parameter(id)?, change).await)
 }
 
 async fn check(

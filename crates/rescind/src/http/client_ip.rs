@@ -104,7 +104,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. Not a zone id,
 /// `unknown` or `_hidden`: nothing can be decided on those.
-fn parse_hop(hop: &str) -> Option<IpAddr> {
+pub(super) fn parse_hop(hop: &str) -> Option<IpAddr> {
     let address: IpAddr = if let Some(bracketed) = hop.strip_prefix('[') {
         let (address, port) = bracketed.split_once(']')?;
         let port_is_good = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);

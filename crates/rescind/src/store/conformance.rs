@@ -110,6 +110,7 @@ pub(super) fn client(api_key: &str) -> Client {
         allowlist: Allowlist::from_iter(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
         certificates: "dns:api.example.com uri:spiffe://example.com/api".parse().unwrap(),
         scopes: "a b".parse().unwrap(),
+        enforces_allowlist: true,
         created_at: 1000,
         credentials: vec![credential(api_key)],
     }
@@ -121,6 +122,7 @@ pub(super) fn origin() -> Origin {
 
 pub(super) fn key(kid: &str) -> StoredKey {
     StoredKey {
+        refresh_sealed: Some(vec![4, 5]),
         id: 0,
         kid: kid.into(),
         algorithm: Algorithm::Es256,
@@ -155,7 +157,7 @@ async fn what_is_saved_is_loaded_again(home: &Home) {
     assert_eq!(store.set_pepper(vec![9]).await.unwrap(), [9]);
     let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
     assert_eq!((saved.id, saved.credentials[0].id), (1, 1));
-    store.rotate_key(key("k1"), 5, origin()).await.unwrap();
+    store.rotate_key(None, key("k1"), 5, origin()).await.unwrap();
     let session = login(&store, &saved, 2000).await;
     drop(store);
 
@@ -320,10 +322,12 @@ async fn the_first_pepper_and_the_first_key_stand(home: &Home) {
 
 async fn one_key_signs_at_a_time(home: &Home) {
     let store = home.open().await;
-    store.rotate_key(key("k1"), 5, origin()).await.unwrap();
-    let keys = store.rotate_key(key("k2"), 500, origin()).await.unwrap();
+    store.rotate_key(None, key("k1"), 5, origin()).await.unwrap();
+    let keys = store.rotate_key(None, key("k2"), 500, origin()).await.unwrap();
     let state: Vec<_> = keys.iter().map(|k| (k.id, k.kid.as_str(), k.retire_at)).collect();
     assert_eq!(state, [(1, "k1", Some(500)), (2, "k2", None)]);
+    // Of two that would follow one key the second comes too late.
+    assert_eq!(store.rotate_key(Some(1), key("k3"), 500, origin()).await.unwrap().len(), 2);
     let left = store.retire_keys(origin(), |key| key.retire_at.is_some_and(|at| at < 501)).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(store.load().await.unwrap().keys[0].kid, "k2");

@@ -69,6 +69,9 @@ pub struct StoredKey {
     pub algorithm: Algorithm,
     /// Sealed under the master key.
     pub sealed: Vec<u8>,
+    /// The HS256 key of the refresh tokens of the sessions that name this key, sealed as well, under
+    /// another name. `None`: a key from before there were such, which signs them itself.
+    pub refresh_sealed: Option<Vec<u8>>,
     /// When it was made.
     pub created_at: UnixSeconds,
     /// From when it signs, until the next key does.
@@ -254,14 +257,16 @@ impl Store {
         ask!(self, first_key(key, origin))
     }
 
-    /// Adds a signing key. The newest so far verifies until `retire_at`. Returns every key.
+    /// Adds a signing key, unless the newest so far is another one than `newest`. That one verifies until
+    /// `retire_at`. Returns every key.
     pub async fn rotate_key(
         &self,
+        newest: Option<u64>,
         key: StoredKey,
         retire_at: UnixSeconds,
         origin: Origin,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, rotate_key(key, retire_at, origin))
+        ask!(self, rotate_key(newest, key, retire_at, origin))
     }
 
     /// Forgets the keys that `retired` picks. Returns those that stay.

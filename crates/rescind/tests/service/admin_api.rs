@@ -48,6 +48,7 @@ async fn clients() {
     assert_eq!(created, expected);
     let mut expected = view;
     expected["certificates"] = json!([]);
+    expected["enforces_allowlist"] = false.into();
     expected["created_at"] = "2025-01-15T12:00:00Z".into();
     assert_eq!(get(&app, "/clients/1").await, expected);
     assert_eq!(get(&app, "/clients").await, json!([expected]));
@@ -325,7 +326,7 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "nmae": "b"}),
-            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `certificates`, `scopes`, `allow_any`",
+            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `certificates`, `scopes`, `enforces_allowlist`, `allow_any`",
         ),
         (
             "/clients",
@@ -340,7 +341,7 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "api_secret": "hunter2"}),
-            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `certificates`, `scopes`, `allow_any`",
+            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `certificates`, `scopes`, `enforces_allowlist`, `allow_any`",
         ),
         (
             "/clients/1/credentials",

@@ -113,13 +113,21 @@ impl TestApp {
     }
 
     async fn clocked(clock: Clock, change: impl FnOnce(&mut Config)) -> TestApp {
-        let folder = tempfile::tempdir().unwrap();
+        TestApp::set_up(tempfile::tempdir().unwrap(), clock, change).await
+    }
+
+    async fn set_up(folder: TempDir, clock: Clock, change: impl FnOnce(&mut Config)) -> TestApp {
         let mut config = Config::default();
         config.server.listen = "127.0.0.1:0".parse().unwrap();
         config.server.management_listen = config.server.listen;
         config.server.data_dir = folder.path().join("data");
         change(&mut config);
         TestApp::open(folder, config, clock, Random::System).await
+    }
+
+    /// On a data folder that is there, with a clock that stands at this moment.
+    pub(crate) async fn on(folder: TempDir, now: u64, change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::set_up(folder, Clock::manual(now), change).await
     }
 
     async fn open(folder: TempDir, config: Config, clock: Clock, random: Random) -> TestApp {

@@ -13,6 +13,7 @@ use super::{
     Postgres,
     connection::Connection,
     fault,
+    migrate::newest_known,
     node::{JOIN, millis},
     rows::{Number, get},
 };
@@ -24,8 +25,11 @@ use crate::store::{
 /// Every table, with its columns.
 const TABLES: [(&str, &str); 7] = [
     ("sealed_secret", "name, sealed"),
-    ("signing_key", "id, kid, algorithm, sealed, created_at, signs_from, retire_at"),
-    ("client", "id, name, status, generation, revision, allowlist, certificates, scopes, created_at"),
+    ("signing_key", "id, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at"),
+    (
+        "client",
+        "id, name, status, generation, revision, allowlist, certificates, scopes, enforces_allowlist, created_at",
+    ),
     ("credential", "id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at"),
     ("verifier", "id, name, token_hash, shares_hs256, created_at"),
     (
@@ -97,7 +101,7 @@ impl Postgres {
         db.batch(TELL_ALL).await?;
         if !lent.is_zero() {
             // Waited for like a node that is not heard of any more.
-            db.execute(&join, &[&"rescind.db", &Number(millis(lent))]).await?;
+            db.execute(&join, &[&"rescind.db", &Number(millis(lent)), &newest_known()]).await?;
         }
         db.batch("COMMIT").await?;
         db.vouch(warnings)?;

@@ -40,16 +40,21 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
         db.vouch(warnings)?;
     }
 
-    let known = runner.get_migrations().iter().map(|migration| migration.version()).max();
     let [readable_by] = db.prepared([READABLE_BY]).await?;
     let needed: i32 = get(&db.one(&readable_by, &[]).await?, "readable_by")?;
-    if known.is_none_or(|known| needed > known) {
+    if needed > newest_known() {
         return Err(StoreError::Unsuitable(
             "its tables are those of a newer version, which this one cannot read: run that version".into(),
         ));
     }
     db.done();
     Ok(())
+}
+
+/// The newest migration that this program knows.
+pub(super) fn newest_known() -> i32 {
+    let runner = embedded::migrations::runner();
+    runner.get_migrations().iter().map(|migration| migration.version()).max().unwrap_or(0)
 }
 
 /// Whether the rights on those tables that there are will do.

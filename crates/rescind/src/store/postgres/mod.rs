@@ -53,11 +53,12 @@ const TURNS: u64 = 256;
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const INSERT_CLIENT: &str = "
-    INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
+    INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes,
+                        enforces_allowlist, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
 const UPDATE_CLIENT: &str = "
     UPDATE client SET name = $2, status = $3, generation = $4, revision = $5, allowlist = $6,
-                      certificates = $7, scopes = $8
+                      certificates = $7, scopes = $8, enforces_allowlist = $9
     WHERE id = $1";
 const INSERT_CREDENTIAL: &str = "
     INSERT INTO credential (client_id, api_key, secret_hash, created_at, expires_at, revoked_at)
@@ -199,6 +200,7 @@ impl Postgres {
             &allowlist_text(&client.allowlist),
             &client.certificates.to_string(),
             &client.scopes.as_str(),
+            &client.enforces_allowlist,
             &Number(client.created_at),
         ];
         let row = tx.one(&insert, values).await?;
@@ -255,6 +257,7 @@ impl Postgres {
             &allowlist_text(&after.allowlist),
             &after.certificates.to_string(),
             &after.scopes.as_str(),
+            &after.enforces_allowlist,
         ];
         let events = of_client(Some(&before), &after, &origin);
         let told = tx.commit_and_tell([&tell, &record], ChangedRow::Client(id), &events);

@@ -9,6 +9,7 @@ use super::{
     Postgres,
     connection::{Connection, Parameters},
     keys,
+    migrate::newest_known,
     rows::{self, Number, get, number},
 };
 use crate::{
@@ -22,14 +23,15 @@ const RING: &str = "NOTIFY rescind";
 
 pub(super) const HEAD: &str = "SELECT seq FROM head";
 const NODES: &str = "
-    SELECT head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat
+    SELECT head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat, node.schema_version
     FROM head LEFT JOIN node ON true ORDER BY node.id";
 const CHANGES: &str = "SELECT seq, kind, id, client FROM change WHERE seq > $1 ORDER BY seq";
 // A node that joins after the smallest of these was read has loaded what is newer than all of them.
 const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
                          AND seq <= ALL (SELECT acked FROM node)";
-pub(super) const JOIN: &str = "INSERT INTO node (name, wait_ms) VALUES ($1, $2) RETURNING id";
+pub(super) const JOIN: &str = 
+    "INSERT INTO node (name, wait_ms, schema_version) VALUES ($1, $2, $3) RETURNING id";
 const BEAT: &str = "UPDATE node SET beat = beat + 1, acked = $2 WHERE id = $1";
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 const FORGET: &str = "DELETE FROM node WHERE id = $1 AND beat = $2";
@@ -86,6 +88,15 @@ pub struct NodeRow {
     pub acked: u64,
     /// How often it was renewed.
     pub beat: u64,
+    /// The newest change of the tables that its program knows.
+    pub schema_version: i32,
+}
+
+impl NodeRow {
+    /// Whether it can read and write the refresh tokens of keys that have a refresh key.
+    pub fn knows_refresh_keys(&self) -> bool {
+        self.schema_version >= 4
+    }
 }
 
 /// What a renewal brings, as it was when that was written.
@@ -158,7 +169,8 @@ impl LeaseConnection {
     pub async fn join(&mut self, name: &str, wait: Duration) -> Result<u64, StoreError> {
         let warnings = self.connection.warnings();
         let [join] = self.connection.prepared([JOIN]).await?;
-        let row = self.connection.one(&join, &[&name, &Number(millis(wait))]).await?;
+        let wait = Number(millis(wait));
+        let row = self.connection.one(&join, &[&name, &wait, &newest_known()]).await?;
         self.connection.vouch(warnings)?;
         number(&row, "id")
     }
@@ -250,6 +262,7 @@ fn nodes_of(rows: &[Row]) -> Result<Vec<NodeRow>, StoreError> {
                 wait: Duration::from_millis(number(row, "wait_ms")?),
                 acked: number(row, "acked")?,
                 beat: number(row, "beat")?,
+                schema_version: get(row, "schema_version")?,
             })
         })
         .collect()

@@ -22,7 +22,8 @@ use crate::{
 
 macro_rules! client {
     () => {
-        "SELECT id, name, status, generation, revision, allowlist, certificates, scopes, created_at FROM client "
+        "SELECT id, name, status, generation, revision, allowlist, certificates, scopes, enforces_allowlist,
+                created_at FROM client "
     };
 }
 macro_rules! credential {
@@ -42,7 +43,8 @@ pub(super) const SESSION: &str =
             started_at, issued_at, access_expires_at, refresh_expires_at FROM session WHERE id = $1";
 pub(super) const ENDED: &str = "SELECT id, refresh_expires_at FROM session WHERE phase = 2";
 pub(super) const KEYS: &str =
-    "SELECT id, kid, algorithm, sealed, created_at, signs_from, retire_at FROM signing_key ORDER BY id";
+    "SELECT id, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at
+     FROM signing_key ORDER BY id";
 pub(super) const VERIFIERS: &str =
     "SELECT id, name, token_hash, shares_hs256, created_at FROM verifier ORDER BY id";
 pub(super) const PEPPER: &str = "SELECT sealed FROM sealed_secret WHERE name = 'pepper'";
@@ -116,6 +118,7 @@ fn client_alone(row: &Row) -> Result<Client, StoreError> {
         allowlist: read_allowlist(&get::<String>(row, "allowlist")?)?,
         certificates: parsed(&get::<String>(row, "certificates")?)?,
         scopes: parsed(&get::<String>(row, "scopes")?)?,
+        enforces_allowlist: get(row, "enforces_allowlist")?,
         created_at: number(row, "created_at")?,
         credentials: Vec::new(),
     })
@@ -155,6 +158,7 @@ pub(super) fn key(row: &Row) -> Result<StoredKey, StoreError> {
         kid: get(row, "kid")?,
         algorithm: read_algorithm(&get::<String>(row, "algorithm")?)?,
         sealed: get(row, "sealed")?,
+        refresh_sealed: get(row, "refresh_sealed")?,
         created_at: number(row, "created_at")?,
         signs_from: number(row, "signs_from")?,
         retire_at: maybe_number(row, "retire_at")?,

@@ -44,6 +44,7 @@ impl Sqlite {
 
     pub(in crate::store) async fn rotate_key(
         &self,
+        newest: Option<u64>,
         key: StoredKey,
         retire_at: UnixSeconds,
         origin: Origin,
@@ -51,6 +52,9 @@ impl Sqlite {
         self.writer
             .write(move |db| {
                 let before = rows::keys(db)?;
+                if newest.is_some() && before.last().map(|key| key.id) != newest {
+                    return Ok(before);
+                }
                 db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
                 rows::insert_key(db, key)?;
                 let after = rows::keys(db)?;

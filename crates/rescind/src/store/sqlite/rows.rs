@@ -60,8 +60,10 @@ pub(super) fn clients(db: &Connection) -> Result<Vec<Client>, StoreError> {
 
 pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes, created_at)
-         VALUES (:name, :status, :generation, :revision, :allowlist, :certificates, :scopes, :created_at)",
+        "INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes,
+                             enforces_allowlist, created_at)
+         VALUES (:name, :status, :generation, :revision, :allowlist, :certificates, :scopes,
+                 :enforces_allowlist, :created_at)",
     )?
     .execute(named_params! {
         ":name": client.name,
@@ -71,6 +73,7 @@ pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), 
         ":allowlist": allowlist_text(&client.allowlist),
         ":certificates": client.certificates.to_string(),
         ":scopes": client.scopes.as_str(),
+        ":enforces_allowlist": client.enforces_allowlist,
         ":created_at": client.created_at,
     })?;
     client.id = db.last_insert_rowid().cast_unsigned();
@@ -84,7 +87,8 @@ pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), 
 pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client) -> Result<(), StoreError> {
     db.prepare_cached(
         "UPDATE client SET name = :name, status = :status, generation = :generation, revision = :revision,
-         allowlist = :allowlist, certificates = :certificates, scopes = :scopes WHERE id = :id",
+         allowlist = :allowlist, certificates = :certificates, scopes = :scopes,
+         enforces_allowlist = :enforces_allowlist WHERE id = :id",
     )?
     .execute(named_params! {
         ":id": after.id,
@@ -95,6 +99,7 @@ pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client
         ":allowlist": allowlist_text(&after.allowlist),
         ":certificates": after.certificates.to_string(),
         ":scopes": after.scopes.as_str(),
+        ":enforces_allowlist": after.enforces_allowlist,
     })?;
     for credential in &mut after.credentials {
         if credential.id == 0 {
@@ -215,6 +220,7 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
             kid: row.get("kid")?,
             algorithm: read_algorithm(&algorithm)?,
             sealed: row.get("sealed")?,
+            refresh_sealed: row.get("refresh_sealed")?,
             created_at: row.get("created_at")?,
             signs_from: row.get("signs_from")?,
             retire_at: row.get("retire_at")?,
@@ -225,8 +231,9 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
 
 pub(super) fn insert_key(db: &Connection, key: StoredKey) -> Result<(), StoreError> {
     db.execute(
-        "INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from) VALUES (?, ?, ?, ?, ?)",
-        (key.kid, key.algorithm.name(), key.sealed, key.created_at, key.signs_from),
+        "INSERT INTO signing_key (kid, algorithm, sealed, refresh_sealed, created_at, signs_from)
+         VALUES (?, ?, ?, ?, ?, ?)",
+        (key.kid, key.algorithm.name(), key.sealed, key.refresh_sealed, key.created_at, key.signs_from),
     )?;
     Ok(())
 }
@@ -250,6 +257,7 @@ fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
         allowlist: read_allowlist(&allowlist)?,
         certificates: parsed(&certificates)?,
         scopes: parsed(&scopes)?,
+        enforces_allowlist: row.get("enforces_allowlist")?,
         created_at: row.get("created_at")?,
         credentials: Vec::new(),
     })
