@@ -16,6 +16,7 @@ pub mod feed;
 pub mod http;
 pub mod issuer;
 pub mod limiter;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod oauth;

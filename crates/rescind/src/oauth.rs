@@ -115,8 +115,7 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
             session.phase = Phase::Ended;
             ((), None)
         };
-        if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
-            app.registry.update(&session);
+        if let Some(((), session)) = app.change_session(client, claims.session, end).await? {
             let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
             info!(client, session = session.id, nodes, acknowledged, milliseconds, "session revoked");
         }

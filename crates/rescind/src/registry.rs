@@ -15,6 +15,7 @@ use crate::{
     certificate::CertificateNames,
     door::Door,
     feed::{Changed, Feed},
+    memory::{Highest, Memory, RememberedClient},
     model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
     secret::{ApiKey, SecretHash},
 };
@@ -34,11 +35,16 @@ pub struct Registry {
     shard_capacity: usize,
     feed: Feed,
     door: Door,
+    highest_client: AtomicU64,
+    highest_credential: AtomicU64,
+    highest_session: AtomicU64,
 }
 
 #[derive(Debug)]
 struct KnownClient {
     policy: Arc<ClientPolicy>,
+    status: Status,
+    certificates: CertificateNames,
     /// How often a verifier has asked for it.
     verifications: AtomicU64,
 }
@@ -81,6 +87,9 @@ impl Registry {
             shard_capacity: max_sessions.div_ceil(SHARDS * 2).max(1),
             feed,
             door: Door::new(),
+            highest_client: AtomicU64::new(0),
+            highest_credential: AtomicU64::new(0),
+            highest_session: AtomicU64::new(0),
         }
     }
 
@@ -124,7 +133,9 @@ impl Registry {
     /// The maps change together: `applying` is held.
     fn put(&self, client: &Client) {
         let (credentials, api_keys) = (self.credentials.pin(), self.api_keys.pin());
+        self.highest_client.fetch_max(client.id, Ordering::Relaxed);
         for credential in &client.credentials {
+            self.highest_credential.fetch_max(credential.id, Ordering::Relaxed);
             if client.status == Status::Deleted || credential.revoked_at.is_some() {
                 self.door.remove(&credential.api_key);
                 credentials.remove(&credential.api_key);
@@ -143,7 +154,12 @@ impl Registry {
             }
         }
         let verifications = AtomicU64::new(self.verifications(client.id));
-        let known = KnownClient { policy: Arc::new(client.policy()), verifications };
+        let known = KnownClient {
+            policy: Arc::new(client.policy()),
+            status: client.status,
+            certificates: client.certificates.clone(),
+            verifications,
+        };
         self.clients.pin().insert(client.id, known);
     }
 
@@ -181,6 +197,7 @@ impl Registry {
 
     /// Remembers what the store answered, unless a session ended meanwhile.
     pub fn learn(&self, id: SessionId, state: SessionState, asked: Asked) {
+        self.highest_session.fetch_max(id, Ordering::Relaxed);
         let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
         if shard.endings == asked.endings {
             shard.put(id, state, self.shard_capacity);
@@ -190,6 +207,7 @@ impl Registry {
     /// Takes over a session that this process has just changed in the store.
     pub fn update(&self, session: &Session) {
         let (id, state) = (session.id, session.state());
+        self.highest_session.fetch_max(id, Ordering::Relaxed);
         let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
         shard.endings += u64::from(state.ended);
         shard.put(id, state, self.shard_capacity);
@@ -197,6 +215,48 @@ impl Registry {
         if state.ended {
             self.feed
                 .publish(Changed::Session(EndedSession { session: id, until: session.refresh_expires_at }));
+        }
+    }
+
+    /// All that it holds, in case that the store has lost it. Keys and verifiers it does not hold.
+    pub fn memory(&self) -> Memory {
+        let ends: HashMap<_, _> = self
+            .credentials
+            .pin()
+            .values()
+            .map(|known| (known.credential.id, known.credential.expires_at))
+            .collect();
+        let remembered = |known: &KnownClient| RememberedClient {
+            status: known.status,
+            generation: known.policy.generation,
+            revision: known.policy.revision,
+            allowlist: known.policy.allowlist.clone(),
+            certificates: known.certificates.clone(),
+            scopes: known.policy.scopes.clone(),
+            credentials: known
+                .policy
+                .credentials
+                .iter()
+                .map(|id| (*id, ends.get(id).copied().flatten()))
+                .collect(),
+        };
+        let mut pairs = vec![];
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let refreshed = shard.old.iter().chain(&shard.young).filter(|(_, state)| state.pair > 1);
+            pairs.extend(refreshed.map(|(id, state)| (state.client, *id, state.pair)));
+        }
+        Memory {
+            clients: self.clients.pin().iter().map(|(id, known)| (*id, remembered(known))).collect(),
+            ended: self.feed.ended().iter().map(|ended| ended.session).collect(),
+            pairs,
+            highest: Highest {
+                client: self.highest_client.load(Ordering::Relaxed),
+                credential: self.highest_credential.load(Ordering::Relaxed),
+                session: self.highest_session.load(Ordering::Relaxed),
+                ..Highest::default()
+            },
+            ..Memory::default()
         }
     }
 

@@ -260,10 +260,11 @@ fn cluster(cluster: &ClusterView) -> String {
         ]
     });
     format!(
-        "\nlease               {} ms\nchanges             {} of {} applied\n\n{}",
+        "\nlease               {} ms\nchanges             {} of {} applied\nhistory             {}\n\n{}",
         cluster.lease_ms,
         cluster.applied,
         cluster.head,
+        cluster.history,
         table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows)
     )
 }

@@ -18,7 +18,7 @@ use std::{
 use rusqlite::{Connection, hooks::Wal};
 use tracing::warn;
 
-use super::{Found, Loaded, StoreError, StoredKey, Swept};
+use super::{Found, Known, Loaded, StoreError, StoredKey, Swept};
 use crate::{
     audit::{Event, Origin, changes::of_client},
     metrics::Commits,
@@ -89,8 +89,8 @@ impl Sqlite {
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
         self.read(|db| {
             Ok(Loaded {
-                head: 0,
-                timeline: 0,
+                head: Known::default(),
+                place: None,
                 clients: rows::clients(db)?,
                 keys: rows::keys(db)?,
                 pepper: rows::pepper(db)?,
