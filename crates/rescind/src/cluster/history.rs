@@ -51,8 +51,11 @@ pub(super) async fn ensure(
 ) -> Result<History, Broken> {
     let known = postgres.known();
     let position = connection.position(&known).await?;
-    if let Some(standing) = position.standing(&known, remembers) {
-        return Ok(History::Stands(standing));
+    match position.standing(&known, remembers) {
+        // Another node may not have remembered all that this one does.
+        Some(Standing::Repeated) if remembers => {}
+        Some(standing) => return Ok(History::Stands(standing)),
+        None => {}
     }
     if !is_ours(app, connection).await? {
         return Err(Broken::Foreign);

@@ -189,10 +189,18 @@ impl<'a> Node<'a> {
     /// before is in what it loads after.
     async fn join(&mut self, connection: &mut LeaseConnection) -> Result<(u64, History), Broken> {
         // What is in memory is thrown away only when nothing of it is missing in the database.
-        let _alone = self.app.alone().await;
+        let mut alone = None;
+        if self.remembers {
+            alone = Some(self.app.alone().await);
+        }
         let history =
             history::ensure(self.app, self.postgres, connection, self.remembers, &mut self.lost).await?;
         self.postgres.approve(connection.place());
+        // Whoever has waited for that at the first start may hold what is needed to be alone.
+        let _alone = match alone {
+            Some(alone) => alone,
+            None => self.app.alone().await,
+        };
         if let Some((place, unused)) = self.unused.take().filter(|(place, _)| place == connection.place()) {
             self.unused = Some((place, unused));
             in_time(self.app, connection.leave(unused)).await?;

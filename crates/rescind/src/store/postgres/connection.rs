@@ -193,7 +193,9 @@ impl managed::Manager for Connector {
 
     async fn create(&self) -> Result<Connection, StoreError> {
         let connection = self.connect().await?;
-        let looked_at = timeout(LOOKING, self.places.until_used(&connection.place)).await;
+        let first = self.places.used().is_none();
+        let limit = if first { self.options.statement_timeout } else { LOOKING };
+        let looked_at = timeout(limit, self.places.until_used(&connection.place)).await;
         looked_at.map_err(|_| StoreError::Unavailable("this node has not approved of the server".into()))?;
         connection.done();
         Ok(connection)

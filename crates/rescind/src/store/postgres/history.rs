@@ -98,7 +98,7 @@ impl Postgres {
     }
 
     /// Does again what this process remembers and the database at this place has lost, up to `known`.
-    /// `new` is for when no key that signs is left. `None`: others have done it.
+    /// `new` is for when no key that signs is left. `None`: others have done it, and there was nothing to add.
     pub async fn repeat(
         &self,
         place: &Place,
@@ -109,14 +109,15 @@ impl Postgres {
     ) -> Result<Option<Repeated>, StoreError> {
         let mut alone = Alone::begin(self.connection_to(place).await?).await?;
         let here = position(&mut alone.db, known).await?;
-        if here.standing(known, true).is_some() {
-            alone.roll_back().await?;
-            return Ok(None);
-        }
+        let by_others = here.standing(known, true).is_some();
         let clients = alone.narrow_clients(memory, origin).await?;
         let sessions = alone.move_sessions_on(memory).await?;
         let (keys, verifiers) = alone.take_back(memory, new, origin).await?;
         let repeated = Repeated { clients, sessions, keys, verifiers };
+        if by_others && repeated == Repeated::default() {
+            alone.roll_back().await?;
+            return Ok(None);
+        }
         alone.events.push(lost_event(origin, &here.head, known, &format!("repeated: {repeated}")));
         let lost =
             Lost { history: known.history, repeated: known.seq, ended: false, highest: memory.highest };
