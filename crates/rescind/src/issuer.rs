@@ -105,6 +105,11 @@ impl Issuer {
         begun.or(keyring.keys.first()).map_or(0, |key| key.id)
     }
 
+    /// How the newest key signs.
+    pub fn algorithm(&self) -> Algorithm {
+        self.keyring.load().keys.last().map_or(Algorithm::Hs256, |key| key.access.signer.algorithm())
+    }
+
     /// What every access token says of its issuer and audience.
     pub fn profile(&self) -> &Profile {
         &self.profile
@@ -216,6 +221,11 @@ impl Keyring {
             }
         });
         keys.collect()
+    }
+
+    /// The ids of all of them.
+    pub fn ids(&self) -> Vec<u64> {
+        self.keys.iter().map(|key| key.id).collect()
     }
 
     /// The keys that anybody may know, with their ids: those that only verify.

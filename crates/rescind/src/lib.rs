@@ -17,6 +17,7 @@ pub mod http;
 pub mod issuer;
 pub mod limiter;
 pub mod log_limit;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod oauth;

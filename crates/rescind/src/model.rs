@@ -11,8 +11,8 @@ use crate::{
     secret::{ApiKey, SecretHash},
 };
 
-/// Whether a client may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether a client may be used. The more restrictive comes later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It may.

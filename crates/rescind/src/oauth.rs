@@ -159,10 +159,7 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
             // Its row is gone, and what it had may still be good elsewhere.
             None => client.policy().stands_behind(&claims).is_ok().then(|| Session::lost(&claims, until)),
         };
-        let asked = app.registry.asking();
-        if let Some(session) = app.store.end_session(client, session, end).await? {
-            app.registry.learn(&session, asked);
-        }
+        app.end_session(client, session, end).await?;
         let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
         info!(client, session, nodes, acknowledged, milliseconds, "session revoked");
         Ok(())

@@ -15,6 +15,7 @@ use crate::{
     certificate::CertificateNames,
     door::Door,
     feed::{Changed, Feed},
+    memory::{Highest, Memory, RememberedClient},
     model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
     secret::{ApiKey, SecretHash},
 };
@@ -38,12 +39,17 @@ pub struct Registry {
     replaced: AtomicU64,
     feed: Feed,
     door: Door,
+    highest_client: AtomicU64,
+    highest_credential: AtomicU64,
+    highest_session: AtomicU64,
 }
 
 #[derive(Debug)]
 struct KnownClient {
     policy: Arc<ClientPolicy>,
     enforces_allowlist: bool,
+    status: Status,
+    certificates: CertificateNames,
     /// How often a verifier has asked for it.
     verifications: AtomicU64,
 }
@@ -89,6 +95,9 @@ impl Registry {
             replaced: AtomicU64::new(0),
             feed,
             door: Door::new(),
+            highest_client: AtomicU64::new(0),
+            highest_credential: AtomicU64::new(0),
+            highest_session: AtomicU64::new(0),
         }
     }
 
@@ -147,7 +156,9 @@ impl Registry {
     /// The maps change together: `applying` is held.
     fn put(&self, client: &Client) {
         let (credentials, api_keys) = (self.credentials.pin(), self.api_keys.pin());
+        self.highest_client.fetch_max(client.id, Ordering::Relaxed);
         for credential in &client.credentials {
+            self.highest_credential.fetch_max(credential.id, Ordering::Relaxed);
             if client.status == Status::Deleted || credential.revoked_at.is_some() {
                 self.door.remove(&credential.api_key);
                 credentials.remove(&credential.api_key);
@@ -169,6 +180,8 @@ impl Registry {
         let known = KnownClient {
             policy: Arc::new(client.policy()),
             enforces_allowlist: client.enforces_allowlist,
+            status: client.status,
+            certificates: client.certificates.clone(),
             verifications,
         };
         self.clients.pin().insert(client.id, known);
@@ -214,6 +227,7 @@ impl Registry {
     /// remembered, and told; that it has not, only if none ended since the store was asked.
     pub fn learn(&self, session: &Session, asked: Asked) {
         let (id, state) = (session.id, session.state());
+        self.highest_session.fetch_max(id, Ordering::Relaxed);
         let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
         if state.ended {
             let ended = EndedSession { session: id, until: session.refresh_expires_at };
@@ -228,6 +242,49 @@ impl Registry {
 
     fn count_ending(&self) -> u64 {
         self.endings.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// All that it holds, in case that the store has lost it. Keys and verifiers it does not hold.
+    pub fn memory(&self) -> Memory {
+        let ends: HashMap<_, _> = self
+            .credentials
+            .pin()
+            .values()
+            .map(|known| (known.credential.id, known.credential.expires_at))
+            .collect();
+        let remembered = |known: &KnownClient| RememberedClient {
+            status: known.status,
+            generation: known.policy.generation,
+            revision: known.policy.revision,
+            allowlist: known.policy.allowlist.clone(),
+            certificates: known.certificates.clone(),
+            scopes: known.policy.scopes.clone(),
+            enforces_allowlist: known.enforces_allowlist,
+            credentials: known
+                .policy
+                .credentials
+                .iter()
+                .map(|id| (*id, ends.get(id).copied().flatten()))
+                .collect(),
+        };
+        let mut pairs = vec![];
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let refreshed = shard.old.iter().chain(&shard.young).filter(|(_, state)| state.pair > 1);
+            pairs.extend(refreshed.map(|(id, state)| (state.client, *id, state.pair)));
+        }
+        Memory {
+            clients: self.clients.pin().iter().map(|(id, known)| (*id, remembered(known))).collect(),
+            ended: self.feed.ended().iter().map(|ended| ended.session).collect(),
+            pairs,
+            highest: Highest {
+                client: self.highest_client.load(Ordering::Relaxed),
+                credential: self.highest_credential.load(Ordering::Relaxed),
+                session: self.highest_session.load(Ordering::Relaxed),
+                ..Highest::default()
+            },
+            ..Memory::default()
+        }
     }
 
     /// What changed, in order.

@@ -1,15 +1,17 @@
 //! A backup, and a store made of one.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use rescind_verifier::Algorithm;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+use tracing::info;
 
 use super::Error;
 use crate::{
     app::App,
     audit::{By, Kind, Origin},
+    cluster::Receipt,
     data_folder::{DataFolder, FolderError},
     issuer::generate_key,
     random::Random,
@@ -82,13 +84,7 @@ pub async fn restore(
     let now = origin.at;
     let key = generate_key(algorithm, master, random, now, now)?;
     let kid = key.kid.clone();
-    store.record(vec![origin.event(Kind::StoreRestored)]).await?;
-    for verifier in &loaded.verifiers {
-        store.delete_verifier(verifier.id, origin.clone()).await?;
-    }
-    store.rotate_key(None, key, now, origin.clone()).await?;
-    let new = kid.clone();
-    store.retire_keys(origin, move |key| key.kid != new).await?;
+    store.end_tokens(key, origin).await?;
     // Closed, it has no log beside it.
     drop(store);
     folder.replace_store(&file)?;
@@ -99,4 +95,22 @@ pub async fn restore(
         dropped_verifiers: loaded.verifiers.into_iter().map(|verifier| verifier.name).collect(),
         kid,
     })
+}
+
+/// The end of every token.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EndedTokens {
+    /// The signing key in place of those that there were.
+    pub kid: String,
+    pub receipt: Receipt,
+}
+
+/// Ends every token, after a database was restored to what it was before: what was revoked since is not known
+/// to it.
+pub async fn restored(app: &Arc<App>) -> Result<EndedTokens, Error> {
+    let (key, origin) = (app.new_key()?, app.audit.origin(By::Operator, None));
+    let kid = key.kid.clone();
+    let receipt = app.end_tokens(key, origin).await??;
+    info!(kid, "every token was ended: the database was restored");
+    Ok(EndedTokens { kid, receipt })
 }

@@ -124,8 +124,7 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
     let app = Arc::clone(app);
     let origin = app.audit.origin(By::Operator, None);
     let client = to_the_end(async move {
-        let client = app.store.create_client(client, origin).await?;
-        app.registry.apply(&client);
+        let client = app.create_client(client, origin).await?;
         app.settle().await?;
         info!(client = client.id, "client created");
         Ok(client)

@@ -16,7 +16,7 @@ use thiserror::Error;
 use tracing::info;
 
 pub use audit::{EventView, EventsView, EventsWanted, events};
-pub use backup::{RestoreError, Restored, backup, restore};
+pub use backup::{EndedTokens, RestoreError, Restored, backup, restore, restored};
 pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, EnforcementChange, NewClient, change_allowlist,
@@ -84,12 +84,11 @@ async fn change<T: Send + 'static>(
             Status::Deleted => Err(Error::NotFound("client")),
             Status::Active | Status::Suspended => rule(client),
         };
-        let changed = app.store.change_client(id, origin, live_only).await?;
+        let changed = app.change_client(id, origin, live_only).await?;
         let (outcome, client) = match changed.unwrap_or(Err(Error::NotFound("client"))) {
             Ok(changed) => changed,
             Err(error) => return Ok(Err(error)),
         };
-        app.registry.apply(&client);
         let receipt = app.settle().await?;
         let Receipt { nodes, acknowledged, milliseconds } = receipt;
         info!(client = id, nodes, acknowledged, milliseconds, "{what}");

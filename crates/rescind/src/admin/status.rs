@@ -16,6 +16,9 @@ pub struct StatusView {
     pub sessions_in_memory: usize,
     /// Exact verifiers that follow this process.
     pub attached_verifiers: usize,
+    /// Why the database that this node finds is not used; absent where it is, or where there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
     /// Absent where one process has the store to itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cluster: Option<ClusterView>,
@@ -31,6 +34,9 @@ pub struct ClusterView {
     /// The last change that this node has in memory, and the last there was.
     pub applied: u64,
     pub head: u64,
+    /// How the database stood to what was known when this node joined: whether it had lost something.
+    #[serde(default)]
+    pub history: String,
     pub nodes: Vec<NodeView>,
 }
 
@@ -56,6 +62,7 @@ pub fn status(app: &App) -> StatusView {
         clients: app.registry.clients(),
         sessions_in_memory: app.registry.sessions(),
         attached_verifiers: app.cluster.attached.count(),
+        refused: app.cluster.refusal().map(|why| why.to_string()),
         cluster: cluster(app),
     }
 }
@@ -74,6 +81,7 @@ fn cluster(app: &App) -> Option<ClusterView> {
         lease_ms: millis(app.cluster.lease.left()),
         applied: roll.applied,
         head: roll.head,
+        history: roll.history.into(),
         nodes: nodes.collect(),
     })
 }

@@ -132,6 +132,17 @@ pub fn of_verifiers(before: &[KnownVerifier], after: &[KnownVerifier], origin: &
     created.chain(revoked).collect()
 }
 
+/// Every token was ended, for want of knowing what was taken back.
+pub fn of_end(
+    keys: &[StoredKey],
+    after: &[StoredKey],
+    verifiers: &[KnownVerifier],
+    origin: &Origin,
+) -> Vec<Event> {
+    let restored = [origin.event(Kind::StoreRestored)];
+    [&restored[..], &of_keys(keys, after, origin), &of_verifiers(verifiers, &[], origin)].concat()
+}
+
 /// A refresh token was used again, which has ended the refreshing of its session.
 pub fn of_reuse(client: &Client, session: &Session, origin: &Origin) -> Event {
     let credential = client.credentials.iter().find(|credential| credential.id == session.credential);

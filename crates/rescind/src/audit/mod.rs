@@ -84,6 +84,7 @@ kinds! {
     VerifierRevoked "verifier_revoked",
     StoreBackedUp "store_backed_up",
     StoreRestored "store_restored",
+    HistoryLost "history_lost",
     RefreshTokenReused "refresh_token_reused",
     Throttled "throttled",
     QuotaExceeded "quota_exceeded",

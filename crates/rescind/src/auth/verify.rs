@@ -37,6 +37,7 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
     }
 
     app.metrics.lookups.inc();
+    let _changing = app.changing().await;
     let keyring = app.issuer.keyring().clone();
     let claims = keyring.authenticate(token, Kind::Access, now)?;
     let (client, session) = (claims.client, claims.session);

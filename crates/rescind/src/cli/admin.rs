@@ -247,8 +247,9 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
         let status: StatusView = server.get("/admin/v1/status").await?;
         output.data(&status, |s| {
             format!(
-                "{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}\nattached verifiers  {}{}",
+                "{}{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}\nattached verifiers  {}{}",
                 if s.ready { "ready" } else { "not ready" },
+                s.refused.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
                 s.version,
                 s.store,
                 s.clients,
@@ -273,10 +274,11 @@ fn cluster(cluster: &ClusterView) -> String {
         ]
     });
     format!(
-        "\nlease               {} ms\nchanges             {} of {} applied\n\n{}",
+        "\nlease               {} ms\nchanges             {} of {} applied\nhistory             {}\n\n{}",
         cluster.lease_ms,
         cluster.applied,
         cluster.head,
+        cluster.history,
         table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows)
     )
 }

@@ -2,6 +2,8 @@
 //! acknowledgements, and joining. ARCHITECTURE.md has the protocol (Gray & Cheriton, "Leases", 1989).
 
 mod attached;
+mod history;
+mod known;
 mod lease;
 mod lent;
 mod node;
@@ -14,6 +16,8 @@ use arc_swap::ArcSwapOption;
 
 use crate::{clock::Clock, config::Config, store::NodeRow};
 pub use attached::{Attached, FollowerId, Outcome, TooMany};
+pub use history::confirm;
+pub use known::KnownFile;
 pub use lease::{Lapsed, Lease};
 pub use lent::{before_lending, forget_lent};
 pub use node::run;
@@ -32,8 +36,11 @@ pub struct Cluster {
     lent: lent::Lent,
     /// For people.
     pub node_name: String,
+    /// What is known of the database, kept beside it. None where one process has the store to itself.
+    pub known: Option<KnownFile>,
     readings: settle::Readings,
     roll: ArcSwapOption<Roll>,
+    refusal: ArcSwapOption<String>,
 }
 
 /// The cluster as it was when this node renewed its lease last.
@@ -47,12 +54,20 @@ pub struct Roll {
     pub head: u64,
     /// Every node, and when it was heard of last, on this node's boot clock.
     pub nodes: Vec<(NodeRow, Duration)>,
+    /// How the database stood to what was known when this node joined.
+    pub history: &'static str,
 }
 
 impl Cluster {
     /// A process that is no node yet. `lent` is the longest lease that verifiers may have of those that had the store
     /// before.
-    pub fn new(config: &Config, lease: Lease, lent: Duration, clock: Clock) -> Cluster {
+    pub fn new(
+        config: &Config,
+        lease: Lease,
+        known: Option<KnownFile>,
+        lent: Duration,
+        clock: Clock,
+    ) -> Cluster {
         let terms = config.terms();
         let attached = Attached::new(clock, terms);
         if !lent.is_zero() {
@@ -65,13 +80,24 @@ impl Cluster {
             lent: lent::Lent::new(lent),
             node_name: config.node_name(),
             readings: settle::Readings::default(),
+            known,
             roll: ArcSwapOption::empty(),
+            refusal: ArcSwapOption::empty(),
         }
     }
 
     /// The cluster as last seen. `None`: this process is no node of one.
     pub fn roll(&self) -> Option<Arc<Roll>> {
         self.roll.load_full()
+    }
+
+    /// Why this node does not use the database that it finds, if that is so.
+    pub fn refusal(&self) -> Option<Arc<String>> {
+        self.refusal.load_full()
+    }
+
+    fn refuse(&self, why: Option<String>) {
+        self.refusal.store(why.map(Arc::new));
     }
 
     fn publish(&self, roll: Roll) {

@@ -99,7 +99,15 @@ async fn settle_nodes(
         }
     };
     let waited = app.clock.elapsed().saturating_sub(committed_at);
-    let _ = timeout(wait.saturating_sub(waited), everyone).await;
+    // What is answered for outlasts the database, should that go back.
+    let keep = async {
+        match &app.cluster.known {
+            Some(file) => file.keep(|| postgres.known()).await,
+            None => Ok(()),
+        }
+    };
+    let (_, kept) = join!(timeout(wait.saturating_sub(waited), everyone), keep);
+    kept.map_err(|e| StoreError::Unavailable(e.into()))?;
     let listed = newest.listed(&members);
     Ok((listed, listed - newest.missing(&members)))
 }

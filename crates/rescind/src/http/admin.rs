@@ -57,6 +57,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/keys/rotate", post(rotate_key))
         .route("/keys/{kid}/retire", post(retire_key))
         .route("/backup", get(backup))
+        .route("/restored", post(restored))
         .route("/verifiers", get(verifiers).post(create_verifier))
         .route("/verifiers/{id}", delete(revoke_verifier))
         .route("/tokens/inspect", post(inspect))
@@ -198,6 +199,10 @@ async fn rotate_key(
 
 async fn retire_key(State(app): State<Arc<App>>, kid: Parameter<String>) -> Answer<Vec<admin::KeyView>> {
     answer(admin::retire_key(&app, &parameter(kid)?).await)
+}
+
+async fn restored(State(app): State<Arc<App>>) -> Answer<admin::EndedTokens> {
+    answer(admin::restored(&app).await)
 }
 
 async fn verifiers(State(app): State<Arc<App>>) -> Json<Vec<admin::VerifierView>> {

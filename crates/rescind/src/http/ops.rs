@@ -34,15 +34,18 @@ async fn live() -> Json<Health> {
 
 /// New work is welcome, and can be done. `?verbose` tells more.
 async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    let verbose =
+        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "verbose");
     if app.cluster.lease.check().is_err() {
-        let message = "Not able to answer safely now: this node has no lease";
+        let mut message = "Not able to answer safely now: this node has no lease".to_owned();
+        if let Some(why) = app.cluster.refusal().filter(|_| verbose) {
+            message = format!("{message}: {why}");
+        }
         return Err(ApiError::new(Class::Unavailable, message));
     }
     if !app.is_ready() {
         return Err(ApiError::new(Class::Unavailable, "Draining: send new work elsewhere"));
     }
-    let verbose =
-        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "verbose");
     let brief = || Json(Health { status: "ready" }).into_response();
     Ok(if verbose { Json(admin::status(&app)).into_response() } else { brief() })
 }

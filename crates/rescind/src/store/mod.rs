@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod history;
 mod postgres;
 mod sqlite;
 mod values;
@@ -30,8 +31,9 @@ use crate::{
     model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
     traces::step,
 };
+pub use history::{Known, Mark, Position, Repeated, Standing};
 pub use postgres::{
-    Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Postgres, PostgresOptions, Renewed,
+    Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Place, Postgres, PostgresOptions, Renewed,
 };
 pub use sqlite::Sqlite;
 
@@ -95,10 +97,10 @@ pub struct Loaded {
     pub ended: Vec<EndedSession>,
     /// The longest lease that verifiers may have of those that had the store before. None in one that is shared.
     pub lent: Duration,
-    /// The newest change that this is as new as. 0 in a store that one process has for itself.
-    pub head: u64,
-    /// The history that it is of: higher at each fail-over.
-    pub timeline: u32,
+    /// The newest change that this is as new as. None in a store that one process has for itself.
+    pub head: Known,
+    /// Where it is from, if that is a server's.
+    pub place: Option<Place>,
 }
 
 /// One token's client and session as the store has them.
@@ -276,6 +278,12 @@ impl Store {
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
         ask!(self, retire_keys(origin, retired))
+    }
+
+    /// Ends every token, where it is not known what was taken back: a new signing key comes in the place of
+    /// all, and no verifier is left, which could have been revoked and would be given that key. Returns the key.
+    pub async fn end_tokens(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, end_tokens(key, origin))
     }
 
     /// Adds a verifier, and numbers it. Returns every one.

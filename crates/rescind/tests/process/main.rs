@@ -34,3 +34,4 @@ mod secrets;
 mod tls;
 #[cfg(feature = "otel")]
 mod traces;
+mod went_back;

@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -22,13 +22,19 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, warn};
 
-use super::{PostgresOptions, fault, tls};
+use super::{
+    PostgresOptions, fault,
+    place::{PLACE, Place, Places},
+    tls,
+};
 use crate::store::StoreError;
 
 /// For what takes as long as there is much of it.
 const LONG: Duration = Duration::from_secs(600);
 /// Beyond the server's own limit, for the way there and back.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
+/// Until whoever holds the lease has looked at a server that has just begun to answer.
+const LOOKING: Duration = Duration::from_millis(500);
 const OLDEST_SERVER: u32 = 150_000;
 
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -38,8 +44,8 @@ pub(super) struct Connector {
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,
     options: PostgresOptions,
-    /// The newest history that was met. A server of an older one was taken over from: it is not believed.
-    newest: AtomicU32,
+    /// A server that was taken over from is not believed.
+    pub(super) places: Places,
 }
 
 impl Connector {
@@ -64,7 +70,7 @@ impl Connector {
         // In any order: the first may be one that was taken over from, and does not know it.
         config.load_balance_hosts(LoadBalanceHosts::Random);
         let tls = tls::connector(config.get_ssl_mode(), options.tls_ca.as_deref())?;
-        Ok(Connector { config, tls, options, newest: AtomicU32::new(0) })
+        Ok(Connector { config, tls, options, places: Places::new() })
     }
 
     /// A connection of the pool's kind. Until told otherwise, something is under way on it.
@@ -106,7 +112,7 @@ impl Connector {
             }
         });
         let mut connection = Connection {
-            timeline: 0,
+            place: Place::default(),
             cancel: client.cancel_token(),
             client,
             statements: HashMap::new(),
@@ -117,23 +123,14 @@ impl Connector {
             tls: self.tls.clone(),
             task,
         };
-        connection.timeline = self.begin_session(&connection, limit).await?;
-        self.newest.fetch_max(connection.timeline, Ordering::SeqCst);
-        if self.is_overtaken(&connection) {
-            return Err(StoreError::Unavailable("the server was taken over from by another".into()));
-        }
+        connection.place = self.begin_session(&connection, limit).await?;
+        self.places.admit(&connection.place)?;
         Ok(connection)
     }
 
-    /// Another server has taken over from the one of this connection.
-    fn is_overtaken(&self, connection: &Connection) -> bool {
-        connection.timeline < self.newest.load(Ordering::SeqCst)
-    }
-
     /// Sets what the session needs, and looks whether the server keeps what it says it has kept.
-    /// Returns its timeline, the first eight digits of the name of what it writes: it stays the same for
-    /// as long as the server can be written.
-    async fn begin_session(&self, connection: &Connection, limit: Duration) -> Result<u32, StoreError> {
+    /// Returns its place.
+    async fn begin_session(&self, connection: &Connection, limit: Duration) -> Result<Place, StoreError> {
         // Whatever the role or the database has set: warnings must come, a process that stands still
         // in a transaction must not hold its locks, and what a commit waits for stays as it is found.
         let limit = limit.as_millis();
@@ -146,18 +143,17 @@ impl Connector {
              SELECT current_setting('server_version_num'), current_setting('fsync'),
                     current_setting('full_page_writes'),
                     set_config('synchronous_commit', current_setting('synchronous_commit'), false),
-                    left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+                    {PLACE}"
         );
         let answers = connection.bounded(connection.client.simple_query(&session)).await?;
         let row = answers.iter().find_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let [settings @ .., timeline] =
-            [0, 1, 2, 3, 4].map(|i| row.and_then(|row| row.get(i)).unwrap_or_default());
+        let [settings @ .., system, timeline, started, database] = [0, 1, 2, 3, 4, 5, 6, 7]
+            .map(|i| row.and_then(|row| row.try_get(i).ok().flatten()).unwrap_or_default());
         suits(settings, self.options.accept_lost_commits)?;
-        u32::from_str_radix(timeline, 16)
-            .map_err(|e| StoreError::Unreadable(format!("timeline {timeline:?}: {e}")))
+        Place::read([system, timeline, started, database])
     }
 }
 
@@ -197,20 +193,28 @@ impl managed::Manager for Connector {
 
     async fn create(&self) -> Result<Connection, StoreError> {
         let connection = self.connect().await?;
+        let first = self.places.used().is_none();
+        let limit = if first { self.options.statement_timeout } else { LOOKING };
+        let looked_at = timeout(limit, self.places.until_used(&connection.place)).await;
+        looked_at.map_err(|_| StoreError::Unavailable("this node has not approved of the server".into()))?;
         connection.done();
         Ok(connection)
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {
         let good = connection.clean.load(Ordering::SeqCst) && !connection.client.is_closed();
-        if good && !self.is_overtaken(connection) { Ok(()) } else { Err(RecycleError::message("given up")) }
+        if good && self.places.is_used(&connection.place) {
+            Ok(())
+        } else {
+            Err(RecycleError::message("given up"))
+        }
     }
 }
 
 /// One session with the server.
 pub(super) struct Connection {
     client: Client,
-    timeline: u32,
+    place: Place,
     cancel: CancelToken,
     statements: HashMap<&'static str, Statement>,
     warnings: Arc<AtomicU64>,
@@ -271,9 +275,9 @@ impl Connection {
         self.bounded(self.client.batch_execute(sql)).await
     }
 
-    /// The server's history: higher at each fail-over.
-    pub(super) fn timeline(&self) -> u32 {
-        self.timeline
+    /// Where it is to.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// How often the server has warned.

@@ -7,7 +7,7 @@ use super::{
     connection::Connection,
     node::ChangedRow,
     rows::{self, Number},
-    transaction::{TELL, Transaction},
+    transaction::TELL,
 };
 use crate::{
     audit::{
@@ -24,14 +24,14 @@ const BEGIN_WITH_VERIFIERS: &str = "BEGIN; LOCK TABLE verifier IN SHARE ROW EXCL
 
 const INSERT_PEPPER: &str =
     "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', $1) ON CONFLICT DO NOTHING";
-const INSERT_KEY: &str = "
+pub(super) const INSERT_KEY: &str = "
     INSERT INTO signing_key (kid, algorithm, sealed, refresh_sealed, created_at, signs_from)
     VALUES ($1, $2, $3, $4, $5, $6)";
 const RETIRE_NEWEST: &str = "UPDATE signing_key SET retire_at = $1 WHERE retire_at IS NULL";
-const DELETE_KEY: &str = "DELETE FROM signing_key WHERE id = $1";
+pub(super) const DELETE_KEY: &str = "DELETE FROM signing_key WHERE id = $1";
 const INSERT_VERIFIER: &str =
     "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES ($1, $2, $3, $4)";
-const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
+pub(super) const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
 
 impl Postgres {
     pub(in crate::store) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
@@ -157,10 +157,14 @@ impl Postgres {
     }
 }
 
-async fn insert_key(tx: &Transaction, insert: &Statement, key: &StoredKey) -> Result<(), StoreError> {
+pub(super) async fn insert_key(
+    db: &Connection,
+    insert: &Statement,
+    key: &StoredKey,
+) -> Result<(), StoreError> {
     let (created_at, signs_from) = (Number(key.created_at), Number(key.signs_from));
     let StoredKey { kid, algorithm, sealed, refresh_sealed, .. } = key;
-    tx.execute(insert, &[kid, &algorithm.name(), sealed, refresh_sealed, &created_at, &signs_from]).await?;
+    db.execute(insert, &[kid, &algorithm.name(), sealed, refresh_sealed, &created_at, &signs_from]).await?;
     Ok(())
 }
 

@@ -9,9 +9,11 @@ mod audit;
 mod connection;
 mod copy;
 mod fault;
+mod history;
 mod keys;
 mod migrate;
 mod node;
+mod place;
 mod rows;
 #[cfg(test)]
 pub(super) mod tests;
@@ -29,6 +31,7 @@ use tokio::{sync::Mutex, time::timeout, try_join};
 use tokio_postgres::Statement;
 
 pub use node::{Change, ChangedRow, LeaseConnection, NodeRow, Renewed};
+pub use place::Place;
 pub use url::DatabaseUrl;
 
 use super::{
@@ -41,6 +44,7 @@ use crate::{
     model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds},
 };
 use connection::{Connection, Connector, Parameters};
+use history::Newest;
 use rows::{Number, number};
 use transaction::{TELL, Transaction};
 
@@ -110,6 +114,7 @@ pub struct Postgres {
     /// one busy client would then have them all.
     turns: Box<[Arc<Mutex<()>>]>,
     commits: Commits,
+    newest: Newest,
 }
 
 impl Postgres {
@@ -127,7 +132,7 @@ impl Postgres {
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         let turns = (0..TURNS).map(|_| Arc::default()).collect();
-        Ok(Postgres { pool, patience, turns, commits: Commits::none() })
+        Ok(Postgres { pool, patience, turns, commits: Commits::none(), newest: Newest::default() })
     }
 
     pub(super) fn commits(&self) -> &Commits {
@@ -149,8 +154,8 @@ impl Postgres {
             .await?;
         db.batch(SNAPSHOT).await?;
         let loaded = Loaded {
-            head: number(&db.one(&head, &[]).await?, "seq")?,
-            timeline: db.timeline(),
+            head: rows::known(&db.one(&head, &[]).await?)?,
+            place: Some(db.place().clone()),
             clients: rows::clients(&db.query(&clients, &[]).await?, &db.query(&credentials, &[]).await?)?,
             keys: rows::read(&db.query(&keys, &[]).await?, rows::key)?,
             pepper: rows::pepper(&db.query(&pepper, &[]).await?)?,
@@ -243,25 +248,12 @@ impl Postgres {
             if changed.id == 0 {
                 insert_credential(&tx, &insert, id, changed).await?;
             } else if !before.credentials.contains(changed) {
-                let (expires_at, revoked_at) =
-                    (changed.expires_at.map(Number), changed.revoked_at.map(Number));
-                tx.execute(&credential, &[&Number(changed.id), &expires_at, &revoked_at]).await?;
+                save_credential(&tx, &credential, changed).await?;
             }
         }
-        let values: Parameters<'_> = &[
-            &Number(id),
-            &after.name,
-            &status_text(after.status),
-            &Number(after.generation),
-            &Number(after.revision),
-            &allowlist_text(&after.allowlist),
-            &after.certificates.to_string(),
-            &after.scopes.as_str(),
-            &after.enforces_allowlist,
-        ];
         let events = of_client(Some(&before), &after, &origin);
         let told = tx.commit_and_tell([&tell, &record], ChangedRow::Client(id), &events);
-        try_join!(biased; tx.execute(&update, values), told)?;
+        try_join!(biased; save_client(&tx, &update, &after), told)?;
         Ok(Some(outcome.map(|outcome| (outcome, after))))
     }
 
@@ -420,14 +412,14 @@ impl Postgres {
     }
 
     async fn transaction(&self) -> Result<Transaction, StoreError> {
-        Ok(Transaction::on(self.connection().await?, None, &self.commits))
+        Ok(Transaction::on(self.connection().await?, None, &self.commits, &self.newest))
     }
 
     /// A transaction that is going to lock this client.
     async fn transaction_of(&self, client: ClientId) -> Result<Transaction, StoreError> {
         let turn = Arc::clone(&self.turns[(client % TURNS) as usize]).lock_owned();
         let turn = timeout(self.patience, turn).await.map_err(|_| fault::silent())?;
-        Ok(Transaction::on(self.connection().await?, Some(turn), &self.commits))
+        Ok(Transaction::on(self.connection().await?, Some(turn), &self.commits, &self.newest))
     }
 
     async fn connection(&self) -> Result<Object<Connector>, StoreError> {
@@ -461,6 +453,33 @@ async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Resu
         client: rows::client(&client, &credentials)?,
         session: session.first().map(rows::session).transpose()?,
     })
+}
+
+/// Is sent when first polled.
+async fn save_client(db: &Connection, update: &Statement, client: &Client) -> Result<(), StoreError> {
+    let values: Parameters<'_> = &[
+        &Number(client.id),
+        &client.name,
+        &status_text(client.status),
+        &Number(client.generation),
+        &Number(client.revision),
+        &allowlist_text(&client.allowlist),
+        &client.certificates.to_string(),
+        &client.scopes.as_str(),
+        &client.enforces_allowlist,
+    ];
+    db.execute(update, values).await?;
+    Ok(())
+}
+
+async fn save_credential(
+    db: &Connection,
+    update: &Statement,
+    credential: &Credential,
+) -> Result<(), StoreError> {
+    let (expires_at, revoked_at) = (credential.expires_at.map(Number), credential.revoked_at.map(Number));
+    db.execute(update, &[&Number(credential.id), &expires_at, &revoked_at]).await?;
+    Ok(())
 }
 
 async fn insert_credential(

@@ -8,29 +8,31 @@ use tokio_postgres::Row;
 use super::{
     Postgres,
     connection::{Connection, Parameters},
-    keys,
+    history, keys,
     migrate::newest_known,
+    place::Place,
     rows::{self, Number, get, number},
 };
 use crate::{
     model::{ClientId, KnownVerifier, SessionId},
-    store::{Found, StoreError, StoredKey},
+    store::{Found, Known, Position, StoreError, StoredKey},
 };
 
 /// The channel of the doorbell.
 const LISTEN: &str = "LISTEN rescind";
 const RING: &str = "NOTIFY rescind";
 
-pub(super) const HEAD: &str = "SELECT seq FROM head";
+pub(super) const HEAD: &str =
+    "SELECT head.history, head.seq, change.mark FROM head LEFT JOIN change ON change.seq = head.seq";
 const NODES: &str = "
     SELECT head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat, node.schema_version
     FROM head LEFT JOIN node ON true ORDER BY node.id";
-const CHANGES: &str = "SELECT seq, kind, id, client FROM change WHERE seq > $1 ORDER BY seq";
+const CHANGES: &str = "SELECT head.history, change.seq, mark, kind, id, client FROM head, change WHERE change.seq > $1 ORDER BY change.seq";
 // A node that joins after the smallest of these was read has loaded what is newer than all of them.
 const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
                          AND seq <= ALL (SELECT acked FROM node)";
-pub(super) const JOIN: &str = 
+pub(super) const JOIN: &str =
     "INSERT INTO node (name, wait_ms, schema_version) VALUES ($1, $2, $3) RETURNING id";
 const BEAT: &str = "UPDATE node SET beat = beat + 1, acked = $2 WHERE id = $1";
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
@@ -43,6 +45,8 @@ pub struct Change {
     pub seq: u64,
     /// What it is of. How that is now is to be looked up.
     pub what: ChangedRow,
+    /// It as the newest that is known.
+    pub known: Known,
 }
 
 /// What a change is of.
@@ -109,6 +113,21 @@ pub struct Renewed {
 }
 
 impl Postgres {
+    /// From now on nothing is read from, or written to, a server that was not approved of.
+    pub fn guard(&self) {
+        self.pool.manager().places.guard();
+    }
+
+    /// Lets a server be used, and no other.
+    pub fn approve(&self, place: &Place) {
+        self.pool.manager().places.approve(place);
+    }
+
+    /// The server that is used.
+    pub fn place(&self) -> Option<Place> {
+        self.pool.manager().places.used()
+    }
+
     /// A connection for a lease, which hears the doorbell.
     pub async fn lease_connection(&self) -> Result<LeaseConnection, StoreError> {
         let connection = self.pool.manager().connect().await?;
@@ -160,9 +179,20 @@ pub struct LeaseConnection {
 }
 
 impl LeaseConnection {
-    /// The server's history: higher at each fail-over.
-    pub fn timeline(&self) -> u32 {
-        self.connection.timeline()
+    /// Where it is to.
+    pub fn place(&self) -> &Place {
+        self.connection.place()
+    }
+
+    /// How the database stands to this change.
+    pub async fn position(&mut self, known: &Known) -> Result<Position, StoreError> {
+        history::position(&mut self.connection, known).await
+    }
+
+    /// The sealed pepper, which a database has from its first use on.
+    pub async fn pepper(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        let [pepper] = self.connection.prepared([rows::PEPPER]).await?;
+        rows::pepper(&self.connection.query(&pepper, &[]).await?)
     }
 
     /// Adds a node, and numbers it.
@@ -277,5 +307,5 @@ fn change(row: &Row) -> Result<Change, StoreError> {
         "verifiers" => ChangedRow::Verifiers,
         other => return Err(StoreError::Unreadable(format!("change of {other:?}"))),
     };
-    Ok(Change { seq: number(row, "seq")?, what })
+    Ok(Change { seq: number(row, "seq")?, what, known: rows::known(row)? })
 }

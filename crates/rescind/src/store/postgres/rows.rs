@@ -15,7 +15,7 @@ use crate::{
     model::{Client, Credential, KnownVerifier, Session},
     secret::SecretHash,
     store::{
-        StoreError, StoredKey,
+        Known, Mark, StoreError, StoredKey,
         values::{parsed, read_algorithm, read_allowlist, read_phase, read_status},
     },
 };
@@ -68,6 +68,24 @@ impl<'a> FromSql<'a> for Number {
     }
 
     accepts!(INT8);
+}
+
+impl ToSql for Mark {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0.to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    accepts!(UUID);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Mark {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Mark(u128::from_be_bytes(raw.try_into()?)))
+    }
+
+    accepts!(UUID);
 }
 
 pub(super) fn get<T: FromSqlOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
@@ -181,6 +199,12 @@ pub(super) fn ended(row: &Row) -> Result<EndedSession, StoreError> {
 
 pub(super) fn pepper(rows: &[Row]) -> Result<Option<Vec<u8>>, StoreError> {
     rows.first().map(|row| get(row, "sealed")).transpose()
+}
+
+/// A change, of columns `history`, `seq` and `mark`.
+pub(super) fn known(row: &Row) -> Result<Known, StoreError> {
+    let mark = get::<Option<Mark>>(row, "mark")?.unwrap_or_default();
+    Ok(Known { history: get(row, "history")?, seq: number(row, "seq")?, mark })
 }
 
 fn secret_hash(row: &Row, column: &str) -> Result<SecretHash, StoreError> {

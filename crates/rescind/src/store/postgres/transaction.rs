@@ -12,6 +12,7 @@ use tokio_postgres::Statement;
 use super::{
     audit::{Columns, IN_ORDER},
     connection::{Connection, Connector, Parameters},
+    history::Newest,
     node::ChangedRow,
     rows::{self, Number},
 };
@@ -25,8 +26,9 @@ use crate::{
 
 /// Numbers a change, and notes what it is of. From here to the commit every other change waits.
 pub(super) const TELL: &str = "
-    WITH next AS (UPDATE head SET seq = seq + 1 RETURNING seq)
-    INSERT INTO change (seq, kind, id, client) SELECT seq, $1, $2, $3 FROM next";
+    WITH next AS (UPDATE head SET seq = seq + 1 RETURNING history, seq),
+         told AS (INSERT INTO change (seq, kind, id, client) SELECT seq, $1, $2, $3 FROM next RETURNING mark)
+    SELECT next.history, next.seq, told.mark FROM next, told";
 
 /// A connection that is lent for one transaction. If that does not come to its end, neither goes on.
 ///
@@ -39,6 +41,7 @@ pub(super) struct Transaction {
     /// On the client that it locks.
     _turn: Option<OwnedMutexGuard<()>>,
     commits: Commits,
+    newest: Newest,
     begun_at: Duration,
 }
 
@@ -47,6 +50,7 @@ impl Transaction {
         connection: Object<Connector>,
         turn: Option<OwnedMutexGuard<()>>,
         commits: &Commits,
+        newest: &Newest,
     ) -> Transaction {
         connection.begun();
         Transaction {
@@ -54,6 +58,7 @@ impl Transaction {
             connection,
             _turn: turn,
             commits: commits.clone(),
+            newest: newest.clone(),
             // A database goes by no clock of a test's.
             begun_at: Clock::System.elapsed(),
         }
@@ -134,7 +139,8 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         let (kind, id, client) = what.columns();
         let change: Parameters<'_> = &[&kind, &id.map(Number), &client.map(Number)];
-        try_join!(biased; self.execute(tell, change), self.commit_and_record(record, events))?;
+        let (told, ()) = try_join!(biased; self.one(tell, change), self.commit_and_record(record, events))?;
+        self.newest.note(rows::known(&told)?);
         Ok(())
     }
 

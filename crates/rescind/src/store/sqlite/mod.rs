@@ -21,7 +21,7 @@ use tracing::warn;
 
 pub(super) use lent::lent;
 
-use super::{Found, Loaded, StoreError, StoredKey, Swept};
+use super::{Found, Known, Loaded, StoreError, StoredKey, Swept};
 use crate::{
     audit::{Event, Origin, changes::of_client},
     metrics::Commits,
@@ -92,8 +92,8 @@ impl Sqlite {
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
         self.read(|db| {
             Ok(Loaded {
-                head: 0,
-                timeline: 0,
+                head: Known::default(),
+                place: None,
                 clients: rows::clients(db)?,
                 keys: rows::keys(db)?,
                 pepper: rows::pepper(db)?,

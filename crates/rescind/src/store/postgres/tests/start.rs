@@ -18,7 +18,7 @@ async fn many_first_starts_at_once_make_one_store() {
     let mut starts = JoinSet::new();
     for _ in 0..4 {
         let options = options(&url);
-        starts.spawn(async move { Store::connect(&options).await.unwrap().load().await.unwrap().head });
+        starts.spawn(async move { Store::connect(&options).await.unwrap().load().await.unwrap().head.seq });
     }
     assert_eq!(starts.join_all().await, [0; 4]);
     let migrations = "SELECT count(*) FROM refinery_schema_history";
