@@ -260,10 +260,14 @@ fn cluster(cluster: &ClusterView) -> String {
         ]
     });
     format!(
-        "\nlease               {} ms\nchanges             {} of {} applied\n\n{}",
+        "\nlease               {} ms\nchanges             {} of {} applied\ncommits wait for    {}\n\n{}",
         cluster.lease_ms,
         cluster.applied,
         cluster.head,
+        match cluster.synchronous_standby_names.as_str() {
+            "" => "no stand-by",
+            names => names,
+        },
         table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows)
     )
 }

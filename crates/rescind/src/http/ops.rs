@@ -12,7 +12,7 @@ use hyper::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::error::{ApiError, Class};
-use crate::{admin, app::App, metrics};
+use crate::{admin, app::App, metrics, store::Postgres};
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -35,7 +35,11 @@ async fn live() -> Json<Health> {
 /// New work is welcome, and can be done. `?verbose` tells more.
 async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     if app.cluster.lease.check().is_err() {
-        let message = "Not able to answer safely now: this node has no lease";
+        let lacks_a_stand_by = app.store.postgres().is_some_and(Postgres::lacks_a_stand_by);
+        let message = match lacks_a_stand_by {
+            true => "Not able to answer safely now: the database's commits wait for no stand-by",
+            false => "Not able to answer safely now: this node has no lease",
+        };
         return Err(ApiError::new(Class::Unavailable, message));
     }
     if !app.is_ready() {
