@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::try_join_all;
 use tokio_postgres::{Row, SimpleQueryMessage};
 use tracing::{info, warn};
 
@@ -172,22 +173,24 @@ impl Replication {
 /// Whether nothing between hands sessions on or asks stand-bys, and commits are waited for if they are to
 /// be. To be asked once, at the start: whatever comes later is noticed where it does harm.
 pub(super) async fn look(connector: &Connector) -> Result<(), StoreError> {
-    let first = match connector.connect().await {
+    match look_at_two(connector).await {
         Err(error) if fault::is_read_only(&error) && is_balanced(connector).await => {
-            return Err(StoreError::Unsuitable(BALANCED.into()));
+            Err(StoreError::Unsuitable(BALANCED.into()))
         }
-        first => first?,
-    };
-    // A pooler gives the second the server that the first has had, and the first has to take another.
-    let second = connector.connect().await?;
+        looked => looked,
+    }
+}
+
+async fn look_at_two(connector: &Connector) -> Result<(), StoreError> {
+    let (first, second) = (connector.connect().await?, connector.connect().await?);
+    // What pools by transactions gives the second the server that the first has had.
     second.batch("BEGIN").await?;
     let standing = first.standing().await?;
     second.standing().await?;
     second.batch("COMMIT").await?;
-    for _ in 0..LOOKS {
-        if said(&first.simple(IS_STAND_BY).await?) == Some("on") {
-            return Err(StoreError::Unsuitable(BALANCED.into()));
-        }
+    let looks = try_join_all((0..LOOKS).map(|_| first.simple(IS_STAND_BY))).await?;
+    if looks.iter().any(|answers| said(answers) == Some("on")) {
+        return Err(StoreError::Unsuitable(BALANCED.into()));
     }
     if connector.requires_stand_by() && standing.waits_for.is_empty() {
         return Err(StoreError::Unsuitable(format!("{NOBODY}: set it, and synchronous_commit to on")));

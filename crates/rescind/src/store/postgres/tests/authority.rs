@@ -131,7 +131,7 @@ async fn a_commit_that_was_released_while_nobody_was_waited_for_for_a_moment_is_
     let pid: i32 = db.query_one(pid, &[]).await.unwrap().get(0);
     // It sleeps while the names come and go, and hears of both at once.
     let signal = async |signal| {
-        db.batch_execute(&format!("COPY (SELECT) TO PROGRAM 'kill -{signal} {pid}'")).await.unwrap();
+        db.batch_execute(&format!("COPY (SELECT) TO PROGRAM 'cat; kill -{signal} {pid}'")).await.unwrap();
     };
     signal("STOP").await;
     set_names(&db, "").await;
@@ -143,7 +143,10 @@ async fn a_commit_that_was_released_while_nobody_was_waited_for_for_a_moment_is_
     );
     'heard: loop {
         let probe = connect(&url).await;
-        let probe = tokio::spawn(async move { probe.batch_execute("UPDATE schema SET readable_by = readable_by").await });
+        let probe =
+            tokio::spawn(
+                async move { probe.batch_execute("UPDATE schema SET readable_by = readable_by").await },
+            );
         while !probe.is_finished() {
             if db.query_one(&others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
                 break 'heard;
