@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
+use crate::{app::App, store::Postgres};
 
 /// How the process is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub struct ClusterView {
     /// How the database stood to what was known when this node joined: whether it had lost something.
     #[serde(default)]
     pub history: String,
+    /// Whom the database's commits wait for: `synchronous_standby_names`. Empty: for nobody.
+    pub synchronous_standby_names: String,
     pub nodes: Vec<NodeView>,
 }
 
@@ -76,12 +78,14 @@ fn cluster(app: &App) -> Option<ClusterView> {
         lag: roll.head.saturating_sub(node.acked),
         heard_ms_ago: millis(now.saturating_sub(*heard_at)),
     });
+    let names = app.store.postgres().and_then(Postgres::waits_for).unwrap_or_default();
     Some(ClusterView {
         node: roll.node,
         lease_ms: millis(app.cluster.lease.left()),
         applied: roll.applied,
         head: roll.head,
         history: roll.history.into(),
+        synchronous_standby_names: names.to_string(),
         nodes: nodes.collect(),
     })
 }

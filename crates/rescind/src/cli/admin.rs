@@ -274,11 +274,15 @@ fn cluster(cluster: &ClusterView) -> String {
         ]
     });
     format!(
-        "\nlease               {} ms\nchanges             {} of {} applied\nhistory             {}\n\n{}",
+        "\nlease               {} ms\nchanges             {} of {} applied\nhistory             {}\ncommits wait for    {}\n\n{}",
         cluster.lease_ms,
         cluster.applied,
         cluster.head,
         cluster.history,
+        match cluster.synchronous_standby_names.as_str() {
+            "" => "no stand-by",
+            names => names,
+        },
         table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows)
     )
 }

@@ -94,6 +94,7 @@ pub struct Database {
     #[serde(with = "values::path_or_none")]
     pub tls_ca: Option<PathBuf>,
     pub accept_lost_commits: bool,
+    pub require_synchronous: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,6 +245,12 @@ impl Config {
         if self.database.pool_size == 0 {
             return Err(("database.pool_size", "expected at least 1".into()));
         }
+        if self.database.require_synchronous && self.database.accept_lost_commits {
+            return Err((
+                "database.require_synchronous",
+                "expected false beside database.accept_lost_commits = true".into(),
+            ));
+        }
         let Server { max_connections, max_connections_per_address, .. } = self.server;
         for (key, connections) in [
             ("server.max_connections", max_connections),
@@ -319,13 +326,15 @@ impl Config {
 
     /// The database, where there is one beside the data folder.
     pub fn postgres(&self) -> Option<PostgresOptions> {
-        let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits } = &self.database;
+        let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits, require_synchronous } =
+            &self.database;
         Some(PostgresOptions {
             url: url.clone()?,
             pool_size: *pool_size,
             statement_timeout: (*statement_timeout).into(),
             tls_ca: tls_ca.clone(),
             accept_lost_commits: *accept_lost_commits,
+            require_synchronous: *require_synchronous,
         })
     }
 

@@ -12,7 +12,7 @@ use hyper::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::error::{ApiError, Class};
-use crate::{admin, app::App, metrics};
+use crate::{admin, app::App, metrics, store::Postgres};
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -37,7 +37,12 @@ async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result
     let verbose =
         form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "verbose");
     if app.cluster.lease.check().is_err() {
-        let mut message = "Not able to answer safely now: this node has no lease".to_owned();
+        let lacks_a_stand_by = app.store.postgres().is_some_and(Postgres::lacks_a_stand_by);
+        let mut message = match lacks_a_stand_by {
+            true => "Not able to answer safely now: the database's commits wait for no stand-by",
+            false => "Not able to answer safely now: this node has no lease",
+        }
+        .to_owned();
         if let Some(why) = app.cluster.refusal().filter(|_| verbose) {
             message = format!("{message}: {why}");
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout, try_join};
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Row, SimpleQueryMessage, Statement,
     config::{LoadBalanceHosts, TargetSessionAttrs},
@@ -23,7 +23,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, warn};
 
 use super::{
-    PostgresOptions, fault,
+    PostgresOptions,
+    authority::{self, Committed, STANDING, Standing},
+    fault,
     place::{PLACE, Place, Places},
     tls,
 };
@@ -122,10 +124,30 @@ impl Connector {
             patience: limit + ON_THE_WAY,
             tls: self.tls.clone(),
             task,
+            session: String::new(),
+            requires_stand_by: self.requires_stand_by(),
         };
         connection.place = self.begin_session(&connection, limit).await?;
         self.places.admit(&connection.place)?;
+        authority::begin(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// A commit counts only if a stand-by has it.
+    pub(super) fn requires_stand_by(&self) -> bool {
+        self.options.require_synchronous
+    }
+
+    /// What whichever host says that answers, one that cannot be written included.
+    pub(super) async fn ask_any(&self, sql: &str) -> Option<Vec<SimpleQueryMessage>> {
+        let mut config = self.config.clone();
+        config.target_session_attrs(TargetSessionAttrs::Any);
+        let asked = async {
+            let (client, connection) = config.connect(self.tls.clone()).await?;
+            tokio::spawn(connection);
+            client.simple_query(sql).await
+        };
+        timeout(self.options.statement_timeout + ON_THE_WAY, asked).await.ok()?.ok()
     }
 
     /// Sets what the session needs, and looks whether the server keeps what it says it has kept.
@@ -224,6 +246,9 @@ pub(super) struct Connection {
     patience: Duration,
     tls: MakeRustlsConnect,
     task: JoinHandle<()>,
+    /// Its name, which no other session has.
+    session: String,
+    requires_stand_by: bool,
 }
 
 impl Connection {
@@ -247,18 +272,53 @@ impl Connection {
         Ok(statements.map(|sql| self.statements[sql].clone()))
     }
 
-    /// Is sent when first polled.
+    /// Is sent when first polled. What is decisive is returned only if it is the primary's own word.
     pub(super) async fn query(
         &self,
         statement: &Statement,
         with: Parameters<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        self.bounded(self.client.query(statement, with)).await
+        authority::found(self.bounded(self.client.query(statement, with)).await?, &self.session)
     }
 
     /// Is sent when first polled. Returns the one row.
     pub(super) async fn one(&self, statement: &Statement, with: Parameters<'_>) -> Result<Row, StoreError> {
-        self.bounded(self.client.query_one(statement, with)).await
+        let mut rows = self.query(statement, with).await?;
+        let row = rows.pop().filter(|_| rows.is_empty());
+        row.ok_or_else(|| StoreError::Unreadable("there is not one row where one was asked for".into()))
+    }
+
+    /// Is sent when first polled.
+    pub(super) async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
+        self.bounded(self.client.simple_query(sql)).await
+    }
+
+    pub(super) fn set_name(&mut self, name: &str) {
+        self.session = name.to_owned();
+    }
+
+    /// How the session stands, if it is still this one. Is sent when first polled.
+    pub(super) async fn standing(&self) -> Result<Standing, StoreError> {
+        Standing::of(&self.one(&self.statements[STANDING], &[]).await?)
+    }
+
+    /// Commits what was begun, and looks whether that was in this session, as it was set. Everything is sent
+    /// when first polled. `warnings` were counted before.
+    pub(super) async fn commit_and_look(&self, warnings: u64) -> Result<Committed, StoreError> {
+        let (before, (), after) = try_join!(biased; self.standing(), self.batch("COMMIT"), self.standing())?;
+        self.vouch(warnings)?;
+        Ok(Committed { before, after })
+    }
+
+    /// Whether that is as durable as it has to be.
+    pub(super) fn accept(&self, committed: &Committed) -> Result<(), StoreError> {
+        if self.requires_stand_by { committed.is_replicated() } else { Ok(()) }
+    }
+
+    /// Commits what was begun, as durably as it has to be.
+    pub(super) async fn commit(&self, warnings: u64) -> Result<(), StoreError> {
+        let committed = self.commit_and_look(warnings).await?;
+        self.accept(&committed)
     }
 
     /// Is sent when first polled. Returns how many rows it was that changed.

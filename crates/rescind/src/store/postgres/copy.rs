@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     Postgres,
+    authority::answered_by,
     connection::Connection,
     fault,
     migrate::newest_known,
@@ -46,9 +47,12 @@ const TABLES: [(&str, &str); 7] = [
 /// Nobody else moves in meanwhile: a first start waits, and finds what was copied.
 const BEGIN: &str = "
     BEGIN; LOCK TABLE sealed_secret, signing_key, client, credential, verifier, session, audit IN EXCLUSIVE MODE";
-const IS_TAKEN: &str = "
-    SELECT EXISTS (SELECT FROM client) OR EXISTS (SELECT FROM signing_key) OR EXISTS (SELECT FROM sealed_secret)
-        OR EXISTS (SELECT FROM verifier) OR EXISTS (SELECT FROM session) AS taken";
+const IS_TAKEN: &str = concat!(
+    "SELECT ",
+    answered_by!(),
+    ", EXISTS (SELECT FROM client) OR EXISTS (SELECT FROM signing_key) OR EXISTS (SELECT FROM sealed_secret)
+       OR EXISTS (SELECT FROM verifier) OR EXISTS (SELECT FROM session) AS taken"
+);
 const CONTINUE_AFTER: &str = "SELECT setval(pg_get_serial_sequence($1, 'id'), $2)";
 // To a node that has started meanwhile, on the empty tables, everything is new.
 const TELL_ALL: &str = "
@@ -103,8 +107,7 @@ impl Postgres {
             // Waited for like a node that is not heard of any more.
             db.execute(&join, &[&"rescind.db", &Number(millis(lent)), &newest_known()]).await?;
         }
-        db.batch("COMMIT").await?;
-        db.vouch(warnings)?;
+        db.commit(warnings).await?;
         db.done();
         Ok(copied)
     }

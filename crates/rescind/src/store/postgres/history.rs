@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     Postgres, UPDATE_CLIENT, UPDATE_CREDENTIAL,
     audit::{Columns, INSERT},
+    authority::decisive,
     connection::Connection,
     keys::{self, DELETE_KEY, DELETE_VERIFIER, INSERT_KEY, insert_key},
     node::ChangedRow,
@@ -22,12 +23,13 @@ use crate::{
     store::{Known, Mark, Position, Repeated, StoreError, StoredKey},
 };
 
-const POSITION: &str = "
-    SELECT head.history, head.seq, newest.mark, known.mark AS found, lost.repeated, lost.ended,
-           EXISTS (SELECT FROM change WHERE seq <= $1) AS reaches_back
-    FROM head LEFT JOIN change AS newest ON newest.seq = head.seq
-              LEFT JOIN change AS known ON known.seq = $1
-              LEFT JOIN lost ON lost.history = $2";
+const POSITION: &str = decisive!(
+    "head.history, head.seq, newest.mark, known.mark AS found, lost.repeated, lost.ended,
+     EXISTS (SELECT FROM change WHERE seq <= $1) AS reaches_back",
+    "FROM head LEFT JOIN change AS newest ON newest.seq = head.seq
+               LEFT JOIN change AS known ON known.seq = $1
+               LEFT JOIN lost ON lost.history = $2"
+);
 
 /// Nobody else changes anything meanwhile. The tables before the head, as everybody locks them.
 const BEGIN_ALONE: &str = "
@@ -249,8 +251,7 @@ impl Alone {
         }
         let columns = Columns::of(events);
         db.execute(&record, &columns.parameters()).await?;
-        db.batch("COMMIT").await?;
-        db.vouch(*warnings)?;
+        db.commit(*warnings).await?;
         db.done();
         Ok(newest)
     }

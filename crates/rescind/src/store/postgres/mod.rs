@@ -6,6 +6,7 @@
 //! elsewhere is changed together with the head (see the migration), last before the commit.
 
 mod audit;
+mod authority;
 mod connection;
 mod copy;
 mod fault;
@@ -43,6 +44,7 @@ use crate::{
     metrics::Commits,
     model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds},
 };
+use authority::{Replication, decisive};
 use connection::{Connection, Connector, Parameters};
 use history::Newest;
 use rows::{Number, number};
@@ -82,8 +84,10 @@ const UPDATE_SESSION: &str = "
     UPDATE session SET key_id = $2, pair = $3, phase = $4, issued_at = $5, access_expires_at = $6,
                        refresh_expires_at = $7
     WHERE id = $1";
-const SWEEP_UP_TO: &str = "
-    SELECT max(id) AS last, count(*) AS count FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch";
+const SWEEP_UP_TO: &str = decisive!(
+    "max(id) AS last, count(*) AS count",
+    "FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch"
+);
 // The conditions are on the row itself, so that one that was refreshed meanwhile is looked at again.
 const SWEEP: &str = "
     DELETE FROM session USING client
@@ -103,6 +107,8 @@ pub struct PostgresOptions {
     pub tls_ca: Option<PathBuf>,
     /// Use a server that may forget what it has committed.
     pub accept_lost_commits: bool,
+    /// Vouch for no commit that no stand-by is waited for.
+    pub require_synchronous: bool,
 }
 
 /// The store in a PostgreSQL database.
@@ -115,12 +121,14 @@ pub struct Postgres {
     turns: Box<[Arc<Mutex<()>>]>,
     commits: Commits,
     newest: Newest,
+    replication: Arc<Replication>,
 }
 
 impl Postgres {
     pub(super) async fn connect(options: PostgresOptions) -> Result<Postgres, StoreError> {
         let (pool_size, patience) = (options.pool_size, options.statement_timeout);
         let connector = Connector::new(options)?;
+        authority::look(&connector).await?;
         migrate::migrate(&connector).await?;
         let waiting = Timeouts { wait: Some(patience), ..Timeouts::default() };
         let pool = Pool::builder(connector)
@@ -132,7 +140,25 @@ impl Postgres {
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         let turns = (0..TURNS).map(|_| Arc::default()).collect();
-        Ok(Postgres { pool, patience, turns, commits: Commits::none(), newest: Newest::default() })
+        Ok(Postgres {
+            pool,
+            patience,
+            turns,
+            commits: Commits::none(),
+            newest: Newest::default(),
+            replication: Arc::default(),
+        })
+    }
+
+    /// `synchronous_standby_names` as the lease was renewed last, empty if commits wait for nobody. `None`:
+    /// not asked yet.
+    pub fn waits_for(&self) -> Option<Arc<String>> {
+        self.replication.waits_for()
+    }
+
+    /// Nothing is answered for, as commits wait for nobody.
+    pub fn lacks_a_stand_by(&self) -> bool {
+        self.pool.manager().requires_stand_by() && self.waits_for().is_some_and(|names| names.is_empty())
     }
 
     pub(super) fn commits(&self) -> &Commits {
@@ -183,8 +209,9 @@ impl Postgres {
             tx.batch(SNAPSHOT),
             tx.query(&clients, &[]),
             tx.query(&credentials, &[]),
-            tx.commit(),
+            tx.batch("COMMIT"),
         )?;
+        tx.done();
         rows::clients(&clients, &credentials)
     }
 

@@ -1,12 +1,13 @@
 //! What nodes tell each other by way of the database: leases, and the order of changes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::try_join;
 use tokio_postgres::Row;
 
 use super::{
     Postgres,
+    authority::{Replication, decisive},
     connection::{Connection, Parameters},
     history, keys,
     migrate::newest_known,
@@ -23,11 +24,17 @@ const LISTEN: &str = "LISTEN rescind";
 const RING: &str = "NOTIFY rescind";
 
 pub(super) const HEAD: &str =
-    "SELECT head.history, head.seq, change.mark FROM head LEFT JOIN change ON change.seq = head.seq";
-const NODES: &str = "
-    SELECT head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat, node.schema_version
-    FROM head LEFT JOIN node ON true ORDER BY node.id";
-const CHANGES: &str = "SELECT head.history, change.seq, mark, kind, id, client FROM head, change WHERE change.seq > $1 ORDER BY change.seq";
+    decisive!("head.history, head.seq, change.mark", "FROM head LEFT JOIN change ON change.seq = head.seq");
+const NODES: &str = decisive!(
+    "head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat, node.schema_version",
+    "FROM head LEFT JOIN node ON true",
+    "id"
+);
+const CHANGES: &str = decisive!(
+    "head.history, change.seq, change.mark, change.kind, change.id, change.client",
+    "FROM head, change WHERE change.seq > $1",
+    "seq"
+);
 // A node that joins after the smallest of these was read has loaded what is newer than all of them.
 const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
@@ -132,7 +139,7 @@ impl Postgres {
     pub async fn lease_connection(&self) -> Result<LeaseConnection, StoreError> {
         let connection = self.pool.manager().connect().await?;
         connection.batch(LISTEN).await?;
-        Ok(LeaseConnection { connection })
+        Ok(LeaseConnection { connection, replication: Arc::clone(&self.replication) })
     }
 
     /// The newest change.
@@ -175,7 +182,8 @@ impl Postgres {
 /// The connection that a node renews its lease on, and hears the doorbell.
 #[derive(Debug)]
 pub struct LeaseConnection {
-    connection: Connection,
+    pub(super) connection: Connection,
+    replication: Arc<Replication>,
 }
 
 impl LeaseConnection {
@@ -235,14 +243,15 @@ impl LeaseConnection {
         let [beat, read] = self.connection.prepared([BEAT, NODES]).await?;
         let beaten: Parameters<'_> = &[&Number(node), &Number(acked)];
         // Should the first fail, the rest does no harm: what it writes is true, and is not heard of.
-        let ((), beaten, found, ()) = try_join!(
+        let ((), beaten, found, committed) = try_join!(
             biased;
             self.connection.batch("BEGIN"),
             self.connection.execute(&beat, beaten),
             self.connection.query(&read, &[]),
-            self.connection.batch("COMMIT"),
+            self.connection.commit_and_look(warnings),
         )?;
-        self.connection.vouch(warnings)?;
+        self.replication.heard(&committed);
+        self.connection.accept(&committed)?;
         if beaten == 0 {
             return Ok(None);
         }

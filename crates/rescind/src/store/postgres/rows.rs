@@ -11,6 +11,7 @@ use tokio_postgres::{
     types::{FromSql, FromSqlOwned, IsNull, ToSql, Type, accepts, to_sql_checked},
 };
 
+use super::authority::decisive;
 use crate::{
     model::{Client, Credential, KnownVerifier, Session},
     secret::SecretHash,
@@ -22,32 +23,37 @@ use crate::{
 
 macro_rules! client {
     () => {
-        "SELECT id, name, status, generation, revision, allowlist, certificates, scopes, enforces_allowlist,
-                created_at FROM client "
+        "id, name, status, generation, revision, allowlist, certificates, scopes, enforces_allowlist, created_at"
     };
 }
 macro_rules! credential {
     () => {
-        "SELECT id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at FROM credential "
+        "id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at"
     };
 }
 
-pub(super) const CLIENT: &str = concat!(client!(), "WHERE id = $1");
+pub(super) const CLIENT: &str = decisive!(client!(), "FROM client WHERE id = $1");
 // FOR SHARE would let a flood of logins keep a logout waiting: shares are given out while it waits.
-pub(super) const CLIENT_LOCKED: &str = concat!(client!(), "WHERE id = $1 FOR NO KEY UPDATE");
-pub(super) const CLIENTS: &str = concat!(client!(), "ORDER BY id");
-pub(super) const CREDENTIALS_OF_CLIENT: &str = concat!(credential!(), "WHERE client_id = $1 ORDER BY id");
-pub(super) const CREDENTIALS: &str = concat!(credential!(), "ORDER BY client_id, id");
-pub(super) const SESSION: &str =
-    "SELECT id, client_id, credential_id, key_id, generation, scopes, pair, phase,
-            started_at, issued_at, access_expires_at, refresh_expires_at FROM session WHERE id = $1";
-pub(super) const ENDED: &str = "SELECT id, refresh_expires_at FROM session WHERE phase = 2";
-pub(super) const KEYS: &str =
-    "SELECT id, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at
-     FROM signing_key ORDER BY id";
+pub(super) const CLIENT_LOCKED: &str =
+    concat!("SELECT ", client!(), " FROM client WHERE id = $1 FOR NO KEY UPDATE");
+pub(super) const CLIENTS: &str = decisive!(client!(), "FROM client", "id");
+pub(super) const CREDENTIALS_OF_CLIENT: &str =
+    decisive!(credential!(), "FROM credential WHERE client_id = $1", "id");
+pub(super) const CREDENTIALS: &str = decisive!(credential!(), "FROM credential", "client_id, id");
+pub(super) const SESSION: &str = decisive!(
+    "id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at, issued_at,
+     access_expires_at, refresh_expires_at",
+    "FROM session WHERE id = $1"
+);
+pub(super) const ENDED: &str = decisive!("id, refresh_expires_at", "FROM session WHERE phase = 2");
+pub(super) const KEYS: &str = decisive!(
+    "id, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at",
+    "FROM signing_key",
+    "id"
+);
 pub(super) const VERIFIERS: &str =
-    "SELECT id, name, token_hash, shares_hs256, created_at FROM verifier ORDER BY id";
-pub(super) const PEPPER: &str = "SELECT sealed FROM sealed_secret WHERE name = 'pepper'";
+    decisive!("id, name, token_hash, shares_hs256, created_at", "FROM verifier", "id");
+pub(super) const PEPPER: &str = decisive!("sealed", "FROM sealed_secret WHERE name = 'pepper'");
 
 /// A number of ours in a `bigint`, which ends at half of what it can count.
 #[derive(Debug, Clone, Copy)]

@@ -99,8 +99,7 @@ impl Transaction {
     }
 
     pub(super) async fn commit(&self) -> Result<(), StoreError> {
-        self.batch("COMMIT").await?;
-        self.vouch(self.warnings)?;
+        self.connection.commit(self.warnings).await?;
         self.commits.took.took(Clock::System.elapsed().saturating_sub(self.begun_at));
         self.commits.changes.count(1);
         self.done();
