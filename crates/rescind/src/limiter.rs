@@ -61,6 +61,11 @@ impl Limiter {
         ))
     }
 
+    /// Whether there is room for one more of what `subject` may have so many of a minute, whoever it is.
+    pub fn admits(&self, subject: &impl Hash, per_minute: u32, now: Duration) -> bool {
+        self.count(subject, per_minute, now).is_ok()
+    }
+
     fn count(&self, subject: &impl Hash, per_minute: u32, now: Duration) -> Result<(), Throttled> {
         let window = Duration::from_secs(60);
         let cost = window / per_minute;

@@ -118,7 +118,9 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
         if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
             app.registry.update(&session);
             let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
-            info!(client, session = session.id, nodes, acknowledged, milliseconds, "session revoked");
+            if auth::is_logged(&app, client) {
+                info!(client, session = session.id, nodes, acknowledged, milliseconds, "session revoked");
+            }
         }
         Ok(())
     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rescind_verifier::{Denied, Scopes};
 use tracing::info;
 
-use super::{Caller, Error, Grant, address_denied, failed, grant, over_quota, uncertified};
+use super::{Caller, Error, Grant, address_denied, failed, grant, is_logged, over_quota, uncertified};
 use crate::{
     app::{App, to_the_end},
     model::{Client, Phase, Session, TokenRules, UnixSeconds},
@@ -115,7 +115,9 @@ async fn try_open_session(
         let opened = app.store.open_session(client, open).await?;
         Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
             app.registry.update(&session);
-            info!(client, session = session.id, "login");
+            if is_logged(&app, client) {
+                info!(client, session = session.id, "login");
+            }
             let granted = grant(&app, &session)?;
             place.stamp();
             app.caching.logged_in(client, app.registry.verifications(client), app.clock.elapsed());

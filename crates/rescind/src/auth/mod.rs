@@ -5,7 +5,11 @@ mod logout;
 mod refresh;
 mod verify;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use rescind_verifier::{Denied, Scopes};
 use thiserror::Error;
@@ -26,6 +30,11 @@ use crate::{
     quota::OverQuota,
     store::StoreError,
 };
+
+/// Of each client's logins, refreshes and logouts so many have a line in the log.
+const LINES_PER_MINUTE: u32 = 60;
+/// Of the sessions in which a client's refresh tokens were used again so many are on record each for itself.
+const REUSES_PER_MINUTE: u32 = 10;
 
 /// Who is asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +203,15 @@ fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
         );
     }
     Error::Uncertified
+}
+
+/// Whether a line in the log says what this client has done well. If it does so much, most are left out.
+pub(crate) fn is_logged(app: &App, client: ClientId) -> bool {
+    let logged = app.limiter.admits(&("log", client), LINES_PER_MINUTE, app.clock.elapsed());
+    if !logged {
+        app.log_limits.left_out.fetch_add(1, Ordering::Relaxed);
+    }
+    logged
 }
 
 /// This client has succeeded often enough for now.
