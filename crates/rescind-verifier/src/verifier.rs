@@ -1,6 +1,6 @@
 use std::{net::IpAddr, ops::Deref, sync::Arc};
 
-use crate::{Claims, ClientPolicy, Denied, KeySet, Kind, Profile, Scopes, State, UnixSeconds};
+use crate::{Claims, ClientId, ClientPolicy, Denied, KeySet, Kind, Profile, Scopes, State, UnixSeconds};
 
 /// How far in the future a token may have been issued: what the clocks of two nodes may differ by,
 /// in seconds. Expiry has no such leeway.
@@ -34,6 +34,13 @@ impl Verifier {
             return Err(Denied::Expired);
         }
         Ok(claims)
+    }
+
+    /// Whose client's a token is that one of the keys has signed, whatever its kind and its time. It may
+    /// have expired or been revoked: this is for counting, and decides nothing.
+    pub fn client_of(&self, token: &str) -> Option<ClientId> {
+        let (_, payload) = self.keys.open(token).ok()?;
+        Some(Claims::read(payload.as_bytes(), &self.profile).ok()?.client)
     }
 
     /// Rules 1 to 7, for an access token: it stands, for a caller whose address is on its client's

@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwap;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use rescind_verifier::{
-    Algorithm, KeyError, KeySet, Kind, Profile, Verifier, follow::wire::WireKey, header_segment,
+    Algorithm, ClientId, Key, KeyError, KeySet, Kind, Profile, Verifier, follow::wire::WireKey,
+    header_segment,
 };
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -17,6 +18,9 @@ use crate::{
     signer::{PublicKey, Signer},
     store::StoredKey,
 };
+
+/// A key goes when its last token has run out, or by hand.
+const FORMER_KEYS: usize = 16;
 
 /// What a login or refresh is answered with.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,6 +65,14 @@ pub struct Issuer {
 pub struct Keyring {
     keys: Vec<SigningKey>,
     verifier: Verifier,
+    former: Former,
+}
+
+/// Keys that went while this process ran, the last few. They tell whose an old token was, and decide
+/// nothing.
+struct Former {
+    keys: Vec<Key>,
+    verifier: Verifier,
 }
 
 struct SigningKey {
@@ -68,6 +80,7 @@ struct SigningKey {
     kid: String,
     signs_from: UnixSeconds,
     signer: Signer,
+    verification: Key,
     secret: Zeroizing<[u8; 32]>,
     access_header: String,
     refresh_header: String,
@@ -82,7 +95,13 @@ impl Issuer {
 
     /// Goes over to other keys, at once for every request that begins after.
     pub fn set_keys(&self, keys: &[StoredKey], master: &MasterKey) -> Result<(), KeyringError> {
-        self.keyring.store(Arc::new(Keyring::unseal(&self.profile, keys, master)?));
+        let known = self.keyring.load();
+        let new = Keyring::unseal(&self.profile, keys, master)?;
+        let gone = known.keys.iter().filter(|key| new.keys.iter().all(|other| other.id != key.id));
+        let mut former = known.former.keys.clone();
+        former.extend(gone.map(|key| key.verification.clone()));
+        former.drain(..former.len().saturating_sub(FORMER_KEYS));
+        self.keyring.store(Arc::new(Keyring { former: Former::new(former, &self.profile), ..new }));
         Ok(())
     }
 
@@ -127,12 +146,14 @@ impl Keyring {
             let secret =
                 master.open(&seal_name(kid), sealed).map_err(|e| KeyringError::Sealed(kid.clone(), e))?;
             let unusable = |e| KeyringError::Key(kid.clone(), e);
-            good.push(Signer::verification_key(*algorithm, kid, &secret).map_err(unusable)?);
+            let verification = Signer::verification_key(*algorithm, kid, &secret).map_err(unusable)?;
+            good.push(verification.clone());
             keys.push(SigningKey {
                 id: *id,
                 kid: kid.clone(),
                 signs_from: *signs_from,
                 signer: Signer::new(*algorithm, &secret).map_err(unusable)?,
+                verification,
                 access_header: header_segment(*algorithm, kid, Kind::Access),
                 refresh_header: header_segment(*algorithm, kid, Kind::Refresh),
                 secret,
@@ -141,7 +162,13 @@ impl Keyring {
         if keys.is_empty() {
             return Err(KeyringError::NoneSigns);
         }
-        Ok(Keyring { keys, verifier: Verifier::new(KeySet::from_iter(good), profile.clone()) })
+        let verifier = Verifier::new(KeySet::from_iter(good), profile.clone());
+        Ok(Keyring { keys, verifier, former: Former::new(vec![], profile) })
+    }
+
+    /// Whose client's a token is that a key of ours has signed, be it good, old or revoked.
+    pub fn client_of(&self, token: &str) -> Option<ClientId> {
+        self.verifier.client_of(token).or_else(|| self.former.verifier.client_of(token))
     }
 
     /// Decides over tokens of all the good keys.
@@ -166,6 +193,13 @@ impl Keyring {
     /// The keys that anybody may know, with their ids: those that only verify.
     pub fn public_keys(&self) -> impl Iterator<Item = (&str, PublicKey)> {
         self.keys.iter().filter_map(|key| Some((key.kid.as_str(), key.signer.public()?)))
+    }
+}
+
+impl Former {
+    fn new(keys: Vec<Key>, profile: &Profile) -> Former {
+        let verifier = Verifier::new(KeySet::from_iter(keys.iter().cloned()), profile.clone());
+        Former { keys, verifier }
     }
 }
 

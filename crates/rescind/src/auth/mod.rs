@@ -159,16 +159,24 @@ fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
     Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 
-/// Counts a failure of `key`, which is this client's if that is known, from the caller's network.
-pub(crate) fn failed(
-    app: &App,
-    key: &[u8],
-    client: Option<ClientId>,
-    caller: &Caller,
-    error: Error,
-) -> Error {
+/// Whom a failure is counted for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Failed<'k> {
+    /// What the caller presented and nobody can tell whose it is, and the caller's network.
+    Unknown(&'k [u8]),
+    /// The client whose token it is, from the caller's network. Its neighbours there have no part in it.
+    Client(ClientId),
+}
+
+/// Counts a failure from the caller's network.
+pub(crate) fn failed(app: &App, whose: Failed<'_>, caller: &Caller, error: Error) -> Error {
     let source = caller.address.unwrap_or(caller.peer);
-    match app.limiter.failed(key, source, app.clock.elapsed()) {
+    let now = app.clock.elapsed();
+    let (client, counted) = match whose {
+        Failed::Unknown(presented) => (None, app.limiter.failed(presented, source, now)),
+        Failed::Client(client) => (Some(client), app.limiter.failed_as(client, source, now)),
+    };
+    match counted {
         Ok(()) => error,
         Err(Throttled { retry_after }) => {
             app.audit.note(audit::Kind::Throttled, client, Some(source));

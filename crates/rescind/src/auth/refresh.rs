@@ -6,7 +6,7 @@ use rescind_verifier::{Claims, Denied, Kind};
 use tracing::{info, warn};
 
 use super::{
-    Caller, Error, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, over_quota,
+    Caller, Error, Failed, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, over_quota,
     uncertified,
 };
 use crate::{
@@ -26,12 +26,12 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
 async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
-    let claims = app
-        .issuer
-        .keyring()
-        .verifier()
-        .authenticate(token, Kind::Refresh, now)
-        .map_err(|denied| failed(app, b"", None, caller, denied.into()))?;
+    let keyring = app.issuer.keyring().clone();
+    let claims = keyring.verifier().authenticate(token, Kind::Refresh, now).map_err(|denied| {
+        // One that was good once is no guess, though its key may have been retired.
+        let whose = keyring.client_of(token).map_or(Failed::Unknown(token.as_bytes()), Failed::Client);
+        failed(app, whose, caller, denied.into())
+    })?;
     let (client, session) = (claims.client, claims.session);
 
     // What memory knows to be dead costs the store nothing.
@@ -91,9 +91,9 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     session, times, "a refresh token was used again: the session can be refreshed no more"
                 );
             }
-            failed(app, &client.to_le_bytes(), Some(client), caller, error)
+            failed(app, Failed::Client(client), caller, error)
         }
-        Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), Some(client), caller, error),
+        Error::InvalidToken(_) => failed(app, Failed::Client(client), caller, error),
         Error::Uncertified => uncertified(app, client, caller),
         Error::AddressNotAllowed => address_denied(app, client, caller),
         Error::OverQuota(retry_after) => over_quota(app, client, caller, retry_after),
