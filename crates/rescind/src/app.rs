@@ -87,6 +87,29 @@ pub struct LogLimits {
     pub proxies: LogLimit<IpAddr>,
     /// Callers without the certificate that their client is bound to.
     pub uncertified: LogLimit<ClientId>,
+    /// Certificates that cannot be read.
+    pub unreadable: LogLimit<IpAddr>,
+    /// Refresh tokens used again.
+    pub reused: LogLimit<ClientId>,
+    /// Requests that failed, by what made them.
+    pub failures: LogLimit<Arc<str>>,
+    /// Lines on what clients did well that were left out, since that was last told.
+    pub left_out: AtomicU64,
+}
+
+impl LogLimits {
+    fn new(clock: &Clock) -> LogLimits {
+        LogLimits {
+            parameters: LogLimit::new(1, clock.clone()),
+            proxies: LogLimit::new(1, clock.clone()),
+            uncertified: LogLimit::new(1, clock.clone()),
+            unreadable: LogLimit::new(1, clock.clone()),
+            reused: LogLimit::new(1, clock.clone()),
+            // Whoever was told 500 or 503 may ask for it by the request's id.
+            failures: LogLimit::new(10, clock.clone()),
+            left_out: AtomicU64::new(0),
+        }
+    }
 }
 /// Hashed under the pepper, it names the installation.
 const INSTALLATION: &str = "installation";
@@ -194,11 +217,7 @@ impl App {
                 refreshes: Quota::new(config.limits.refreshes_per_minute, clock.clone()),
             },
             caching: Caching::default(),
-            log_limits: LogLimits {
-                parameters: LogLimit::new(clock.clone()),
-                proxies: LogLimit::new(clock.clone()),
-                uncertified: LogLimit::new(clock.clone()),
-            },
+            log_limits: LogLimits::new(&clock),
             metrics: Metrics::new(store.commits()),
             cluster,
             pepper,
@@ -448,6 +467,10 @@ impl App {
         self.quotas.refreshes.sweep();
         caching::judge(self);
         cluster::forget_lent(self).await?;
+        let left_out = self.log_limits.left_out.swap(0, Ordering::Relaxed);
+        if left_out > 0 {
+            info!(left_out, "lines on logins, refreshes and logouts were left out: a client had too many");
+        }
         let now = self.clock.now();
         let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwap;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use rescind_verifier::{
-    Algorithm, Claims, Denied, Key, KeyError, KeySet, Kind, Profile, StandingToken, State, Verifier,
+    Algorithm, Claims, ClientId, Denied, Key, KeyError, Kind, Profile, StandingToken, State, Verifier,
     follow::wire::WireKey, header_segment,
 };
 use thiserror::Error;
@@ -18,6 +18,9 @@ use crate::{
     signer::{PublicKey, Signer},
     store::StoredKey,
 };
+
+/// A key goes when its last token has run out, or by hand.
+const FORMER_KEYS: usize = 16;
 
 /// What a login or refresh is answered with.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,17 +64,36 @@ pub struct Issuer {
 /// The good keys at one moment, the newest last.
 pub struct Keyring {
     keys: Vec<SigningKey>,
-    /// Of what is signed by the keys themselves: access tokens, and refresh tokens from before keys had
-    /// one of their own for these.
-    verifier: Verifier,
-    /// Of what is signed by the keys' refresh keys.
-    refresh_verifier: Verifier,
+    verifiers: Verifiers,
+    former: Former,
+}
+
+/// Keys that went while this process ran, the last few. They tell whose an old token was, and decide
+/// nothing.
+struct Former {
+    keys: Vec<Verification>,
+    verifiers: Verifiers,
+}
+
+/// What verifies the tokens of one signing key.
+#[derive(Clone)]
+struct Verification {
+    /// Of what it signs itself: access tokens, and refresh tokens if it has no refresh key.
+    own: Vec<Key>,
+    refresh: Option<Key>,
+}
+
+/// The same for several signing keys.
+struct Verifiers {
+    own: Verifier,
+    refresh: Verifier,
 }
 
 struct SigningKey {
     id: u64,
     kid: String,
     signs_from: UnixSeconds,
+    verification: Verification,
     secret: Zeroizing<[u8; 32]>,
     access: Writer,
     refresh: Writer,
@@ -93,7 +115,13 @@ impl Issuer {
 
     /// Goes over to other keys, at once for every request that begins after.
     pub fn set_keys(&self, keys: &[StoredKey], master: &MasterKey) -> Result<(), KeyringError> {
-        self.keyring.store(Arc::new(Keyring::unseal(&self.profile, keys, master)?));
+        let known = self.keyring.load();
+        let new = Keyring::unseal(&self.profile, keys, master)?;
+        let gone = known.keys.iter().filter(|key| new.keys.iter().all(|other| other.id != key.id));
+        let mut former = known.former.keys.clone();
+        former.extend(gone.map(|key| key.verification.clone()));
+        former.drain(..former.len().saturating_sub(FORMER_KEYS));
+        self.keyring.store(Arc::new(Keyring { former: Former::new(former, &self.profile), ..new }));
         Ok(())
     }
 
@@ -137,7 +165,7 @@ impl Issuer {
 impl Keyring {
     fn unseal(profile: &Profile, stored: &[StoredKey], master: &MasterKey) -> Result<Keyring, KeyringError> {
         let refresh_profile = profile.of_refresh_tokens();
-        let (mut keys, mut good, mut good_refresh) = (vec![], vec![], vec![]);
+        let mut keys = Vec::with_capacity(stored.len());
         for StoredKey { id, kid, algorithm, sealed, refresh_sealed, signs_from, .. } in stored {
             let open = |name: &str, sealed: &[u8]| {
                 master.open(name, sealed).map_err(|e| KeyringError::Sealed(kid.clone(), e))
@@ -152,60 +180,55 @@ impl Keyring {
             };
             let secret = open(&seal_name(kid), sealed)?;
             let key = Signer::verification_key(*algorithm, kid, &secret).map_err(unusable)?;
-            let refresh = match refresh_sealed {
+            let (verification, refresh) = match refresh_sealed {
                 Some(sealed) => {
                     let secret = open(&refresh_seal_name(kid), sealed)?;
-                    good_refresh.push(Key::hs256(kid, &*secret).map_err(unusable)?.for_refresh_tokens());
-                    writer(Kind::Refresh, Algorithm::Hs256, &secret, &refresh_profile)?
+                    let refresh = Key::hs256(kid, &*secret).map_err(unusable)?.for_refresh_tokens();
+                    (
+                        Verification { own: vec![key], refresh: Some(refresh) },
+                        writer(Kind::Refresh, Algorithm::Hs256, &secret, &refresh_profile)?,
+                    )
                 }
-                None => {
-                    good.push(key.clone().for_refresh_tokens());
-                    writer(Kind::Refresh, *algorithm, &secret, profile)?
-                }
+                None => (
+                    Verification { own: vec![key.clone().for_refresh_tokens(), key], refresh: None },
+                    writer(Kind::Refresh, *algorithm, &secret, profile)?,
+                ),
             };
-            good.push(key);
             keys.push(SigningKey {
                 id: *id,
                 kid: kid.clone(),
                 signs_from: *signs_from,
                 access: writer(Kind::Access, *algorithm, &secret, profile)?,
                 refresh,
+                verification,
                 secret,
             });
         }
         if keys.is_empty() {
             return Err(KeyringError::NoneSigns);
         }
-        Ok(Keyring {
-            keys,
-            verifier: Verifier::new(KeySet::from_iter(good), profile.clone()),
-            refresh_verifier: Verifier::new(KeySet::from_iter(good_refresh), refresh_profile),
-        })
+        let verifiers = Verifiers::new(keys.iter().map(|key| &key.verification), profile);
+        Ok(Keyring { keys, verifiers, former: Former::new(vec![], profile) })
     }
 
     /// What a token of this kind says, by its text alone.
     pub fn authenticate(&self, token: &str, kind: Kind, now: UnixSeconds) -> Result<Claims, Denied> {
-        match self.verifier.authenticate(token, kind, now) {
-            Err(Denied::UnknownKey) => self.refresh_verifier.authenticate(token, kind, now),
-            read => read,
-        }
+        self.verifiers.ask(|verifier| verifier.authenticate(token, kind, now))
     }
 
     /// The same without a look at the times.
     pub fn authenticate_at_any_time(&self, token: &str, kind: Kind) -> Result<Claims, Denied> {
-        match self.verifier.authenticate_at_any_time(token, kind) {
-            Err(Denied::UnknownKey) => self.refresh_verifier.authenticate_at_any_time(token, kind),
-            read => read,
-        }
+        self.verifiers.ask(|verifier| verifier.authenticate_at_any_time(token, kind))
     }
 
-    /// Whether an access token stands, whoever presents it.
+    /// Whether an access token stands, whoever presents it. A refresh token is called one.
     pub fn stand(&self, token: &str, now: UnixSeconds, state: &impl State) -> Result<StandingToken, Denied> {
-        match self.verifier.stand(token, now, state) {
-            // A refresh token is called one.
-            Err(Denied::UnknownKey) => self.refresh_verifier.stand(token, now, state),
-            decided => decided,
-        }
+        self.verifiers.ask(|verifier| verifier.stand(token, now, state))
+    }
+
+    /// Whose client's a token is that a key of ours has signed, be it good, old or revoked.
+    pub fn client_of(&self, token: &str) -> Option<ClientId> {
+        self.verifiers.client_of(token).or_else(|| self.former.verifiers.client_of(token))
     }
 
     /// The keys for a verifier, which verifies access tokens alone. HS256 keys are secrets: whoever has
@@ -231,6 +254,37 @@ impl Keyring {
     /// The keys that anybody may know, with their ids: those that only verify.
     pub fn public_keys(&self) -> impl Iterator<Item = (&str, PublicKey)> {
         self.keys.iter().filter_map(|key| Some((key.kid.as_str(), key.access.signer.public()?)))
+    }
+}
+
+impl Former {
+    fn new(keys: Vec<Verification>, profile: &Profile) -> Former {
+        Former { verifiers: Verifiers::new(keys.iter(), profile), keys }
+    }
+}
+
+impl Verifiers {
+    fn new<'k>(keys: impl Iterator<Item = &'k Verification> + Clone, profile: &Profile) -> Verifiers {
+        let own = keys.clone().flat_map(|key| &key.own).cloned().collect();
+        let refresh = keys.filter_map(|key| key.refresh.clone()).collect();
+        Verifiers {
+            own: Verifier::new(own, profile.clone()),
+            refresh: Verifier::new(refresh, profile.of_refresh_tokens()),
+        }
+    }
+
+    /// The answer of whichever knows the key that a token names.
+    fn ask<T>(&self, ask: impl Fn(&Verifier) -> Result<T, Denied>) -> Result<T, Denied> {
+        match ask(&self.own) {
+            Err(Denied::UnknownKey) => ask(&self.refresh),
+            answer => answer,
+        }
+    }
+
+    /// Whose client's a token is, whatever its kind and its time.
+    fn client_of(&self, token: &str) -> Option<ClientId> {
+        let read = |kind| self.ask(|verifier| verifier.authenticate_at_any_time(token, kind));
+        Some(read(Kind::Access).or_else(|_| read(Kind::Refresh)).ok()?.client)
     }
 }
 

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use crate::model::ClientId;
+
 /// Slots that share a lock; a subject may stand in any of its set.
 const WAYS: usize = 8;
 const SETS: usize = 8192;
@@ -48,7 +50,7 @@ impl Limiter {
         }
     }
 
-    /// Counts a failure of `key` (whatever the caller presented) from `source`.
+    /// Counts a failure of `key` (whatever the caller presented) from `source`, and of `source` as a whole.
     pub fn failed(&self, key: &[u8], source: IpAddr, now: Duration) -> Result<(), Throttled> {
         if self.per_minute == 0 {
             return Ok(());
@@ -59,6 +61,20 @@ impl Limiter {
             self.per_minute.saturating_mul(PER_NETWORK),
             now,
         ))
+    }
+
+    /// Counts a failure of a client that has shown who it is, from `source`: with a token that was good, or
+    /// will be. It is counted for this client alone, for nobody else may know of it or be held to it.
+    pub fn failed_as(&self, client: ClientId, source: IpAddr, now: Duration) -> Result<(), Throttled> {
+        if self.per_minute == 0 {
+            return Ok(());
+        }
+        self.count(&("client", client, network(source)), self.per_minute, now)
+    }
+
+    /// Whether there is room for one more of what `subject` may have so many of a minute, whoever it is.
+    pub fn admits(&self, subject: &impl Hash, per_minute: u32, now: Duration) -> bool {
+        self.count(subject, per_minute, now).is_ok()
     }
 
     fn count(&self, subject: &impl Hash, per_minute: u32, now: Duration) -> Result<(), Throttled> {

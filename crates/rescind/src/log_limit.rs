@@ -1,4 +1,4 @@
-//! Lines in the log that callers cause: for each subject one a minute at most, in a fixed amount of
+//! Lines in the log that callers cause: for each subject so many a minute at most, in a fixed amount of
 //! memory.
 
 use std::{
@@ -10,13 +10,14 @@ use std::{
 
 use crate::clock::Clock;
 
-const EVERY: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
 /// Subjects that are told apart. The others have one line together.
 const SUBJECTS: usize = 64;
 
 /// Decides when a line is due. There is one for each line, so that no line keeps another one back.
 #[derive(Debug)]
 pub struct LogLimit<S> {
+    per_minute: u32,
     clock: Clock,
     lines: Mutex<Lines<S>>,
 }
@@ -27,18 +28,20 @@ struct Lines<S> {
     others: Line,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
-    written_at: Option<Duration>,
-    /// How often it happened since.
+    /// When the first of the lines was written that count now.
+    began: Duration,
+    written: u32,
+    /// How often it happened since the last of them.
     since: u64,
 }
 
 impl<S: Eq + Hash> LogLimit<S> {
     /// Nothing written yet.
-    pub fn new(clock: Clock) -> LogLimit<S> {
-        let lines = Lines { told_apart: HashMap::new(), others: Line::default() };
-        LogLimit { clock, lines: Mutex::new(lines) }
+    pub fn new(per_minute: u32, clock: Clock) -> LogLimit<S> {
+        let others = Line::new(clock.elapsed());
+        LogLimit { per_minute, clock, lines: Mutex::new(Lines { told_apart: HashMap::new(), others }) }
     }
 
     /// It happened to this subject. `Some`: a line is due, and has to say how often it happened since
@@ -48,25 +51,32 @@ impl<S: Eq + Hash> LogLimit<S> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let Lines { told_apart, others } = &mut *lines;
         if !told_apart.contains_key(&subject) && told_apart.len() >= SUBJECTS {
-            told_apart.retain(|_, line| !line.is_due(now));
+            told_apart.retain(|_, line| !line.is_over(now));
         }
         let has_room = told_apart.len() < SUBJECTS;
         let line = match told_apart.entry(subject) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) if has_room => new.insert(Line::default()),
+            Entry::Vacant(new) if has_room => new.insert(Line::new(now)),
             Entry::Vacant(_) => others,
         };
         line.since += 1;
-        line.is_due(now).then(|| {
-            line.written_at = Some(now);
+        if line.is_over(now) {
+            (line.began, line.written) = (now, 0);
+        }
+        (line.written < self.per_minute).then(|| {
+            line.written += 1;
             std::mem::take(&mut line.since)
         })
     }
 }
 
 impl Line {
-    fn is_due(&self, now: Duration) -> bool {
-        self.written_at.is_none_or(|at| now.saturating_sub(at) >= EVERY)
+    fn new(began: Duration) -> Line {
+        Line { began, written: 0, since: 0 }
+    }
+
+    fn is_over(&self, now: Duration) -> bool {
+        now.saturating_sub(self.began) >= WINDOW
     }
 }
 
@@ -76,9 +86,9 @@ mod tests {
 
     // check 102
     #[test]
-    fn each_subject_has_a_line_a_minute_with_how_often_it_happened() {
+    fn each_subject_has_its_lines_a_minute_with_how_often_it_happened() {
         let clock = Clock::manual(100);
-        let limit = LogLimit::new(clock.clone());
+        let limit = LogLimit::new(1, clock.clone());
         assert_eq!(limit.due(1), Some(1));
         for _ in 0..1000 {
             assert_eq!(limit.due(1), None);
@@ -86,13 +96,20 @@ mod tests {
         assert_eq!(limit.due(2), Some(1));
         clock.advance(60);
         assert_eq!((limit.due(1), limit.due(1)), (Some(1001), None));
+        let several = LogLimit::new(3, clock.clone());
+        let due = || (0..10).filter_map(|_| several.due("x")).collect::<Vec<_>>();
+        assert_eq!(due(), [1, 1, 1]);
+        clock.advance(59);
+        assert!(due().is_empty());
+        clock.advance(1);
+        assert_eq!(due(), [18, 1, 1]);
     }
 
     // check 102
     #[test]
     fn a_flood_of_subjects_has_a_line_together_and_takes_no_room() {
         let clock = Clock::manual(100);
-        let limit = LogLimit::new(clock.clone());
+        let limit = LogLimit::new(1, clock.clone());
         let lines = (0..100_000).filter(|&subject| limit.due(subject).is_some()).count();
         assert_eq!(lines, SUBJECTS + 1);
         assert_eq!(limit.lines.lock().unwrap().told_apart.len(), SUBJECTS);

@@ -195,7 +195,7 @@ pub enum Presented {
     Current,
     /// The one before, within the grace: the same pair again.
     Again,
-    /// Used before: a sign of theft.
+    /// Used before: a sign of theft, be the session's refreshing ended or not.
     Reused,
     /// The session's refreshing has ended.
     Ended,
@@ -246,10 +246,10 @@ impl Session {
         let in_grace = rules.refresh_grace.is_some_and(|grace| now.saturating_sub(self.issued_at) < grace);
         match self.phase {
             _ if pair > self.pair => Presented::Unknown,
-            Phase::RefreshEnded | Phase::Ended => Presented::Ended,
             Phase::Live if pair == self.pair => Presented::Current,
+            Phase::RefreshEnded | Phase::Ended if pair == self.pair => Presented::Ended,
             Phase::Live if pair + 1 == self.pair && in_grace => Presented::Again,
-            Phase::Live => Presented::Reused,
+            Phase::Live | Phase::RefreshEnded | Phase::Ended => Presented::Reused,
         }
     }
 
@@ -337,6 +337,7 @@ mod tests {
         assert_eq!(session.present(1, 1010, &RULES), Presented::Reused);
         session.phase = Phase::RefreshEnded;
         assert_eq!(session.present(2, 1010, &RULES), Presented::Ended);
+        assert_eq!(session.present(1, 1010, &RULES), Presented::Reused);
     }
 
     // check 11: numbers, not times, tell parent from grandparent

@@ -161,7 +161,9 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
         };
         app.end_session(client, session, end).await?;
         let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
-        info!(client, session, nodes, acknowledged, milliseconds, "session revoked");
+        if auth::is_logged(&app, client) {
+            info!(client, session, nodes, acknowledged, milliseconds, "session revoked");
+        }
         Ok(())
     });
     ended.await.map_err(|e| NotRevoked::Error(e.into()))

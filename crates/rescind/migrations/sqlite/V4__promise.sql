@@ -13,3 +13,5 @@ ALTER TABLE signing_key ADD COLUMN refresh_sealed BLOB;
 
 -- It takes a token from none but the addresses on its client's allowlist.
 ALTER TABLE client ADD COLUMN enforces_allowlist INTEGER NOT NULL DEFAULT 0;
+-- How many records callers have, each client's by itself; 0 stands for callers of whom no client is known.
+CREATE INDEX audit_of_caller ON audit (coalesce(client_id, 0), id) WHERE actor = 'caller';

@@ -14,8 +14,12 @@ use crate::{
     model::{ClientId, UnixSeconds},
 };
 
-/// Subjects that are told apart between one writing and the next.
+/// Subjects that are told apart between one writing and the next, whosesoever they are.
 const SUBJECTS: usize = 128;
+/// Sources of one client that are told apart, so that one client leaves room for the others; and of those
+/// of whom no client is known, all together.
+const OF_CLIENT: usize = 16;
+const OF_STRANGERS: usize = 64;
 
 /// What was noted since the last writing.
 #[derive(Debug, Default)]
@@ -30,7 +34,15 @@ pub struct Notes {
 struct Subject {
     kind: Kind,
     client: Option<ClientId>,
-    source: Option<IpAddr>,
+    source: Source,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    /// A network that counts as one; `None` if the caller's address could not be told.
+    One(Option<IpAddr>),
+    /// Those of this client that came when it had no room left to tell them apart.
+    Others,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +59,7 @@ impl Notes {
         address: Option<IpAddr>,
         now: UnixSeconds,
     ) {
-        let subject = Subject { kind, client, source: address.map(network) };
+        let subject = Subject { kind, client, source: Source::One(address.map(network)) };
         self.count(subject, Tally { first_at: now, count: 1 });
     }
 
@@ -68,9 +80,12 @@ impl Notes {
                 Origin { at: tally.first_at, by: By::Caller, from, node: Arc::clone(node), request: None };
             Event { count: tally.count, ..origin.event(kind) }
         };
-        let told_apart = self.told_apart.iter().map(|(subject, tally)| Event {
-            client: subject.client,
-            ..event(subject.kind, subject.source.map(one_source), tally)
+        let told_apart = self.told_apart.iter().map(|(subject, tally)| {
+            let (from, detail) = match subject.source {
+                Source::One(source) => (source.map(one_source), None),
+                Source::Others => (None, Some("from other addresses, too many to tell apart".into())),
+            };
+            Event { client: subject.client, detail, ..event(subject.kind, from, tally) }
         });
         let others = self.others.iter().map(|(kind, tally)| Event {
             detail: Some("by others, too many to tell apart".into()),
@@ -83,8 +98,18 @@ impl Notes {
 
     fn count(&mut self, subject: Subject, tally: Tally) {
         if let Some(known) = self.told_apart.get_mut(&subject) {
+            return known.add(tally);
+        }
+        let of_same = self.told_apart.keys().filter(|known| known.client == subject.client).count();
+        let subject = match subject.client {
+            Some(_) if of_same >= OF_CLIENT => Subject { source: Source::Others, ..subject },
+            _ => subject,
+        };
+        let has_room =
+            self.told_apart.len() < SUBJECTS && (subject.client.is_some() || of_same < OF_STRANGERS);
+        if let Some(known) = self.told_apart.get_mut(&subject) {
             known.add(tally);
-        } else if self.told_apart.len() < SUBJECTS {
+        } else if has_room {
             self.told_apart.insert(subject, tally);
         } else {
             self.others.entry(subject.kind).and_modify(|others| others.add(tally)).or_insert(tally);
@@ -151,20 +176,59 @@ mod tests {
         notes.add(Kind::Throttled, None, Some(Ipv4Addr::from(0).into()), 10);
         notes.add(Kind::AddressDenied, Some(1), None, 11);
         let events = notes.events(&"node".into());
-        assert_eq!(events.len(), SUBJECTS + 2);
+        assert_eq!(events.len(), OF_STRANGERS + 2);
         assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), 100_002);
-        let others = |kind| {
-            let of_kind = |e: &&Event| e.kind == kind && e.detail.is_some();
-            events.iter().find(of_kind).map(|e| e.count)
-        };
-        assert_eq!(others(Kind::Throttled), Some(100_000 - SUBJECTS as u64));
-        assert_eq!(others(Kind::AddressDenied), Some(1));
+        assert_eq!(others(&events, Kind::Throttled, None), Some(100_000 - OF_STRANGERS as u64));
+        // And whoever is known to be a client.
+        assert_eq!(others(&events, Kind::AddressDenied, Some(1)), None);
+    }
+
+    /// How often it was by some of this client that are not told apart.
+    fn others(events: &[Event], kind: Kind, client: Option<ClientId>) -> Option<u64> {
+        let is_it = |e: &&Event| e.kind == kind && e.client == client && e.detail.is_some();
+        events.iter().find(is_it).map(|e| e.count)
+    }
+
+    // check 102
+    #[test]
+    fn one_clients_flood_leaves_room_for_the_others() {
+        let mut notes = Notes::default();
+        for i in 0..10_000_u32 {
+            let source = Some(Ipv4Addr::from(i).into());
+            notes.add(Kind::AddressDenied, Some(1), source, 10);
+            notes.add(Kind::RefreshTokenReused, Some(1), source, 10);
+            notes.add(Kind::Throttled, None, source, 10);
+        }
+        for client in 2..10 {
+            notes.add(Kind::AddressDenied, Some(client), Some(Ipv4Addr::LOCALHOST.into()), 11);
+        }
+        let events = notes.events(&"node".into());
+        assert_eq!(events.iter().filter(|event| event.client == Some(1)).count(), OF_CLIENT + 2);
+        let of_flood = |kind| others(&events, kind, Some(1));
+        assert_eq!(of_flood(Kind::AddressDenied), Some(10_000 - OF_CLIENT as u64 / 2));
+        assert_eq!(of_flood(Kind::RefreshTokenReused), Some(10_000 - OF_CLIENT as u64 / 2));
+        for client in 2..10 {
+            let own: Vec<_> = events.iter().filter(|event| event.client == Some(client)).collect();
+            assert_eq!((own.len(), own[0].count), (1, 1));
+            assert_eq!(own[0].origin.from_text(), Some("127.0.0.1".into()));
+        }
+    }
+
+    #[test]
+    fn many_clients_at_once_take_no_more_room() {
+        let mut notes = Notes::default();
+        for client in 0..10_000 {
+            notes.add(Kind::AddressDenied, Some(client), None, 10);
+        }
+        let events = notes.events(&"node".into());
+        assert_eq!(events.len(), SUBJECTS + 1);
+        assert_eq!(others(&events, Kind::AddressDenied, None), Some(10_000 - SUBJECTS as u64));
     }
 
     #[test]
     fn what_could_not_be_written_is_added_to_what_came_since() {
         let mut before = Notes::default();
-        for i in 0..SUBJECTS as u32 + 1 {
+        for i in 0..OF_STRANGERS as u32 + 1 {
             before.add(Kind::Throttled, None, Some(Ipv4Addr::from(i).into()), 10);
         }
         let mut notes = Notes::default();
@@ -172,8 +236,8 @@ mod tests {
         notes.add(Kind::AddressDenied, Some(1), None, 20);
         notes.merge(before);
         let events = notes.events(&"node".into());
-        assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), SUBJECTS as u64 + 3);
-        assert_eq!(events.len(), SUBJECTS + 1);
+        assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), OF_STRANGERS as u64 + 3);
+        assert_eq!(events.len(), OF_STRANGERS + 2);
         let twice = events.iter().find(|event| event.count == 2 && event.detail.is_none()).unwrap();
         assert_eq!((twice.origin.at, twice.origin.from_text()), (10, Some("0.0.0.0".into())));
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use rescind_verifier::{Denied, Scopes};
 use tracing::info;
 
-use super::{Caller, Error, Grant, address_denied, failed, grant, over_quota, uncertified};
+use super::{
+    Caller, Error, Failed, Grant, address_denied, failed, grant, is_logged, over_quota, uncertified,
+};
 use crate::{
     app::{App, to_the_end},
     model::{Client, Phase, Session, TokenRules, UnixSeconds},
@@ -54,7 +56,7 @@ fn recognise(
     // Whose key it may be is not looked up: how long that takes would tell.
     let known = known
         .filter(|known| is_certified(app, known, caller, now))
-        .ok_or_else(|| failed(app, api_key.as_bytes(), None, caller, Error::InvalidCredentials))?;
+        .ok_or_else(|| failed(app, Failed::Unknown(api_key.as_bytes()), caller, Error::InvalidCredentials))?;
     let policy = app.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
     policy.permits(caller.address).map_err(|_| address_denied(app, known.client, caller))?;
     Ok(known)
@@ -116,7 +118,9 @@ async fn try_open_session(
         let opened = app.store.open_session(client, open).await?;
         Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
             app.registry.learn(&session, asked);
-            info!(client, session = session.id, "login");
+            if is_logged(&app, client) {
+                info!(client, session = session.id, "login");
+            }
             let granted = grant(&app, &session)?;
             place.stamp();
             app.caching.logged_in(client, app.registry.verifications(client), app.clock.elapsed());

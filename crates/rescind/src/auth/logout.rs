@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rescind_verifier::Denied;
 use tracing::info;
 
-use super::{Caller, Error, uncertified, verify};
+use super::{Caller, Error, is_logged, uncertified, verify};
 use crate::{
     app::{App, to_the_end},
     audit::By,
@@ -40,7 +40,9 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), 
             Err(error) => return Ok(Err(error)),
         };
         let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
-        info!(client, generation = changed.generation, nodes, acknowledged, milliseconds, "logout");
+        if is_logged(&app, client) {
+            info!(client, generation = changed.generation, nodes, acknowledged, milliseconds, "logout");
+        }
         Ok(Ok(()))
     })
     .await?;

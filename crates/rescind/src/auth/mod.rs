@@ -5,7 +5,11 @@ mod logout;
 mod refresh;
 mod verify;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use rescind_verifier::{Denied, Scopes};
 use thiserror::Error;
@@ -26,6 +30,11 @@ use crate::{
     quota::OverQuota,
     store::StoreError,
 };
+
+/// Of each client's logins, refreshes and logouts so many have a line in the log.
+const LINES_PER_MINUTE: u32 = 60;
+/// Of the sessions in which a client's refresh tokens were used again so many are on record each for itself.
+const REUSES_PER_MINUTE: u32 = 10;
 
 /// Who is asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,16 +159,24 @@ fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
     Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 
-/// Counts a failure of `key`, which is this client's if that is known, from the caller's network.
-pub(crate) fn failed(
-    app: &App,
-    key: &[u8],
-    client: Option<ClientId>,
-    caller: &Caller,
-    error: Error,
-) -> Error {
+/// Whom a failure is counted for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Failed<'k> {
+    /// What the caller presented and nobody can tell whose it is, and the caller's network.
+    Unknown(&'k [u8]),
+    /// The client whose token it is, from the caller's network. Its neighbours there have no part in it.
+    Client(ClientId),
+}
+
+/// Counts a failure from the caller's network.
+pub(crate) fn failed(app: &App, whose: Failed<'_>, caller: &Caller, error: Error) -> Error {
     let source = caller.address.unwrap_or(caller.peer);
-    match app.limiter.failed(key, source, app.clock.elapsed()) {
+    let now = app.clock.elapsed();
+    let (client, counted) = match whose {
+        Failed::Unknown(presented) => (None, app.limiter.failed(presented, source, now)),
+        Failed::Client(client) => (Some(client), app.limiter.failed_as(client, source, now)),
+    };
+    match counted {
         Ok(()) => error,
         Err(Throttled { retry_after }) => {
             app.audit.note(audit::Kind::Throttled, client, Some(source));
@@ -194,6 +211,15 @@ fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
         );
     }
     Error::Uncertified
+}
+
+/// Whether a line in the log says what this client has done well. If it does so much, most are left out.
+pub(crate) fn is_logged(app: &App, client: ClientId) -> bool {
+    let logged = app.limiter.admits(&("log", client), LINES_PER_MINUTE, app.clock.elapsed());
+    if !logged {
+        app.log_limits.left_out.fetch_add(1, Ordering::Relaxed);
+    }
+    logged
 }
 
 /// This client has succeeded often enough for now.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use rescind_verifier::{Claims, Denied, Kind};
 use tracing::{info, warn};
 
-use super::{Caller, Error, Grant, address_denied, failed, grant, over_quota, uncertified};
+use super::{
+    Caller, Error, Failed, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, over_quota,
+    uncertified,
+};
 use crate::{
     app::{App, to_the_end},
     audit::{self, By},
-    model::{Client, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
     store::StoreError,
 };
 
@@ -23,11 +26,12 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
 async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
-    let claims = app
-        .issuer
-        .keyring()
-        .authenticate(token, Kind::Refresh, now)
-        .map_err(|denied| failed(app, b"", None, caller, denied.into()))?;
+    let keyring = app.issuer.keyring().clone();
+    let claims = keyring.authenticate(token, Kind::Refresh, now).map_err(|denied| {
+        // One that was good once is no guess, though its key may have been retired.
+        let whose = keyring.client_of(token).map_or(Failed::Unknown(token.as_bytes()), Failed::Client);
+        failed(app, whose, caller, denied.into())
+    })?;
     let (client, session) = (claims.client, claims.session);
 
     // What memory knows to be dead costs the store nothing.
@@ -38,6 +42,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
             let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
             let (quota, origin, caller) =
                 (app.quotas.refreshes.clone(), app.audit.origin(By::Caller, caller.address), caller.clone());
+            let (counting, address) = (Arc::clone(&app), caller.address);
             to_the_end(async move {
                 let use_up = move |client: &Client, session: &mut Session| {
                     let presented = present(client, session, &claims, &caller, now, &rules)?;
@@ -49,15 +54,25 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     Ok(place)
                 };
                 let rule = move |client: &Client, session: &mut Session| {
+                    let before = session.phase;
                     let outcome = use_up(client, session);
                     let reused = matches!(outcome, Err(Error::Reused));
-                    (outcome, reused.then(|| audit::changes::of_reuse(client, session, &origin)))
+                    // What changes nothing, or comes too often, is counted.
+                    let event = (reused && session.phase != before && is_on_record(&counting, client.id))
+                        .then(|| audit::changes::of_reuse(client, session, &origin));
+                    ((outcome, reused && event.is_none()), event)
                 };
-                let Some((outcome, session)) = app.change_session(client, session, rule).await? else {
+                let Some(((outcome, counted), session)) = app.change_session(client, session, rule).await?
+                else {
                     return Ok(Err(Denied::NotKnown.into()));
                 };
+                if counted {
+                    app.audit.note(audit::Kind::RefreshTokenReused, Some(client), address);
+                }
                 Ok(outcome.and_then(|place| {
-                    info!(client, session = session.id, pair = session.pair, "refresh");
+                    if is_logged(&app, client) {
+                        info!(client, session = session.id, pair = session.pair, "refresh");
+                    }
                     let granted = grant(&app, &session)?;
                     place.stamp();
                     Ok(granted)
@@ -68,15 +83,25 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
     };
     outcome.map_err(|error| match error {
         Error::Reused => {
-            warn!(client, session, "a refresh token was used again: the session can be refreshed no more");
-            failed(app, &client.to_le_bytes(), Some(client), caller, error)
+            if let Some(times) = app.log_limits.reused.due(client) {
+                warn!(
+                    client,
+                    session, times, "a refresh token was used again: the session can be refreshed no more"
+                );
+            }
+            failed(app, Failed::Client(client), caller, error)
         }
-        Error::InvalidToken(_) => failed(app, &client.to_le_bytes(), Some(client), caller, error),
+        Error::InvalidToken(_) => failed(app, Failed::Client(client), caller, error),
         Error::Uncertified => uncertified(app, client, caller),
         Error::AddressNotAllowed => address_denied(app, client, caller),
         Error::OverQuota(retry_after) => over_quota(app, client, caller, retry_after),
         error => error,
     })
+}
+
+/// Whether the end of another session of this client by reuse is put on record for itself.
+fn is_on_record(app: &App, client: ClientId) -> bool {
+    app.limiter.admits(&("reuse", client), REUSES_PER_MINUTE, app.clock.elapsed())
 }
 
 /// Whether a refresh token may be used or is good again, decided over client and session as they are
@@ -101,10 +126,10 @@ fn present(
             Ok(good)
         }
         Presented::Reused => {
-            session.phase = match rules.on_reuse {
+            session.phase = session.phase.max(match rules.on_reuse {
                 OnReuse::EndRefresh => Phase::RefreshEnded,
                 OnReuse::EndSession => Phase::Ended,
-            };
+            });
             Err(Error::Reused)
         }
         Presented::Ended => Err(Denied::Revoked.into()),

@@ -1,6 +1,6 @@
 //! Errors as the contract's envelope, and the only place where a failure becomes a status code.
 
-use std::{borrow::Cow, error::Error as StdError};
+use std::{borrow::Cow, error::Error as StdError, sync::Arc};
 
 use axum::{
     Json,
@@ -12,7 +12,7 @@ use hyper::{
 };
 use serde::Serialize;
 use serde_json::json;
-use tracing::{debug, error};
+use tracing::debug;
 
 use crate::{admin, auth, cluster::TooMany, store::StoreError};
 
@@ -28,6 +28,10 @@ pub struct ApiError {
     /// Logged, never told.
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
+
+/// What made a request fail, in its answer until that leaves: for the log.
+#[derive(Debug, Clone)]
+pub(super) struct Failure(pub(super) Arc<str>);
 
 /// The contract's table of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,7 +229,7 @@ impl IntoResponse for OAuthError {
 
 fn respond(error: &ApiError, body: impl Serialize) -> Response {
     let (status, ..) = error.class.parts();
-    log(status, &error.message, error.cause.as_deref());
+    let cause = error.cause.as_deref().map(|cause| chain(cause));
     let mut response = (status, Json(body)).into_response();
     let challenge = error.challenge.as_ref().and_then(|value| HeaderValue::try_from(value.as_ref()).ok());
     let encodings =
@@ -234,15 +238,14 @@ fn respond(error: &ApiError, body: impl Serialize) -> Response {
     headers.extend(challenge.map(|value| (WWW_AUTHENTICATE, value)));
     headers.extend(error.retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
     headers.extend(encodings.map(|value| (ACCEPT_ENCODING, value)));
-    response
-}
-
-fn log(status: StatusCode, message: &str, cause: Option<&(dyn StdError + Send + Sync + 'static)>) {
     match cause {
-        Some(cause) if status.is_server_error() => error!(%status, cause = %chain(cause), "failed"),
-        Some(cause) => debug!(%status, cause = %chain(cause), "refused"),
-        None => debug!(%status, message, "refused"),
+        Some(cause) if status.is_server_error() => {
+            response.extensions_mut().insert(Failure(cause.into()));
+        }
+        Some(cause) => debug!(%status, cause, "refused"),
+        None => debug!(%status, message = &*error.message, "refused"),
     }
+    response
 }
 
 fn chain(error: &(dyn StdError + 'static)) -> String {

@@ -27,12 +27,13 @@ use hyper::{
     header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
 };
 use svix_ksuid::{Ksuid, KsuidLike};
+use thiserror::Error;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, debug, error, info_span};
 
 pub use body::{BodyTimeout, parse as parse_json};
 use client_ip::TrustedProxies;
-use error::{ApiError, Class, only_verdicts};
+use error::{ApiError, Class, Failure, only_verdicts};
 pub use wire::{Enveloped, too_many_connections};
 
 use crate::{app::App, audit, clock::Clock, metrics::Route, random::Random, secret, traces};
@@ -115,6 +116,11 @@ async fn frame(State((app, route_of)): State<(Arc<App>, RouteOf)>, request: Requ
             None => audit::REQUEST.scope(id.clone(), next.run(request)).await,
             Some(refusal) => refusal,
         };
+        if let Some(Failure(cause)) = response.extensions_mut().remove()
+            && let Some(times) = app.log_limits.failures.due(Arc::clone(&cause))
+        {
+            error!(status = %response.status(), %cause, times, "failed");
+        }
         if route == Route::Verify {
             response = only_verdicts(response);
         }
@@ -192,9 +198,12 @@ fn new_request_id(clock: &Clock, random: &Random) -> HeaderValue {
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    error!(panic = text.unwrap_or("no text"), "a handler panicked");
-    ApiError::new(Class::Internal, "Internal server error").into_response()
+    ApiError::internal(Panicked(text.unwrap_or("no text").to_owned())).into_response()
 }
+
+#[derive(Debug, Error)]
+#[error("a handler panicked: {0}")]
+struct Panicked(String);
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls::ServerConnection};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     app::App,
+    certificate::PeerCertificate,
     http::{
         self, BodyTimeout, Enveloped,
         client_ip::{Peer, TrustedProxies},
@@ -135,6 +136,16 @@ impl Gate {
         }
     }
 
+    /// The certificate of a connection's other end. One that cannot be read is none.
+    fn shown(&self, connection: &ServerConnection, peer: IpAddr) -> Option<Arc<PeerCertificate>> {
+        let shown = peer_certificate(connection)?.inspect_err(|error| {
+            if let Some(times) = self.app.log_limits.unreadable.due(network(peer)) {
+                warn!(%peer, %error, times, "a client's certificate cannot be read");
+            }
+        });
+        shown.ok().map(Arc::new)
+    }
+
     async fn drained(&self) {
         // What is waited for is not kept: it is locked while it is held.
         drop(self.draining.clone().wait_for(|&draining| draining).await);
@@ -172,7 +183,7 @@ impl Gate {
         match shaken {
             Ok(stream) => {
                 if let Some(peer) = &mut peer {
-                    peer.certificate = peer_certificate(stream.get_ref().1).map(Arc::new);
+                    peer.certificate = self.shown(stream.get_ref().1, peer.address);
                 }
                 self.serve(stream, peer, admitted, overdue).await;
             }

@@ -22,7 +22,7 @@ use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use x509_cert::{
     Certificate,
     der::Decode,
@@ -114,7 +114,7 @@ pub(super) struct Reload {
 }
 
 /// Why a certificate cannot be read.
-type Unreadable = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
 
 /// What tells that a file is another one.
 type Stamp = Option<(SystemTime, u64)>;
@@ -236,10 +236,8 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
 }
 
 /// What the other end has shown, in this connection's handshake or in that of the session it resumes.
-/// One that cannot be read is none.
-pub(super) fn peer_certificate(connection: &ServerConnection) -> Option<PeerCertificate> {
-    let shown = read_names(connection.peer_certificates()?);
-    shown.inspect_err(|e| warn!(error = %e, "a client's certificate cannot be read")).ok()
+pub(super) fn peer_certificate(connection: &ServerConnection) -> Option<Result<PeerCertificate, Unreadable>> {
+    connection.peer_certificates().map(read_names)
 }
 
 fn read_names(chain: &[CertificateDer<'_>]) -> Result<PeerCertificate, Unreadable> {

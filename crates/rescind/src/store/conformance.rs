@@ -86,6 +86,7 @@ on_every_store![
     what_is_on_record_is_found_page_by_page,
     what_is_on_record_stays_as_it_is,
     records_are_swept_when_they_are_old_or_too_many,
+    one_clients_records_push_out_no_other_clients,
     whoever_follows_the_record_misses_nothing,
 ];
 

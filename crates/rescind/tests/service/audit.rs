@@ -112,14 +112,53 @@ async fn a_refresh_token_used_again_is_on_record_with_its_session_and_address() 
     app.renew(&pair).await;
     let reply = app.at(OUTSIDE).refresh(&pair.refresh).await;
     reply.is_error(401, "Invalid token");
-    // The session is at its end: once more is no news.
-    app.at(OUTSIDE).refresh(&pair.refresh).await.is_error(401, "Invalid token");
     let found = events(&app, "kind=refresh_token_reused").await;
     assert_eq!(found.len(), 1);
+    // The session is at its end: once more is no news, and is counted.
+    for _ in 0..5 {
+        app.at(OUTSIDE).refresh(&pair.refresh).await.is_error(401, "Invalid token");
+    }
+    write(&app).await;
+    let reused = tried("refresh_token_reused", Some(1), Some(OUTSIDE));
+    assert_eq!(counts(&app, "kind=refresh_token_reused").await, [(reused, 6)]);
+    let rows = events(&app, "kind=refresh_token_reused").await.len();
+    assert!((2..5).contains(&rows), "{rows}");
     let event = |name: &str| &found[0][name];
     assert_eq!((event("client_id"), event("session"), event("by")), (&json!(1), &json!(1), &json!("caller")));
     assert_eq!((event("api_key"), event("address")), (&json!(client.key), &json!(OUTSIDE)));
     assert_eq!(event("request_id").as_str(), reply.header("x-request-id"));
+}
+
+// check 102
+#[tokio::test]
+async fn a_client_that_uses_tokens_again_and_again_has_a_bounded_number_of_rows() {
+    let app = TestApp::with(|config| config.limits.failed_logins_per_minute = 0).await;
+    let (noisy, quiet) = (app.client().await, app.client().await);
+    for _ in 0..40 {
+        let pair = app.grant(&noisy).await;
+        app.renew(&pair).await;
+        // Each ends a session of its own.
+        app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
+    }
+    let pair = app.grant(&quiet).await;
+    app.renew(&pair).await;
+    app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
+    let at_once = events(&app, "kind=refresh_token_reused").await;
+    let of = |found: &[Value], client: &Client| -> Vec<Value> {
+        found.iter().filter(|event| event["client_id"] == client.id).cloned().collect()
+    };
+    assert_eq!(of(&at_once, &quiet).len(), 1);
+    write(&app).await;
+    let found = of(&events(&app, "kind=refresh_token_reused").await, &noisy);
+    let count: u64 = found.iter().map(|event| event["count"].as_u64().unwrap()).sum();
+    assert_eq!(count, 40);
+    // The service may have written by itself in between.
+    assert!((11..15).contains(&found.len()), "{found:?}");
+    app.advance(60);
+    let pair = app.grant(&noisy).await;
+    app.renew(&pair).await;
+    app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
+    assert_eq!(of(&events(&app, "kind=refresh_token_reused").await, &noisy).len(), found.len() + 1);
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Too many failures.
 
-use rescind::admin;
+use rescind::admin::{self, KeyRotation};
 
 use crate::{
-    app::{Client, TestApp, trust_proxy},
+    app::{Client, DAY, TestApp, trust_proxy},
     reply::Reply,
 };
 
@@ -97,7 +97,12 @@ async fn refreshes_are_counted_too() {
     for _ in 0..3 {
         app.refresh("x").await.is_error(401, TOKEN);
     }
-    is_throttled(&app.refresh("y").await, 20);
+    is_throttled(&app.refresh("x").await, 20);
+    // Whoever tries one after the other is throttled as a network.
+    for i in 4..30 {
+        app.refresh(&i.to_string()).await.is_error(401, TOKEN);
+    }
+    is_throttled(&app.refresh("y").await, 2);
 
     let client = app.client().await;
     let first = app.grant(&client).await;
@@ -110,6 +115,71 @@ async fn refreshes_are_counted_too() {
     let other = app.grant(&app.client().await).await;
     app.renew(&other).await;
     app.refresh(&other.refresh).await.is_error(401, TOKEN);
+}
+
+// check 104: who shows a token of ours is no stranger, however old it is
+#[tokio::test]
+async fn tokens_that_were_good_once_are_counted_for_their_own_client_alone() {
+    let app = start().await;
+    let mut neighbours = Vec::new();
+    for _ in 0..40 {
+        let client = app.client().await;
+        let pair = app.grant(&client).await;
+        neighbours.push((client, pair));
+    }
+    // Their key is retired.
+    admin::rotate_key(&app.app, KeyRotation::default()).await.unwrap();
+    let kid = admin::keys(&app.app).await.unwrap().remove(0).kid;
+    admin::retire_key(&app.app, &kid).await.unwrap();
+    for (_, pair) in &neighbours {
+        app.refresh(&pair.refresh).await.is_error(401, TOKEN);
+    }
+    // A client that goes on with one is told to stop, and no other.
+    let (_, first) = &neighbours[0];
+    app.refresh(&first.refresh).await.is_error(401, TOKEN);
+    app.refresh(&first.refresh).await.is_error(401, TOKEN);
+    is_throttled(&app.refresh(&first.refresh).await, 20);
+    app.refresh(&neighbours[1].1.refresh).await.is_error(401, TOKEN);
+
+    // Used before; revoked; expired.
+    app.advance(60);
+    let mut live = Vec::new();
+    for (client, _) in &neighbours {
+        live.push(app.grant(client).await);
+    }
+    for pair in &live {
+        app.renew(pair).await;
+        app.refresh(&pair.refresh).await.is_error(401, TOKEN);
+    }
+    for pair in &live {
+        app.logout(&pair.access).await.is_logged_out();
+        app.refresh(&pair.refresh).await.is_error(401, TOKEN);
+    }
+    app.advance(8 * DAY);
+    for pair in &live {
+        app.refresh(&pair.refresh).await.is_error(401, "Token expired");
+    }
+    // Nothing of it is counted for whoever guesses here.
+    app.refresh("x").await.is_error(401, TOKEN);
+}
+
+// check 104
+#[tokio::test]
+async fn garbage_is_throttled_and_changes_no_neighbours_answer() {
+    let app = start().await;
+    let client = app.client().await;
+    let (good, revoked) = (app.grant(&client).await, app.grant(&app.client().await).await);
+    app.logout(&revoked.access).await.is_logged_out();
+    for i in 0..60 {
+        let reply = app.refresh(&format!("garbage {i}")).await;
+        if i < 30 { reply.is_error(401, TOKEN) } else { is_throttled(&reply, 2) }
+    }
+    app.refresh(&revoked.refresh).await.is_error(401, TOKEN);
+    let next = app.renew(&good).await;
+    app.refresh(&good.refresh).await.is_error(401, TOKEN);
+    app.refresh(&next.refresh).await.is_error(401, TOKEN);
+    // One letter off is garbage as well.
+    is_throttled(&app.refresh(&next.refresh.replacen('.', ".e", 1)).await, 2);
 }
 
 // check 66, 76, CVE-2025-6004

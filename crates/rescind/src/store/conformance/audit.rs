@@ -256,14 +256,37 @@ pub(super) async fn records_are_swept_when_they_are_old_or_too_many(home: &Home)
     // 1000 is more than 500 ago, and then so are the first 1500 of the callers.
     assert_eq!(sweep(&store, keep, 1501).await, (1, 3000));
     assert_eq!(sweep(&store, keep, 4000).await, (2, 1500));
-    // There are 3002 by their numbers: the oldest of the callers' go, whatever their age.
+    // The oldest of the callers' go, whatever their age.
     change(&store, &operators, |client| client.generation += 1).await;
     let few = Retention { keep: 1_000_000, max_rows: 1001 };
-    assert_eq!(sweep(&store, few, 4000).await, (1, 1001));
+    assert_eq!(sweep(&store, few, 4000).await, (1, 1002));
     store.record((0..2000).map(|i| noted(1, 5000 + i)).collect()).await.unwrap();
     // What operators do stays.
     assert_eq!(sweep(&store, few, 7000).await, (2, 1002));
     assert_eq!(records(&store, Wanted { kind: Some(Kind::ClientLoggedOut), ..ALL }).await.len(), 1);
+}
+
+pub(super) async fn one_clients_records_push_out_no_other_clients(home: &Home) {
+    let store = home.open().await;
+    let retention = Retention { keep: 1_000_000, max_rows: 1000 };
+    let stranger = |at| Event { client: None, ..noted(1, at) };
+    store.record((0..100).map(|i| noted(1, 1000 + i)).collect()).await.unwrap();
+    store.record((0..50).map(|i| stranger(1000 + i)).collect()).await.unwrap();
+    for flood in [1100, 5000] {
+        store.record((0..3500).map(|i| noted(2, flood + i)).collect()).await.unwrap();
+        while !store.sweep_records(retention, 9000).await.unwrap() {}
+        let left = records(&store, ALL).await;
+        let of = |client| left.iter().filter(|record| record.client == client).collect::<Vec<_>>();
+        assert_eq!((of(Some(1)).len(), of(None).len(), of(Some(2)).len()), (100, 50, 850));
+        // Of its own the newest stay.
+        assert_eq!(of(Some(2))[0].at, flood + 3500 - 850);
+    }
+    // Two who have too many have as many as each other.
+    store.record((0..3500).map(|i| stranger(10_000 + i)).collect()).await.unwrap();
+    while !store.sweep_records(retention, 20_000).await.unwrap() {}
+    let left = records(&store, ALL).await;
+    let of = |client| left.iter().filter(|record| record.client == client).count();
+    assert_eq!((of(Some(1)), of(None), of(Some(2))), (100, 450, 450));
 }
 
 pub(super) async fn whoever_follows_the_record_misses_nothing(home: &Home) {

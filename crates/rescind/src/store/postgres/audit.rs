@@ -11,7 +11,7 @@ use super::{
 use crate::{
     audit::{Event, Page, Record, Retention, Wanted},
     model::UnixSeconds,
-    store::{RECORDS_SWEPT, StoreError},
+    store::{Crowd, RECORDS_SWEPT, StoreError},
 };
 
 /// Whoever adds to the record waits here for whoever did before to have committed: what is read after
@@ -43,10 +43,19 @@ const NEWEST_FIRST: &str = select!("DESC");
 
 const SWEEP_OLD: &str =
     "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+// They are only counted where some caller's is not among the newest of all.
+const BY_CLIENT: &str = "
+    SELECT coalesce(client_id, 0) AS client, count(*) AS count FROM audit
+    WHERE actor = 'caller' AND EXISTS (
+        SELECT FROM audit WHERE actor = 'caller' AND id <= (SELECT max(id) FROM audit) - $1)
+    GROUP BY coalesce(client_id, 0)";
 const SWEEP_TOO_MANY: &str = "
     DELETE FROM audit WHERE id IN (
-        SELECT id FROM audit WHERE actor = 'caller' AND id <= (SELECT max(id) FROM audit) - $1
-        ORDER BY id LIMIT $2)";
+        SELECT id FROM audit
+        WHERE actor = 'caller' AND coalesce(client_id, 0) = $1 AND id <= (
+            SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = $1
+            ORDER BY id DESC LIMIT 1 OFFSET $2)
+        ORDER BY id LIMIT $3)";
 
 impl Postgres {
     pub(in crate::store) async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
@@ -84,13 +93,20 @@ impl Postgres {
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
         let mut tx = self.transaction().await?;
-        let [old, too_many] = tx.prepared([SWEEP_OLD, SWEEP_TOO_MANY]).await?;
+        let [old, by_client, too_many] = tx.prepared([SWEEP_OLD, BY_CLIENT, SWEEP_TOO_MANY]).await?;
         let batch = Number(RECORDS_SWEPT);
         let before = Number(now.saturating_sub(retention.keep));
         let old = tx.execute(&old, &[&before, &batch]).await?;
-        let too_many = tx.execute(&too_many, &[&Number(retention.max_rows), &batch]).await?;
+        let counts = tx.query(&by_client, &[&Number(retention.max_rows)]).await?;
+        let counts = rows::read(&counts, |row| Ok((number(row, "client")?, number(row, "count")?)))?;
+        let (too_many, excess) = match Crowd::of(counts, retention.max_rows) {
+            Some(Crowd { client, keep, excess }) => {
+                (tx.execute(&too_many, &[&Number(client), &Number(keep), &batch]).await?, excess)
+            }
+            None => (0, 0),
+        };
         tx.done();
-        Ok(old.max(too_many) < RECORDS_SWEPT)
+        Ok(old < RECORDS_SWEPT && too_many >= excess)
     }
 }
 

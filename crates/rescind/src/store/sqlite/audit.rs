@@ -6,7 +6,7 @@ use super::Sqlite;
 use crate::{
     audit::{Event, Page, Record, Retention, Wanted},
     model::UnixSeconds,
-    store::{RECORDS_SWEPT, StoreError},
+    store::{Crowd, RECORDS_SWEPT, StoreError},
 };
 
 impl Sqlite {
@@ -28,23 +28,40 @@ impl Sqlite {
         retention: Retention,
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
+        // Not by the writer: it may be a million rows.
+        let crowd = self.read(move |db| crowd(db, retention.max_rows)).await?;
         self.writer
             .write(move |db| {
                 let mut old = db.prepare_cached(
                     "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)",
                 )?;
-                let old = old.execute((now.saturating_sub(retention.keep), RECORDS_SWEPT))?;
+                let old = old.execute((now.saturating_sub(retention.keep), RECORDS_SWEPT))? as u64;
+                let Some(Crowd { client, keep, excess }) = crowd else { return Ok(old < RECORDS_SWEPT) };
                 let mut too_many = db.prepare_cached(
                     "DELETE FROM audit WHERE id IN (
                          SELECT id FROM audit
-                         WHERE actor = 'caller' AND id <= (SELECT max(id) FROM audit) - ?1
-                         ORDER BY id LIMIT ?2)",
+                         WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1 AND id <= (
+                             SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1
+                             ORDER BY id DESC LIMIT 1 OFFSET ?2)
+                         ORDER BY id LIMIT ?3)",
                 )?;
-                let too_many = too_many.execute((retention.max_rows, RECORDS_SWEPT))?;
-                Ok((old.max(too_many) as u64) < RECORDS_SWEPT)
+                let too_many = too_many.execute((client, keep, RECORDS_SWEPT))? as u64;
+                Ok(old < RECORDS_SWEPT && too_many >= excess)
             })
             .await
     }
+}
+
+/// Whose records are too many. They are only counted where some caller's is not among the newest of all.
+fn crowd(db: &Connection, most: u64) -> Result<Option<Crowd>, StoreError> {
+    let mut counts = db.prepare_cached(
+        "SELECT coalesce(client_id, 0), count(*) FROM audit
+         WHERE actor = 'caller' AND EXISTS (
+             SELECT 1 FROM audit WHERE actor = 'caller' AND id <= (SELECT max(id) FROM audit) - ?1)
+         GROUP BY coalesce(client_id, 0)",
+    )?;
+    let counts = counts.query_map([most], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(Crowd::of(counts.collect::<Result<_, _>>()?, most))
 }
 
 pub(super) fn insert(db: &Connection, events: &[Event]) -> Result<(), StoreError> {
