@@ -4,7 +4,7 @@ import os
 import re
 import time
 
-from programs import Proxy, wait_for
+from programs import CALLER, Proxy, wait_for
 from wire import Client, Impostor, ask, bearer
 
 NAME = "Büro & Söhne"
@@ -38,7 +38,7 @@ class World:
         wait_for("expiry", lambda: b"Token expired" in self.verify(self.expired).body)
 
     def verify(self, token):
-        return ask(self.rescind.port, "GET", "/verify", [bearer(token)])
+        return ask(self.rescind.port, "GET", "/verify", [bearer(token), CALLER])
 
 
 class Checks:
@@ -50,10 +50,15 @@ class Checks:
         self.name, token = "rescind", world.rescind.login(world.client)
         for path in ("/verify", "/verify/", "/verify/orders/7", "/verify?path=/orders"):
             for method in ("GET", "HEAD", "POST"):
-                answer = ask(world.rescind.port, method, path, [bearer(token)])
+                answer = ask(world.rescind.port, method, path, [bearer(token), CALLER])
                 got = (answer.status, answer.body, [len(answer.all(name)) for name in IDENTITY])
                 self.is_(f"{method} {path} is 200, empty, with the whole identity", got, (200, b"", [1] * 4))
                 self.is_(f"{method} {path} without a token is 401", ask(world.rescind.port, method, path).status, 401)
+        for path in ("/verify?scope", "/verify?scope=", "/verify?scopes=x", "/verify?Scope=x", "/verify?scope=x&path=/y"):
+            answer = ask(world.rescind.port, "GET", path, [bearer(token), CALLER])
+            self.is_(f"{path} is 403 (105)", answer.status, 403)
+        answer = ask(world.rescind.port, "GET", "/verify", [bearer(token)])
+        self.is_("a proxy that names no caller is 403 (106)", answer.status, 403)
         for name in [*ALIASES, "X-Rescind-Admin"]:
             answer = ask(world.rescind.port, "GET", "/verify", [bearer(token), (name, FORGED)], source="127.0.0.3")
             self.is_(f"{name} from a stranger is 403", answer.status, 403)

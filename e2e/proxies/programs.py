@@ -11,6 +11,9 @@ import time
 
 from wire import ask, bearer, data
 
+# To Rescind this machine is the proxy, which has to name the caller. From elsewhere nobody reads it.
+CALLER = ("X-Forwarded-For", "127.0.0.1")
+
 # What each proxy needs around the printed configuration to run in the foreground in a scratch folder.
 NGINX_AROUND = """
 daemon off; {user} pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -119,13 +122,13 @@ class Rescind:
 
     def login(self, client, source="127.0.0.1", connection=None):
         body = json.dumps({"username": client["api_key"], "password": client["api_secret"]}).encode()
-        headers = [("Content-Type", "application/json")]
+        headers = [("Content-Type", "application/json"), CALLER]
         send = connection.ask if connection else lambda *a: ask(self.port, *a, source=source)
         return data(send("POST", "/auth/login", headers, body))["access_token"]
 
     def logout(self, token, connection=None):
         send = connection.ask if connection else lambda *a: ask(self.port, *a)
-        data(send("POST", "/auth/logout", [bearer(token)]))
+        data(send("POST", "/auth/logout", [bearer(token), CALLER]))
 
     def proxy_config(self, proxy, port, upstream, *arguments):
         ends = ["--upstream", f"http://127.0.0.1:{upstream}", "--listen", f"127.0.0.1:{port}"]

@@ -118,7 +118,11 @@ impl Scene {
             let alias = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
             alias.starts_with("x-rescind-")
         });
-        let enough = pairs(query.as_bytes()).iter().all(|(name, value)| match name.as_slice() {
+        let ours = query.find("&path=").map_or(query, |at| &query[..at]);
+        let ours = pairs(if ours.starts_with("path=") { b"" } else { ours.as_bytes() });
+        let audiences = ours.iter().filter(|(name, _)| name == b"aud").count();
+        let enough = audiences <= 1 && ours.iter().all(|(name, value)| match name.as_slice() {
+            _ if String::from_utf8_lossy(value).trim().is_empty() => false,
             b"scope" => {
                 let mut words: Vec<_> = value.split(|&b| b == b' ').filter(|word| !word.is_empty()).collect();
                 words.sort();
@@ -126,7 +130,7 @@ impl Scene {
                 words.iter().all(|word| SCOPES.iter().any(|scope| scope.as_bytes() == *word))
             }
             b"aud" => value == self.audience.as_bytes(),
-            _ => true,
+            _ => false,
         });
         let by_proxy = self.proxies.trusts(peer.to_canonical());
         self.is_welcome(peer, headers) && self.is_bearer(headers) && (by_proxy || !forged) && enough
@@ -158,7 +162,9 @@ impl Scene {
             Some(_) => false,
             None => !headers.contains_key(header::AUTHORIZATION) && id == Some(key) && secret == Some(own_secret),
         };
+        let encodings = headers.get_all(header::CONTENT_ENCODING);
         self.is_welcome(peer, headers)
+            && encodings.iter().all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
             && is_form
             && body.len() <= MAX_BODY
             && once

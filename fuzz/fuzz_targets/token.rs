@@ -18,8 +18,10 @@ const PAYLOAD: &str = r#"{"iss":"https://id.example","aud":"https://api.example"
 
 static PROFILE: LazyLock<Profile> =
     LazyLock::new(|| Profile::new("https://id.example", "https://api.example").unwrap());
-static VERIFIER: LazyLock<Verifier> =
-    LazyLock::new(|| Verifier::new(KeySet::from_iter([Key::hs256("k1", SECRET).unwrap()]), PROFILE.clone()));
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    let key = Key::hs256("k1", SECRET).unwrap();
+    Verifier::new(KeySet::from_iter([key.clone(), key.for_refresh_tokens()]), PROFILE.clone())
+});
 
 fn sign(header: &str, payload: &[u8]) -> String {
     let mut token = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));

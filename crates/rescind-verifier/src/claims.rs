@@ -24,8 +24,8 @@ impl Kind {
     }
 }
 
-/// The two claims that every token of an issuer shares. Both are written into the payload as they
-/// are, so neither may need escaping.
+/// The two claims that all tokens of one kind of an issuer share. Both are written into the payload as
+/// they are, so neither may need escaping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     issuer: String,
@@ -38,6 +38,12 @@ impl Profile {
         let plain = |s: &str| (1..=255).contains(&s.len()) && s.bytes().all(is_plain);
         (plain(issuer) && plain(audience))
             .then(|| Profile { issuer: issuer.to_owned(), audience: audience.to_owned() })
+    }
+
+    /// That of the issuer's refresh tokens, whose audience is its own `/auth/refresh`.
+    pub fn of_refresh_tokens(&self) -> Profile {
+        let audience = format!("{}/auth/refresh", self.issuer.trim_end_matches('/'));
+        Profile { issuer: self.issuer.clone(), audience }
     }
 
     /// The `iss` of every token.

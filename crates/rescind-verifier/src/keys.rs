@@ -66,13 +66,14 @@ pub enum KeyError {
     NotOnCurve,
 }
 
-/// A verification key.
+/// A verification key, for tokens of one kind.
 #[derive(Clone)]
 pub struct Key {
     id: String,
     material: Material,
-    access_header: String,
-    refresh_header: String,
+    kind: Kind,
+    /// The first segment of its tokens.
+    header: String,
 }
 
 #[derive(Clone)]
@@ -84,6 +85,7 @@ enum Material {
     Es256(p256::ecdsa::VerifyingKey),
 }
 
+/// Each verifies access tokens, unless made [for refresh tokens](Key::for_refresh_tokens).
 impl Key {
     /// An HS256 key of at least 256 bits.
     pub fn hs256(id: &str, secret: &[u8]) -> Result<Key, KeyError> {
@@ -114,19 +116,18 @@ impl Key {
         {
             return Err(KeyError::BadId);
         }
-        let header = |kind| header_segment(material.algorithm(), id, kind);
-        let (access_header, refresh_header) = (header(Kind::Access), header(Kind::Refresh));
-        Ok(Key { id: id.to_owned(), material, access_header, refresh_header })
+        Ok(Key::of_kind(Kind::Access, id.to_owned(), material))
     }
 
-    fn kind_of(&self, header: &str) -> Option<Kind> {
-        if header == self.access_header {
-            Some(Kind::Access)
-        } else if header == self.refresh_header {
-            Some(Kind::Refresh)
-        } else {
-            None
-        }
+    fn of_kind(kind: Kind, id: String, material: Material) -> Key {
+        let header = header_segment(material.algorithm(), &id, kind);
+        Key { id, material, kind, header }
+    }
+
+    /// The same key for refresh tokens, and for them alone. It is for their issuer: a refresh token is
+    /// presented to nobody else.
+    pub fn for_refresh_tokens(self) -> Key {
+        Key::of_kind(Kind::Refresh, self.id, self.material)
     }
 }
 
@@ -187,8 +188,7 @@ impl KeySet {
         if !SIGNATURE_LENGTHS.contains(&signature.len()) {
             return Err(Denied::Malformed);
         }
-        let (key, kind) =
-            self.0.iter().find_map(|key| Some((key, key.kind_of(header)?))).ok_or(Denied::UnknownKey)?;
+        let key = self.0.iter().find(|key| key.header == header).ok_or(Denied::UnknownKey)?;
 
         let mut bytes = [0; 64];
         let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut bytes).map_err(|_| Denied::Malformed)?;
@@ -201,7 +201,7 @@ impl KeySet {
 
         let mut bytes = [0; MAX_PAYLOAD_LENGTH];
         let length = URL_SAFE_NO_PAD.decode_slice(payload, &mut bytes).map_err(|_| Denied::Malformed)?;
-        Ok((kind, Payload { bytes, length }))
+        Ok((key.kind, Payload { bytes, length }))
     }
 }
 

@@ -10,7 +10,8 @@
 //! 2. its header is, byte for byte, one that the issuer writes for a key of the set (so the
 //!    algorithm is the key's, and `jku`, `jwk`, `x5u`, `crit` and the like are never read);
 //! 3. its signature is the key's;
-//! 4. its kind is the one asked for: an access token is no refresh token;
+//! 4. its kind is the one asked for: an access token is no refresh token (whose keys are the issuer's
+//!    alone: to anybody else's key set rule 2 refuses it);
 //! 5. its payload is, byte for byte, in the issuer's [profile](Claims), for this issuer and audience;
 //! 6. it is not from the future and has not expired;
 //! 7. its client is active, its generation is the client's, its credential and its session live;

@@ -1,26 +1,34 @@
 //! What one process is made of, put together.
 
-use std::sync::Arc;
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use rescind_verifier::Algorithm;
 use svix_ksuid::{Ksuid, KsuidLike};
 use thiserror::Error;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 use tracing::{Instrument, info, warn};
 
 use crate::{
-    audit::{Audit, By},
+    audit::{Audit, By, Event, Origin},
     caching::{self, Caching},
     clock::Clock,
-    cluster::{self, Cluster, Lease, Receipt},
+    cluster::{self, Cluster, KnownFile, Lease, Receipt},
     config::{Config, Undecided},
     data_folder::{DataFolder, FolderError},
     feed::{Changed, Feed},
-    issuer::{Issuer, KeyringError, generate_key},
+    issuer::{Issuer, KeyringError, generate_key, generate_upgrade},
     limiter::Limiter,
+    log_limit::LogLimit,
+    memory::Memory,
     metrics::Metrics,
-    model::{KnownVerifier, TokenRules},
+    model::{Client, ClientId, KnownVerifier, Session, SessionId, TokenRules},
     quota::Quota,
     random::Random,
     registry::Registry,
@@ -46,6 +54,7 @@ pub struct App {
     pub audit: Audit,
     pub quotas: Quotas,
     pub caching: Caching,
+    pub log_limits: LogLimits,
     pub metrics: Metrics,
     pub cluster: Cluster,
     /// Who may follow the feed.
@@ -59,10 +68,28 @@ pub struct App {
     changing_keys: Mutex<()>,
     /// The same for the verifiers.
     changing_verifiers: Mutex<()>,
+    /// Shared by whoever changes the store and then memory, so that memory, when it is looked at alone, has all
+    /// that was committed.
+    changing: RwLock<()>,
+    /// The highest ids of keys and verifiers ever met.
+    highest_key: AtomicU64,
+    highest_verifier: AtomicU64,
     ready: watch::Sender<bool>,
     // Last, so that the store is closed before another process may take the folder.
     folder: DataFolder,
 }
+
+/// For the lines that callers cause, by who causes them.
+pub struct LogLimits {
+    /// What `/verify` was asked for and cannot be read.
+    pub parameters: LogLimit<IpAddr>,
+    /// Trusted proxies that name no caller.
+    pub proxies: LogLimit<IpAddr>,
+    /// Callers without the certificate that their client is bound to.
+    pub uncertified: LogLimit<ClientId>,
+}
+/// Hashed under the pepper, it names the installation.
+const INSTALLATION: &str = "installation";
 
 /// How often a client may succeed.
 pub struct Quotas {
@@ -120,21 +147,42 @@ impl App {
             // Only a node that has joined may answer from memory.
             Some(_) => Lease::none(clock.clone()),
         };
-        let cluster = Cluster::new(config, lease, clock.clone());
+        let pepper = Pepper::new(&pepper);
+        let known = match store.postgres() {
+            None => None,
+            Some(postgres) => {
+                let path = folder.known();
+                let installation = pepper.hash(INSTALLATION).0;
+                let opened = KnownFile::open(&path, installation).map_err(|e| FolderError::Io(path, e))?;
+                let (file, known) = opened;
+                postgres.set_known(known);
+                Some(file)
+            }
+        };
+        let cluster = Cluster::new(config, lease, known, loaded.lent, clock.clone());
         let audit = Audit::new(&config.audit, &cluster.node_name, clock.clone());
-        if loaded.keys.is_empty() {
-            let now = clock.now();
-            let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
-            loaded.keys = store.first_key(first, audit.origin(By::Service, None)).await?;
+        let now = clock.now();
+        match loaded.keys.last() {
+            None => {
+                let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
+                loaded.keys = store.first_key(first, audit.origin(By::Service, None)).await?;
+            }
+            // Where there are other nodes, they decide when (`admin::upgrade_key`).
+            Some(newest) if store.postgres().is_none() => {
+                if let Some(next) = generate_upgrade(newest, 0, &master, &random, now)? {
+                    let retire_at = next.signs_from + config.token_rules().refresh_ttl;
+                    info!(kid = next.kid, "a signing key with a refresh key of its own takes over");
+                    let origin = audit.origin(By::Service, None);
+                    loaded.keys = store.rotate_key(None, next, retire_at, origin).await?;
+                }
+            }
+            Some(_) => {}
         }
 
         let feed = Feed::new(new_epoch(&random), loaded.ended);
         let registry = Registry::new(config.server.sessions_in_memory, feed);
         for client in &loaded.clients {
             registry.apply(client);
-        }
-        if store.postgres().is_none() && !loaded.verifiers.is_empty() {
-            cluster.attached.inherit();
         }
         Ok(Arc::new(App {
             issuer: Issuer::new(profile, &loaded.keys, &master)?,
@@ -146,14 +194,22 @@ impl App {
                 refreshes: Quota::new(config.limits.refreshes_per_minute, clock.clone()),
             },
             caching: Caching::default(),
+            log_limits: LogLimits {
+                parameters: LogLimit::new(clock.clone()),
+                proxies: LogLimit::new(clock.clone()),
+                uncertified: LogLimit::new(clock.clone()),
+            },
             metrics: Metrics::new(store.commits()),
             cluster,
-            pepper: Pepper::new(&pepper),
+            pepper,
+            highest_key: AtomicU64::new(highest(loaded.keys.iter().map(|key| key.id))),
+            highest_verifier: AtomicU64::new(highest(loaded.verifiers.iter().map(|v| v.id))),
             verifiers: ArcSwap::from_pointee(loaded.verifiers),
             undecided: config.forward_auth.unavailable,
             asks_for_certificates: config.tls.client_ca.is_some(),
             changing_keys: Mutex::new(()),
             changing_verifiers: Mutex::new(()),
+            changing: RwLock::new(()),
             ready: watch::Sender::new(true),
             clock,
             random,
@@ -205,6 +261,7 @@ impl App {
         let app = Arc::clone(self);
         to_the_end(async move {
             let taken_over = {
+                let _all = app.changing().await;
                 let _changing = app.changing_keys.lock().await;
                 let keys = change(Arc::clone(&app)).await?;
                 app.set_keys(&keys).map(|()| keys)
@@ -227,6 +284,7 @@ impl App {
     }
 
     fn set_keys(&self, keys: &[StoredKey]) -> Result<(), KeyringError> {
+        self.highest_key.fetch_max(highest(keys.iter().map(|key| key.id)), Ordering::Relaxed);
         let taken_over = self.issuer.set_keys(keys, &self.master);
         self.registry.feed().publish(Changed::Keys);
         taken_over
@@ -243,14 +301,37 @@ impl App {
         let app = Arc::clone(self);
         to_the_end(async move {
             let verifiers = {
+                let _all = app.changing().await;
                 let _changing = app.changing_verifiers.lock().await;
                 let verifiers = change(Arc::clone(&app)).await?;
-                app.verifiers.store(Arc::new(verifiers.clone()));
+                app.set_verifiers(verifiers.clone());
                 verifiers
             };
             let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
             info!(nodes, acknowledged, milliseconds, "verifiers changed");
             Ok(verifiers)
+        })
+        .await
+    }
+
+    /// Ends every token, in the store and in memory.
+    pub async fn end_tokens(
+        self: &Arc<App>,
+        key: StoredKey,
+        origin: Origin,
+    ) -> Result<Result<Receipt, KeyringError>, StoreError> {
+        let app = Arc::clone(self);
+        to_the_end(async move {
+            let taken_over = {
+                let _all = app.changing().await;
+                let (_keys, _verifiers) =
+                    (app.changing_keys.lock().await, app.changing_verifiers.lock().await);
+                let keys = app.store.end_tokens(key, origin).await?;
+                app.set_verifiers(vec![]);
+                app.set_keys(&keys)
+            };
+            let receipt = app.settle().await?;
+            Ok(taken_over.map(|()| receipt))
         })
         .await
     }
@@ -261,8 +342,98 @@ impl App {
         verifiers: impl Future<Output = Result<Vec<KnownVerifier>, StoreError>>,
     ) -> Result<(), StoreError> {
         let _changing = self.changing_verifiers.lock().await;
-        self.verifiers.store(Arc::new(verifiers.await?));
+        self.set_verifiers(verifiers.await?);
         Ok(())
+    }
+
+    /// The followers of one that is gone cannot acknowledge what is published here, so the end of their leases is
+    /// waited for; the others are told the keys once more.
+    fn set_verifiers(&self, verifiers: Vec<KnownVerifier>) {
+        self.highest_verifier.fetch_max(highest(verifiers.iter().map(|v| v.id)), Ordering::Relaxed);
+        let before = self.verifiers.swap(Arc::new(verifiers.clone()));
+        if before.iter().any(|before| verifiers.iter().all(|verifier| verifier.id != before.id)) {
+            self.registry.feed().publish(Changed::Keys);
+        }
+    }
+
+    /// Adds a client, in the store and in memory.
+    pub async fn create_client(&self, client: Client, origin: Origin) -> Result<Client, StoreError> {
+        let _changing = self.changing().await;
+        let client = self.store.create_client(client, origin).await?;
+        self.registry.apply(&client);
+        Ok(client)
+    }
+
+    /// Lets `rule` change a client, in the store and in memory.
+    pub async fn change_client<T: Send + 'static, E: Send + 'static>(
+        &self,
+        id: ClientId,
+        origin: Origin,
+        rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
+    ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
+        let _changing = self.changing().await;
+        let changed = self.store.change_client(id, origin, rule).await?;
+        if let Some(Ok((_, client))) = &changed {
+            self.registry.apply(client);
+        }
+        Ok(changed)
+    }
+
+    /// Lets `rule` change a session, in the store and in memory.
+    pub async fn change_session<T: Send + 'static>(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
+    ) -> Result<Option<(T, Session)>, StoreError> {
+        let _changing = self.changing().await;
+        let asked = self.registry.asking();
+        let changed = self.store.change_session(client, session, rule).await?;
+        if let Some((_, session)) = &changed {
+            self.registry.learn(session, asked);
+        }
+        Ok(changed)
+    }
+
+    /// Lets `rule` end a session, in the store and in memory.
+    pub async fn end_session(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let _changing = self.changing().await;
+        let asked = self.registry.asking();
+        if let Some(session) = self.store.end_session(client, session, rule).await? {
+            self.registry.learn(&session, asked);
+        }
+        Ok(())
+    }
+
+    /// Held from before the store is changed, or asked for what memory is to hold, until memory has that.
+    pub async fn changing(&self) -> RwLockReadGuard<'_, ()> {
+        self.changing.read().await
+    }
+
+    /// Held while memory is looked at as a whole, or replaced: nothing is on its way from the store to it.
+    pub async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.changing.write().await
+    }
+
+    /// All that memory holds, in case that the database has lost it.
+    pub fn memory(&self) -> Memory {
+        let mut memory = self.registry.memory();
+        memory.keys = self.issuer.keyring().ids();
+        memory.verifiers = self.verifiers.load().iter().map(|verifier| verifier.id).collect();
+        memory.highest.key = self.highest_key.load(Ordering::Relaxed);
+        memory.highest.verifier = self.highest_verifier.load(Ordering::Relaxed);
+        memory
+    }
+
+    /// A key to sign with from now on, as the newest does.
+    pub fn new_key(&self) -> Result<StoredKey, SealError> {
+        let now = self.clock.now();
+        generate_key(self.issuer.algorithm(), &self.master, &self.random, now, now)
     }
 
     /// A name for a new beginning of the feed.
@@ -276,6 +447,7 @@ impl App {
         self.quotas.logins.sweep();
         self.quotas.refreshes.sweep();
         caching::judge(self);
+        cluster::forget_lent(self).await?;
         let now = self.clock.now();
         let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {
@@ -306,6 +478,10 @@ impl App {
         }
         Ok(deleted)
     }
+}
+
+fn highest(ids: impl Iterator<Item = u64>) -> u64 {
+    ids.max().unwrap_or(0)
 }
 
 fn new_epoch(random: &Random) -> String {

@@ -107,6 +107,11 @@ impl DataFolder {
         TempDir::with_prefix_in("restore-", &self.path)
     }
 
+    /// Where it is kept what is known of a database elsewhere.
+    pub fn known(&self) -> PathBuf {
+        self.path.join("rescind.known")
+    }
+
     /// The management socket.
     pub fn socket(&self) -> PathBuf {
         socket(&self.path)

@@ -60,13 +60,13 @@ impl Feed {
     }
 
     /// Numbers a change. That a session ended is one once: whoever still has its refresh token may
-    /// present that as often as they like.
-    pub fn publish(&self, changed: Changed) {
+    /// present that as often as they like. Returns whether it is news.
+    pub fn publish(&self, changed: Changed) -> bool {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Changed::Session(EndedSession { session, until }) = changed
             && log.ended.insert(session, until).is_some()
         {
-            return;
+            return false;
         }
         log.seq += 1;
         log.recent.push_back(changed);
@@ -74,6 +74,7 @@ impl Feed {
             log.recent.pop_front();
         }
         self.head.send_replace(log.seq);
+        true
     }
 
     /// Where it is.

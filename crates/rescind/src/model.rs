@@ -11,8 +11,8 @@ use crate::{
     secret::{ApiKey, SecretHash},
 };
 
-/// Whether a client may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether a client may be used. The more restrictive comes later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It may.
@@ -43,6 +43,8 @@ pub struct Client {
     pub certificates: CertificateNames,
     /// What its tokens may do.
     pub scopes: Scopes,
+    /// Where it takes tokens, it takes them from addresses on their clients' allowlists alone.
+    pub enforces_allowlist: bool,
     /// When it was created.
     pub created_at: UnixSeconds,
     /// Revoked ones included.
@@ -251,6 +253,30 @@ impl Session {
         }
     }
 
+    /// The same, ended for good. It is remembered for as long as this token of it may be good.
+    pub fn ended(self, token: &Claims) -> Session {
+        let refresh_expires_at = self.refresh_expires_at.max(token.expires_at);
+        Session { phase: Phase::Ended, refresh_expires_at, ..self }
+    }
+
+    /// One whose row is gone, ended, as far as a token of it tells. No other of its tokens is good after `until`.
+    pub fn lost(token: &Claims, until: UnixSeconds) -> Session {
+        Session {
+            id: token.session,
+            client: token.client,
+            credential: token.credential,
+            key: 0,
+            generation: token.generation,
+            scopes: token.scopes.clone(),
+            pair: token.pair,
+            phase: Phase::Ended,
+            started_at: token.issued_at,
+            issued_at: token.issued_at,
+            access_expires_at: token.expires_at,
+            refresh_expires_at: token.expires_at.max(until),
+        }
+    }
+
     /// What verification needs to know of it.
     pub fn state(&self) -> SessionState {
         SessionState { client: self.client, pair: self.pair, ended: self.phase == Phase::Ended }
@@ -293,6 +319,7 @@ mod tests {
             allowlist: Allowlist::default(),
             certificates: CertificateNames::default(),
             scopes: Scopes::default(),
+            enforces_allowlist: false,
             created_at: 0,
             credentials: vec![],
         };

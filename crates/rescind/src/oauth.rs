@@ -1,12 +1,13 @@
 //! The rules behind the OAuth 2.0 doors: the same ones, by their names there. No HTTP.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use rescind_verifier::{Claims, Denied, Kind, Scopes};
 use tracing::info;
 
 use crate::{
     app::{App, to_the_end},
+    audit,
     auth::{self, Caller, Error, Grant},
     cluster::Receipt,
     model::{Client, ClientId, Phase, Presented, Session, TokenRules},
@@ -34,6 +35,17 @@ pub fn may_introspect(app: &App, client: ClientId) -> bool {
     app.registry.policy(client).is_some_and(|client| client.active && client.scopes.contains(INTROSPECT))
 }
 
+/// Who asks about a token, and what about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    /// `None`: a verifier, which is no client.
+    pub asking: Option<ClientId>,
+    /// It is said to be a refresh token.
+    pub of_refresh_token: bool,
+    /// The address of whoever presented it, if that is told.
+    pub client_ip: Option<IpAddr>,
+}
+
 /// What is told of a token that stands.
 #[derive(Debug, Clone)]
 pub struct Introspected {
@@ -45,27 +57,49 @@ pub struct Introspected {
     pub scopes: Scopes,
     /// The credential that opened its session.
     pub api_key: String,
-    /// Where it may be used from; empty: from anywhere. Whoever asks must hold the caller to it.
+    /// Where it may be used from; empty: from anywhere.
     pub allow: Vec<String>,
 }
 
 /// What a token of either kind stands for (RFC 7662). `None`: for nothing, whatever the reason.
-pub async fn introspect(app: &App, token: &str) -> Result<Option<Introspected>, Error> {
+///
+/// Most who ask look at nothing but whether it stands. So a refresh token stands for nothing, but to its
+/// client if that says what it asks about; and a token with an allowlist for nothing unless the caller's
+/// address is on it, or whoever asks is known to look.
+pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Option<Introspected>, Error> {
     let (kind, claims, scopes, allowlist) = match auth::stand(app, token).await {
         Ok(token) => {
             let allowlist = token.client().allowlist.clone();
             (Kind::Access, token.claims().clone(), token.scopes(), allowlist)
         }
-        Err(Error::InvalidToken(Denied::WrongKind)) => match stands_to_refresh(app, token).await? {
-            Some((claims, client)) => {
-                let scopes = claims.scopes.intersection(&client.scopes);
-                (Kind::Refresh, claims, scopes, client.allowlist)
+        Err(Error::InvalidToken(Denied::WrongKind)) if question.of_refresh_token => {
+            match stands_to_refresh(app, token, question.asking).await? {
+                Some((claims, client)) => {
+                    let scopes = claims.scopes.intersection(&client.scopes);
+                    (Kind::Refresh, claims, scopes, client.allowlist)
+                }
+                None => return Ok(None),
             }
-            None => return Ok(None),
-        },
+        }
         Err(error @ Error::Store(_)) => return Err(error),
         Err(_) => return Ok(None),
     };
+    let is_held_to = match question.client_ip {
+        Some(address) => {
+            let permitted = allowlist.permits(Some(address));
+            if !permitted {
+                app.audit.note(audit::Kind::AddressDenied, Some(claims.client), Some(address));
+            }
+            permitted
+        }
+        None => {
+            let enforces = |client| app.registry.enforces_allowlist(client);
+            allowlist.is_empty() || question.asking.is_some_and(enforces)
+        }
+    };
+    if !is_held_to {
+        return Ok(None);
+    }
     Ok(Some(Introspected {
         kind,
         scopes,
@@ -75,11 +109,18 @@ pub async fn introspect(app: &App, token: &str) -> Result<Option<Introspected>, 
     }))
 }
 
-/// A refresh token that could be used now, and its client.
-async fn stands_to_refresh(app: &App, token: &str) -> Result<Option<(Claims, Client)>, Error> {
+/// A refresh token of this client that could be used now.
+async fn stands_to_refresh(
+    app: &App,
+    token: &str,
+    of: Option<ClientId>,
+) -> Result<Option<(Claims, Client)>, Error> {
     let now = app.clock.now();
     let keyring = app.issuer.keyring().clone();
-    let Ok(claims) = keyring.verifier().authenticate(token, Kind::Refresh, now) else { return Ok(None) };
+    let Ok(claims) = keyring.authenticate(token, Kind::Refresh, now) else { return Ok(None) };
+    if of != Some(claims.client) {
+        return Ok(None);
+    }
     let found = app.store.find(claims.client, claims.session).await?;
     let (Some(client), Some(session)) = (found.client, found.session) else { return Ok(None) };
     let stands = client.policy().stands_behind(&claims).is_ok()
@@ -102,24 +143,25 @@ pub enum NotRevoked {
 /// A token that stands for nothing is revoked already.
 pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(), NotRevoked> {
     app.cluster.lease.check().map_err(|lapsed| NotRevoked::Error(StoreError::from(lapsed).into()))?;
-    let now = app.clock.now();
     let keyring = app.issuer.keyring().clone();
-    let read = |kind| keyring.verifier().authenticate(token, kind, now);
+    // Whatever its times are, its session may have tokens that are good, here or at a clock that goes otherwise.
+    let read = |kind| keyring.authenticate_at_any_time(token, kind);
     let Ok(claims) = read(Kind::Access).or_else(|_| read(Kind::Refresh)) else { return Ok(()) };
     if claims.client != client {
         return Err(NotRevoked::Foreign);
     }
     let app = Arc::clone(app);
+    let until = app.clock.now().saturating_add(app.rules.refresh_ttl);
     let ended = to_the_end(async move {
-        let end = |_: &Client, session: &mut Session| {
-            session.phase = Phase::Ended;
-            ((), None)
+        let session = claims.session;
+        let end = move |client: &Client, session: Option<Session>| match session {
+            Some(session) => Some(session.ended(&claims)),
+            // Its row is gone, and what it had may still be good elsewhere.
+            None => client.policy().stands_behind(&claims).is_ok().then(|| Session::lost(&claims, until)),
         };
-        if let Some(((), session)) = app.store.change_session(client, claims.session, end).await? {
-            app.registry.update(&session);
-            let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
-            info!(client, session = session.id, nodes, acknowledged, milliseconds, "session revoked");
-        }
+        app.end_session(client, session, end).await?;
+        let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
+        info!(client, session, nodes, acknowledged, milliseconds, "session revoked");
         Ok(())
     });
     ended.await.map_err(|e| NotRevoked::Error(e.into()))

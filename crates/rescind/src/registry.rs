@@ -15,6 +15,7 @@ use crate::{
     certificate::CertificateNames,
     door::Door,
     feed::{Changed, Feed},
+    memory::{Highest, Memory, RememberedClient},
     model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
     secret::{ApiKey, SecretHash},
 };
@@ -32,13 +33,23 @@ pub struct Registry {
     applying: Mutex<()>,
     shards: Box<[RwLock<Shard>]>,
     shard_capacity: usize,
+    /// Counts what no answer from before it may be remembered over.
+    endings: AtomicU64,
+    /// When everything was replaced last, in that count.
+    replaced: AtomicU64,
     feed: Feed,
     door: Door,
+    highest_client: AtomicU64,
+    highest_credential: AtomicU64,
+    highest_session: AtomicU64,
 }
 
 #[derive(Debug)]
 struct KnownClient {
     policy: Arc<ClientPolicy>,
+    enforces_allowlist: bool,
+    status: Status,
+    certificates: CertificateNames,
     /// How often a verifier has asked for it.
     verifications: AtomicU64,
 }
@@ -59,11 +70,12 @@ pub struct KnownCredential {
 struct Shard {
     young: HashMap<SessionId, SessionState>,
     old: HashMap<SessionId, SessionState>,
-    endings: u64,
+    /// The last ending among its sessions.
+    last_ending: u64,
 }
 
-/// Taken before the store is asked for a session: proves, when the answer is remembered, that no
-/// session ended in between, whose ending an answer from before it would hide.
+/// Taken before the store is asked for a session, or told to change one: proves, when the answer is
+/// remembered, that no session ended in between, whose ending an answer from before it would hide.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
     endings: u64,
@@ -79,8 +91,13 @@ impl Registry {
             applying: Mutex::new(()),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             shard_capacity: max_sessions.div_ceil(SHARDS * 2).max(1),
+            endings: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
             feed,
             door: Door::new(),
+            highest_client: AtomicU64::new(0),
+            highest_credential: AtomicU64::new(0),
+            highest_session: AtomicU64::new(0),
         }
     }
 
@@ -88,6 +105,20 @@ impl Registry {
     /// remembered as such, so that nothing older can bring it back.
     pub fn apply(&self, client: &Client) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put_if_newer(client);
+    }
+
+    /// The same for a client that was only read: by then another store may have taken over, and never have
+    /// had what was read.
+    pub fn learn_client(&self, client: &Client, asked: Asked) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.replaced.load(Ordering::Relaxed) <= asked.endings {
+            self.put_if_newer(client);
+        }
+    }
+
+    /// `applying` is held.
+    fn put_if_newer(&self, client: &Client) {
         if self.clients.pin().get(&client.id).is_none_or(|known| known.policy.revision < client.revision) {
             self.put(client);
             self.feed.publish(Changed::Client(client.id));
@@ -113,10 +144,11 @@ impl Registry {
         for client in store {
             self.put(client);
         }
+        let last_ending = self.count_ending();
+        self.replaced.store(last_ending, Ordering::Relaxed);
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            let endings = shard.endings + 1;
-            *shard = Shard { endings, ..Shard::default() };
+            *shard = Shard { last_ending, ..Shard::default() };
         }
         self.feed.restart(epoch, ended);
     }
@@ -124,7 +156,9 @@ impl Registry {
     /// The maps change together: `applying` is held.
     fn put(&self, client: &Client) {
         let (credentials, api_keys) = (self.credentials.pin(), self.api_keys.pin());
+        self.highest_client.fetch_max(client.id, Ordering::Relaxed);
         for credential in &client.credentials {
+            self.highest_credential.fetch_max(credential.id, Ordering::Relaxed);
             if client.status == Status::Deleted || credential.revoked_at.is_some() {
                 self.door.remove(&credential.api_key);
                 credentials.remove(&credential.api_key);
@@ -143,13 +177,24 @@ impl Registry {
             }
         }
         let verifications = AtomicU64::new(self.verifications(client.id));
-        let known = KnownClient { policy: Arc::new(client.policy()), verifications };
+        let known = KnownClient {
+            policy: Arc::new(client.policy()),
+            enforces_allowlist: client.enforces_allowlist,
+            status: client.status,
+            certificates: client.certificates.clone(),
+            verifications,
+        };
         self.clients.pin().insert(client.id, known);
     }
 
     /// A client's policy, for whoever verifies nothing.
     pub fn policy(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
         self.clients.pin().get(&id).map(|known| Arc::clone(&known.policy))
+    }
+
+    /// Whether a client holds callers to the allowlists of their own clients.
+    pub fn enforces_allowlist(&self, id: ClientId) -> bool {
+        self.clients.pin().get(&id).is_some_and(|known| known.enforces_allowlist)
     }
 
     /// How many of the client's tokens were verified here, give or take those of the moments in which
@@ -173,30 +218,72 @@ impl Registry {
         self.api_keys.pin().get(&id).cloned()
     }
 
-    /// To be called before the store is asked for a session.
-    pub fn asking(&self, id: SessionId) -> Asked {
-        let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
-        Asked { endings: shard.endings }
+    /// To be called before the store is asked for a session, or told to change one.
+    pub fn asking(&self) -> Asked {
+        Asked { endings: self.endings.load(Ordering::Acquire) }
     }
 
-    /// Remembers what the store answered, unless a session ended meanwhile.
-    pub fn learn(&self, id: SessionId, state: SessionState, asked: Asked) {
-        let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
-        if shard.endings == asked.endings {
-            shard.put(id, state, self.shard_capacity);
-        }
-    }
-
-    /// Takes over a session that this process has just changed in the store.
-    pub fn update(&self, session: &Session) {
+    /// Remembers a session as the store has it, whether it was read or changed. That it has ended is always
+    /// remembered, and told; that it has not, only if none ended since the store was asked.
+    pub fn learn(&self, session: &Session, asked: Asked) {
         let (id, state) = (session.id, session.state());
+        self.highest_session.fetch_max(id, Ordering::Relaxed);
         let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
-        shard.endings += u64::from(state.ended);
-        shard.put(id, state, self.shard_capacity);
-        drop(shard);
         if state.ended {
-            self.feed
-                .publish(Changed::Session(EndedSession { session: id, until: session.refresh_expires_at }));
+            let ended = EndedSession { session: id, until: session.refresh_expires_at };
+            if self.feed.publish(Changed::Session(ended)) {
+                shard.last_ending = self.count_ending();
+            }
+        } else if shard.last_ending > asked.endings {
+            return;
+        }
+        shard.put(id, state, self.shard_capacity);
+    }
+
+    fn count_ending(&self) -> u64 {
+        self.endings.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// All that it holds, in case that the store has lost it. Keys and verifiers it does not hold.
+    pub fn memory(&self) -> Memory {
+        let ends: HashMap<_, _> = self
+            .credentials
+            .pin()
+            .values()
+            .map(|known| (known.credential.id, known.credential.expires_at))
+            .collect();
+        let remembered = |known: &KnownClient| RememberedClient {
+            status: known.status,
+            generation: known.policy.generation,
+            revision: known.policy.revision,
+            allowlist: known.policy.allowlist.clone(),
+            certificates: known.certificates.clone(),
+            scopes: known.policy.scopes.clone(),
+            enforces_allowlist: known.enforces_allowlist,
+            credentials: known
+                .policy
+                .credentials
+                .iter()
+                .map(|id| (*id, ends.get(id).copied().flatten()))
+                .collect(),
+        };
+        let mut pairs = vec![];
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let refreshed = shard.old.iter().chain(&shard.young).filter(|(_, state)| state.pair > 1);
+            pairs.extend(refreshed.map(|(id, state)| (state.client, *id, state.pair)));
+        }
+        Memory {
+            clients: self.clients.pin().iter().map(|(id, known)| (*id, remembered(known))).collect(),
+            ended: self.feed.ended().iter().map(|ended| ended.session).collect(),
+            pairs,
+            highest: Highest {
+                client: self.highest_client.load(Ordering::Relaxed),
+                credential: self.highest_credential.load(Ordering::Relaxed),
+                session: self.highest_session.load(Ordering::Relaxed),
+                ..Highest::default()
+            },
+            ..Memory::default()
         }
     }
 
@@ -301,6 +388,7 @@ mod tests {
             allowlist: Allowlist::default(),
             certificates: CertificateNames::default(),
             scopes: Scopes::default(),
+            enforces_allowlist: false,
             created_at: 0,
             credentials: vec![credential],
         }
@@ -342,8 +430,9 @@ mod tests {
         assert!(!registry.client(1).unwrap().active);
         assert!(registry.credential("rk_a").is_none());
 
-        registry.update(&session(7, 3, Phase::Ended));
-        registry.update(&session(7, 2, Phase::Live));
+        let asked = registry.asking();
+        registry.learn(&session(7, 3, Phase::Ended), asked);
+        registry.learn(&session(7, 2, Phase::Live), registry.asking());
         assert_eq!(registry.session(7), Some(SessionState { pair: 3, ended: true, ..LIVE }));
         let ended = Changed::Session(EndedSession { session: 7, until: 9 });
         let changes = registry.feed().since(beginning);
@@ -355,31 +444,41 @@ mod tests {
         let registry = registry(100);
         registry.apply(&client(5, Status::Active));
         registry.apply(&Client { id: 2, credentials: vec![], ..client(1, Status::Active) });
-        registry.update(&session(7, 3, Phase::Ended));
-        let asked = registry.asking(7);
+        let asked = registry.asking();
+        registry.learn(&session(7, 3, Phase::Ended), asked);
+        let asked = registry.asking();
         let older = client(4, Status::Suspended);
         registry.replace(std::slice::from_ref(&older), vec![], "f".into());
         assert_eq!(registry.client(1).unwrap().revision, 4);
         assert!(registry.client(2).is_none() && registry.session(7).is_none());
         // An answer from before is not taken for one of the new store's.
-        registry.learn(7, LIVE, asked);
-        assert!(registry.session(7).is_none());
+        registry.learn(&session(7, 1, Phase::Live), asked);
+        registry.learn_client(&client(5, Status::Active), asked);
+        assert!(registry.session(7).is_none() && registry.client(1).unwrap().revision == 4);
+        registry.learn_client(&client(5, Status::Active), registry.asking());
+        assert_eq!(registry.client(1).unwrap().revision, 5);
         registry.replace(&[Client { credentials: vec![], ..older }], vec![], "g".into());
         assert!(registry.credential("rk_a").is_none());
     }
 
+    // Whoever read it or changed it: a login, a refresh, another node's change.
+    // check 94
     #[test]
     fn an_answer_from_before_an_ending_is_not_remembered() {
         let registry = registry(1);
-        let asked = registry.asking(7);
-        registry.update(&session(7, 1, Phase::Ended));
+        let live = |id| session(id, 1, Phase::Live);
+        let asked = registry.asking();
+        registry.learn(&session(7, 1, Phase::Ended), asked);
         // Both halves of the shard are filled by others, so the ending itself is forgotten.
-        registry.update(&session(7 + 64, 1, Phase::Live));
-        registry.update(&session(7 + 128, 1, Phase::Live));
+        registry.learn(&live(7 + 64), registry.asking());
+        registry.learn(&live(7 + 128), registry.asking());
         assert_eq!(registry.session(7), None);
-        registry.learn(7, LIVE, asked);
+        registry.learn(&live(7), asked);
         assert_eq!(registry.session(7), None);
-        registry.learn(7, SessionState { ended: true, ..LIVE }, registry.asking(7));
+        // That costs those of other shards nothing.
+        registry.learn(&live(8), asked);
+        assert!(registry.session(8).is_some());
+        registry.learn(&session(7, 1, Phase::Ended), asked);
         assert!(registry.session(7).unwrap().ended);
     }
 
@@ -387,7 +486,7 @@ mod tests {
     fn memory_is_bounded() {
         let registry = registry(6400);
         for id in 0..1_000_000 {
-            registry.update(&session(id, 1, Phase::Live));
+            registry.learn(&session(id, 1, Phase::Live), registry.asking());
         }
         assert!(registry.sessions() <= 6400, "{}", registry.sessions());
         assert!(registry.session(999_999).is_some());

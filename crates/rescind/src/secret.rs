@@ -184,9 +184,85 @@ impl fmt::Debug for MasterKey {
     }
 }
 
+/// Keys, secrets and tokens are words of at least this length.
+const SECRET_LENGTH: usize = 40;
+
+/// A text of unknown origin as it may be shown: without what might be a secret that was put in a wrong place. That is
+/// a long word, the parts of a URL before its `@`, or a private key's lines.
+pub fn shown(text: &str) -> String {
+    if text.contains("-----BEGIN") {
+        return "…".to_owned();
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "+-./=_~%".contains(c);
+    let mut shown = String::new();
+    for part in text.split_inclusive(|c: char| !is_word(c)) {
+        let word = part.trim_end_matches(|c: char| !is_word(c));
+        // A path is as long as it is: its parts are looked at.
+        let is_path = word.starts_with(['/', '.']);
+        let is_long = |word: &str| word.len() >= SECRET_LENGTH;
+        match is_path {
+            true => {
+                let parts = word.split('/').map(|part| if is_long(part) { "…" } else { part });
+                shown.push_str(&parts.collect::<Vec<_>>().join("/"));
+            }
+            false => shown.push_str(if is_long(word) { "…" } else { word }),
+        }
+        shown.push_str(&part[word.len()..]);
+    }
+    match (shown.find("://"), shown.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => shown.replace_range(scheme + 3..at, "…"),
+        _ => {}
+    }
+    shown
+}
+
+/// What serde says of a bad value, without the value, which it quotes.
+pub fn without_value(problem: &str) -> String {
+    let quotes = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    let quoted =
+        quotes.iter().any(|words| problem.starts_with(words)).then(|| problem.rsplit_once(", expected "));
+    match quoted.flatten() {
+        Some((_, "u8")) => "expected a whole number between 0 and 255".into(),
+        Some((_, "u32")) => "expected a whole number between 0 and 4294967295".into(),
+        Some((_, "u64" | "usize")) => "expected a whole number, 0 or more".into(),
+        Some((_, "a boolean")) => "expected true or false".into(),
+        Some((_, "a sequence")) => "expected a list".into(),
+        Some((_, expected)) => format!("expected {expected}"),
+        // Our own words.
+        None if problem.starts_with("expected ") => problem.to_owned(),
+        None => shown(problem),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // check 108
+    #[test]
+    fn what_might_be_a_secret_is_not_shown() {
+        let random = Random::seeded(5);
+        let secret = ApiSecret::generate(&random);
+        let key = MasterKey::generate(&random).to_text();
+        for (text, expected) in [
+            ("10.0.0.1/8 has host bits set: the network is 10.0.0.0/8", None),
+            ("limits.failed_logins_per_minute", None),
+            ("/var/lib/rescind/with/a/path/that/is/longer/than/that", None),
+            ("2001:0db8:0000:0000:0000:0000:0000:0000/128", None),
+            ("", None),
+            ("ä", None),
+            (secret.expose(), Some("…")),
+            (&key, Some("…")),
+            (&format!("/auth/logout/{}", secret.expose()), Some("/auth/logout/…")),
+            (&format!("\"{}\"", *key), Some("\"…\"")),
+            (&"ab/+".repeat(10), Some("…")),
+            ("postgres://u:canary@db/x", Some("postgres://…@db/x")),
+            ("\"postgres://u:can@ary@db/x\"", Some("\"postgres://…@db/x\"")),
+            ("-----BEGIN PRIVATE KEY-----\nAA", Some("…")),
+        ] {
+            assert_eq!(shown(text), expected.unwrap_or(text));
+        }
+    }
 
     /// Whether `text` is, to the letter, what [`generate`] writes under this prefix.
     fn is_well_formed(prefix: &str, text: &str) -> bool {

@@ -62,6 +62,15 @@ impl Signer {
         }
     }
 
+    /// How it signs.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Signer::Hs256(_) => Algorithm::Hs256,
+            Signer::EdDsa(_) => Algorithm::EdDsa,
+            Signer::Es256(_) => Algorithm::Es256,
+        }
+    }
+
     /// Signs a text.
     pub fn sign(&self, text: &[u8]) -> Vec<u8> {
         match self {

@@ -68,7 +68,11 @@ mod otlp {
     impl Traces {
         /// Begins to send.
         pub fn start() -> Result<Traces, String> {
-            let exporter = SpanExporter::builder().with_http().build().map_err(|e| e.to_string())?;
+            // Why is not told: the collector's address may hold a password.
+            let exporter = SpanExporter::builder().with_http().build().map_err(|_| {
+                "OTEL_EXPORTER_OTLP_ENDPOINT or another of OTEL_EXPORTER_OTLP_… cannot be used: expected an address such \
+                 as http://127.0.0.1:4318"
+            })?;
             // OTEL_SERVICE_NAME comes before this.
             let resource = Resource::builder()
                 .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));

@@ -37,10 +37,12 @@ pub(super) async fn ask(
     known: Option<Arc<ClientPolicy>>,
     caller: Option<IpAddr>,
 ) -> Result<VerifiedToken, Denied> {
-    let answer = timeout(options.mode.patience(), answer(options, server, token));
+    let answer = timeout(options.mode.patience(), answer(options, server, token, caller));
     let answer = answer.await.map_err(|_| Denied::Stale)?.map_err(|_| Denied::Stale)?;
     if !answer.active {
-        return Err(Denied::Revoked);
+        // The server does not say why.
+        let permitted = known.is_none_or(|known| known.allowlist.permits(caller));
+        return Err(if permitted { Denied::Revoked } else { Denied::AddressNotAllowed });
     }
     // An answer about some other token decides nothing about this one.
     if answer.sub != claims.client.to_string() || answer.sid != claims.session.to_string() {
@@ -59,7 +61,13 @@ pub(super) async fn ask(
     StandingToken::told(claims, Arc::new(policy)).presented_by(caller)
 }
 
-async fn answer(options: &Options, server: &str, token: &str) -> Result<Answer, FeedError> {
+async fn answer(
+    options: &Options,
+    server: &str,
+    token: &str,
+    caller: Option<IpAddr>,
+) -> Result<Answer, FeedError> {
+    let caller = caller.map(|address| format!("&client_ip={address}")).unwrap_or_default();
     let mut connection = connect(server).await?;
     let request = Request::builder()
         .method(Method::POST)
@@ -67,8 +75,8 @@ async fn answer(options: &Options, server: &str, token: &str) -> Result<Answer, 
         .header(HOST, server)
         .header(AUTHORIZATION, format!("Bearer {}", options.token))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        // A token that was authenticated has no character that would need encoding.
-        .body(Full::from(Bytes::from(format!("token={token}"))))
+        // A token that was authenticated has no character that would need encoding, nor has an address.
+        .body(Full::from(Bytes::from(format!("token={token}{caller}"))))
         .map_err(|_| FeedError::Unreadable)?;
     let response =
         connection.send_request(request).await.map_err(|e| FeedError::Connection(e.to_string()))?;

@@ -202,7 +202,7 @@ impl Follower {
     pub fn verify(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
         let held = self.shared.held();
         let known = held.fresh(clock::boot()).ok_or(Denied::Stale)?;
-        let claims = known.verifier.authenticate(token, Kind::Access, clock::wall())?;
+        let claims = known.verifier.authenticate(token, Kind::Access, known.time(clock::wall()))?;
         let seen = Seen { known, client: claims.client };
         StandingToken::decide(claims, &seen)?.presented_by(caller)
     }

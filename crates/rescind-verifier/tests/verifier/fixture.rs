@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use rescind_verifier::{
-    Claims, ClientId, ClientPolicy, Denied, Key, KeySet, Kind, Profile, SessionId, SessionState, State,
-    UnixSeconds, VerifiedToken, Verifier, header_segment,
+    Claims, ClientId, ClientPolicy, Denied, Key, Kind, Profile, SessionId, SessionState, State, UnixSeconds,
+    VerifiedToken, Verifier, header_segment,
 };
 use sha2::Sha256;
 
@@ -28,8 +28,10 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    pub(crate) fn key(&self) -> Key {
-        Key::hs256(self.id, &self.secret).unwrap()
+    /// Its keys for tokens of either kind, as an issuer's own set has them.
+    pub(crate) fn keys(&self) -> [Key; 2] {
+        let key = Key::hs256(self.id, &self.secret).unwrap();
+        [key.clone(), key.for_refresh_tokens()]
     }
 
     /// Adds the HS256 tag to any text at all.
@@ -86,7 +88,7 @@ pub(crate) fn token() -> String {
 }
 
 pub(crate) fn verifier_of(signers: &[Signer]) -> Verifier {
-    Verifier::new(signers.iter().map(Signer::key).collect(), profile())
+    Verifier::new(signers.iter().flat_map(Signer::keys).collect(), profile())
 }
 
 /// Rules 1 to 6 for an access token, now.
@@ -166,8 +168,7 @@ impl Scene {
         let mut memory = Memory::default();
         memory.clients.extend(self.client.clone().map(|client| (42, Arc::new(client))));
         memory.sessions.extend(self.session.map(|session| (7, session)));
-        let verifier = Verifier::new(KeySet::from_iter([KEY.key()]), profile());
-        verifier.verify(&token, self.caller, NOW, &memory)
+        verifier_of(&[KEY]).verify(&token, self.caller, NOW, &memory)
     }
 
     /// The reason for which the scene is refused, after `change`.

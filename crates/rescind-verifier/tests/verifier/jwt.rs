@@ -175,6 +175,14 @@ fn each_kind_is_refused_for_the_other() {
         assert_eq!(verifier.authenticate(&token, other, NOW), Err(Denied::WrongKind));
     }
     assert_eq!(Scene::denied(|scene| scene.kind = Kind::Refresh), Denied::WrongKind);
+    // Whoever has the key of one kind has not that of the other.
+    let keys = KEY.keys().map(|key| rescind_verifier::Verifier::new([key].into_iter().collect(), profile()));
+    for (verifier, other) in keys.iter().zip([Kind::Refresh, Kind::Access]) {
+        let token = KEY.issue(other, &claims(), &profile());
+        for kind in [Kind::Access, Kind::Refresh] {
+            assert_eq!(verifier.authenticate(&token, kind, NOW), Err(Denied::UnknownKey));
+        }
+    }
 
     for typ in ["JWT", "jwt", "at+JWT", "AT+JWT", "application/at+jwt", "at jwt", ""] {
         assert_eq!(header_denied(with(HEADER, "at+jwt", typ)), Denied::UnknownKey, "{typ}");
@@ -410,7 +418,8 @@ fn the_longest_payload_fits() {
 #[test]
 fn the_longest_token_of_an_issuer_is_read() {
     const MAX: u64 = (1 << 53) - 1;
-    let profile = Profile::new(&"i".repeat(255), &"a".repeat(255)).unwrap();
+    let profile = Profile::new(&"i".repeat(255), &"a".repeat(255)).unwrap().of_refresh_tokens();
+    assert!(profile.audience().len() > 255);
     let claims = Claims {
         client: MAX,
         issued_at: MAX - 1,
@@ -426,7 +435,7 @@ fn the_longest_token_of_an_issuer_is_read() {
     let header = rescind_verifier::header_segment(rescind_verifier::Algorithm::Hs256, &id, Kind::Refresh);
     let token = KEY.sign(&format!("{header}.{}", base64url(claims.write(&profile))));
     assert!(token.len() < MAX_TOKEN_LENGTH, "{}", token.len());
-    let verifier = rescind_verifier::Verifier::new([key].into_iter().collect(), profile);
+    let verifier = rescind_verifier::Verifier::new([key.for_refresh_tokens()].into_iter().collect(), profile);
     assert_eq!(verifier.authenticate(&token, Kind::Refresh, MAX - 1), Ok(claims));
 }
 

@@ -105,7 +105,8 @@ proptest! {
         prop_assert_eq!(&theirs.claims, &as_json(&claims, &profile));
 
         let key = Key::hs256(&id, &secret).unwrap();
-        let verifier = Verifier::new([key].into_iter().collect(), profile);
+        let keys = [key.clone(), key.for_refresh_tokens()];
+        let verifier = Verifier::new(keys.into_iter().collect(), profile);
         let ours = verifier.authenticate(&token, kind, claims.expires_at - 1);
         prop_assert_eq!(ours.as_ref(), Ok(&claims));
         let late = verifier.authenticate(&token, kind, claims.expires_at);

@@ -1,15 +1,17 @@
 //! A backup, and a store made of one.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use rescind_verifier::Algorithm;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+use tracing::info;
 
 use super::Error;
 use crate::{
     app::App,
     audit::{By, Kind, Origin},
+    cluster::Receipt,
     data_folder::{DataFolder, FolderError},
     issuer::generate_key,
     random::Random,
@@ -24,7 +26,8 @@ pub struct Restored {
     pub clients: usize,
     /// Revoked ones included.
     pub credentials: usize,
-    pub verifiers: usize,
+    /// The names of those that are not: some may have been revoked since the backup.
+    pub dropped_verifiers: Vec<String>,
     /// The signing key in place of those that there were.
     pub kid: String,
 }
@@ -61,7 +64,7 @@ pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
 }
 
 /// Makes the folder's store of a backup. What was revoked since that was made is not known to it: so every token ends
-/// with the keys that signed it.
+/// with the keys that signed it, and no verifier is left, which would be handed the new key.
 pub async fn restore(
     folder: &DataFolder,
     from: &Path,
@@ -74,17 +77,14 @@ pub async fn restore(
     fs::copy(from, &file)?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
 
-    let store = Store::restore(&file).await?;
+    let store = Store::restore(&file, &folder.store()).await?;
     let loaded = store.load().await?;
     master.open(PEPPER, &loaded.pepper.ok_or(RestoreError::Empty)?)?;
     let algorithm = loaded.keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
     let now = origin.at;
     let key = generate_key(algorithm, master, random, now, now)?;
     let kid = key.kid.clone();
-    store.record(vec![origin.event(Kind::StoreRestored)]).await?;
-    store.rotate_key(key, now, origin.clone()).await?;
-    let new = kid.clone();
-    store.retire_keys(origin, move |key| key.kid != new).await?;
+    store.end_tokens(key, origin).await?;
     // Closed, it has no log beside it.
     drop(store);
     folder.replace_store(&file)?;
@@ -92,7 +92,25 @@ pub async fn restore(
     Ok(Restored {
         clients: loaded.clients.len(),
         credentials: loaded.clients.iter().map(|client| client.credentials.len()).sum(),
-        verifiers: loaded.verifiers.len(),
+        dropped_verifiers: loaded.verifiers.into_iter().map(|verifier| verifier.name).collect(),
         kid,
     })
+}
+
+/// The end of every token.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EndedTokens {
+    /// The signing key in place of those that there were.
+    pub kid: String,
+    pub receipt: Receipt,
+}
+
+/// Ends every token, after a database was restored to what it was before: what was revoked since is not known
+/// to it.
+pub async fn restored(app: &Arc<App>) -> Result<EndedTokens, Error> {
+    let (key, origin) = (app.new_key()?, app.audit.origin(By::Operator, None));
+    let kid = key.kid.clone();
+    let receipt = app.end_tokens(key, origin).await??;
+    info!(kid, "every token was ended: the database was restored");
+    Ok(EndedTokens { kid, receipt })
 }

@@ -32,6 +32,9 @@ pub struct NewClient {
     pub certificates: Vec<String>,
     #[serde(default)]
     pub scopes: Vec<String>,
+    /// Where it introspects tokens, it takes them from addresses on their clients' allowlists alone.
+    #[serde(default)]
+    pub enforces_allowlist: bool,
     /// Takes a network of prefix length 0 for what it is.
     #[serde(default)]
     pub allow_any: bool,
@@ -50,6 +53,13 @@ pub struct AllowChange {
     pub allow_any: bool,
 }
 
+/// A change of what a client promises of the tokens that it introspects.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnforcementChange {
+    pub enforces_allowlist: bool,
+}
+
 /// A client as shown.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ClientView {
@@ -58,6 +68,7 @@ pub struct ClientView {
     pub allow: Vec<String>,
     pub certificates: Vec<String>,
     pub scopes: Vec<String>,
+    pub enforces_allowlist: bool,
     pub status: Status,
     pub created_at: String,
     /// Who knows of the change that this is the outcome of.
@@ -74,6 +85,8 @@ pub struct CreatedClient {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub certificates: Vec<String>,
     pub scopes: Vec<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub enforces_allowlist: bool,
     pub status: Status,
     pub api_key: String,
     pub api_secret: String,
@@ -104,27 +117,29 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
         allowlist,
         certificates,
         scopes,
+        enforces_allowlist: new.enforces_allowlist,
         created_at: app.clock.now(),
         credentials: vec![credential],
     };
     let app = Arc::clone(app);
     let origin = app.audit.origin(By::Operator, None);
     let client = to_the_end(async move {
-        let client = app.store.create_client(client, origin).await?;
-        app.registry.apply(&client);
+        let client = app.create_client(client, origin).await?;
         app.settle().await?;
         info!(client = client.id, "client created");
         Ok(client)
     })
     .await?;
     let api_key = client.credentials.first().map(|c| c.api_key.clone()).unwrap_or_default();
-    let ClientView { client_id, name, allow, certificates, scopes, status, .. } = view(&client);
+    let ClientView { client_id, name, allow, certificates, scopes, enforces_allowlist, status, .. } =
+        view(&client);
     Ok(CreatedClient {
         client_id,
         name,
         allow,
         certificates,
         scopes,
+        enforces_allowlist,
         status,
         api_key,
         api_secret: secret.expose().to_owned(),
@@ -209,6 +224,19 @@ pub async fn change_allowlist(
     changed_view(change(app, id, "allowlist changed", rule).await?)
 }
 
+/// Changes whether a client is told of tokens that it must itself hold to their clients' allowlists.
+pub async fn change_enforcement(
+    app: &Arc<App>,
+    id: ClientId,
+    wanted: EnforcementChange,
+) -> Result<ClientView, Error> {
+    let rule = move |client: &mut Client| {
+        client.enforces_allowlist = wanted.enforces_allowlist;
+        Ok(())
+    };
+    changed_view(change(app, id, "enforcement of allowlists changed", rule).await?)
+}
+
 /// Whether a client may be used from an address, and by which entries.
 pub async fn check_address(app: &App, id: ClientId, address: &str) -> Result<AddressCheck, Error> {
     let address: IpAddr = address.parse().map_err(|_| {
@@ -280,6 +308,7 @@ fn view(client: &Client) -> ClientView {
         allow: client.allowlist.entries().iter().map(ToString::to_string).collect(),
         certificates: client.certificates.iter().map(ToString::to_string).collect(),
         scopes: client.scopes.iter().map(str::to_owned).collect(),
+        enforces_allowlist: client.enforces_allowlist,
         status: client.status,
         created_at: rfc3339(client.created_at),
         receipt: None,

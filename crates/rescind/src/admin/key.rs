@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::{Error, invalid};
-use crate::{app::App, audit::By, clock::rfc3339, config::Span, issuer::generate_key, store::StoredKey};
-
-/// For how long a new public key is shown before it signs, unless told otherwise: longer than the
-/// usual caches of key sets keep an old one.
-const DEFAULT_PUBLISH_AHEAD: u64 = 600;
+use crate::{
+    app::App,
+    audit::By,
+    clock::rfc3339,
+    config::Span,
+    issuer::{generate_key, generate_upgrade, publish_ahead},
+    store::StoredKey,
+};
 
 /// The rotation of the signing key.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -53,24 +56,59 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
             .ok_or_else(|| invalid("algorithm", format!("{name:?} is not one of HS256, EdDSA and ES256")))?,
         None => newest,
     };
-    // No token of it may reach a node that does not have it yet.
-    let least = app.store.postgres().map_or(0, |_| 2 * app.cluster.terms.wait().as_secs() + 1);
-    let publish_ahead = match (wanted.publish_ahead, algorithm) {
-        (Some(span), _) if span.seconds() < least => {
+    let least = least_ahead(app);
+    let ahead = match wanted.publish_ahead {
+        Some(span) if span.seconds() < least => {
             return Err(invalid("publish_ahead", format!("expected at least {least}s, for the other nodes")));
         }
-        (Some(span), _) => span.seconds(),
-        // A secret key is published to nobody.
-        (None, Algorithm::Hs256) => least,
-        (None, Algorithm::EdDsa | Algorithm::Es256) => DEFAULT_PUBLISH_AHEAD,
+        Some(span) => span.seconds(),
+        None => publish_ahead(algorithm, least),
     };
-    let signs_from = now + publish_ahead;
+    if let Some(node) = node_from_before(app).await? {
+        let problem =
+            "is of an older version, which could not read refresh tokens of a new key: upgrade it first";
+        return Err(Error::Refused(format!("the node {node:?} {problem}")));
+    }
+    let signs_from = now + ahead;
     let key = generate_key(algorithm, &app.master, &app.random, now, signs_from)?;
     let (kid, retire_at) = (key.kid.clone(), signs_from + app.rules.refresh_ttl);
     let origin = app.audit.origin(By::Operator, None);
-    let keys = app.change_keys(async move |app| app.store.rotate_key(key, retire_at, origin).await).await??;
+    let keys =
+        app.change_keys(async move |app| app.store.rotate_key(None, key, retire_at, origin).await).await??;
     info!(kid, algorithm = algorithm.name(), "signing key rotated");
     Ok(view_keys(app, &keys))
+}
+
+/// Lets a key from before keys had refresh keys be followed by one that has, as soon as no node is left
+/// that could not read the tokens of its sessions.
+pub async fn upgrade_key(app: &Arc<App>) -> Result<(), Error> {
+    let keys = app.store.keys().await?;
+    let Some(newest) = keys.last() else { return Ok(()) };
+    let now = app.clock.now();
+    let next = generate_upgrade(newest, least_ahead(app), &app.master, &app.random, now)?;
+    let Some(next) = next else { return Ok(()) };
+    if node_from_before(app).await?.is_some() {
+        return Ok(());
+    }
+    let (newest, kid, retire_at) = (newest.id, next.kid.clone(), next.signs_from + app.rules.refresh_ttl);
+    let origin = app.audit.origin(By::Service, None);
+    let rotate = async move |app: Arc<App>| app.store.rotate_key(Some(newest), next, retire_at, origin).await;
+    app.change_keys(rotate).await??;
+    info!(kid, "a signing key with a refresh key of its own takes over");
+    Ok(())
+}
+
+/// For how long a new key must be published at least: no token of it may reach a node that does not have
+/// it yet.
+fn least_ahead(app: &App) -> u64 {
+    app.store.postgres().map_or(0, |_| 2 * app.cluster.terms.wait().as_secs() + 1)
+}
+
+/// A node that knows no refresh keys, if there is one.
+async fn node_from_before(app: &App) -> Result<Option<String>, Error> {
+    let Some(postgres) = app.store.postgres() else { return Ok(None) };
+    let (_, nodes) = postgres.nodes().await?;
+    Ok(nodes.into_iter().find(|node| !node.knows_refresh_keys()).map(|node| node.name))
 }
 
 /// Refuses every token signed with a key, from now on.

@@ -16,17 +16,17 @@ use thiserror::Error;
 use tracing::info;
 
 pub use audit::{EventView, EventsView, EventsWanted, events};
-pub use backup::{RestoreError, Restored, backup, restore};
+pub use backup::{EndedTokens, RestoreError, Restored, backup, restore, restored};
 pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
-    AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,
-    clients, create_client, delete, logout, resume, suspend,
+    AddressCheck, AllowChange, ClientView, CreatedClient, EnforcementChange, NewClient, change_allowlist,
+    change_enforcement, check_address, client, clients, create_client, delete, logout, resume, suspend,
 };
 pub use credential::{
     CreatedCredential, CredentialView, NewCredential, Replaced, Rotation, create_credential, credentials,
     revoke_credential, rotate_credential,
 };
-pub use key::{KeyRotation, KeyView, keys, retire_key, rotate_key};
+pub use key::{KeyRotation, KeyView, keys, retire_key, rotate_key, upgrade_key};
 pub use status::{ClusterView, NodeView, StatusView, status};
 pub use token::{TokenView, inspect};
 pub use verifier::{CreatedVerifier, NewVerifier, VerifierView, create_verifier, revoke_verifier, verifiers};
@@ -84,12 +84,11 @@ async fn change<T: Send + 'static>(
             Status::Deleted => Err(Error::NotFound("client")),
             Status::Active | Status::Suspended => rule(client),
         };
-        let changed = app.store.change_client(id, origin, live_only).await?;
+        let changed = app.change_client(id, origin, live_only).await?;
         let (outcome, client) = match changed.unwrap_or(Err(Error::NotFound("client"))) {
             Ok(changed) => changed,
             Err(error) => return Ok(Err(error)),
         };
-        app.registry.apply(&client);
         let receipt = app.settle().await?;
         let Receipt { nodes, acknowledged, milliseconds } = receipt;
         info!(client = id, nodes, acknowledged, milliseconds, "{what}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
+use crate::{app::App, store::Postgres};
 
 /// How the process is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct StatusView {
     pub sessions_in_memory: usize,
     /// Exact verifiers that follow this process.
     pub attached_verifiers: usize,
+    /// Why the database that this node finds is not used; absent where it is, or where there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
     /// Absent where one process has the store to itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cluster: Option<ClusterView>,
@@ -31,6 +34,11 @@ pub struct ClusterView {
     /// The last change that this node has in memory, and the last there was.
     pub applied: u64,
     pub head: u64,
+    /// How the database stood to what was known when this node joined: whether it had lost something.
+    #[serde(default)]
+    pub history: String,
+    /// Whom the database's commits wait for: `synchronous_standby_names`. Empty: for nobody.
+    pub synchronous_standby_names: String,
     pub nodes: Vec<NodeView>,
 }
 
@@ -56,6 +64,7 @@ pub fn status(app: &App) -> StatusView {
         clients: app.registry.clients(),
         sessions_in_memory: app.registry.sessions(),
         attached_verifiers: app.cluster.attached.count(),
+        refused: app.cluster.refusal().map(|why| why.to_string()),
         cluster: cluster(app),
     }
 }
@@ -69,11 +78,14 @@ fn cluster(app: &App) -> Option<ClusterView> {
         lag: roll.head.saturating_sub(node.acked),
         heard_ms_ago: millis(now.saturating_sub(*heard_at)),
     });
+    let names = app.store.postgres().and_then(Postgres::waits_for).unwrap_or_default();
     Some(ClusterView {
         node: roll.node,
         lease_ms: millis(app.cluster.lease.left()),
         applied: roll.applied,
         head: roll.head,
+        history: roll.history.into(),
+        synchronous_standby_names: names.to_string(),
         nodes: nodes.collect(),
     })
 }

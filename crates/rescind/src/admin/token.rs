@@ -30,9 +30,8 @@ pub struct TokenView {
 pub async fn inspect(app: &App, token: &str) -> Result<TokenView, Error> {
     let now = app.clock.now();
     let keyring = app.issuer.keyring().clone();
-    let verifier = keyring.verifier();
-    let (kind, read) = match verifier.authenticate(token, Kind::Access, now) {
-        Err(Denied::WrongKind) => (Kind::Refresh, verifier.authenticate(token, Kind::Refresh, now)),
+    let (kind, read) = match keyring.authenticate(token, Kind::Access, now) {
+        Err(Denied::WrongKind) => (Kind::Refresh, keyring.authenticate(token, Kind::Refresh, now)),
         read => (Kind::Access, read),
     };
     let claims = match read {

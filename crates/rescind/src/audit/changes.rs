@@ -23,6 +23,7 @@ pub fn of_client(before: Option<&Client>, after: &Client, origin: &Origin) -> Ve
         allowlist,
         certificates,
         scopes,
+        enforces_allowlist,
         created_at: _,
         credentials,
     } = after;
@@ -64,6 +65,10 @@ pub fn of_client(before: Option<&Client>, after: &Client, origin: &Origin) -> Ve
                     [&before.scopes, scopes].map(|scopes| scopes.iter().collect::<Vec<_>>());
                 happened(Kind::ScopesChanged, Some(difference(&before, &after)));
             }
+            if *enforces_allowlist != before.enforces_allowlist {
+                let what = if *enforces_allowlist { "it enforces allowlists" } else { "it enforces none" };
+                happened(Kind::EnforcementChanged, Some(what.into()));
+            }
         }
     }
     // With a client all of its credentials end, and its deletion says so.
@@ -97,7 +102,16 @@ fn of_credential(before: Option<&Credential>, after: &Credential) -> Option<(Kin
 /// run out follows from the creation of the next.
 pub fn of_keys(before: &[StoredKey], after: &[StoredKey], origin: &Origin) -> Vec<Event> {
     let created = missing(after, before, |key| key.id).map(|key| {
-        let StoredKey { id: _, kid, algorithm, sealed: _, created_at: _, signs_from, retire_at: _ } = key;
+        let StoredKey {
+            id: _,
+            kid,
+            algorithm,
+            sealed: _,
+            refresh_sealed: _,
+            created_at: _,
+            signs_from,
+            retire_at: _,
+        } = key;
         let detail = format!("{kid}, {}, signs from {}", algorithm.name(), rfc3339(*signs_from));
         Event { detail: Some(detail), ..origin.event(Kind::SigningKeyCreated) }
     });
@@ -116,6 +130,17 @@ pub fn of_verifiers(before: &[KnownVerifier], after: &[KnownVerifier], origin: &
     let created = missing(after, before, |verifier| verifier.id).map(|v| event(Kind::VerifierCreated, v));
     let revoked = missing(before, after, |verifier| verifier.id).map(|v| event(Kind::VerifierRevoked, v));
     created.chain(revoked).collect()
+}
+
+/// Every token was ended, for want of knowing what was taken back.
+pub fn of_end(
+    keys: &[StoredKey],
+    after: &[StoredKey],
+    verifiers: &[KnownVerifier],
+    origin: &Origin,
+) -> Vec<Event> {
+    let restored = [origin.event(Kind::StoreRestored)];
+    [&restored[..], &of_keys(keys, after, origin), &of_verifiers(verifiers, &[], origin)].concat()
 }
 
 /// A refresh token was used again, which has ended the refreshing of its session.

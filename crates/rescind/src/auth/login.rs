@@ -112,9 +112,10 @@ async fn try_open_session(
     let opening = Arc::clone(app);
     let opened = to_the_end(async move {
         let app = opening;
+        let asked = app.registry.asking();
         let opened = app.store.open_session(client, open).await?;
         Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
-            app.registry.update(&session);
+            app.registry.learn(&session, asked);
             info!(client, session = session.id, "login");
             let granted = grant(&app, &session)?;
             place.stamp();

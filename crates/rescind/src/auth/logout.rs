@@ -33,13 +33,12 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), 
             client.generation += 1;
             Ok(())
         };
-        let changed = app.store.change_client(client, origin, rule).await?;
+        let changed = app.change_client(client, origin, rule).await?;
         let changed = changed.unwrap_or(Err(Denied::NotKnown.into()));
         let changed = match changed {
             Ok(((), changed)) => changed,
             Err(error) => return Ok(Err(error)),
         };
-        app.registry.apply(&changed);
         let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
         info!(client, generation = changed.generation, nodes, acknowledged, milliseconds, "logout");
         Ok(Ok(()))

@@ -170,6 +170,14 @@ pub(crate) fn failed(
 
 /// All is well with this client's caller but the address.
 pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Error {
+    if caller.address.is_none()
+        && let Some(times) = app.log_limits.proxies.due(caller.peer)
+    {
+        warn!(
+            proxy = %caller.peer, times,
+            "refused: this trusted proxy names no caller's address, or none that can be read, in server.client_address_header"
+        );
+    }
     app.audit.note(audit::Kind::AddressDenied, Some(client), caller.address);
     Error::AddressNotAllowed
 }
@@ -178,8 +186,13 @@ pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Er
 /// the log has what was shown.
 fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
     app.audit.note(audit::Kind::CertificateDenied, Some(client), caller.address);
-    let shown = caller.certificate.as_ref().map_or("none".to_owned(), ToString::to_string);
-    warn!(client, shown, "refused: the connection's certificate is none that the client is bound to");
+    if let Some(times) = app.log_limits.uncertified.due(client) {
+        let shown = caller.certificate.as_ref().map_or("none".to_owned(), ToString::to_string);
+        warn!(
+            client,
+            shown, times, "refused: the connection's certificate is none that the client is bound to"
+        );
+    }
     Error::Uncertified
 }
 

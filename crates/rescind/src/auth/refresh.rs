@@ -26,7 +26,6 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
     let claims = app
         .issuer
         .keyring()
-        .verifier()
         .authenticate(token, Kind::Refresh, now)
         .map_err(|denied| failed(app, b"", None, caller, denied.into()))?;
     let (client, session) = (claims.client, claims.session);
@@ -54,10 +53,9 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     let reused = matches!(outcome, Err(Error::Reused));
                     (outcome, reused.then(|| audit::changes::of_reuse(client, session, &origin)))
                 };
-                let Some((outcome, session)) = app.store.change_session(client, session, rule).await? else {
+                let Some((outcome, session)) = app.change_session(client, session, rule).await? else {
                     return Ok(Err(Denied::NotKnown.into()));
                 };
-                app.registry.update(&session);
                 Ok(outcome.and_then(|place| {
                     info!(client, session = session.id, pair = session.pair, "refresh");
                     let granted = grant(&app, &session)?;

@@ -31,33 +31,34 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
     // First, before anything is read that the verdict is made of.
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
-    match app.issuer.keyring().verifier().stand(token, now, &app.registry) {
+    match app.issuer.keyring().stand(token, now, &app.registry) {
         Err(Denied::NotKnown) => {}
         decided => return Ok(decided?),
     }
 
     app.metrics.lookups.inc();
+    let _changing = app.changing().await;
     let keyring = app.issuer.keyring().clone();
-    let claims = keyring.verifier().authenticate(token, Kind::Access, now)?;
+    let claims = keyring.authenticate(token, Kind::Access, now)?;
     let (client, session) = (claims.client, claims.session);
-    let asked = app.registry.asking(session);
+    let asked = app.registry.asking();
     let found = app.store.find(client, session).await?;
     learn(app, &found, asked);
-    match keyring.verifier().stand(token, now, &found) {
+    match keyring.stand(token, now, &found) {
         Err(Denied::NotKnown) => {}
         decided => return Ok(decided?),
     }
-    let asked = app.registry.asking(session);
+    let asked = app.registry.asking();
     let found = app.store.find_surely(client, session).await?;
     learn(app, &found, asked);
-    Ok(keyring.verifier().stand(token, now, &found)?)
+    Ok(keyring.stand(token, now, &found)?)
 }
 
 fn learn(app: &App, found: &Found, asked: Asked) {
     if let Some(client) = &found.client {
-        app.registry.apply(client);
+        app.registry.learn_client(client, asked);
     }
     if let Some(session) = &found.session {
-        app.registry.learn(session.id, session.state(), asked);
+        app.registry.learn(session, asked);
     }
 }

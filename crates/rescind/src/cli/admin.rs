@@ -34,13 +34,17 @@ pub(super) enum CredentialCommand {
     List { client_id: ClientId },
     /// Give a new API key and secret, and let the old one end after an overlap
     Rotate {
+        #[arg(value_parser = api_key)]
         api_key: String,
         /// For how long the old one still works [default: 24h]
         #[arg(long, value_name = "DURATION")]
         overlap: Option<Span>,
     },
     /// End a credential and everything born of it, at once
-    Revoke { api_key: String },
+    Revoke {
+        #[arg(value_parser = api_key)]
+        api_key: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +89,15 @@ pub(super) enum TokenCommand {
         /// The token, or - to read it from standard input
         token: String,
     },
+}
+
+/// A secret in its place would be shown in questions and answers.
+fn api_key(text: &str) -> Result<String, &'static str> {
+    if text.starts_with("rk_") {
+        Ok(text.to_owned())
+    } else {
+        Err("expected an API key, which begins with rk_")
+    }
 }
 
 pub(super) fn credential(
@@ -234,8 +247,9 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
         let status: StatusView = server.get("/admin/v1/status").await?;
         output.data(&status, |s| {
             format!(
-                "{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}\nattached verifiers  {}{}",
+                "{}{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}\nattached verifiers  {}{}",
                 if s.ready { "ready" } else { "not ready" },
+                s.refused.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
                 s.version,
                 s.store,
                 s.clients,
@@ -260,10 +274,15 @@ fn cluster(cluster: &ClusterView) -> String {
         ]
     });
     format!(
-        "\nlease               {} ms\nchanges             {} of {} applied\n\n{}",
+        "\nlease               {} ms\nchanges             {} of {} applied\nhistory             {}\ncommits wait for    {}\n\n{}",
         cluster.lease_ms,
         cluster.applied,
         cluster.head,
+        cluster.history,
+        match cluster.synchronous_standby_names.as_str() {
+            "" => "no stand-by",
+            names => names,
+        },
         table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows)
     )
 }

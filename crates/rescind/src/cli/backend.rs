@@ -4,6 +4,7 @@
 use std::{
     io::{self, Write},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +21,7 @@ use tower::ServiceExt;
 use crate::{
     app::{App, OpenError},
     clock::Clock,
+    cluster,
     config::{Config, Environment},
     data_folder::{self, FolderError},
     http,
@@ -41,26 +43,22 @@ impl Backend {
         environment: &Environment,
         make: bool,
     ) -> anyhow::Result<Backend> {
-        let data_dir = &config.server.data_dir;
-        if let Some(server) = Backend::running(data_dir).await? {
+        if let Some(server) = Backend::running(&config.server.data_dir).await? {
             return Ok(server);
         }
-        if !make && config.database.url.is_none() && !data_dir.join("rescind.db").exists() {
-            bail!(
-                "there is no data in {}: start `rescind serve` there, or name the folder with --data-dir",
-                data_dir.display()
-            );
-        }
-        let master_key = environment.master_key()?;
-        match App::open(config, master_key.as_deref().map(String::as_str), Clock::System, Random::System)
-            .await
-        {
-            Ok(app) => Ok(Backend::Here(http::local(app))),
-            Err(OpenError::Folder(FolderError::InUse(path))) => bail!(
-                "a rescind has {} and does not answer on its socket; if it is just starting or stopping, try again",
-                path.display()
-            ),
-            Err(e) => Err(e.into()),
+        let app = open_here(config, environment, make).await?;
+        cluster::confirm(&app).await?;
+        Ok(Backend::Here(http::local(app)))
+    }
+
+    /// The same, also where the database has lost what is known in the data folder.
+    pub(super) async fn open_unconfirmed(
+        config: &Config,
+        environment: &Environment,
+    ) -> anyhow::Result<Backend> {
+        match Backend::running(&config.server.data_dir).await? {
+            Some(server) => Ok(server),
+            None => Ok(Backend::Here(http::local(open_here(config, environment, false).await?))),
         }
     }
 
@@ -115,7 +113,11 @@ impl Backend {
         body: Body,
     ) -> anyhow::Result<T> {
         let body = self.ask(method, path, body).await?;
-        Ok(serde_json::from_slice(&whole(body).await?)?)
+        // Why is not told: the answer may hold a secret.
+        let answer = serde_json::from_slice(&whole(body).await?);
+        answer.map_err(|_| {
+            anyhow!("the server's answer cannot be read: it is of another version than this command")
+        })
     }
 
     /// What is answered, if that is what was asked for.
@@ -140,6 +142,26 @@ impl Backend {
         let answer: serde_json::Value = serde_json::from_slice(&whole(body).await?).unwrap_or_default();
         let message = answer["error"]["message"].as_str();
         Err(message.map_or_else(|| anyhow!("the server answered {status}"), |message| anyhow!("{message}")))
+    }
+}
+
+/// This process as what carries out the command.
+async fn open_here(config: &Config, environment: &Environment, make: bool) -> anyhow::Result<Arc<App>> {
+    let data_dir = &config.server.data_dir;
+    if !make && config.database.url.is_none() && !data_dir.join("rescind.db").exists() {
+        bail!(
+            "there is no data in {}: start `rescind serve` there, or name the folder with --data-dir",
+            data_dir.display()
+        );
+    }
+    let master_key = environment.master_key()?;
+    match App::open(config, master_key.as_deref().map(String::as_str), Clock::System, Random::System).await {
+        Ok(app) => Ok(app),
+        Err(OpenError::Folder(FolderError::InUse(path))) => bail!(
+            "a rescind has {} and does not answer on its socket; if it is just starting or stopping, try again",
+            path.display()
+        ),
+        Err(e) => Err(e.into()),
     }
 }
 

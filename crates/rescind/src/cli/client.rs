@@ -1,6 +1,6 @@
 //! `rescind client`
 
-use clap::Subcommand;
+use clap::{ArgAction, Subcommand, builder::BoolishValueParser};
 use serde_json::json;
 
 use super::{
@@ -10,7 +10,9 @@ use super::{
     output::{Output, list, table},
 };
 use crate::{
-    admin::{AddressCheck, AllowChange, CertificateChange, ClientView, CreatedClient, NewClient},
+    admin::{
+        AddressCheck, AllowChange, CertificateChange, ClientView, CreatedClient, EnforcementChange, NewClient,
+    },
     config::{Config, Environment},
     model::{ClientId, Status},
 };
@@ -32,6 +34,9 @@ pub(super) enum ClientCommand {
         /// What its tokens may do
         #[arg(long, value_name = "SCOPE")]
         scope: Vec<String>,
+        /// Where it introspects tokens, it takes them from the addresses in `allow` alone
+        #[arg(long)]
+        enforces_allowlist: bool,
         /// Take a network of prefix length 0 for what it is
         #[arg(long)]
         allow_any: bool,
@@ -51,6 +56,12 @@ pub(super) enum ClientCommand {
     /// Where a client may call from
     #[command(subcommand)]
     Allow(AllowCommand),
+    /// Change whether a client takes the tokens that it introspects from the addresses in `allow` alone
+    EnforcesAllowlist {
+        id: ClientId,
+        #[arg(value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "yes|no")]
+        enforces: bool,
+    },
     /// Which certificates a client must show
     #[command(subcommand)]
     Certificate(CertificateCommand),
@@ -111,8 +122,9 @@ pub(super) fn run(
         output.confirm(&format!("Client {id}, its credentials and all its tokens will end."))?;
     }
     with_backend(config, environment, make, async |backend| match command {
-        ClientCommand::Create { name, allow, certificate, scope, allow_any } => {
-            let new = NewClient { name, allow, certificates: certificate, scopes: scope, allow_any };
+        ClientCommand::Create { name, allow, certificate, scope, enforces_allowlist, allow_any } => {
+            let (certificates, scopes) = (certificate, scope);
+            let new = NewClient { name, allow, certificates, scopes, enforces_allowlist, allow_any };
             let created: CreatedClient = backend.post("/admin/v1/clients", &new).await?;
             let listen = config.server.listen;
             output.data(&created, |c| {
@@ -187,6 +199,10 @@ Log in with:
                 }
             })
         }
+        ClientCommand::EnforcesAllowlist { id, enforces } => {
+            let change = EnforcementChange { enforces_allowlist: enforces };
+            show(backend.post(&format!("/admin/v1/clients/{id}/enforces-allowlist"), &change).await?, output)
+        }
         ClientCommand::Certificate(CertificateCommand::Add { id, names }) => {
             let change = CertificateChange { add: names, ..CertificateChange::default() };
             show(backend.post(&format!("/admin/v1/clients/{id}/certificates"), &change).await?, output)
@@ -220,13 +236,14 @@ fn acted(client: ClientView, output: &Output) -> Result<(), Failure> {
 fn show(client: ClientView, output: &Output) -> Result<(), Failure> {
     output.data(&client, |c| {
         format!(
-            "client        {}\nname          {}\nstatus        {}\nallow         {}\ncertificates  {}\nscopes        {}\ncreated       {}",
+            "client        {}\nname          {}\nstatus        {}\nallow         {}\ncertificates  {}\nscopes        {}\nenforces      {}\ncreated       {}",
             c.client_id,
             c.name,
             status_text(c.status),
             list(&c.allow, "any address"),
             list(&c.certificates, "none needed"),
             list(&c.scopes, "-"),
+            if c.enforces_allowlist { "allowlists of the tokens that it introspects" } else { "-" },
             c.created_at
         )
     })

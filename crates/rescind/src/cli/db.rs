@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 
 use super::{Failure, backend::Backend, output::Output, runtime};
 use crate::{
-    admin,
+    admin::{self, EndedTokens},
     app::OpenError,
     audit::{By, Origin},
     clock::Clock,
@@ -43,6 +43,9 @@ pub(super) enum DbCommand {
         /// What `backup` wrote
         file: PathBuf,
     },
+    /// After a database was restored to what it was before: end every token, as nobody knows which were revoked
+    /// since. While servers run or not
+    Restored,
     /// Copy the store in the data folder into an empty PostgreSQL database
     Copy {
         /// postgres://USER:PASSWORD@HOST:5432/DATABASE [default: database.url]
@@ -62,6 +65,7 @@ pub(super) fn run(
             DbCommand::Migrate => migrate(&config, output).await,
             DbCommand::Backup { file } => backup(&config, environment, &file, output).await,
             DbCommand::Restore { file } => restore(&config, environment, &file, output).await,
+            DbCommand::Restored => restored(&config, environment, output).await,
             DbCommand::Copy { to } => copy(config, to, output).await,
         }
     })
@@ -141,11 +145,34 @@ async fn restore(
     let restored = admin::restore(&folder, file, &master, origin, &random).await;
     let restored = restored.with_context(|| file.display().to_string())?;
     output.data(&restored, |restored| {
+        let verifiers = match restored.dropped_verifiers.as_slice() {
+            [] => String::new(),
+            dropped => format!(
+                "\n{} verifiers were left out, for some may have been revoked since the backup: {}.\n\
+                 Make those anew that are still wanted (rescind verifier create), and give each API its new token.",
+                dropped.len(),
+                dropped.join(", ")
+            ),
+        };
         format!(
-            "Restored {} clients, {} credentials and {} verifiers.\n\
+            "Restored {} clients and {} credentials.\n\
              Every token has ended: clients log in again. Credentials that were revoked since the backup are good again, and\n\
-             allowlists are what they were then: look through them before the server is reached by others.",
-            restored.clients, restored.credentials, restored.verifiers
+             allowlists are what they were then: look through them before the server is reached by others.{verifiers}",
+            restored.clients, restored.credentials
+        )
+    })
+}
+
+async fn restored(config: &Config, environment: &Environment, output: &Output) -> Result<(), Failure> {
+    output.confirm("Every token ends, and clients log in again. Every verifier is dropped.")?;
+    let mut backend = Backend::open_unconfirmed(config, environment).await?;
+    let ended: EndedTokens = backend.post("/admin/v1/restored", &json!({})).await?;
+    output.data(&ended, |ended| {
+        format!(
+            "Every token has ended: clients log in again ({}).\n\
+             The signing key is {}. Create verifiers again. Credentials that were revoked since the database was as it is\n\
+             now are good again, and allowlists are what they were then: look through them.",
+            ended.receipt, ended.kid
         )
     })
 }

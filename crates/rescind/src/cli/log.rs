@@ -16,6 +16,9 @@ use crate::{
     traces::{self, Traces},
 };
 
+/// What the targets of our own lines begin with.
+const OURS: &str = "rescind";
+
 /// Text for people, JSON for machines. The traces end when they are dropped.
 pub(super) fn start(log: &Log, environment: &Environment) -> Option<Traces> {
     let level = match log.level {
@@ -36,8 +39,9 @@ pub(super) fn start(log: &Log, environment: &Environment) -> Option<Traces> {
     } else {
         lines.json().flatten_event(true).with_span_list(false).boxed()
     };
-    let lines =
-        lines.with_filter(Targets::new().with_default(level).with_target(traces::STEP, LevelFilter::OFF));
+    // Of libraries warnings alone: what else they say may hold what they were given.
+    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(OURS, level);
+    let lines = lines.with_filter(targets.with_target(traces::STEP, LevelFilter::OFF));
 
     let (traces, problem) = match environment.wants_traces().then(Traces::start).transpose() {
         Ok(traces) => (traces, None),

@@ -17,9 +17,15 @@ mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
-use crate::config::{Config, Environment, Flags};
+use crate::{
+    config::{Config, Environment, Flags},
+    secret,
+};
 use output::Output;
 
 /// A token service for APIs whose callers are machines: one logout takes back every token, at once.
@@ -121,7 +127,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 /// Runs the command line to its exit code.
 pub fn run() -> ExitCode {
-    let Cli { command, global } = Cli::parse();
+    let Cli { command, global } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     let output = Output { json: global.json, yes: global.yes };
     match execute(command, &global, &output) {
         Ok(()) => ExitCode::SUCCESS,
@@ -135,6 +144,26 @@ pub fn run() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// What is wrong with the command line. An argument in a wrong place may be a token, or a database's URL.
+fn misused(error: &clap::Error) -> ExitCode {
+    let hidden = |kind| {
+        let Some(ContextValue::String(given)) = error.get(kind) else { return None };
+        let given = match given.split_once('=') {
+            Some((flag, value)) if flag.starts_with('-') => value,
+            _ => given,
+        };
+        (secret::shown(given) != *given).then(|| given.to_owned())
+    };
+    let kinds = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
+    let hidden: Vec<String> = kinds.into_iter().filter_map(hidden).collect();
+    if hidden.is_empty() {
+        error.exit();
+    }
+    let text = hidden.iter().fold(error.to_string(), |text, given| text.replace(given, "…"));
+    Output { json: false, yes: false }.prose(text.trim_end());
+    ExitCode::from(2)
 }
 
 fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Failure> {

@@ -44,6 +44,8 @@ struct Follower {
     acked: u64,
     /// On the boot clock: when its lease has run out at the latest.
     until: Duration,
+    /// The longest that it can have been lent.
+    term: Duration,
 }
 
 /// How many followers there were when it was settled, and how many of them had acknowledged.
@@ -66,13 +68,13 @@ impl Attached {
         Attached { clock, terms, followers: Mutex::default(), floor: watch::Sender::new(u64::MAX) }
     }
 
-    /// Followers of the process before this one may still have leases: one that acknowledges nothing
-    /// stands for them.
-    pub fn inherit(&self) {
+    /// Followers of a process before this one may still have leases of this term: one that acknowledges
+    /// nothing stands for them.
+    pub fn inherit(&self, term: Duration) {
         let former = FollowerId { verifier: 0, name: String::new() };
-        let until = self.clock.elapsed() + self.terms.lease;
+        let until = self.clock.elapsed() + term;
         let mut followers = self.lock();
-        followers.insert(former, Follower { acked: 0, until });
+        followers.insert(former, Follower { acked: 0, until, term });
         self.publish(&followers);
     }
 
@@ -86,10 +88,11 @@ impl Attached {
             return Err(TooMany);
         }
         // It asked earlier than this, for no more than the term.
-        let until = self.clock.elapsed() + self.terms.lease;
-        let follower = followers.entry(id).or_insert(Follower { acked, until });
+        let term = self.terms.lease;
+        let until = self.clock.elapsed() + term;
+        let follower = followers.entry(id).or_insert(Follower { acked, until, term });
         // A question may be overtaken by a later one.
-        *follower = Follower { acked: follower.acked.max(acked), until: follower.until.max(until) };
+        *follower = Follower { acked: follower.acked.max(acked), until: follower.until.max(until), term };
         self.publish(&followers);
         Ok(())
     }
@@ -121,6 +124,11 @@ impl Attached {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.current().len()
+    }
+
+    /// The longest lease that may be out.
+    pub fn longest(&self) -> Duration {
+        self.current().values().map(|follower| follower.term).max().unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<FollowerId, Follower>> {
@@ -203,14 +211,17 @@ mod tests {
     #[tokio::test]
     async fn the_followers_of_the_process_before_are_waited_for() {
         let clock = Clock::manual(100);
-        let attached = attached(&clock, LONG);
-        attached.inherit();
+        let attached = attached(&clock, LONG / 2);
+        assert_eq!(attached.longest(), Duration::ZERO);
+        attached.inherit(LONG);
         attached.renew(id(1, "known"), 6).unwrap();
         assert!(timeout(BRIEF, attached.settled(6)).await.is_err());
         clock.advance(3599);
         attached.renew(id(1, "known"), 6).unwrap();
+        assert_eq!(attached.longest(), LONG);
         clock.advance(1);
         assert_eq!(at_once(&attached, 6).await, (1, 1));
+        assert_eq!(attached.longest(), LONG / 2);
     }
 
     #[test]

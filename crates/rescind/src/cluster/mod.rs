@@ -2,7 +2,10 @@
 //! acknowledgements, and joining. ARCHITECTURE.md has the protocol (Gray & Cheriton, "Leases", 1989).
 
 mod attached;
+mod history;
+mod known;
 mod lease;
+mod lent;
 mod node;
 mod settle;
 mod terms;
@@ -13,10 +16,13 @@ use arc_swap::ArcSwapOption;
 
 use crate::{clock::Clock, config::Config, store::NodeRow};
 pub use attached::{Attached, FollowerId, Outcome, TooMany};
+pub use history::confirm;
+pub use known::KnownFile;
 pub use lease::{Lapsed, Lease};
+pub use lent::{before_lending, forget_lent};
 pub use node::run;
 pub use settle::{Receipt, settle};
-pub use terms::Terms;
+pub use terms::{LONGEST_LEASE, Terms};
 
 /// What this process has of a cluster. One that has the store to itself is a cluster of one.
 #[derive(Debug)]
@@ -27,10 +33,14 @@ pub struct Cluster {
     pub terms: Terms,
     /// The exact verifiers that follow this process.
     pub attached: Attached,
+    lent: lent::Lent,
     /// For people.
     pub node_name: String,
+    /// What is known of the database, kept beside it. None where one process has the store to itself.
+    pub known: Option<KnownFile>,
     readings: settle::Readings,
     roll: ArcSwapOption<Roll>,
+    refusal: ArcSwapOption<String>,
 }
 
 /// The cluster as it was when this node renewed its lease last.
@@ -44,25 +54,50 @@ pub struct Roll {
     pub head: u64,
     /// Every node, and when it was heard of last, on this node's boot clock.
     pub nodes: Vec<(NodeRow, Duration)>,
+    /// How the database stood to what was known when this node joined.
+    pub history: &'static str,
 }
 
 impl Cluster {
-    /// A process that is no node yet.
-    pub fn new(config: &Config, lease: Lease, clock: Clock) -> Cluster {
+    /// A process that is no node yet. `lent` is the longest lease that verifiers may have of those that had the store
+    /// before.
+    pub fn new(
+        config: &Config,
+        lease: Lease,
+        known: Option<KnownFile>,
+        lent: Duration,
+        clock: Clock,
+    ) -> Cluster {
         let terms = config.terms();
+        let attached = Attached::new(clock, terms);
+        if !lent.is_zero() {
+            attached.inherit(lent);
+        }
         Cluster {
             lease,
             terms,
-            attached: Attached::new(clock, terms),
+            attached,
+            lent: lent::Lent::new(lent),
             node_name: config.node_name(),
             readings: settle::Readings::default(),
+            known,
             roll: ArcSwapOption::empty(),
+            refusal: ArcSwapOption::empty(),
         }
     }
 
     /// The cluster as last seen. `None`: this process is no node of one.
     pub fn roll(&self) -> Option<Arc<Roll>> {
         self.roll.load_full()
+    }
+
+    /// Why this node does not use the database that it finds, if that is so.
+    pub fn refusal(&self) -> Option<Arc<String>> {
+        self.refusal.load_full()
+    }
+
+    fn refuse(&self, why: Option<String>) {
+        self.refusal.store(why.map(Arc::new));
     }
 
     fn publish(&self, roll: Roll) {

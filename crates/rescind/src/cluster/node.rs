@@ -10,60 +10,81 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tracing::{error, info, warn};
 
-use super::{Roll, settle::settle_attached};
+use super::{
+    Roll,
+    history::{self, History},
+    settle::settle_attached,
+};
 use crate::{
     app::App,
-    store::{ChangedRow, LeaseConnection, NodeRow, Postgres, StoreError},
+    store::{ChangedRow, Known, LeaseConnection, NodeRow, Place, Postgres, Standing, StoreError},
 };
 
 /// A lease is renewed so many times in its term.
 const RENEWALS: u32 = 4;
 /// Between attempts to reach the store.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
+/// Reasons of one outage that are told, at most.
+const MAX_TOLD: usize = 16;
 /// More changed clients than that are loaded with all the others at once.
 const ONE_BY_ONE: usize = 256;
 
 /// Why a node has to begin anew.
 #[derive(Debug, Error)]
-enum Broken {
+pub(super) enum Broken {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the database did not answer in time")]
     Silent,
     #[error("the other nodes took this one for dead")]
     Fenced,
+    #[error("the database went back, or another one came in its place: change {now} after {known}")]
+    WentBack { now: u64, known: u64 },
     #[error(
-        "the database is older than it was (timeline {} after {}, change {} after {}): is this the primary? \
-         Nothing is answered from memory until it is", now.0, known.0, now.1, known.1
+        "the database is of another installation: name the right one in database.url, or restart this node to use \
+         that one"
     )]
-    WentBack { now: (u32, u64), known: (u32, u64) },
+    Foreign,
+}
+
+impl Broken {
+    /// It answers, and is not used all the same: only whoever runs it can change that.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Broken::Foreign | Broken::Store(StoreError::Unsuitable(_)))
+    }
 }
 
 /// Keeps this process a node until `stop`, through whatever befalls the database.
 pub async fn run(app: &Arc<App>, postgres: &Postgres, stop: impl Future<Output = ()>) {
     let mut node = Node::new(app, postgres);
     let keep = async {
-        let mut away = None;
+        let mut away: Option<Away> = None;
+        postgres.guard();
         loop {
             let Err(broken) = node.keep(&mut away).await;
-            match &broken {
-                Broken::Fenced | Broken::WentBack { .. } => app.cluster.lease.end(),
-                Broken::Store(_) | Broken::Silent => {}
-            }
-            // The lease that is there runs on: a short outage goes by unnoticed.
-            if away.is_none() {
-                match &broken {
-                    Broken::WentBack { .. } => error!(error = %broken, "this node cannot renew its lease"),
-                    broken => warn!(error = %chain(broken), "this node cannot renew its lease"),
-                }
-                away = Some(app.clock.elapsed());
-            }
-            if matches!(broken, Broken::Fenced) {
+            // Otherwise the lease that is there runs on: a short outage goes by unnoticed.
+            if matches!(broken, Broken::Fenced | Broken::WentBack { .. }) {
+                app.cluster.lease.end();
                 node.id = None;
-            } else {
+            }
+            let why = chain(&broken);
+            if broken.is_refusal() {
+                app.cluster.refuse(Some(why.clone()));
+            }
+            let away = away.get_or_insert_with(|| Away { since: app.clock.elapsed(), told: BTreeSet::new() });
+            if away.told.len() < MAX_TOLD && away.told.insert(why.clone()) {
+                match broken.is_refusal() {
+                    true => error!(error = why, "this node cannot renew its lease"),
+                    false => warn!(error = why, "this node cannot renew its lease"),
+                }
+            }
+            if !matches!(broken, Broken::Fenced) {
                 sleep(PAUSE).await;
             }
         }
@@ -76,19 +97,32 @@ pub async fn run(app: &Arc<App>, postgres: &Postgres, stop: impl Future<Output =
     node.leave().await;
 }
 
+/// An outage.
+struct Away {
+    since: Duration,
+    /// Its reasons that are in the log.
+    told: BTreeSet<String>,
+}
+
 struct Node<'a> {
     app: &'a Arc<App>,
     postgres: &'a Postgres,
     /// `None`: it has to join.
     id: Option<u64>,
-    /// A row of this node that never had a lease.
-    unused: Option<u64>,
+    /// A row of this node that never had a lease, and where it is.
+    unused: Option<(Place, u64)>,
     /// The last change that memory has, and the one before which nothing is applied that others
     /// must wait for: the attached verifiers have it too.
     applied: u64,
     acked: u64,
-    /// Higher at each fail-over. What is in memory is of this one.
-    timeline: u32,
+    /// What is in memory is of before this moment: the node has joined once.
+    remembers: bool,
+    /// What was known and lost, and is told of in the log.
+    lost: Option<Known>,
+    /// How the database stood when this node joined.
+    history: Option<History>,
+    /// What is known is being written beside the database.
+    keeping: Option<JoinHandle<()>>,
     /// The attached verifiers are waited for, up to this change.
     settling: Option<(u64, Settled)>,
     /// The others' beats, and since when, by this node's clock, they have stood still.
@@ -106,20 +140,20 @@ impl<'a> Node<'a> {
             unused: None,
             applied: 0,
             acked: 0,
-            timeline: 0,
+            remembers: false,
+            lost: None,
+            history: None,
+            keeping: None,
             settling: None,
             beats: HashMap::new(),
         }
     }
 
     /// Renews the lease, as long as the database answers.
-    async fn keep(&mut self, away: &mut Option<Duration>) -> Result<Infallible, Broken> {
+    async fn keep(&mut self, away: &mut Option<Away>) -> Result<Infallible, Broken> {
         // One connection is one server: what it says of nodes, changes and clients is of one history.
         let mut connection = in_time(self.app, self.postgres.lease_connection()).await?;
-        if connection.timeline() < self.timeline {
-            return Err(self.went_back(connection.timeline(), self.applied));
-        }
-        if connection.timeline() > self.timeline {
+        if self.postgres.place().is_none_or(|used| !connection.place().goes_on(&used)) {
             // Another server has taken over, and may never have had the last changes of the one before.
             self.app.cluster.lease.end();
             self.id = None;
@@ -128,16 +162,19 @@ impl<'a> Node<'a> {
             match self.id {
                 Some(id) => self.renew(&mut connection, id).await?,
                 None => {
-                    let id = self.join(&mut connection).await?;
+                    let (id, history) = self.join(&mut connection).await?;
                     self.renew(&mut connection, id).await?;
                     let name = &self.app.cluster.node_name;
-                    info!(node = id, name, change = self.applied, "joined the cluster");
+                    let (change, history) = (self.applied, history.text());
+                    info!(node = id, name, change, history, "joined the cluster");
                 }
             }
-            if let Some(since) = away.take() {
+            if let Some(Away { since, .. }) = away.take() {
                 let away = self.app.clock.elapsed().saturating_sub(since);
+                self.app.cluster.refuse(None);
                 info!(?away, "this node renews its lease again");
             }
+            self.keep_known();
             self.settle_attached();
             tokio::select! {
                 biased;
@@ -150,22 +187,49 @@ impl<'a> Node<'a> {
 
     /// From the moment that this row is committed every logout waits for this node. What was committed
     /// before is in what it loads after.
-    async fn join(&mut self, connection: &mut LeaseConnection) -> Result<u64, Broken> {
-        if let Some(unused) = self.unused {
+    async fn join(&mut self, connection: &mut LeaseConnection) -> Result<(u64, History), Broken> {
+        // What is in memory is thrown away only when nothing of it is missing in the database.
+        let mut alone = None;
+        if self.remembers {
+            alone = Some(self.app.alone().await);
+        }
+        let history =
+            history::ensure(self.app, self.postgres, connection, self.remembers, &mut self.lost).await?;
+        self.postgres.approve(connection.place());
+        // Whoever has waited for that at the first start may hold what is needed to be alone.
+        let _alone = match alone {
+            Some(alone) => alone,
+            None => self.app.alone().await,
+        };
+        if let Some((place, unused)) = self.unused.take().filter(|(place, _)| place == connection.place()) {
+            self.unused = Some((place, unused));
             in_time(self.app, connection.leave(unused)).await?;
         }
         let wait = self.app.cluster.terms.wait();
         let id = in_time(self.app, connection.join(&self.app.cluster.node_name, wait)).await?;
-        self.unused = Some(id);
+        self.unused = Some((connection.place().clone(), id));
         (self.acked, self.settling) = (0, None);
         self.load(connection).await?;
-        (self.id, self.unused, self.timeline) = (Some(id), None, connection.timeline());
-        Ok(id)
+        (self.id, self.unused, self.remembers) = (Some(id), None, true);
+        (self.lost, self.history) = (None, Some(history));
+        if history == History::RepeatedHere {
+            self.postgres.ring().await;
+        }
+        Ok((id, history))
     }
 
     /// One renewal: a replicated write, never a read alone, which a database that has been replaced
     /// could answer as well.
     async fn renew(&mut self, connection: &mut LeaseConnection, id: u64) -> Result<(), Broken> {
+        // Before anything is taken over from there.
+        let known = self.postgres.known();
+        let position = in_time(self.app, connection.position(&known)).await?;
+        if position.standing(&known, true) != Some(Standing::Confirmed) {
+            return Err(Broken::WentBack { now: position.head.seq, known: known.seq });
+        }
+        if self.postgres.place().as_ref() != Some(connection.place()) {
+            self.postgres.approve(connection.place());
+        }
         // What is applied beforehand is acknowledged by this same write.
         self.catch_up(connection).await?;
         self.settle_attached();
@@ -178,7 +242,7 @@ impl<'a> Node<'a> {
         let asked_at = self.app.clock.elapsed();
         let renewed = in_time(self.app, connection.renew(id, self.acked)).await?.ok_or(Broken::Fenced)?;
         if renewed.head < self.applied {
-            return Err(self.went_back(self.timeline, renewed.head));
+            return Err(Broken::WentBack { now: renewed.head, known: self.applied });
         }
         while self.applied < renewed.head {
             self.catch_up(connection).await?;
@@ -186,8 +250,13 @@ impl<'a> Node<'a> {
         let Self { app, .. } = self;
         app.cluster.lease.extend(app.cluster.terms.deadline(asked_at));
         self.watch(connection, id, &renewed.nodes).await?;
-        let roll =
-            Roll { node: id, applied: self.applied, head: renewed.head, nodes: self.roll(renewed.nodes) };
+        let roll = Roll {
+            node: id,
+            applied: self.applied,
+            head: renewed.head,
+            nodes: self.roll(renewed.nodes),
+            history: self.history.map(History::text).unwrap_or_default(),
+        };
         self.app.cluster.publish(roll);
         Ok(())
     }
@@ -196,7 +265,7 @@ impl<'a> Node<'a> {
     /// and is as new or newer.
     async fn catch_up(&mut self, connection: &mut LeaseConnection) -> Result<(), Broken> {
         let changes = in_time(self.app, connection.changes(self.applied)).await?;
-        let Some(last) = changes.last().map(|change| change.seq) else { return Ok(()) };
+        let Some(last) = changes.last().copied() else { return Ok(()) };
         let (mut clients, mut sessions) = (BTreeSet::new(), BTreeSet::new());
         let (mut keys, mut verifiers) = (false, false);
         for change in &changes {
@@ -209,9 +278,11 @@ impl<'a> Node<'a> {
         }
         let whole = (self.applied + 1..).zip(&changes).all(|(seq, change)| change.seq == seq);
         if !whole || clients.len() + sessions.len() > ONE_BY_ONE {
+            let _alone = self.app.alone().await;
             return self.load(connection).await;
         }
         let app = self.app;
+        let asked = app.registry.asking();
         in_time(self.app, async {
             for client in clients {
                 if let Some(client) = connection.find(client, 0).await?.client {
@@ -220,7 +291,7 @@ impl<'a> Node<'a> {
             }
             for (client, session) in sessions {
                 if let Some(session) = connection.find(client, session).await?.session {
-                    app.registry.update(&session);
+                    app.registry.learn(&session, asked);
                 }
             }
             if keys {
@@ -232,27 +303,40 @@ impl<'a> Node<'a> {
             Ok(())
         })
         .await?;
-        self.applied = last;
+        self.applied = last.seq;
+        self.postgres.note_known(last.known);
         Ok(())
     }
 
-    /// Takes over everything, in place of what was known.
+    /// Takes over everything, in place of what was known, while nothing else changes memory.
     async fn load(&mut self, connection: &mut LeaseConnection) -> Result<(), Broken> {
         let app = self.app;
         // However long it takes: there is no lease to lose.
         let loaded = app.store.load().await?;
-        if loaded.timeline != connection.timeline() {
+        if loaded.place.as_ref() != Some(connection.place()) {
             return Err(StoreError::Unavailable("another server has taken over meanwhile".into()).into());
         }
         app.registry.replace(&loaded.clients, loaded.ended, app.new_epoch());
         app.take_keys(async { Ok(loaded.keys) }).await?;
         app.take_verifiers(async { Ok(loaded.verifiers) }).await?;
-        self.applied = loaded.head;
+        self.applied = loaded.head.seq;
+        self.postgres.set_known(loaded.head);
         Ok(())
     }
 
-    fn went_back(&self, timeline: u32, head: u64) -> Broken {
-        Broken::WentBack { now: (timeline, head), known: (self.timeline, self.applied) }
+    /// Keeps what is known beside the database, for the next process: of others' changes, a little later than
+    /// they are answered for.
+    fn keep_known(&mut self) {
+        if self.keeping.as_ref().is_some_and(|keeping| !keeping.is_finished()) {
+            return;
+        }
+        let app = Arc::clone(self.app);
+        self.keeping = Some(tokio::spawn(async move {
+            let (Some(file), Some(postgres)) = (&app.cluster.known, app.store.postgres()) else { return };
+            if let Err(error) = file.keep(|| postgres.known()).await {
+                warn!(%error, "what is known of the database cannot be kept in the data folder");
+            }
+        }));
     }
 
     /// Begins to wait for the attached verifiers, if they do not have all that is applied.
@@ -302,6 +386,10 @@ impl<'a> Node<'a> {
         self.app.cluster.attached.settled(u64::MAX).await;
         let left = async {
             let mut connection = self.postgres.lease_connection().await?;
+            // Elsewhere the number may be another node's.
+            if self.postgres.place().as_ref() != Some(connection.place()) {
+                return Err(StoreError::Unavailable("another server has taken over".into()));
+            }
             connection.leave(id).await
         };
         match in_time(self.app, left).await {

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::Outcome;
+use super::{Outcome, forget_lent};
 use crate::{
     app::App,
     store::{NodeRow, Postgres, StoreError},
@@ -47,6 +47,9 @@ pub async fn settle(app: &App) -> Result<Receipt, StoreError> {
     let (nodes, acknowledged) = match app.store.postgres() {
         None => {
             settle_attached(app, app.registry.feed().head().seq).await;
+            if let Err(error) = forget_lent(app).await {
+                debug!(%error, "that leases are over could not be written");
+            }
             (1, 1)
         }
         Some(postgres) => settle_nodes(app, postgres, committed_at).await?,
@@ -96,7 +99,15 @@ async fn settle_nodes(
         }
     };
     let waited = app.clock.elapsed().saturating_sub(committed_at);
-    let _ = timeout(wait.saturating_sub(waited), everyone).await;
+    // What is answered for outlasts the database, should that go back.
+    let keep = async {
+        match &app.cluster.known {
+            Some(file) => file.keep(|| postgres.known()).await,
+            None => Ok(()),
+        }
+    };
+    let (_, kept) = join!(timeout(wait.saturating_sub(waited), everyone), keep);
+    kept.map_err(|e| StoreError::Unavailable(e.into()))?;
     let listed = newest.listed(&members);
     Ok((listed, listed - newest.missing(&members)))
 }

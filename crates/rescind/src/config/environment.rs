@@ -1,10 +1,14 @@
 //! The process's environment: the only place that reads it.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{collections::HashMap, fs};
 
 use zeroize::Zeroizing;
 
 use super::ConfigError;
+use crate::secret;
+
+/// What the names of our variables begin with.
+const PREFIX: &str = "RESCIND_";
 
 /// Where traces are sent, if anywhere (OpenTelemetry's OTLP exporter configuration).
 const COLLECTOR: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
@@ -39,25 +43,30 @@ impl Environment {
             return Ok(Some(value.clone()));
         }
         let variable = format!("{name}_FILE");
-        let Some(path) = self.0.get(&variable).map(|path| PathBuf::from(path.as_str())) else {
-            return Ok(None);
-        };
-        let text = fs::read_to_string(&path).map_err(|e| ConfigError::SecretFile(variable, path, e))?;
+        let Some(path) = self.0.get(&variable) else { return Ok(None) };
+        let read = fs::read_to_string(path.as_str()).map(Zeroizing::new);
+        let text = read.map_err(|e| ConfigError::SecretFile(variable, secret::shown(path), e))?;
         Ok(Some(Zeroizing::new(text.trim_end().to_owned())))
+    }
+
+    /// The names of the variables that are ours, in a fixed order.
+    pub(super) fn ours(&self) -> Vec<&str> {
+        let mut ours: Vec<_> =
+            self.0.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX)).collect();
+        ours.sort_unstable();
+        ours
     }
 
     /// The variables that set a key, in a fixed order: (variable, section, field).
     pub(super) fn settings(&self) -> Vec<(&str, String, String)> {
-        let mut settings: Vec<_> = self
-            .0
-            .keys()
-            .filter_map(|name| {
-                let (section, field) = name.strip_prefix("RESCIND_")?.split_once("__")?;
-                Some((name.as_str(), section.to_lowercase(), field.to_lowercase()))
-            })
-            .collect();
-        settings.sort();
-        settings
+        let setting = |name: &'_ str| {
+            let (section, field) = name.strip_prefix(PREFIX)?.split_once("__")?;
+            Some((section.to_lowercase(), field.to_lowercase()))
+        };
+        self.ours()
+            .into_iter()
+            .filter_map(|name| setting(name).map(|(section, field)| (name, section, field)))
+            .collect()
     }
 }
 
@@ -65,7 +74,12 @@ impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
         let ours = variables
             .into_iter()
-            .filter(|(name, _)| name.starts_with("RESCIND_") || COLLECTOR.contains(&name.as_str()));
-        Environment(ours.map(|(name, value)| (name, Zeroizing::new(value))).collect())
+            .filter(|(name, _)| name.starts_with(PREFIX) || COLLECTOR.contains(&name.as_str()));
+        let value = |mut value: String| {
+            // What wrote the value may have ended it with a line break, as it would a file.
+            value.truncate(value.trim_end_matches(['\r', '\n']).len());
+            Zeroizing::new(value)
+        };
+        Environment(ours.map(|(name, text)| (name, value(text))).collect())
     }
 }

@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, then the environment, then flags.
 
 mod environment;
+mod names;
 mod source;
 mod values;
 
@@ -17,7 +18,7 @@ pub use source::{ConfigError, Flags};
 pub use values::{Brief, Span};
 
 use crate::{
-    cluster::Terms,
+    cluster::{LONGEST_LEASE, Terms},
     model::{OnReuse, TokenRules},
     store::{DatabaseUrl, PostgresOptions},
 };
@@ -51,6 +52,7 @@ pub struct Server {
     pub data_dir: PathBuf,
     #[serde(with = "values::networks")]
     pub trusted_proxies: Vec<IpNet>,
+    pub trust_any_proxy: bool,
     #[serde(with = "values::header")]
     pub client_address_header: Option<HeaderName>,
     pub drain_timeout: Span,
@@ -92,6 +94,7 @@ pub struct Database {
     #[serde(with = "values::path_or_none")]
     pub tls_ca: Option<PathBuf>,
     pub accept_lost_commits: bool,
+    pub require_synchronous: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,11 +223,33 @@ impl Config {
                 "expected server.trusted_proxies to name the proxies that write it".into(),
             ));
         }
+        if self.server.client_address_header.is_none() && !self.server.trusted_proxies.is_empty() {
+            return Err((
+                "server.client_address_header",
+                "expected the one header in which the proxies of server.trusted_proxies write the caller's address, such as \"X-Forwarded-For\""
+                    .into(),
+            ));
+        }
+        let any = self.server.trusted_proxies.iter().find(|net| net.prefix_len() == 0);
+        if let Some(any) = any.filter(|_| !self.server.trust_any_proxy) {
+            return Err((
+                "server.trusted_proxies",
+                format!(
+                    "{any} lets every address of its kind say who the caller is: say so with server.trust_any_proxy = true"
+                ),
+            ));
+        }
         if !(1000..=1_000_000_000).contains(&self.audit.max_rows) {
             return Err(("audit.max_rows", "expected between 1000 and 1000000000".into()));
         }
         if self.database.pool_size == 0 {
             return Err(("database.pool_size", "expected at least 1".into()));
+        }
+        if self.database.require_synchronous && self.database.accept_lost_commits {
+            return Err((
+                "database.require_synchronous",
+                "expected false beside database.accept_lost_commits = true".into(),
+            ));
         }
         let Server { max_connections, max_connections_per_address, .. } = self.server;
         for (key, connections) in [
@@ -265,7 +290,7 @@ impl Config {
         if node_name.len() > 64 || !node_name.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(("cluster.node_name", "expected at most 64 visible ASCII characters".into()));
         }
-        if !(1000..=60_000).contains(&lease.millis()) {
+        if !(Duration::from_secs(1)..=LONGEST_LEASE).contains(&Duration::from(*lease)) {
             return Err(("cluster.lease", "expected between 1s and 60s".into()));
         }
         if *clock_drift_percent > 30 {
@@ -301,13 +326,15 @@ impl Config {
 
     /// The database, where there is one beside the data folder.
     pub fn postgres(&self) -> Option<PostgresOptions> {
-        let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits } = &self.database;
+        let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits, require_synchronous } =
+            &self.database;
         Some(PostgresOptions {
             url: url.clone()?,
             pool_size: *pool_size,
             statement_timeout: (*statement_timeout).into(),
             tls_ca: tls_ca.clone(),
             accept_lost_commits: *accept_lost_commits,
+            require_synchronous: *require_synchronous,
         })
     }
 

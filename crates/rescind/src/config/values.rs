@@ -202,7 +202,11 @@ pub(super) mod path_or_none {
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Option<PathBuf>, D::Error> {
-        Ok(Some(PathBuf::deserialize(d)?).filter(|path| !path.as_os_str().is_empty()))
+        let text = Zeroizing::new(String::deserialize(d)?);
+        if text.contains("-----BEGIN ") {
+            return Err(D::Error::custom("expected the path of a file, not what is in it"));
+        }
+        Ok(Some(PathBuf::from(text.as_str())).filter(|path| !path.as_os_str().is_empty()))
     }
 }
 

@@ -28,10 +28,12 @@ use super::{
 };
 use crate::{
     admin::{
-        self, AllowChange, CertificateChange, KeyRotation, NewClient, NewCredential, NewVerifier, Rotation,
+        self, AllowChange, CertificateChange, EnforcementChange, KeyRotation, NewClient, NewCredential,
+        NewVerifier, Rotation,
     },
     app::App,
     model::ClientId,
+    secret,
 };
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -47,6 +49,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/clients/{id}/allow", post(allow))
         .route("/clients/{id}/allow/check", get(check))
         .route("/clients/{id}/certificates", post(certificates))
+        .route("/clients/{id}/enforces-allowlist", post(enforces_allowlist))
         .route("/clients/{id}/credentials", get(credentials).post(create_credential))
         .route("/credentials/{api_key}/rotate", post(rotate_credential))
         .route("/credentials/{api_key}/revoke", post(revoke_credential))
@@ -54,6 +57,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/keys/rotate", post(rotate_key))
         .route("/keys/{kid}/retire", post(retire_key))
         .route("/backup", get(backup))
+        .route("/restored", post(restored))
         .route("/verifiers", get(verifiers).post(create_verifier))
         .route("/verifiers/{id}", delete(revoke_verifier))
         .route("/tokens/inspect", post(inspect))
@@ -120,6 +124,14 @@ async fn allow(
     JsonBody(change): JsonBody<AllowChange>,
 ) -> Answer<admin::ClientView> {
     answer(admin::change_allowlist(&app, parameter(id)?, change).await)
+}
+
+async fn enforces_allowlist(
+    State(app): State<Arc<App>>,
+    id: Parameter<ClientId>,
+    JsonBody(change): JsonBody<EnforcementChange>,
+) -> Answer<admin::ClientView> {
+    answer(admin::change_enforcement(&app, parameter(id)?, change).await)
 }
 
 async fn check(
@@ -189,6 +201,10 @@ async fn retire_key(State(app): State<Arc<App>>, kid: Parameter<String>) -> Answ
     answer(admin::retire_key(&app, &parameter(kid)?).await)
 }
 
+async fn restored(State(app): State<Arc<App>>) -> Answer<admin::EndedTokens> {
+    answer(admin::restored(&app).await)
+}
+
 async fn verifiers(State(app): State<Arc<App>>) -> Json<Vec<admin::VerifierView>> {
     Json(admin::verifiers(&app))
 }
@@ -213,6 +229,10 @@ async fn events(
 ) -> Answer<admin::EventsView> {
     let Query(wanted) = query.map_err(|rejection| {
         let problem = rejection.source().map_or_else(|| rejection.to_string(), ToString::to_string);
+        let problem = match problem.split_once(": ") {
+            Some((field, problem)) => format!("{field}: {}", secret::without_value(problem)),
+            None => secret::without_value(&problem),
+        };
         ApiError::new(Class::Validation, problem)
     })?;
     answer(admin::events(&app.store, &app.clock, wanted).await)

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use axum::extract::{FromRequest, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::{body::Body as _, header::CONTENT_TYPE};
+use hyper::{
+    body::Body as _,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
@@ -13,6 +16,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::error::{ApiError, Class};
+use crate::secret;
 
 /// Some twenty times what the longest sensible body has.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -51,7 +55,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         let JsonObject(object) = JsonObject::from_request(request, state).await?;
         serde_path_to_error::deserialize(Value::Object(object)).map(JsonBody).map_err(|e| {
             let path = e.path().to_string();
-            let problem = e.into_inner().to_string();
+            let problem = secret::without_value(&e.into_inner().to_string());
             if path == "." { invalid(problem) } else { invalid(format!("{path}: {problem}")) }
         })
     }
@@ -83,6 +87,10 @@ pub(super) async fn read(request: Request, media_type: &'static str) -> Result<V
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case(media_type) {
         return Err(ApiError::new(Class::UnsupportedMediaType, format!("Content-Type must be {media_type}")));
+    }
+    let encodings = head.headers.get_all(CONTENT_ENCODING);
+    if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(ApiError::new(Class::UnsupportedEncoding, "Content-Encoding must be identity"));
     }
     let too_large = || {
         let message = format!("Request body must not be longer than {MAX_LENGTH} bytes");

@@ -8,7 +8,7 @@ use axum::{
 };
 use hyper::{
     StatusCode,
-    header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ACCEPT_ENCODING, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -40,6 +40,8 @@ pub enum Class {
     MethodNotAllowed,
     PayloadTooLarge,
     UnsupportedMediaType,
+    /// Of a body. The answer says which encodings are read (RFC 7694 §3).
+    UnsupportedEncoding,
     TooManyRequests,
     HeadersTooLarge,
     Internal,
@@ -60,7 +62,7 @@ impl Class {
             Class::PayloadTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeError", "PAYLOAD_TOO_LARGE")
             }
-            Class::UnsupportedMediaType => {
+            Class::UnsupportedMediaType | Class::UnsupportedEncoding => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaTypeError", "UNSUPPORTED_MEDIA_TYPE")
             }
             Class::TooManyRequests => {
@@ -152,10 +154,8 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, name, code) = self.class.parts();
-        log(status, &self.message, self.cause.as_deref());
-        let body = Envelope { error: Body { name, code, message: &self.message } };
-        respond(status, body, self.challenge, self.retry_after)
+        let (_, name, code) = self.class.parts();
+        respond(&self, Envelope { error: Body { name, code, message: &self.message } })
     }
 }
 
@@ -166,7 +166,13 @@ pub(super) fn only_verdicts(response: Response) -> Response {
         | StatusCode::UNAUTHORIZED
         | StatusCode::FORBIDDEN
         | StatusCode::SERVICE_UNAVAILABLE => response,
-        _ => ApiError::new(Class::Forbidden, "Not able to decide on this request").into_response(),
+        _ => {
+            let denied = ApiError::new(Class::Forbidden, "Not able to decide on this request");
+            let mut denied = denied.into_response();
+            // Where the request's end is doubtful, the answer stays the connection's last one.
+            denied.headers_mut().extend(response.headers().get(CONNECTION).map(|v| (CONNECTION, v.clone())));
+            denied
+        }
     }
 }
 
@@ -199,6 +205,7 @@ impl From<ApiError> for OAuthError {
             | Class::MethodNotAllowed
             | Class::PayloadTooLarge
             | Class::UnsupportedMediaType
+            | Class::UnsupportedEncoding
             | Class::HeadersTooLarge => "invalid_request",
             Class::Unauthorized => "invalid_token",
             Class::Forbidden => "insufficient_scope",
@@ -212,23 +219,21 @@ impl From<ApiError> for OAuthError {
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let OAuthError { code, error } = self;
-        let (status, ..) = error.class.parts();
-        log(status, &error.message, error.cause.as_deref());
-        let body = json!({ "error": code, "error_description": error.message });
-        respond(status, body, error.challenge, error.retry_after)
+        respond(&error, json!({ "error": code, "error_description": error.message }))
     }
 }
 
-fn respond(
-    status: StatusCode,
-    body: impl Serialize,
-    challenge: Option<Cow<'static, str>>,
-    retry_after: Option<u64>,
-) -> Response {
+fn respond(error: &ApiError, body: impl Serialize) -> Response {
+    let (status, ..) = error.class.parts();
+    log(status, &error.message, error.cause.as_deref());
     let mut response = (status, Json(body)).into_response();
-    let challenge = challenge.and_then(|value| HeaderValue::try_from(value.as_ref()).ok());
-    response.headers_mut().extend(challenge.map(|value| (WWW_AUTHENTICATE, value)));
-    response.headers_mut().extend(retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
+    let challenge = error.challenge.as_ref().and_then(|value| HeaderValue::try_from(value.as_ref()).ok());
+    let encodings =
+        (error.class == Class::UnsupportedEncoding).then_some(HeaderValue::from_static("identity"));
+    let headers = response.headers_mut();
+    headers.extend(challenge.map(|value| (WWW_AUTHENTICATE, value)));
+    headers.extend(error.retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
+    headers.extend(encodings.map(|value| (ACCEPT_ENCODING, value)));
     response
 }
 

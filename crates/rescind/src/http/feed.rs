@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     app::App,
-    cluster::{FollowerId, Lapsed},
+    cluster::{FollowerId, Lapsed, before_lending},
     feed::Changed,
     model::KnownVerifier,
     store::StoreError,
@@ -64,14 +64,15 @@ async fn acknowledge(
 ) -> Result<Json<Acked>, ApiError> {
     let verifier = authenticate(&app, &headers)?.id;
     let feed = app.registry.feed();
-    // First the follower is recorded, so that every change that is not in the head will wait for it.
-    // Then the lease is looked at, and only then the head: what was answered for anywhere before that
+    // First the follower is recorded, so that every change that is not in the head will wait for it, and the process
+    // after this one too. Then the lease is looked at, and only then the head: what was answered for anywhere before that
     // look has been applied here.
     let exact = match ack.mode {
         AckMode::Bounded => false,
         AckMode::Exact { follower } => {
             let acked = if ack.applied.epoch == feed.head().epoch { ack.applied.seq } else { 0 };
             app.cluster.attached.renew(follower_id(verifier, follower)?, acked)?;
+            before_lending(&app).await?;
             true
         }
         AckMode::Leave { follower } => {

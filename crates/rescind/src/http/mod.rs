@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::{
-    Version,
+    Method, Version,
     header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
 };
 use svix_ksuid::{Ksuid, KsuidLike};
@@ -35,7 +35,7 @@ use client_ip::TrustedProxies;
 use error::{ApiError, Class, only_verdicts};
 pub use wire::{Enveloped, too_many_connections};
 
-use crate::{app::App, audit, clock::Clock, metrics::Route, random::Random, traces};
+use crate::{app::App, audit, clock::Clock, metrics::Route, random::Random, secret, traces};
 
 const REQUEST_ID: &str = "x-request-id";
 const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
@@ -120,7 +120,8 @@ async fn frame(State((app, route_of)): State<(Arc<App>, RouteOf)>, request: Requ
         }
         let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(started));
         app.metrics.answered(route, status, took);
-        debug!(%method, path, status, took_us = took.as_micros(), "answered");
+        // A token may have been put into the path.
+        debug!(%method, path = secret::shown(&path), status, took_us = took.as_micros(), "answered");
         response
     }
     .instrument(span.clone())
@@ -137,7 +138,9 @@ fn is_sane(id: &HeaderValue) -> bool {
 
 /// What is refused wherever it is sent.
 fn refusal(request: &Request) -> Option<Response> {
-    if let Some(problem) = framing_problem(request) {
+    // What follows a CONNECT may be no HTTP.
+    let connect = (request.method() == Method::CONNECT).then_some("CONNECT is not served");
+    if let Some(problem) = connect.or_else(|| framing_problem(request)) {
         let mut refused = ApiError::new(Class::BadRequest, problem).into_response();
         // In HTTP/2 another request cannot be mistaken for this one's body, nor may this be said.
         if request.version() <= Version::HTTP_11 {

@@ -17,13 +17,15 @@ use serde_json::{Value, json};
 use super::{
     bearer::bearer,
     body::read,
+    client_ip::parse_hop,
     error::{ApiError, Class, OAuthError},
     feed,
 };
 use crate::{
     app::App,
     auth::{self, Caller},
-    oauth::{self, INTROSPECT, NotRevoked},
+    model::ClientId,
+    oauth::{self, INTROSPECT, NotRevoked, Question},
     registry::KnownCredential,
     signer::PublicKey,
 };
@@ -167,17 +169,29 @@ async fn introspect(
     headers: HeaderMap,
     mut form: Form,
 ) -> Result<Json<Value>, OAuthError> {
-    authorize_introspection(&app, &caller, &headers, &mut form).await?;
+    let asking = authorize_introspection(&app, &caller, &headers, &mut form).await?;
     let token = form.need("token")?;
-    // The hint is not needed: a token tells its kind by itself.
-    let Some(found) = oauth::introspect(&app, &token).await.map_err(client_error)? else {
+    let client_ip = form.take("client_ip").map(|address| {
+        parse_hop(&address).ok_or_else(|| {
+            invalid_request("client_ip must be one IP address, such as 203.0.113.7 or 2001:db8::1")
+        })
+    });
+    let question = Question {
+        asking,
+        of_refresh_token: form.take("token_type_hint").is_some_and(|hint| hint == "refresh_token"),
+        client_ip: client_ip.transpose()?,
+    };
+    let Some(found) = oauth::introspect(&app, &token, question).await.map_err(client_error)? else {
         return Ok(Json(json!({ "active": false })));
     };
-    let profile = app.issuer.profile();
+    let (token_type, profile) = match found.kind {
+        Kind::Access => ("Bearer", app.issuer.profile().clone()),
+        Kind::Refresh => ("refresh_token", app.issuer.profile().of_refresh_tokens()),
+    };
     let mut answer = json!({
         "active": true,
         "client_id": found.api_key,
-        "token_type": match found.kind { Kind::Access => "Bearer", Kind::Refresh => "refresh_token" },
+        "token_type": token_type,
         "exp": found.claims.expires_at,
         "iat": found.claims.issued_at,
         "sub": found.claims.client.to_string(),
@@ -195,13 +209,13 @@ async fn introspect(
 }
 
 /// A client with the right to introspect, by its credentials or by an access token of such scope; or
-/// a verifier, by its token.
+/// a verifier (`None`), by its token.
 async fn authorize_introspection(
     app: &App,
     caller: &Caller,
     headers: &HeaderMap,
     form: &mut Form,
-) -> Result<(), OAuthError> {
+) -> Result<Option<ClientId>, OAuthError> {
     let is_bearer =
         |value: &[u8]| value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer "));
     if headers.get(AUTHORIZATION).is_some_and(|value| is_bearer(value.as_bytes())) {
@@ -210,20 +224,21 @@ async fn authorize_introspection(
             return Err(invalid_request("client_secret is given beside a Bearer token"));
         }
         if feed::verifier(app, token).is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let token = auth::verify(app, token, caller).await.map_err(|error| match error {
             auth::Error::AddressNotAllowed => client_error(error),
             error => ApiError::bearer(error).into(),
         })?;
         let right: Scopes = INTROSPECT.parse().unwrap_or_default();
-        return Ok(token.require(&right).map_err(|_| ApiError::insufficient_scope(INTROSPECT))?);
+        token.require(&right).map_err(|_| ApiError::insufficient_scope(INTROSPECT))?;
+        return Ok(Some(token.claims().client));
     }
     let credential = form.client(app, caller, headers)?;
     if !oauth::may_introspect(app, credential.client) {
         return Err(ApiError::insufficient_scope(INTROSPECT).into());
     }
-    Ok(())
+    Ok(Some(credential.client))
 }
 
 async fn revoke(

@@ -12,7 +12,7 @@ use hyper::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::error::{ApiError, Class};
-use crate::{admin, app::App, metrics};
+use crate::{admin, app::App, metrics, store::Postgres};
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -34,15 +34,23 @@ async fn live() -> Json<Health> {
 
 /// New work is welcome, and can be done. `?verbose` tells more.
 async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    let verbose =
+        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "verbose");
     if app.cluster.lease.check().is_err() {
-        let message = "Not able to answer safely now: this node has no lease";
+        let lacks_a_stand_by = app.store.postgres().is_some_and(Postgres::lacks_a_stand_by);
+        let mut message = match lacks_a_stand_by {
+            true => "Not able to answer safely now: the database's commits wait for no stand-by",
+            false => "Not able to answer safely now: this node has no lease",
+        }
+        .to_owned();
+        if let Some(why) = app.cluster.refusal().filter(|_| verbose) {
+            message = format!("{message}: {why}");
+        }
         return Err(ApiError::new(Class::Unavailable, message));
     }
     if !app.is_ready() {
         return Err(ApiError::new(Class::Unavailable, "Draining: send new work elsewhere"));
     }
-    let verbose =
-        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "verbose");
     let brief = || Json(Health { status: "ready" }).into_response();
     Ok(if verbose { Json(admin::status(&app)).into_response() } else { brief() })
 }

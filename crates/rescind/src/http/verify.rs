@@ -4,12 +4,13 @@
 //!    overwrites whatever the client sent.
 //! 2. No is `401` or `403` and nothing else: proxies take other statuses for a fault, and some let
 //!    faults pass. (`forward_auth.unavailable = "503"` is for proxies that are known not to.)
-//! 3. Only the `Authorization` header, the caller's address and the query decide, and the query can
-//!    only ask for more. Whatever else a proxy forwards was written by the client.
+//! 3. Only the `Authorization` header, the caller's address and, at `/verify` itself, the query decide.
+//!    The query is the proxy's configuration, up to `path=`: it can only ask for more, and a slip in it
+//!    denies. Whatever else a proxy forwards was written by the client, the query under `/verify/…` too.
 //! 4. A request that carries identity headers itself, from anybody but a trusted proxy, is refused:
 //!    a direct caller has no business with them.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -22,6 +23,7 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 use rescind_verifier::{Denied, Scopes, VerifiedToken};
+use tracing::warn;
 
 use super::{
     bearer::bearer,
@@ -49,19 +51,31 @@ pub(super) fn is_path(path: &str) -> bool {
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route(PATH, any(verify))
+        .route(PATH, any(verify_as_asked))
         // A proxy that appends the path of the request before it appends "/" for its root.
-        .route("/verify/", any(verify))
-        .route("/verify/{*rest}", any(verify))
+        .route("/verify/", any(verify_any))
+        .route("/verify/{*rest}", any(verify_any))
 }
 
-async fn verify(
+async fn verify_as_asked(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let mut response = match decide(&app, &caller, query.as_deref().unwrap_or_default(), &headers).await {
+    verify(&app, &caller, query.as_deref().unwrap_or_default(), &headers).await
+}
+
+async fn verify_any(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Response {
+    verify(&app, &caller, "", &headers).await
+}
+
+async fn verify(app: &App, caller: &Caller, query: &str, headers: &HeaderMap) -> Response {
+    let mut response = match decide(app, caller, query, headers).await {
         Ok(token) => identity(&token).into_response(),
         Err(error) => error.into_response(),
     };
@@ -78,28 +92,64 @@ async fn decide(
     if !caller.through_proxy && headers.keys().any(is_identity) {
         return Err(ApiError::new(Class::Forbidden, "Identity headers are the service's own"));
     }
+    let asked = Asked::read(query).map_err(|slip| slipped(app, caller, slip))?;
     let token = auth::verify(app, bearer(headers)?, caller).await.map_err(|error| match error {
         auth::Error::Store(cause) => undecided(app.undecided, cause),
         error => ApiError::bearer(error),
     })?;
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match name.as_ref() {
-            "scope" => {
-                // What cannot be a scope is one that nobody has.
-                let needed = value.parse::<Scopes>().map_err(|_| Denied::ScopeMissing);
-                needed.and_then(|needed| token.require(&needed)).map_err(|missing| {
-                    app.metrics.denied(missing);
-                    ApiError::insufficient_scope(&value)
-                })?;
-            }
-            "aud" if value != app.issuer.profile().audience() => {
-                app.metrics.denied(Denied::WrongAudience);
-                return Err(ApiError::bearer(Denied::WrongAudience.into()));
-            }
-            _ => {}
-        }
+    for scope in asked.scopes {
+        // What cannot be a scope is one that nobody has.
+        let needed = scope.parse::<Scopes>().map_err(|_| Denied::ScopeMissing);
+        needed.and_then(|needed| token.require(&needed)).map_err(|missing| {
+            app.metrics.denied(missing);
+            ApiError::insufficient_scope(&scope)
+        })?;
+    }
+    if asked.audience.is_some_and(|audience| audience != app.issuer.profile().audience()) {
+        app.metrics.denied(Denied::WrongAudience);
+        return Err(ApiError::bearer(Denied::WrongAudience.into()));
     }
     Ok(token)
+}
+
+/// What a location asks for beyond a token that stands.
+#[derive(Default)]
+struct Asked<'q> {
+    scopes: Vec<Cow<'q, str>>,
+    audience: Option<Cow<'q, str>>,
+}
+
+/// A parameter that is unknown, empty, or there twice and cannot be.
+struct Slip<'q>(&'q str);
+
+impl<'q> Asked<'q> {
+    fn read(query: &'q str) -> Result<Asked<'q>, Slip<'q>> {
+        let mut asked = Asked::default();
+        let ours = query.split('&').take_while(|parameter| !parameter.starts_with("path="));
+        for parameter in ours.filter(|parameter| !parameter.is_empty()) {
+            let pair = form_urlencoded::parse(parameter.as_bytes()).next();
+            let (name, value) = pair.filter(|(_, value)| !value.trim().is_empty()).ok_or(Slip(parameter))?;
+            match name.as_ref() {
+                "scope" => asked.scopes.push(value),
+                "aud" if asked.audience.is_none() => asked.audience = Some(value),
+                _ => return Err(Slip(parameter)),
+            }
+        }
+        Ok(asked)
+    }
+}
+
+fn slipped(app: &App, caller: &Caller, Slip(parameter): Slip<'_>) -> ApiError {
+    if let Some(times) = app.log_limits.parameters.due(caller.peer) {
+        // Whoever reaches this listener may have written it, and what is long may be a secret.
+        let name = parameter.split('=').next().filter(|name| name.len() <= 16);
+        let name = name.unwrap_or("one of more than 16 characters");
+        warn!(
+            parameter = name, peer = %caller.peer, times,
+            "/verify was asked with a parameter that is unknown, empty or there twice, and denied: correct the proxy's configuration"
+        );
+    }
+    ApiError::new(Class::Forbidden, "Unknown or empty query parameter")
 }
 
 fn undecided(answer: Undecided, cause: crate::store::StoreError) -> ApiError {

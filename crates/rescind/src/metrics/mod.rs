@@ -42,6 +42,8 @@ pub struct Metrics {
     pub tokens_not_cached: Counter,
     /// From a change's commit until it is known everywhere.
     pub settled: Histogram,
+    /// Times that the database did not have what was answered for.
+    pub histories_lost: Counter,
 }
 
 /// One listener's connections.
@@ -117,6 +119,12 @@ impl Metrics {
             "From a change's commit until it is known everywhere",
             Histogram::of_durations(),
         );
+        let histories_lost = one(
+            to,
+            "histories_lost",
+            "Times that the database was found not to have what had been answered for",
+            Counter::default(),
+        );
         to.register(
             "store_commit_duration_seconds",
             "From a transaction's begin to the end of its commit",
@@ -135,6 +143,7 @@ impl Metrics {
             sessions_live,
             tokens_not_cached,
             settled,
+            histories_lost,
         }
     }
 

@@ -57,6 +57,12 @@ impl Collector for Now {
         gauge("lease_seconds", "For how long memory may still answer", seconds(cluster.lease_ms))?;
         gauge("change_head", "The last change there was", cluster.head as f64)?;
         gauge("change_applied", "The last change in memory", cluster.applied as f64)?;
+        let synchronous = !cluster.synchronous_standby_names.is_empty();
+        gauge(
+            "database_synchronous",
+            "Whether commits wait for a stand-by",
+            f64::from(u8::from(synchronous)),
+        )?;
         let mut by_node = |name, help, value: fn(&admin::NodeView) -> f64| {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             cluster.nodes.iter().try_for_each(|node| {

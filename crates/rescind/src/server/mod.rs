@@ -27,6 +27,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    admin,
     app::App,
     audit, cluster,
     config::{self, Config},
@@ -220,6 +221,9 @@ async fn sweep(app: &Arc<App>, public: &Pool) {
             let turned_away = so_far - told;
             warn!(turned_away, "connections were refused or closed: there were too many");
             told = so_far;
+        }
+        if let Err(e) = admin::upgrade_key(app).await {
+            warn!(error = %e, "the signing key could not be followed by one with a refresh key");
         }
         if let Err(e) = app.sweep().await {
             warn!(error = %e, "expired sessions could not be swept");

@@ -9,10 +9,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{
-    RootCertStore, ServerConfig, ServerConnection,
+    InconsistentKeys, RootCertStore, ServerConfig, ServerConnection,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    pki_types::CertificateDer,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use thiserror::Error;
@@ -32,6 +33,7 @@ use crate::{
     certificate::{CertificateName, PeerCertificate},
     clock::{Clock, rfc3339},
     config::{self, ClientCertificates},
+    pem::{self, PemError},
 };
 
 /// How often the files are looked at.
@@ -39,24 +41,34 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const HTTP1: &[u8] = b"http/1.1";
 const H2: &[u8] = b"h2";
 
-/// Why there is no TLS with these files. Begins with the key at fault.
+/// Why there is no TLS with these files. Begins with the key at fault. What the libraries say of a file is not passed on:
+/// their words may hold a part of a private key.
 #[derive(Debug, Error)]
 pub(super) enum TlsError {
     /// A file is not there or has no PEM of the right kind.
     #[error("{0} = {1:?}: {2}")]
-    File(&'static str, PathBuf, pem::Error),
-    /// The certificate cannot be read.
-    #[error("tls.certificate = {0:?}: {1}")]
-    Certificate(PathBuf, Unreadable),
+    File(&'static str, PathBuf, PemError),
+    /// What is in it is no certificate.
+    #[error("{0} = {1:?}: holds a certificate that is damaged, or is none of X.509")]
+    Certificate(&'static str, PathBuf),
     /// Its time is over.
     #[error("tls.certificate = {0:?}: expired at {1}")]
     Expired(PathBuf, String),
-    /// The key is of no use, or is another certificate's.
-    #[error("tls.key = {0:?}: {1}")]
-    Key(PathBuf, rustls::Error),
-    /// An authority's certificate is of no use.
-    #[error("tls.client_ca = {0:?}: {1}")]
-    ClientCa(PathBuf, Box<dyn std::error::Error + Send + Sync>),
+    /// The key is of no use.
+    #[error(
+        "tls.key = {0:?}: holds a private key that is damaged, or of a kind that is not supported: RSA of 2048 to 4096 \
+         bits, ECDSA on P-256 or P-384, and Ed25519 are"
+    )]
+    Unsupported(PathBuf),
+    /// The key is another certificate's.
+    #[error("tls.key = {0:?}: belongs to another certificate than tls.certificate = {1:?}")]
+    Mismatch(PathBuf, PathBuf),
+    /// The authorities are of no use.
+    #[error("tls.client_ca = {0:?}: holds no authority that certificates can be verified by")]
+    ClientCa(PathBuf),
+    /// The machine has no TLS for us.
+    #[error("TLS cannot be set up: {0}")]
+    Provider(rustls::Error),
     /// The process cannot listen for SIGHUP.
     #[error("SIGHUP cannot be listened for: {0}")]
     Signal(io::Error),
@@ -181,22 +193,32 @@ impl Files {
     fn load(&self, now: u64) -> Result<Configs, TlsError> {
         let Files { certificate, key, client_ca, client_certificates } = self;
         let chain = certificates("tls.certificate", certificate)?;
-        let end = end_entity(&chain).map_err(|e| TlsError::Certificate(certificate.clone(), e))?;
-        let until = not_after(&end);
+        let unreadable = || TlsError::Certificate("tls.certificate", certificate.clone());
+        let until = not_after(&end_entity(&chain).map_err(|_| unreadable())?);
         if until < now {
             return Err(TlsError::Expired(certificate.clone(), rfc3339(until)));
         }
-        let private =
-            PrivateKeyDer::from_pem_file(key).map_err(|e| TlsError::File("tls.key", key.clone(), e))?;
+        let private = pem::private_key(key).map_err(|e| TlsError::File("tls.key", key.clone(), e))?;
         let provider = Arc::new(ring::default_provider());
+        let signing = provider.key_provider.load_private_key(private);
+        let certified = CertifiedKey::new(chain, signing.map_err(|_| TlsError::Unsupported(key.clone()))?);
+        match certified.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                return Err(TlsError::Mismatch(key.clone(), certificate.clone()));
+            }
+            Err(_) => return Err(unreadable()),
+        }
+        let certified = Arc::new(SingleCertAndKey::from(certified));
         let config = |verifier: Option<Arc<dyn ClientCertVerifier>>, protocols: &[&[u8]]| {
             let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&[&TLS13, &TLS12])?;
+                .with_protocol_versions(&[&TLS13, &TLS12])
+                .map_err(TlsError::Provider)?;
             let builder = match verifier {
                 Some(verifier) => builder.with_client_cert_verifier(verifier),
                 None => builder.with_no_client_auth(),
             };
-            let mut config = builder.with_single_cert(chain.clone(), private.clone_key())?;
+            let mut config = builder.with_cert_resolver(certified.clone());
             config.alpn_protocols = protocols.iter().map(|&protocol| protocol.into()).collect();
             // No request may come before the handshake has proved who asks from where, and that it is
             // not an old one come again (CVE-2024-39321).
@@ -205,19 +227,12 @@ impl Files {
         };
         let verifier = |path| client_verifier(path, *client_certificates, &provider);
         let verifier = client_ca.as_deref().map(verifier).transpose()?;
-        let mismatch = |e| TlsError::Key(key.clone(), e);
-        Ok(Configs {
-            public: config(verifier, &[H2, HTTP1]).map_err(mismatch)?,
-            management: config(None, &[HTTP1]).map_err(mismatch)?,
-            until,
-        })
+        Ok(Configs { public: config(verifier, &[H2, HTTP1])?, management: config(None, &[HTTP1])?, until })
     }
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let problem = |e| TlsError::File(key, path.to_owned(), e);
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(problem)?;
-    if chain.is_empty() { Err(problem(pem::Error::NoItemsFound)) } else { Ok(chain) }
+    pem::certificates(path).map_err(|e| TlsError::File(key, path.to_owned(), e))
 }
 
 /// What the other end has shown, in this connection's handshake or in that of the session it resumes.
@@ -255,12 +270,12 @@ fn client_verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("tls.client_ca", path)? {
-        roots.add(authority).map_err(|e| TlsError::ClientCa(path.to_owned(), e.into()))?;
+        roots.add(authority).map_err(|_| TlsError::Certificate("tls.client_ca", path.to_owned()))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let builder = match wanted {
         ClientCertificates::Required => builder,
         ClientCertificates::Optional => builder.allow_unauthenticated(),
     };
-    builder.build().map_err(|e| TlsError::ClientCa(path.to_owned(), e.into()))
+    builder.build().map_err(|_| TlsError::ClientCa(path.to_owned()))
 }

@@ -72,6 +72,7 @@ on_every_store![
     what_is_saved_is_loaded_again,
     a_change_is_one_revision_and_nothing_changes_on_an_error,
     sessions_are_changed_with_their_own_client_only,
+    a_session_is_ended_whether_its_row_is_there_or_not,
     of_a_hundred_refreshes_at_once_one_wins,
     a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves,
     a_rule_that_fails_or_panics_costs_nobody_else_anything,
@@ -109,6 +110,7 @@ pub(super) fn client(api_key: &str) -> Client {
         allowlist: Allowlist::from_iter(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
         certificates: "dns:api.example.com uri:spiffe://example.com/api".parse().unwrap(),
         scopes: "a b".parse().unwrap(),
+        enforces_allowlist: true,
         created_at: 1000,
         credentials: vec![credential(api_key)],
     }
@@ -120,6 +122,7 @@ pub(super) fn origin() -> Origin {
 
 pub(super) fn key(kid: &str) -> StoredKey {
     StoredKey {
+        refresh_sealed: Some(vec![4, 5]),
         id: 0,
         kid: kid.into(),
         algorithm: Algorithm::Es256,
@@ -154,7 +157,7 @@ async fn what_is_saved_is_loaded_again(home: &Home) {
     assert_eq!(store.set_pepper(vec![9]).await.unwrap(), [9]);
     let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
     assert_eq!((saved.id, saved.credentials[0].id), (1, 1));
-    store.rotate_key(key("k1"), 5, origin()).await.unwrap();
+    store.rotate_key(None, key("k1"), 5, origin()).await.unwrap();
     let session = login(&store, &saved, 2000).await;
     drop(store);
 
@@ -206,6 +209,35 @@ async fn sessions_are_changed_with_their_own_client_only(home: &Home) {
     store.change_session(one.id, session.id, end).await.unwrap().unwrap();
     let found = store.find(one.id, session.id).await.unwrap();
     assert_eq!(found.session.unwrap(), Session { phase: Phase::Ended, ..changed });
+}
+
+async fn a_session_is_ended_whether_its_row_is_there_or_not(home: &Home) {
+    let store = home.open().await;
+    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let two = store.create_client(client("rk_2"), origin()).await.unwrap();
+    let (there, gone) = (login(&store, &one, 9000).await, login(&store, &one, 1000).await);
+    store.sweep(0, 8201).await.unwrap();
+    for session in [&there, &gone] {
+        let ended = Session { phase: Phase::Ended, refresh_expires_at: 20_000, ..session.clone() };
+        let (expected, end) = ((session.id == there.id).then(|| there.clone()), ended.clone());
+        let rule = move |client: &Client, found: Option<Session>| {
+            assert_eq!((client.id, &found), (1, &expected));
+            Some(end)
+        };
+        let nothing = |_: &Client, _: Option<Session>| -> Option<Session> { None };
+        assert_eq!(store.end_session(one.id, session.id, nothing).await.unwrap(), None);
+        assert_eq!(store.end_session(one.id, session.id, rule).await.unwrap(), Some(ended.clone()));
+        assert_eq!(store.find(one.id, session.id).await.unwrap().session, Some(ended.clone()));
+        // Once more changes nothing, and another client's it is not to end.
+        let again = |_: &Client, found: Option<Session>| found;
+        assert_eq!(store.end_session(one.id, session.id, again).await.unwrap(), Some(ended.clone()));
+        assert_eq!(store.end_session(two.id, session.id, again).await.unwrap(), None);
+        assert_eq!(store.end_session(99, session.id, again).await.unwrap(), None);
+    }
+    let ended: Vec<_> = store.load().await.unwrap().ended.iter().map(|e| (e.session, e.until)).collect();
+    assert_eq!(ended, [(there.id, 20_000), (gone.id, 20_000)]);
+    // Nobody else is given its number.
+    assert!(login(&store, &one, 9000).await.id > gone.id);
 }
 
 async fn of_a_hundred_refreshes_at_once_one_wins(home: &Home) {
@@ -290,10 +322,12 @@ async fn the_first_pepper_and_the_first_key_stand(home: &Home) {
 
 async fn one_key_signs_at_a_time(home: &Home) {
     let store = home.open().await;
-    store.rotate_key(key("k1"), 5, origin()).await.unwrap();
-    let keys = store.rotate_key(key("k2"), 500, origin()).await.unwrap();
+    store.rotate_key(None, key("k1"), 5, origin()).await.unwrap();
+    let keys = store.rotate_key(None, key("k2"), 500, origin()).await.unwrap();
     let state: Vec<_> = keys.iter().map(|k| (k.id, k.kid.as_str(), k.retire_at)).collect();
     assert_eq!(state, [(1, "k1", Some(500)), (2, "k2", None)]);
+    // Of two that would follow one key the second comes too late.
+    assert_eq!(store.rotate_key(Some(1), key("k3"), 500, origin()).await.unwrap().len(), 2);
     let left = store.retire_keys(origin(), |key| key.retire_at.is_some_and(|at| at < 501)).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(store.load().await.unwrap().keys[0].kid, "k2");

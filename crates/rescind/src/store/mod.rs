@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod history;
 mod postgres;
 mod sqlite;
 mod values;
@@ -16,6 +17,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
@@ -29,8 +31,9 @@ use crate::{
     model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
     traces::step,
 };
+pub use history::{Known, Mark, Position, Repeated, Standing};
 pub use postgres::{
-    Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Postgres, PostgresOptions, Renewed,
+    Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Place, Postgres, PostgresOptions, Renewed,
 };
 pub use sqlite::Sqlite;
 
@@ -68,6 +71,9 @@ pub struct StoredKey {
     pub algorithm: Algorithm,
     /// Sealed under the master key.
     pub sealed: Vec<u8>,
+    /// The HS256 key of the refresh tokens of the sessions that name this key, sealed as well, under
+    /// another name. `None`: a key from before there were such, which signs them itself.
+    pub refresh_sealed: Option<Vec<u8>>,
     /// When it was made.
     pub created_at: UnixSeconds,
     /// From when it signs, until the next key does.
@@ -89,10 +95,12 @@ pub struct Loaded {
     pub verifiers: Vec<KnownVerifier>,
     /// Sessions that ended before their time.
     pub ended: Vec<EndedSession>,
-    /// The newest change that this is as new as. 0 in a store that one process has for itself.
-    pub head: u64,
-    /// The history that it is of: higher at each fail-over.
-    pub timeline: u32,
+    /// The longest lease that verifiers may have of those that had the store before. None in one that is shared.
+    pub lent: Duration,
+    /// The newest change that this is as new as. None in a store that one process has for itself.
+    pub head: Known,
+    /// Where it is from, if that is a server's.
+    pub place: Option<Place>,
 }
 
 /// One token's client and session as the store has them.
@@ -175,13 +183,15 @@ impl Store {
     ) -> Result<Copied, StoreError> {
         // Brings its tables up to date, too.
         drop(Sqlite::open(from)?);
-        Postgres::connect(to.clone()).await?.move_in(from, progress).await
+        Postgres::connect(to.clone()).await?.move_in(from, sqlite::lent(from), progress).await
     }
 
-    /// Opens a copy of a backup, if it is whole.
-    pub async fn restore(path: &Path) -> Result<Store, StoreError> {
+    /// Opens a copy of a backup, if it is whole, to stand in for the store in the file at `replaced`: what that has
+    /// lent is waited for.
+    pub async fn restore(path: &Path, replaced: &Path) -> Result<Store, StoreError> {
         let sqlite = Sqlite::open(path)?;
         sqlite.check().await?;
+        sqlite.set_lent(sqlite::lent(replaced)).await?;
         Ok(Store::Sqlite(sqlite))
     }
 
@@ -249,14 +259,16 @@ impl Store {
         ask!(self, first_key(key, origin))
     }
 
-    /// Adds a signing key. The newest so far verifies until `retire_at`. Returns every key.
+    /// Adds a signing key, unless the newest so far is another one than `newest`. That one verifies until
+    /// `retire_at`. Returns every key.
     pub async fn rotate_key(
         &self,
+        newest: Option<u64>,
         key: StoredKey,
         retire_at: UnixSeconds,
         origin: Origin,
     ) -> Result<Vec<StoredKey>, StoreError> {
-        ask!(self, rotate_key(key, retire_at, origin))
+        ask!(self, rotate_key(newest, key, retire_at, origin))
     }
 
     /// Forgets the keys that `retired` picks. Returns those that stay.
@@ -266,6 +278,12 @@ impl Store {
         retired: impl Fn(&StoredKey) -> bool + Send + 'static,
     ) -> Result<Vec<StoredKey>, StoreError> {
         ask!(self, retire_keys(origin, retired))
+    }
+
+    /// Ends every token, where it is not known what was taken back: a new signing key comes in the place of
+    /// all, and no verifier is left, which could have been revoked and would be given that key. Returns the key.
+    pub async fn end_tokens(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+        ask!(self, end_tokens(key, origin))
     }
 
     /// Adds a verifier, and numbers it. Returns every one.
@@ -318,6 +336,17 @@ impl Store {
         rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
         ask!(self, change_session(client, session, rule))
+    }
+
+    /// Saves what `rule` makes of a session of a client, both as they are at this moment, ended; where its row is
+    /// gone, in a row of that id. `None`: nothing, or no such client, or the id is another client's session's.
+    pub async fn end_session(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
+    ) -> Result<Option<Session>, StoreError> {
+        ask!(self, end_session(client, session, rule))
     }
 
     /// What the store has of a token's client and session, after everything answered so far.

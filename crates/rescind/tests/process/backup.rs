@@ -100,6 +100,50 @@ async fn everything_is_back_but_tokens() {
     cli(&data, ["--yes", "db", "restore", file.to_str().unwrap()]).refused(1, "rescind.db.replaced is there");
 }
 
+// check 98
+#[tokio::test]
+async fn a_verifier_is_not_back_and_is_handed_no_key() {
+    let (dir, data, _) = folders();
+    let file = dir.path().join("b.db");
+    let verifiers = ["kept", "revoked"]
+        .map(|name| json(&data, &format!("verifier create --name {name} --share-hs256"))["token"].clone());
+    backup(&data, &file);
+    json(&data, "--yes verifier revoke 2");
+
+    // Told for people, and as data.
+    for folder in ["one", "two"] {
+        let elsewhere = dir.path().join(folder);
+        fs::create_dir(&elsewhere).unwrap();
+        fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::copy(data.join("master.key"), elsewhere.join("master.key")).unwrap();
+    }
+    let told = cli(&dir.path().join("one"), ["--yes", "db", "restore", file.to_str().unwrap()]);
+    assert!(told.stdout.contains("2 verifiers were left out"), "{}", told.stdout);
+    assert!(told.stdout.contains("since the backup: kept, revoked.\n"), "{}", told.stdout);
+    let data = dir.path().join("two");
+    assert_eq!(restore(&data, &file)["dropped_verifiers"], serde_json::json!(["kept", "revoked"]));
+
+    assert_eq!(json(&data, "verifier list"), serde_json::json!([]));
+    let audit = json(&data, "audit list --kind verifier_revoked");
+    let details: Vec<_> = audit.as_array().unwrap().iter().map(|e| e["detail"].as_str().unwrap()).collect();
+    assert_eq!(details, ["1, kept, with HS256 keys", "2, revoked, with HS256 keys"]);
+    let server = Server::start(&data);
+    for token in verifiers {
+        let feed = reqwest::Client::new().get(format!("{}/feed/v1", server.management));
+        let answer = feed.bearer_auth(token.as_str().unwrap()).send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+        let form = [("token", "x")];
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let asked = reqwest::Client::new()
+            .post(format!("{}/oauth2/introspect", server.url))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .bearer_auth(token.as_str().unwrap());
+        assert_eq!(asked.body(form).send().await.unwrap().status(), 401);
+    }
+    // The next one has a number of its own.
+    assert_eq!(json(&data, "verifier create --name next")["verifier_id"], 3);
+}
+
 #[tokio::test]
 async fn another_machine_needs_the_file_and_the_master_key() {
     let (dir, data, credential) = folders();

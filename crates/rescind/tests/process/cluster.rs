@@ -237,6 +237,7 @@ async fn every_node_is_shown_with_what_it_has_acknowledged() {
     assert_eq!(shown["applied"], shown["head"]);
     let table = cli(node.dir.path(), ["status"]).stdout;
     assert_eq!(table.lines().filter(|line| line.ends_with(" ms ago")).count(), 3, "{table}");
+    assert!(table.contains("commits wait for    no stand-by\n"), "{table}");
     assert_eq!(Api::new(&node.server.management).get("/readyz?verbose").await, ok());
     let metrics = reqwest::get(format!("{}/metrics", node.server.management)).await.unwrap();
     let metrics = metrics.text().await.unwrap();
@@ -247,10 +248,15 @@ async fn every_node_is_shown_with_what_it_has_acknowledged() {
     let documented = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let documented: Vec<_> = documented.map(|(name, _)| format!("# TYPE {name} gauge")).collect();
     let told = metrics.lines().filter(|line| {
-        ["lease", "change", "node"].iter().any(|part| line.starts_with(&format!("# TYPE rescind_{part}_")))
+        ["lease", "change", "database", "node"]
+            .iter()
+            .any(|part| line.starts_with(&format!("# TYPE rescind_{part}_")))
     });
     assert_eq!(told.collect::<Vec<_>>(), documented);
-    for line in ["rescind_ready 1.0", "rescind_clients 1.0"].into_iter().chain(iter::once("# EOF")) {
+    for line in ["rescind_ready 1.0", "rescind_clients 1.0", "rescind_database_synchronous 0.0"]
+        .into_iter()
+        .chain(iter::once("# EOF"))
+    {
         assert!(metrics.lines().any(|found| found == line), "{metrics}");
     }
 }

@@ -32,7 +32,8 @@ async fn no_secret_and_no_token_reaches_the_log_or_the_store() {
     assert!(api.refresh(&tokens[1].access).await.is_err());
     let damaged = format!("{}canary-damaged", tokens[1].access);
     assert_eq!(api.verify(&damaged).await.0, 401);
-    assert_eq!(api.get(&format!("/verify?access_token={}", tokens[1].access)).await.0, 401);
+    assert_eq!(api.get(&format!("/verify?access_token={}", tokens[1].access)).await.0, 403);
+    assert_eq!(api.get(&format!("/verify?{}", credential.api_secret)).await.0, 403);
     json(dir.path(), &format!("token inspect {}", tokens[1].access));
     json(dir.path(), &format!("credential rotate {}", second.api_key));
     assert_eq!(api.logout(&tokens[1].access).await, ok());
@@ -70,6 +71,31 @@ async fn no_secret_and_no_token_reaches_the_log_or_the_store() {
             assert!(!found, "{canary} is in {}", path.display());
         }
     }
+}
+
+// check 102, 105, 106
+#[tokio::test]
+async fn what_a_proxy_does_wrong_is_told_once_however_often_it_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let trusting = [
+        ("RESCIND_SERVER__TRUSTED_PROXIES", "127.0.0.1/32"),
+        ("RESCIND_SERVER__CLIENT_ADDRESS_HEADER", "X-Forwarded-For"),
+    ];
+    let server = Server::start_with(dir.path(), &trusting);
+    let api = Api::new(&server.url);
+    let credential = Credential::from_json(&json(dir.path(), "client create --name c"));
+    for _ in 0..50 {
+        assert_eq!(api.get("/verify?scopes=orders:read").await.0, 403);
+        assert_eq!(api.try_login(&credential).await.unwrap().unwrap_err().0, 403);
+    }
+    let (_, log) = server.stop(Signal::TERM).await;
+    let warnings: Vec<&String> = log.iter().filter(|line| line.contains("WARN")).collect();
+    let [parameter, proxy] = warnings[..] else { panic!("{warnings:#?}") };
+    assert!(parameter.contains(r#""parameter":"scopes""#) && parameter.contains("127.0.0.1"), "{parameter}");
+    assert!(
+        proxy.contains("server.client_address_header") && proxy.contains(r#""proxy":"127.0.0.1""#),
+        "{proxy}"
+    );
 }
 
 fn signature(token: &str) -> &str {

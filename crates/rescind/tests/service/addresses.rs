@@ -2,7 +2,10 @@
 
 use rescind::admin::{self, AllowChange};
 
-use crate::app::{FORWARDED_FOR, Pair, TestApp, trust_proxy};
+use crate::{
+    app::{FORWARDED_FOR, Pair, TestApp, trust_proxy},
+    oauth::send,
+};
 
 const FORBIDDEN: &str = "IP address not authorized";
 
@@ -74,7 +77,34 @@ async fn the_walk_goes_from_right_to_left_over_trusted_hops_only() {
     assert_eq!(xff(&["203.0.113.7", "192.0.2.1"]).await, 403);
     assert_eq!(xff(&["203.0.113.7, 192.0.2.1", "10.1.2.3"]).await, 403);
     assert_eq!(xff(&["10.1.2.3"]).await, 403);
-    assert_eq!(xff(&[]).await, 403);
+}
+
+// check 106: a proxy that does not say for whom it asks is not taken for the caller
+#[tokio::test]
+async fn a_trusted_proxy_that_names_no_caller_is_denied() {
+    let app = TestApp::behind_proxy().await.naming_nobody();
+    // Even where the proxy's own address may call, and where every address may.
+    for client in [app.client_allowed(&["127.0.0.1"]).await, app.client().await] {
+        let pair = app.at("127.0.0.1").login(&client).await.pair();
+        let stored = app.stored(&client).await;
+        app.login(&client).await.is_error(403, FORBIDDEN);
+        app.refresh(&pair.refresh).await.is_error(403, FORBIDDEN);
+        app.logout(&pair.access).await.is_error(403, FORBIDDEN);
+        app.verify(&pair.access).await.is_error(403, FORBIDDEN);
+        let token = app.post("/oauth2/token").basic_auth(&client.key, Some(&client.secret));
+        let token = send(
+            token
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body("grant_type=client_credentials"),
+        )
+        .await;
+        assert_eq!((token.status, token.json()["error"].as_str()), (400, Some("unauthorized_client")));
+        assert!(app.is_unchanged(&stored).await);
+        app.at("127.0.0.1").refresh(&pair.refresh).await.pair();
+    }
+    // A probe that shows no token is told what everybody without one is.
+    let bare = app.send(app.request(reqwest::Method::GET, "/verify")).await;
+    bare.is_error(401, "Authorization header required");
 }
 
 // check 65, 67, 68, CVE-2026-25748, CVE-2024-47070: unparsable X-Forwarded-For

@@ -48,6 +48,7 @@ async fn clients() {
     assert_eq!(created, expected);
     let mut expected = view;
     expected["certificates"] = json!([]);
+    expected["enforces_allowlist"] = false.into();
     expected["created_at"] = "2025-01-15T12:00:00Z".into();
     assert_eq!(get(&app, "/clients/1").await, expected);
     assert_eq!(get(&app, "/clients").await, json!([expected]));
@@ -310,12 +311,8 @@ async fn bad_input_names_the_field() {
         ("/clients", json!({"name": "a\nb"}), name),
         ("/verifiers", json!({"name": "a\u{2066}b"}), name),
         ("/clients", json!({"name": long}), name),
-        ("/clients", json!({"name": 7}), "name: invalid type: integer `7`, expected a string"),
-        (
-            "/clients",
-            json!({"name": "a", "allow": "10.0.0.0/8"}),
-            "allow: invalid type: string \"10.0.0.0/8\", expected a sequence",
-        ),
+        ("/clients", json!({"name": 7}), "name: expected a string"),
+        ("/clients", json!({"name": "a", "allow": "10.0.0.0/8"}), "allow: expected a list"),
         (
             "/clients",
             json!({"name": "a", "allow": ["10.0.0.1/8"]}),
@@ -329,7 +326,7 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "nmae": "b"}),
-            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `certificates`, `scopes`, `allow_any`",
+            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `certificates`, `scopes`, `enforces_allowlist`, `allow_any`",
         ),
         (
             "/clients",
@@ -344,7 +341,7 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "api_secret": "hunter2"}),
-            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `certificates`, `scopes`, `allow_any`",
+            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `certificates`, `scopes`, `enforces_allowlist`, `allow_any`",
         ),
         (
             "/clients/1/credentials",

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use reqwest::{Method, RequestBuilder};
+use reqwest::{
+    Method, RequestBuilder,
+    header::{HeaderName, HeaderValue},
+};
 use rescind::{
     admin::{self, NewClient},
     app::App,
@@ -79,7 +82,8 @@ impl TestApp {
         TestApp::with(|_| {}).await
     }
 
-    /// Where every test is a trusted proxy, so that requests may come from any address.
+    /// Where every test is a trusted proxy, so that requests may come from any address. Those that name
+    /// none come from the proxy itself.
     pub(crate) async fn behind_proxy() -> TestApp {
         TestApp::with(trust_proxy).await
     }
@@ -109,13 +113,21 @@ impl TestApp {
     }
 
     async fn clocked(clock: Clock, change: impl FnOnce(&mut Config)) -> TestApp {
-        let folder = tempfile::tempdir().unwrap();
+        TestApp::set_up(tempfile::tempdir().unwrap(), clock, change).await
+    }
+
+    async fn set_up(folder: TempDir, clock: Clock, change: impl FnOnce(&mut Config)) -> TestApp {
         let mut config = Config::default();
         config.server.listen = "127.0.0.1:0".parse().unwrap();
         config.server.management_listen = config.server.listen;
         config.server.data_dir = folder.path().join("data");
         change(&mut config);
         TestApp::open(folder, config, clock, Random::System).await
+    }
+
+    /// On a data folder that is there, with a clock that stands at this moment.
+    pub(crate) async fn on(folder: TempDir, now: u64, change: impl FnOnce(&mut Config)) -> TestApp {
+        TestApp::set_up(folder, Clock::manual(now), change).await
     }
 
     async fn open(folder: TempDir, config: Config, clock: Clock, random: Random) -> TestApp {
@@ -126,7 +138,11 @@ impl TestApp {
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let names_caller = config.server.client_address_header.as_ref().is_some_and(|h| h == FORWARDED_FOR);
+        let own = names_caller
+            .then(|| (HeaderName::from_static(FORWARDED_FOR), HeaderValue::from_static("127.0.0.1")));
+        let http = reqwest::Client::builder().no_proxy().default_headers(own.into_iter().collect());
+        let http = http.build().unwrap();
         TestApp { app, clock, address, management, folder, config, http, stop, running }
     }
 
@@ -197,6 +213,12 @@ impl TestApp {
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// The same service, asked by a proxy that names no caller unless told to.
+    pub(crate) fn naming_nobody(mut self) -> TestApp {
+        self.http = reqwest::Client::builder().no_proxy().build().unwrap();
+        self
     }
 
     /// The same service, asked over HTTP/2.

@@ -90,9 +90,14 @@ async fn tokens_in_query_body_or_cookie_are_not_read() {
     let token = app.grant(&client).await.access;
     let stored = app.stored(&client).await;
     let form = format!("access_token={token}");
-    for (method, path) in [(Method::POST, "/auth/logout"), (Method::POST, "/verify")] {
-        let with_query = app.request(method.clone(), &format!("{path}?{form}"));
-        app.send(with_query).await.is_error(401, REQUIRED);
+    for (method, path) in
+        [(Method::POST, "/auth/logout"), (Method::POST, "/verify"), (Method::POST, "/verify/x")]
+    {
+        let with_query = app.send(app.request(method.clone(), &format!("{path}?{form}"))).await;
+        match path {
+            "/verify" => with_query.is_error(403, "Unknown or empty query parameter"),
+            _ => with_query.is_error(401, REQUIRED),
+        }
         let with_form = app.request(method.clone(), path).body(form.clone());
         let with_form = with_form.header("content-type", "application/x-www-form-urlencoded");
         app.send(with_form).await.is_error(401, REQUIRED);

@@ -133,7 +133,8 @@ async fn what_a_follower_decides_is_what_the_service_decides() {
     let f = Followed::start().await;
     let token = f.follower.verify(&f.pair.access, CALLER).unwrap();
     assert_eq!((token.claims().client, token.client().name.as_str()), (f.client.id, "test"));
-    assert_eq!(verdict(&f.follower, &f.pair.refresh), Err(Denied::WrongKind));
+    // check 92: keys of refresh tokens are given to nobody, HS256 ones shared or not
+    assert_eq!(verdict(&f.follower, &f.pair.refresh), Err(Denied::UnknownKey));
     assert_eq!(verdict(&f.follower, "x"), Err(Denied::Malformed));
     for elsewhere in [None, Some([192, 0, 2, 1].into())] {
         let verdict = f.follower.verify(&f.pair.access, elsewhere).map(drop);

@@ -44,7 +44,7 @@ async fn what_is_too_old_to_decide_is_asked_for() {
     for elsewhere in [None, Some([192, 0, 2, 1].into())] {
         assert_eq!(ask(&asking, &pair.access, elsewhere).await, Err(Denied::AddressNotAllowed));
     }
-    assert_eq!(ask(&asking, &pair.refresh, CALLER).await, Err(Denied::WrongKind));
+    assert_eq!(ask(&asking, &pair.refresh, CALLER).await, Err(Denied::UnknownKey));
     assert_eq!(ask(&asking, "x", CALLER).await, Err(Denied::Malformed));
 
     // check 15: asked at once after a logout, it is as exact as the service itself

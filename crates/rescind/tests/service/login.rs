@@ -130,6 +130,40 @@ async fn a_body_of_another_type_is_refused() {
     app.send(request).await.is_error(415, "Content-Type must be application/json");
 }
 
+// check 107
+#[tokio::test]
+async fn a_body_that_is_encoded_is_refused() {
+    const MESSAGE: &str = "Content-Encoding must be identity";
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let pair = app.grant(&client).await;
+    let login = json!({"username": client.key, "password": client.secret});
+    let refresh = json!({"refresh_token": pair.refresh});
+    for lines in [&["gzip"][..], &["GZIP"], &["identity, gzip"], &["identity", "br"], &[""], &["identity,"]] {
+        for (path, body) in [("/auth/login", &login), ("/auth/refresh", &refresh)] {
+            let mut request = app.post(path).json(body);
+            for line in lines {
+                request = request.header("content-encoding", *line);
+            }
+            let reply = app.send(request).await;
+            reply.is_error(415, MESSAGE);
+            assert_eq!(reply.header("accept-encoding"), Some("identity"), "{lines:?}");
+        }
+    }
+    // A body of the wrong type is no question of its encoding.
+    let typed = app.post("/auth/login").header("content-type", "text/plain").body("x");
+    assert_eq!(app.send(typed).await.header("accept-encoding"), None);
+    for line in ["identity", "Identity"] {
+        app.send(app.post("/auth/login").header("content-encoding", line).json(&login)).await.pair();
+    }
+    // What is not read need not be readable.
+    let bare = app.post("/auth/login").header("content-encoding", "gzip");
+    app.send(bare).await.is_error(400, "Username and password are required");
+    app.send(app.post("/auth/refresh").json(&refresh)).await.pair();
+    let logout = app.post("/auth/logout").bearer_auth(&pair.access).header("content-encoding", "gzip");
+    app.send(logout.body("x")).await.is_logged_out();
+}
+
 // check 54
 #[tokio::test]
 async fn a_body_that_is_too_long_is_refused_however_it_comes() {

@@ -3,7 +3,7 @@
 
 use crate::{
     app::TestApp,
-    raw::{answer, exchange},
+    raw::{answer, exchange, local},
     reply::Reply,
 };
 
@@ -233,4 +233,25 @@ async fn an_announced_body_is_not_waited_for() {
     let app = TestApp::start().await;
     let head = "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n";
     answer(app.address, head).await.is_error(413, "Request body must not be longer than 65536 bytes");
+}
+
+// check 105: nothing is tunnelled, and nothing taken for the answer to a tunnel
+#[tokio::test]
+async fn connect_is_refused_on_every_listener() {
+    const MESSAGE: &str = "CONNECT is not served";
+    let app = TestApp::start().await;
+    let token = app.grant(&app.client().await).await.access;
+    for target in ["elsewhere:443", "/auth/login", "/nowhere"] {
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        refused(&app, &request, 400, MESSAGE).await;
+        let reply = answer(app.management, &request).await;
+        reply.says_error(400, MESSAGE);
+        let reply = local(&app.socket(), "CONNECT", target, "").await;
+        reply.says_error(400, MESSAGE);
+    }
+    let verify =
+        format!("CONNECT /verify HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n{NEXT}");
+    let reply = answer(app.address, verify).await;
+    reply.says_error(403, "Not able to decide on this request");
+    assert_eq!(reply.header("connection"), Some("close"));
 }

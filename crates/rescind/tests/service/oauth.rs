@@ -100,6 +100,12 @@ pub(crate) async fn introspect(app: &TestApp, who: Who<'_>, token: &str) -> Repl
     ask(app, INTROSPECTION, who, &[("token", token)]).await
 }
 
+/// What a client is told of a refresh token that it calls one.
+pub(crate) async fn introspect_refresh(app: &TestApp, who: &Client, token: &str) -> Reply {
+    let parameters = [("token", token), ("token_type_hint", "refresh_token")];
+    ask(app, INTROSPECTION, Basic(who), &parameters).await
+}
+
 pub(crate) async fn revoke(app: &TestApp, who: &Client, token: &str) -> Reply {
     ask(app, REVOCATION, Basic(who), &[("token", token)]).await
 }

@@ -74,7 +74,7 @@ async fn unknown_parameters_are_ignored_and_empty_ones_absent() {
     assert_eq!(reply.json()["scope"], "introspect");
 }
 
-// check 54, 56, 57
+// check 54, 56, 57, 107
 #[tokio::test]
 async fn only_a_form_of_sensible_size_in_utf_8_is_read() {
     let app = TestApp::start().await;
@@ -90,6 +90,10 @@ async fn only_a_form_of_sensible_size_in_utf_8_is_read() {
         let json = app.post(door).basic_auth(&client.key, Some(&client.secret));
         let json = json.json(&serde_json::json!({ name: value }));
         send(json).await.is_oauth_error(415, "invalid_request");
+
+        let encoded = send(good().header("content-encoding", "gzip")).await;
+        encoded.is_oauth_error(415, "invalid_request");
+        assert_eq!(encoded.header("accept-encoding"), Some("identity"));
 
         let large = format!("{name}={value}&x={}", "a".repeat(70_000));
         send(good().body(large)).await.is_oauth_error(413, "invalid_request");

@@ -1,13 +1,13 @@
 //! The introspection door (RFC 7662).
 
-use rescind::admin::{self, AllowChange, NewClient, NewVerifier};
+use rescind::admin::{self, NewClient, NewVerifier};
 use serde_json::{Value, json};
 
 use crate::{
-    app::{DAY, HOUR, NOW, Pair, TestApp},
+    app::{Client, DAY, HOUR, NOW, Pair, TestApp},
     oauth::{
-        INTROSPECTION, Who, access_token, ask, client_with, introspect, introspector, issue, parameters,
-        request, send,
+        INTROSPECTION, Who, access_token, ask, client_with, introspect, introspect_refresh, introspector,
+        issue, parameters, request, send,
     },
 };
 
@@ -86,18 +86,18 @@ async fn a_token_asks_from_its_clients_addresses_alone() {
 async fn what_is_told_of_a_token_that_stands() {
     let app = TestApp::start().await;
     let asking = introspector(&app).await;
-    let new = NewClient { name: "c".into(), scopes: vec!["b".into(), "a".into()], ..NewClient::default() };
-    let client = app.client_of(new).await;
+    let client = client_with(&app, &["introspect", "b", "a"]).await;
     let pair = app.grant(&client).await;
     let access = json!({
-        "active": true, "client_id": client.key, "token_type": "Bearer", "scope": "a b",
+        "active": true, "client_id": client.key, "token_type": "Bearer", "scope": "a b introspect",
         "exp": NOW + 3600, "iat": NOW, "sub": "2", "aud": ISSUER, "iss": ISSUER, "sid": "1",
     });
     assert_eq!(introspect(&app, Who::Basic(&asking), &pair.access).await.json(), access);
     let mut refresh = access.clone();
     refresh["token_type"] = "refresh_token".into();
     refresh["exp"] = (NOW + 7 * 24 * 3600).into();
-    assert_eq!(introspect(&app, Who::Basic(&asking), &pair.refresh).await.json(), refresh);
+    refresh["aud"] = format!("{ISSUER}/auth/refresh").into();
+    assert_eq!(introspect_refresh(&app, &client, &pair.refresh).await.json(), refresh);
 
     // A narrowed one, and one without scopes.
     let narrowed = issue(&app, &client, Some("b")).await.json();
@@ -107,33 +107,45 @@ async fn what_is_told_of_a_token_that_stands() {
     let told = introspect(&app, Who::Basic(&asking), &bare.access).await.json();
     assert_eq!((told["active"].as_bool(), told.get("scope"), told.get("allow")), (Some(true), None, None));
 
-    // The hint is no more than that.
+    // For an access token the hint is no more than that.
     for hint in ["access_token", "refresh_token", "x"] {
-        for (token, expected) in [(&pair.access, &access), (&pair.refresh, &refresh)] {
-            let parameters = [("token", token.as_str()), ("token_type_hint", hint)];
-            let reply = ask(&app, INTROSPECTION, Who::Basic(&asking), &parameters).await;
-            assert_eq!(&reply.json(), expected);
-        }
+        let parameters = [("token", pair.access.as_str()), ("token_type_hint", hint)];
+        let reply = ask(&app, INTROSPECTION, Who::Basic(&asking), &parameters).await;
+        assert_eq!(reply.json(), access);
     }
     // Asking uses nothing up.
     app.renew(&pair).await;
 }
 
-// check 70: whoever asks must hold the caller to it
+// check 92: those who ask look at nothing but whether it is active
 #[tokio::test]
-async fn where_a_token_may_be_used_from_is_told() {
+async fn a_refresh_token_is_inactive_but_to_its_client_that_calls_it_one() {
     let app = TestApp::start().await;
-    let asking = introspector(&app).await;
-    let client = app.client_allowed(&["127.0.0.1", "2001:db8::/32", "10.0.0.0/8"]).await;
+    let (client, other) = (introspector(&app).await, introspector(&app).await);
     let pair = app.grant(&client).await;
-    let allow =
-        async |token: &str| introspect(&app, Who::Basic(&asking), token).await.json()["allow"].clone();
-    let expected = json!(["10.0.0.0/8", "127.0.0.1/32", "2001:db8::/32"]);
-    assert_eq!((allow(&pair.access).await, allow(&pair.refresh).await), (expected.clone(), expected));
-    let change = AllowChange { remove: vec!["127.0.0.1".into()], ..AllowChange::default() };
-    admin::change_allowlist(&app.app, client.id, change).await.unwrap();
-    let expected = json!(["10.0.0.0/8", "2001:db8::/32"]);
-    assert_eq!((allow(&pair.access).await, allow(&pair.refresh).await), (expected.clone(), expected));
+    let (own, others) = (access_token(&app, &client).await, access_token(&app, &other).await);
+    let verifier = NewVerifier { name: "v".into(), share_hs256: true };
+    let verifier = admin::create_verifier(&app.app, verifier).await.unwrap();
+    let told = async |who: Who<'_>, hint: Option<&str>| {
+        let mut parameters = vec![("token", pair.refresh.as_str())];
+        parameters.extend(hint.map(|hint| ("token_type_hint", hint)));
+        ask(&app, INTROSPECTION, who, &parameters).await
+    };
+    let hints = [None, Some(""), Some("access_token"), Some("Refresh_token"), Some("refresh_token")];
+    for hint in hints {
+        for who in [Who::Basic(&other), Who::Body(&other), Who::Bearer(&others), Who::Bearer(&verifier.token)]
+        {
+            told(who, hint).await.is_inactive();
+        }
+        for who in [Who::Basic(&client), Who::Body(&client), Who::Bearer(&own), Who::Bearer(&pair.access)] {
+            let reply = told(who, hint).await;
+            match hint {
+                Some("refresh_token") => assert_eq!(reply.json()["token_type"], "refresh_token"),
+                _ => reply.is_inactive(),
+            }
+        }
+    }
+    app.renew(&pair).await;
 }
 
 // check 30
@@ -141,7 +153,7 @@ async fn where_a_token_may_be_used_from_is_told() {
 async fn whatever_does_not_stand_is_inactive_and_no_more_is_told() {
     let app = TestApp::start().await;
     let asking = introspector(&app).await;
-    let client = app.client().await;
+    let client = introspector(&app).await;
     let old = app.grant(&client).await;
     let pair = app.renew(&old).await;
     let session = app.session(1).await;
@@ -170,12 +182,14 @@ async fn whatever_does_not_stand_is_inactive_and_no_more_is_told() {
     }
     for token in &bad {
         introspect(&app, Who::Basic(&asking), token).await.is_inactive();
+        introspect_refresh(&app, &client, token).await.is_inactive();
     }
     // To be asked about is not to be used.
     assert_eq!(app.session(1).await, session);
-    for good in [&old.access, &pair.access, &pair.refresh] {
+    for good in [&old.access, &pair.access] {
         assert_eq!(introspect(&app, Who::Basic(&asking), good).await.json()["active"], true);
     }
+    assert!(is_refreshable(&app, &client, &pair.refresh).await);
 }
 
 async fn is_active(app: &TestApp, token: &str) -> bool {
@@ -188,23 +202,35 @@ async fn is_active(app: &TestApp, token: &str) -> bool {
     true
 }
 
-async fn are_inactive(app: &TestApp, pair: &Pair) -> bool {
-    !is_active(app, &pair.access).await && !is_active(app, &pair.refresh).await
+/// What a client is told of its own.
+async fn is_refreshable(app: &TestApp, client: &Client, token: &str) -> bool {
+    let reply = introspect_refresh(app, client, token).await;
+    if reply.json()["active"] == Value::Bool(false) {
+        reply.is_inactive();
+        return false;
+    }
+    assert_eq!((reply.status, &reply.json()["active"]), (200, &Value::Bool(true)));
+    true
+}
+
+async fn are_inactive(app: &TestApp, client: &Client, pair: &Pair) -> bool {
+    !is_active(app, &pair.access).await && !is_refreshable(app, client, &pair.refresh).await
 }
 
 // check 30, 44
 #[tokio::test]
 async fn what_has_expired_is_inactive() {
     let app = TestApp::start().await;
-    let pair = app.grant(&app.client().await).await;
+    let client = introspector(&app).await;
+    let pair = app.grant(&client).await;
     app.advance(HOUR - 1);
     assert!(is_active(&app, &pair.access).await);
     app.advance(1);
     assert!(!is_active(&app, &pair.access).await);
     app.advance(7 * DAY - HOUR - 1);
-    assert!(is_active(&app, &pair.refresh).await);
+    assert!(is_refreshable(&app, &client, &pair.refresh).await);
     app.advance(1);
-    assert!(are_inactive(&app, &pair).await);
+    assert!(are_inactive(&app, &client, &pair).await);
 }
 
 // check 15, 17, 30, 31
@@ -212,33 +238,38 @@ async fn what_has_expired_is_inactive() {
 async fn whatever_ends_a_token_makes_it_inactive_at_once() {
     let mut app = TestApp::start().await;
     for from_memory in [true, false] {
-        let client = app.client().await;
+        let client = introspector(&app).await;
         let (first, second) = (app.grant(&client).await, app.grant(&client).await);
         let single = access_token(&app, &client).await;
-        assert!(is_active(&app, &single).await && is_active(&app, &first.refresh).await);
+        assert!(is_active(&app, &single).await && is_refreshable(&app, &client, &first.refresh).await);
         app.logout(&second.access).await.is_logged_out();
         if !from_memory {
             app = app.restart().await;
             assert_eq!(app.app.registry.sessions(), 0);
         }
         for pair in [&first, &second] {
-            assert!(are_inactive(&app, pair).await);
+            assert!(are_inactive(&app, &client, pair).await);
         }
         assert!(!is_active(&app, &single).await);
         let again = app.grant(&client).await;
-        assert!(is_active(&app, &again.access).await && is_active(&app, &again.refresh).await);
+        assert!(is_active(&app, &again.access).await);
+        assert!(is_refreshable(&app, &client, &again.refresh).await);
 
         admin::suspend(&app.app, client.id).await.unwrap();
-        assert!(are_inactive(&app, &again).await);
+        assert!(!is_active(&app, &again.access).await);
         admin::resume(&app.app, client.id).await.unwrap();
+        assert!(are_inactive(&app, &client, &again).await);
         let again = app.grant(&client).await;
+        let other = admin::NewCredential::default();
+        let other = admin::create_credential(&app.app, client.id, other).await.unwrap();
+        let other = Client { key: other.api_key, secret: other.api_secret, ..client };
         admin::revoke_credential(&app.app, &client.key).await.unwrap();
-        assert!(are_inactive(&app, &again).await);
+        assert!(are_inactive(&app, &other, &again).await);
 
         let client = app.client().await;
         let pair = app.grant(&client).await;
         admin::delete(&app.app, client.id).await.unwrap();
-        assert!(are_inactive(&app, &pair).await);
+        assert!(!is_active(&app, &pair.access).await);
     }
 }
 
@@ -246,22 +277,25 @@ async fn whatever_ends_a_token_makes_it_inactive_at_once() {
 #[tokio::test]
 async fn a_session_that_can_be_refreshed_no_more_says_so() {
     let app = TestApp::start().await;
-    let first = app.grant(&app.client().await).await;
+    let client = introspector(&app).await;
+    let first = app.grant(&client).await;
     let second = app.renew(&first).await;
     app.refresh(&first.refresh).await.is_error(401, "Invalid token");
-    assert!(!is_active(&app, &second.refresh).await);
+    assert!(!is_refreshable(&app, &client, &second.refresh).await);
     assert!(is_active(&app, &second.access).await && is_active(&app, &first.access).await);
 }
 
 #[tokio::test]
 async fn within_the_grace_the_refresh_token_before_is_active() {
     let app = TestApp::with(|config| config.tokens.refresh_grace = Some("10s".parse().unwrap())).await;
-    let first = app.grant(&app.client().await).await;
+    let client = introspector(&app).await;
+    let first = app.grant(&client).await;
     let second = app.renew(&first).await;
+    let good = async |pair: &Pair| is_refreshable(&app, &client, &pair.refresh).await;
     app.advance(9);
-    assert!(is_active(&app, &first.refresh).await && is_active(&app, &second.refresh).await);
+    assert!(good(&first).await && good(&second).await);
     app.advance(1);
-    assert!(!is_active(&app, &first.refresh).await && is_active(&app, &second.refresh).await);
+    assert!(!good(&first).await && good(&second).await);
     // Asking about a token used before is no sign of theft.
     app.renew(&second).await;
 }

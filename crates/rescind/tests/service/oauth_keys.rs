@@ -1,8 +1,10 @@
 //! The key set, read by an implementation that knows nothing of ours (RFC 7517).
 
-use jsonwebtoken::{DecodingKey, TokenData, Validation, decode, decode_header, jwk::JwkSet};
+use data_encoding::BASE64URL_NOPAD;
+use hmac::Mac;
+use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode, decode_header, jwk::JwkSet};
 use reqwest::Method;
-use rescind::admin;
+use rescind::{admin, secret::hmac_sha256};
 use serde_json::{Value, json};
 
 use crate::{
@@ -106,7 +108,7 @@ async fn what_is_in_the_set_of_each_algorithm() {
         assert_eq!((&key["kty"], &key["crv"], &key["alg"]), (&json!(kty), &json!(crv), &json!(alg)));
         assert_eq!(key["use"], "sig");
         for coordinate in ["x", "y"].iter().filter_map(|name| key[name].as_str()) {
-            let bytes = data_encoding::BASE64URL_NOPAD.decode(coordinate.as_bytes()).unwrap();
+            let bytes = BASE64URL_NOPAD.decode(coordinate.as_bytes()).unwrap();
             assert_eq!(bytes.len(), 32);
         }
     }
@@ -121,19 +123,84 @@ async fn an_independent_reader_verifies_our_tokens_with_the_set() {
         rotate(&app, algorithm, "0s").await;
         let (client, pair) = client_and_pair(&app).await;
         let single = access_token(&app, &client).await;
-        for (token, typ, lifetime) in
-            [(&pair.access, "at+jwt", HOUR), (&single, "at+jwt", HOUR), (&pair.refresh, "rt+jwt", 7 * DAY)]
-        {
+        for token in [&pair.access, &single] {
             let read = read(&app, token).await;
-            assert_eq!(read.header.typ.as_deref(), Some(typ), "{algorithm}");
+            assert_eq!(read.header.typ.as_deref(), Some("at+jwt"), "{algorithm}");
             assert_eq!(format!("{:?}", read.header.alg), algorithm);
             assert_eq!(read.claims["sub"], client.id.to_string());
             assert_eq!((&read.claims["iss"], &read.claims["aud"]), (&json!(ISSUER), &json!(ISSUER)));
             assert_eq!(read.claims["iat"], NOW);
-            assert_eq!(read.claims["exp"], NOW + u64::try_from(lifetime).unwrap());
+            assert_eq!(read.claims["exp"], NOW + u64::try_from(HOUR).unwrap());
         }
         assert!(stands(&app, &pair).await);
     }
+}
+
+/// A token's header and payload, as they stand in it.
+fn parts(token: &str) -> (&str, &str) {
+    token.rsplit_once('.').unwrap().0.split_once('.').unwrap()
+}
+
+// check 92
+#[tokio::test]
+async fn no_key_that_others_hold_verifies_a_refresh_token() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let mut pairs = vec![("HS256", app.grant(&client).await)];
+    for algorithm in ["EdDSA", "ES256"] {
+        rotate(&app, algorithm, "0s").await;
+        pairs.push((algorithm, app.grant(&client).await));
+    }
+    // What a verifier is given that is trusted with secrets, and all that anybody else may have.
+    let shared = app.app.issuer.keyring().wire_keys(true);
+    let public: JwkSet = serde_json::from_value(key_set(&app).await).unwrap();
+    assert_eq!((shared.len(), public.keys.len()), (3, 2));
+    let accepts = |token: &str| {
+        let mut good = 0;
+        for algorithm in [Algorithm::HS256, Algorithm::EdDSA, Algorithm::ES256] {
+            let mut validation = Validation::new(algorithm);
+            (validation.validate_exp, validation.validate_aud) = (false, false);
+            let public = public.keys.iter().map(|key| DecodingKey::from_jwk(key).unwrap());
+            let secrets = shared.iter().map(|key| BASE64URL_NOPAD.decode(key.key.as_bytes()).unwrap());
+            let keys = public.chain(secrets.map(|secret| DecodingKey::from_secret(&secret)));
+            good += keys.filter(|key| decode::<Value>(token, key, &validation).is_ok()).count();
+        }
+        good
+    };
+    for (algorithm, pair) in pairs {
+        assert_eq!((accepts(&pair.access), accepts(&pair.refresh)), (1, 0), "{algorithm}");
+        assert!(pair.refresh.starts_with("eyJhbGciOiJIUzI1NiIs"));
+        let header = decode_header(&pair.refresh).unwrap();
+        assert_eq!((header.alg, header.typ.as_deref()), (Algorithm::HS256, Some("rt+jwt")));
+        assert_eq!(header.kid, decode_header(&pair.access).unwrap().kid);
+        let payload = BASE64URL_NOPAD.decode(parts(&pair.refresh).1.as_bytes()).unwrap();
+        let claims: Value = serde_json::from_slice(&payload).unwrap();
+        let audience = format!("{ISSUER}/auth/refresh");
+        assert_eq!((&claims["iss"], &claims["aud"]), (&json!(ISSUER), &json!(audience)));
+        assert_eq!(claims["exp"], NOW + u64::try_from(7 * DAY).unwrap());
+        app.renew(&pair).await;
+    }
+}
+
+// check 92
+#[tokio::test]
+async fn no_key_that_others_hold_makes_a_refresh_token() {
+    let app = TestApp::start().await;
+    let pair = app.grant(&app.client().await).await;
+    let shared = app.app.issuer.keyring().wire_keys(true);
+    let secret = BASE64URL_NOPAD.decode(shared[0].key.as_bytes()).unwrap().try_into().unwrap();
+    let sign = |(header, payload): (&str, &str)| {
+        let text = format!("{header}.{payload}");
+        let tag = hmac_sha256(&secret).chain_update(&text).finalize().into_bytes();
+        format!("{text}.{}", BASE64URL_NOPAD.encode(&tag))
+    };
+    assert_eq!(sign(parts(&pair.access)), pair.access);
+    // In today's form, and in the one in which keys from before sign theirs.
+    let (header, payload) = parts(&pair.refresh);
+    for forged in [sign((header, payload)), sign((header, parts(&pair.access).1))] {
+        app.refresh(&forged).await.is_error(401, "Invalid token");
+    }
+    app.renew(&pair).await;
 }
 
 // check 48

@@ -2,7 +2,10 @@
 
 use crate::{
     app::{Client, TestApp},
-    oauth::{TOKEN, Who, access_token, ask, introspect, introspector, is_done, issue, parameters, revoke},
+    oauth::{
+        TOKEN, Who, access_token, ask, introspect, introspect_refresh, introspector, is_done, issue,
+        parameters, revoke,
+    },
     outage::store,
     reply::Reply,
 };
@@ -20,7 +23,7 @@ fn is_unavailable(reply: &Reply) {
 #[tokio::test]
 async fn while_the_store_takes_no_writes_nothing_is_said_to_be_done() {
     let app = TestApp::start().await;
-    let (client, asking) = (app.client().await, introspector(&app).await);
+    let (client, asking) = (introspector(&app).await, introspector(&app).await);
     let pair = app.grant(&client).await;
     let session = app.session(1).await;
     let full = "BEGIN SELECT RAISE(ABORT, 'database or disk is full: canary'); END";
@@ -34,8 +37,9 @@ async fn while_the_store_takes_no_writes_nothing_is_said_to_be_done() {
         is_unavailable(&revoke(&app, &client, &pair.access).await);
         is_unavailable(&revoke(&app, &client, &pair.refresh).await);
         // What is known without a write is still decided.
+        assert_eq!(introspect(&app, Who::Basic(&asking), &pair.access).await.json()["active"], true);
+        assert_eq!(introspect_refresh(&app, &client, &pair.refresh).await.json()["active"], true);
         for token in [&pair.access, &pair.refresh] {
-            assert_eq!(introspect(&app, Who::Basic(&asking), token).await.json()["active"], true);
             revoke(&app, &asking, token).await.is_oauth_error(400, "invalid_grant");
         }
         is_done(&revoke(&app, &client, "x").await);
@@ -55,7 +59,7 @@ async fn while_the_store_takes_no_writes_nothing_is_said_to_be_done() {
 #[tokio::test]
 async fn while_the_store_cannot_be_read_no_token_is_called_inactive() {
     let app = TestApp::start().await;
-    let (client, asking) = (app.client().await, introspector(&app).await);
+    let (client, asking) = (introspector(&app).await, introspector(&app).await);
     let known = app.grant(&client).await;
     let bearer = access_token(&app, &asking).await;
     let app = app.restart().await;
@@ -63,24 +67,25 @@ async fn while_the_store_cannot_be_read_no_token_is_called_inactive() {
     for _ in 0..2 {
         for who in [Who::Basic(&asking), Who::Body(&asking)] {
             is_unavailable(&introspect(&app, who, &known.access).await);
-            is_unavailable(&introspect(&app, who, &known.refresh).await);
+            // To everybody but its client it stands for nothing.
+            introspect(&app, who, &known.refresh).await.is_inactive();
             // No store can make anything of these.
             introspect(&app, who, "x").await.is_inactive();
             introspect(&app, who, &known.access[1..]).await.is_inactive();
         }
+        is_unavailable(&introspect_refresh(&app, &client, &known.refresh).await);
         // Nor is whoever asks told that its own token is bad.
         is_unavailable(&introspect(&app, Who::Bearer(&bearer), &known.access).await);
         is_unavailable(&revoke(&app, &client, &known.refresh).await);
         is_unavailable(&issue(&app, &client, None).await);
     }
     store(&app).execute_batch("ALTER TABLE gone RENAME TO session").unwrap();
-    for token in [&known.access, &known.refresh] {
-        for who in [Who::Basic(&asking), Who::Bearer(&bearer)] {
-            assert_eq!(introspect(&app, who, token).await.json()["active"], true);
-        }
+    for who in [Who::Basic(&asking), Who::Bearer(&bearer)] {
+        assert_eq!(introspect(&app, who, &known.access).await.json()["active"], true);
     }
+    assert_eq!(introspect_refresh(&app, &client, &known.refresh).await.json()["active"], true);
     is_done(&revoke(&app, &client, &known.refresh).await);
-    introspect(&app, Who::Basic(&asking), &known.refresh).await.is_inactive();
+    introspect_refresh(&app, &client, &known.refresh).await.is_inactive();
 }
 
 // What the store holds and this version cannot read is a fault, not told in detail, and no "inactive".
@@ -88,12 +93,12 @@ async fn while_the_store_cannot_be_read_no_token_is_called_inactive() {
 #[tokio::test]
 async fn a_damaged_row_is_a_500_without_detail() {
     let app = TestApp::start().await;
-    let (client, asking) = (app.client().await, introspector(&app).await);
+    let client = introspector(&app).await;
     let pair = app.grant(&client).await;
     store(&app).execute_batch("UPDATE client SET allowlist = 'canary'").unwrap();
     for reply in [
         issue(&app, &client, None).await,
-        introspect(&app, Who::Basic(&asking), &pair.refresh).await,
+        introspect_refresh(&app, &client, &pair.refresh).await,
         revoke(&app, &client, &pair.refresh).await,
     ] {
         reply.is_oauth_error(500, "server_error");

@@ -1,9 +1,10 @@
 //! The revocation door (RFC 7009).
 
 use rescind::admin;
+use rescind_verifier::follow::wire::EndedSession;
 
 use crate::{
-    app::{HOUR, Pair, TestApp},
+    app::{DAY, HOUR, NOW, Pair, TestApp},
     oauth::{REVOCATION, Who, access_token, ask, introspect, introspector, is_done, issue, revoke},
 };
 
@@ -11,10 +12,8 @@ use crate::{
 async fn is_over(app: &TestApp, pair: &Pair) -> bool {
     let asking = introspector(app).await;
     let stands = app.stands(&pair.access).await;
-    for token in [&pair.access, &pair.refresh] {
-        let active = introspect(app, Who::Basic(&asking), token).await.json()["active"] == true;
-        assert_eq!(active, stands);
-    }
+    let told = introspect(app, Who::Basic(&asking), &pair.access).await;
+    assert_eq!(told.json()["active"], stands);
     if !stands {
         app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
     }
@@ -118,9 +117,75 @@ async fn what_stands_for_nothing_is_revoked_already() {
         is_done(&revoke(&app, &client, token).await);
     }
     assert!(!is_over(&app, &again).await);
+}
+
+// What has expired may be the only word that its client has of a session that goes on.
+// check 94
+#[tokio::test]
+async fn an_expired_token_ends_what_lives_of_its_session() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let pair = app.grant(&client).await;
     app.advance(HOUR);
-    is_done(&revoke(&app, &client, &again.access).await);
-    app.renew(&again).await;
+    is_done(&revoke(&app, &client, &pair.access).await);
+    app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
+
+    let first = app.grant(&client).await;
+    app.advance(7 * DAY - 1);
+    let second = app.renew(&first).await;
+    app.advance(1);
+    is_done(&revoke(&app, &client, &first.refresh).await);
+    assert!(is_over(&app, &second).await);
+}
+
+// check 94
+#[tokio::test]
+async fn a_token_of_a_clock_that_was_ahead_or_behind_ends_its_session() {
+    for ahead in [2 * HOUR, -2 * HOUR] {
+        let app = TestApp::start().await;
+        let client = app.client().await;
+        app.advance(ahead);
+        let (one, other) = (app.grant(&client).await, app.grant(&client).await);
+        app.advance(-ahead);
+        is_done(&revoke(&app, &client, &one.access).await);
+        is_done(&revoke(&app, &client, &other.refresh).await);
+        app.advance(ahead);
+        assert!(is_over(&app, &one).await && is_over(&app, &other).await, "{ahead}");
+    }
+}
+
+// Swept by a clock that was ahead: memory has the session yet, and followers take the signature's word.
+// check 94
+#[tokio::test]
+async fn a_session_whose_row_is_gone_is_ended_all_the_same() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let pair = app.grant(&client).await;
+    let gone = app.client().await;
+    let logged_out = app.grant(&gone).await;
+    app.logout(&logged_out.access).await.is_logged_out();
+    app.advance(8 * DAY);
+    app.app.sweep().await.unwrap();
+    app.advance(-8 * DAY);
+    assert!(app.stands(&pair.access).await, "nothing is left that could be ended");
+    is_done(&revoke(&app, &client, &pair.access).await);
+    assert!(is_over(&app, &pair).await);
+    let ended = |app: &TestApp| app.app.registry.feed().ended();
+    let (until, session) = (NOW + 7 * DAY as u64, 1);
+    assert_eq!(ended(&app), [EndedSession { session, until }]);
+    let app = app.restart().await;
+    assert!(is_over(&app, &pair).await);
+    assert_eq!(ended(&app), [EndedSession { session, until }]);
+    // What a logout has ended needs no row of its own.
+    is_done(&revoke(&app, &gone, &logged_out.access).await);
+    assert_eq!(ended(&app), [EndedSession { session, until }]);
+    // The row stays for as long as its tokens.
+    app.advance(7 * DAY);
+    app.app.sweep().await.unwrap();
+    assert_eq!(app.app.store.load().await.unwrap().ended, [EndedSession { session, until }]);
+    app.advance(HOUR + 1);
+    app.app.sweep().await.unwrap();
+    assert_eq!(app.app.store.load().await.unwrap().ended, []);
 }
 
 // check 25

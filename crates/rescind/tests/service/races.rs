@@ -9,6 +9,7 @@ use rescind::{
     admin,
     app::App,
     auth::{self, Caller, Error, Grant, login, logout, refresh},
+    oauth,
 };
 use rescind_verifier::Kind;
 use tokio::{
@@ -88,7 +89,7 @@ async fn assert_dead(app: &Arc<App>, grant: &Grant) {
 
 fn generation(app: &App, grant: &Grant) -> u64 {
     let keyring = app.issuer.keyring();
-    keyring.verifier().authenticate(&grant.pair.access_token, Kind::Access, NOW).unwrap().generation
+    keyring.authenticate(&grant.pair.access_token, Kind::Access, NOW).unwrap().generation
 }
 
 async fn current_generation(app: &App, client: &Client) -> u64 {
@@ -249,6 +250,51 @@ async fn of_two_logouts_of_one_generation_one_counts() {
     })
     .await;
     assert_eq!(done, CLIENTS * 40);
+}
+
+// Memory holds two sessions of 64 here, and many others log in: an ending is forgotten before a refresh from before it
+// tells what it has done.
+// check 94
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_refresh_racing_the_revocation_of_its_session_brings_it_back() {
+    let test = TestApp::with(|config| {
+        config.limits.failed_logins_per_minute = 0;
+        config.server.sessions_in_memory = 1;
+    })
+    .await;
+    let mut others = JoinSet::new();
+    for _ in 0..8 {
+        let client = test.client().await;
+        for _ in 0..32 {
+            let (app, client) = (Arc::clone(&test.app), client.clone());
+            others.spawn(async move {
+                loop {
+                    log_in(Arc::clone(&app), client.clone()).await.unwrap();
+                }
+            });
+        }
+    }
+    let refreshed = rounds(&test, async |app, client| {
+        let mut refreshed = 0;
+        for round in 0..5 {
+            let old = log_in(Arc::clone(&app), client.clone()).await.unwrap();
+            let (new, ()) = at_once(round, renew(&app, &old), {
+                let (app, old) = (Arc::clone(&app), old.clone());
+                async move {
+                    oauth::revoke(&app, client.id, &old.pair.access_token).await.unwrap();
+                    for _ in 0..20 {
+                        assert!(!stands(&app, &old).await, "round {round}");
+                        yield_now().await;
+                    }
+                }
+            })
+            .await;
+            refreshed += assert_both_dead(&app, &old, new).await;
+        }
+        refreshed
+    })
+    .await;
+    assert!((1..CLIENTS * 5).contains(&refreshed), "{refreshed}");
 }
 
 fn renew(app: &Arc<App>, grant: &Grant) -> impl Future<Output = Outcome> + Send + 'static {

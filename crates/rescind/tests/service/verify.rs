@@ -13,7 +13,14 @@ async fn success_is_200_with_an_empty_body_and_who_it_is() {
     let client = app.client_of(new).await;
     app.grant(&client).await;
     let pair = app.grant(&client).await;
-    for path in ["/verify", "/verify/", "/verify/a", "/verify/a/b%2Fc?d=e", "/verify?scope=orders:read"] {
+    for path in [
+        "/verify",
+        "/verify?",
+        "/verify/",
+        "/verify/a",
+        "/verify/a/b%2Fc?d=e&scope=orders:delete",
+        "/verify?scope=orders:read",
+    ] {
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"] {
             let method: Method = method.parse().unwrap();
             let request = app.request(method.clone(), path).bearer_auth(&pair.access);
@@ -208,9 +215,8 @@ async fn a_location_may_ask_for_scopes_and_an_audience() {
         "scope=orders:read",
         "scope=orders:read+orders:write",
         "scope=orders:read&scope=orders:write",
-        "scope=",
         "aud=http://127.0.0.1:8080",
-        "other=1",
+        "scope=orders:read&aud=http%3A%2F%2F127.0.0.1%3A8080",
     ] {
         assert_eq!(verify(query).await.status, 200, "{query}");
     }
@@ -227,6 +233,62 @@ async fn a_location_may_ask_for_scopes_and_an_audience() {
         reply.is_error(403, "Insufficient scope");
     }
     verify("aud=http://127.0.0.1:8081").await.is_error(401, "Invalid token");
+}
+
+// check 105: a slip in a proxy's configuration opens nothing
+#[tokio::test]
+async fn what_a_location_asks_for_and_cannot_be_read_is_denied() {
+    let app = TestApp::start().await;
+    let scopes = vec!["orders:read".into()];
+    let client = app.client_of(NewClient { name: "c".into(), scopes, ..NewClient::default() }).await;
+    let pair = app.grant(&client).await;
+    let verify = async |query: &str| {
+        let request = app.request(Method::GET, &format!("/verify{query}")).bearer_auth(&pair.access);
+        app.send(request).await
+    };
+    for query in [
+        "?scope",
+        "?scope=",
+        "?scope=+",
+        "?scope=%20",
+        "?scopes=x",
+        "?Scope=x",
+        "?scope%20=x",
+        "?=x",
+        "?other=1",
+        "?scope=orders:read&x",
+        "?aud",
+        "?aud=",
+        "?aud=http://127.0.0.1:8080&aud=http://127.0.0.1:8080",
+        "?Path=/x",
+        "?path",
+        "?p%61th=/x",
+        "?&scope",
+    ] {
+        verify(query).await.is_error(403, "Unknown or empty query parameter");
+    }
+    // Whoever has no token is told no more than that.
+    let bare = app.send(app.request(Method::GET, "/verify?scopes=x")).await;
+    bare.is_error(403, "Unknown or empty query parameter");
+}
+
+// check 105: what lies behind "path=" is the caller's own
+#[tokio::test]
+async fn reading_stops_where_the_callers_own_query_begins() {
+    let app = TestApp::start().await;
+    let scopes = vec!["orders:read".into()];
+    let client = app.client_of(NewClient { name: "c".into(), scopes, ..NewClient::default() }).await;
+    let pair = app.grant(&client).await;
+    let callers = "/x?scope=admin&scope&Scope=x&aud=y&%zz";
+    for (asked, status) in [("", 200), ("scope=orders:read&", 200), ("scope=orders:write&", 403), ("&", 200)]
+    {
+        let request = app.request(Method::GET, &format!("/verify?{asked}path={callers}"));
+        assert_eq!(app.send(request.bearer_auth(&pair.access)).await.status, status, "{asked}");
+    }
+    for path in ["/verify/?scope=admin", "/verify/x?scope=admin&scopes&aud=y", "/verify/scope=admin?scope"] {
+        let request = app.request(Method::GET, path).bearer_auth(&pair.access);
+        assert_eq!(app.send(request).await.status, 200, "{path}");
+    }
 }
 
 // CVE-2026-33496, GHSA-rp9m-7r4c-75qg: no verdict is kept, so none can be given to another question

@@ -1,6 +1,6 @@
 //! The form of `vectors/tokens.json`. `vectors/README.md` says what it means.
 
-use rescind_verifier::{Denied, Kind};
+use rescind_verifier::Denied;
 use serde::{Deserialize, Serialize};
 
 use super::CALLER;
@@ -59,7 +59,6 @@ pub(crate) struct Case {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) advisories: Vec<String>,
     pub(crate) token: String,
-    pub(crate) kind: String,
     pub(crate) caller: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) requires: Option<String>,
@@ -106,7 +105,6 @@ impl Case {
             check: None,
             advisories: Vec::new(),
             token,
-            kind: kind_name(Kind::Access).to_owned(),
             caller: Some(CALLER.to_owned()),
             requires: None,
             verdict: verdict.to_owned(),
@@ -123,11 +121,6 @@ impl Case {
         self
     }
 
-    /// Where a refresh token belongs. Its text alone is judged.
-    pub(crate) fn refresh(self) -> Case {
-        Case { kind: kind_name(Kind::Refresh).to_owned(), caller: None, scopes: None, ..self }
-    }
-
     pub(crate) fn from(self, caller: Option<&str>) -> Case {
         Case { caller: caller.map(str::to_owned), ..self }
     }
@@ -137,20 +130,12 @@ impl Case {
     }
 }
 
-pub(crate) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Access => "access",
-        Kind::Refresh => "refresh",
-    }
-}
-
 /// The name of a reason in the file.
 pub(crate) fn verdict(denied: Denied) -> &'static str {
     match denied {
         Denied::Malformed => "malformed",
         Denied::UnknownKey => "unknown_key",
         Denied::BadSignature => "bad_signature",
-        Denied::WrongKind => "wrong_kind",
         Denied::WrongIssuer => "wrong_issuer",
         Denied::WrongAudience => "wrong_audience",
         Denied::NotYetValid => "not_yet_valid",
@@ -160,7 +145,7 @@ pub(crate) fn verdict(denied: Denied) -> &'static str {
         Denied::Revoked => "revoked",
         Denied::AddressNotAllowed => "address_not_allowed",
         Denied::ScopeMissing => "scope_missing",
-        // The follower's reason, of which no token and no state knows.
-        Denied::Stale => "stale",
+        // Their issuer's, which knows keys of refresh tokens as well, and the follower's.
+        Denied::WrongKind | Denied::Stale => "none of a token's or a state's",
     }
 }

@@ -82,9 +82,22 @@ impl TestKey {
         self.sign(&format!("{}.{}", base64url(header), base64url(payload)))
     }
 
-    /// A token as the issuer writes it.
-    pub(super) fn issue(self, kind: Kind, claims: &Claims) -> String {
-        self.mint(self.header(kind), claims.write(&profile()))
+    /// An access token as the issuer writes it.
+    pub(super) fn issue(self, claims: &Claims) -> String {
+        self.mint(self.header(Kind::Access), claims.write(&profile()))
+    }
+
+    /// Adds the tag of the secret that signs the refresh tokens, and that no verifier is given.
+    pub(super) fn sign_refresh(self, text: &str) -> String {
+        let secret = Sha256::digest(format!("rescind test vectors: {}, refresh tokens", self.kid));
+        format!("{text}.{}", base64url(hs256(&secret, text)))
+    }
+
+    /// A refresh token as the issuer writes it.
+    pub(super) fn issue_refresh(self, claims: &Claims) -> String {
+        let header = TestKey { algorithm: Algorithm::Hs256, ..self }.header(Kind::Refresh);
+        let payload = claims.write(&profile().of_refresh_tokens());
+        self.sign_refresh(&format!("{}.{}", base64url(header), base64url(payload)))
     }
 
     fn entry(self) -> format::Key {

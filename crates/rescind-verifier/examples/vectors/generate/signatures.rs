@@ -7,7 +7,7 @@ use super::{
     claims,
     format::Case,
     keys::{CURRENT, ED, ES, PREVIOUS, RETIRED, TestKey, base64url, hs256},
-    payload, with,
+    payload, profile, with,
 };
 
 const SCOPES: &str = "orders:read orders:write";
@@ -17,11 +17,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn access(key: TestKey) -> String {
-    key.issue(Kind::Access, &claims())
-}
-
-fn refresh(key: TestKey) -> String {
-    key.issue(Kind::Refresh, &claims())
+    key.issue(&claims())
 }
 
 /// Signed with the right key under another header.
@@ -40,10 +36,7 @@ fn good() -> Vec<Case> {
         Case::stands("access token, HS256", access(CURRENT), SCOPES),
         Case::stands("access token, EdDSA", access(ED), SCOPES),
         Case::stands("access token, ES256", access(ES), SCOPES),
-        Case::stands("access token without scopes", CURRENT.issue(Kind::Access, &bare), ""),
-        Case::stands("refresh token, HS256", refresh(CURRENT), "").refresh(),
-        Case::stands("refresh token, EdDSA", refresh(ED), "").refresh(),
-        Case::stands("refresh token, ES256", refresh(ES), "").refresh(),
+        Case::stands("access token without scopes", CURRENT.issue(&bare), ""),
         Case::stands("the key before this one still verifies", access(PREVIOUS), SCOPES).check(48),
         Case::denied("a retired key verifies no more", access(RETIRED), Denied::UnknownKey).check(48),
         Case::denied(
@@ -189,11 +182,17 @@ fn kinds() -> Vec<Case> {
     let mut cases = Vec::new();
     for key in [CURRENT, ED, ES] {
         let alg = key.algorithm.name();
-        let refresh_at_api = format!("refresh token where an access token belongs, {alg}");
-        cases.push(Case::denied(refresh_at_api, refresh(key), Denied::WrongKind));
-        let access_at_refresh = format!("access token where a refresh token belongs, {alg}");
-        cases.push(Case::denied(access_at_refresh, access(key), Denied::WrongKind).refresh());
+        let name = format!("refresh token of the {alg} key's sessions");
+        cases.push(Case::denied(name, key.issue_refresh(&claims()), Denied::UnknownKey));
+        let name = format!("refresh token, signed by the {alg} key itself");
+        cases.push(Case::denied(name, key.mint(key.header(Kind::Refresh), payload()), Denied::UnknownKey));
+        let name = format!("what a refresh token says, as an access token of the {alg} key");
+        let payload = claims().write(&profile().of_refresh_tokens());
+        cases.push(Case::denied(name, key.mint(key.header(Kind::Access), payload), Denied::WrongAudience));
     }
+    let text = format!("{}.{}", base64url(plain()), base64url(payload()));
+    let name = "access token, signed by the key of the refresh tokens";
+    cases.push(Case::denied(name, CURRENT.sign_refresh(&text), Denied::BadSignature));
     for typ in ["JWT", "at+JWT", "application/at+jwt", ""] {
         cases.push(header(format!("typ {typ:?}"), with(&plain(), "at+jwt", typ)));
     }

@@ -1,6 +1,6 @@
 //! What is known of clients and sessions, the caller's address, and the scopes asked for.
 
-use rescind_verifier::{Claims, Denied, Kind};
+use rescind_verifier::{Claims, Denied};
 
 use super::{NOW, claims, format::Case, keys::CURRENT};
 
@@ -11,7 +11,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn token(claims: Claims) -> String {
-    CURRENT.issue(Kind::Access, &claims)
+    CURRENT.issue(&claims)
 }
 
 /// Of the client that may call from anywhere.
@@ -150,16 +150,6 @@ fn order() -> Vec<Case> {
         Case::denied("wrong address and a scope missing", token(claims()), Denied::AddressNotAllowed)
             .from(elsewhere)
             .requires("orders:delete"),
-        Case::denied(
-            "expired refresh token where an access token belongs",
-            CURRENT.issue(Kind::Refresh, &expired),
-            Denied::WrongKind,
-        ),
-        Case::denied(
-            "expired refresh token",
-            CURRENT.issue(Kind::Refresh, &Claims { expires_at: NOW, ..claims() }),
-            Denied::Expired,
-        )
-        .refresh(),
+        Case::denied("expired refresh token", CURRENT.issue_refresh(&expired), Denied::UnknownKey),
     ]
 }

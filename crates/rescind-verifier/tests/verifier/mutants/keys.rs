@@ -101,5 +101,6 @@ pub(super) fn hs256(secret: &[u8], text: &str) -> Vec<u8> {
 }
 
 pub(super) fn verifier() -> Verifier {
-    Verifier::new(KeySet::from_iter(KEYS.map(TestKey::key)), profile())
+    let keys = KEYS.map(TestKey::key).into_iter().flat_map(|key| [key.clone(), key.for_refresh_tokens()]);
+    Verifier::new(KeySet::from_iter(keys), profile())
 }

@@ -106,7 +106,7 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
 
     store.first_key(key("k1"), origin()).await.unwrap();
     store.first_key(key("k2"), origin()).await.unwrap();
-    store.rotate_key(key("k3"), 500, origin()).await.unwrap();
+    store.rotate_key(None, key("k3"), 500, origin()).await.unwrap();
     store.retire_keys(origin(), |_| false).await.unwrap();
     store.retire_keys(origin(), |key| key.kid == "k1").await.unwrap();
     let verifier = KnownVerifier {
@@ -178,7 +178,7 @@ pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
     };
     assert!(store.change_client(one.id, origin(), suspend).await.is_err());
     assert!(store.create_client(client("rk_2"), origin()).await.is_err());
-    assert!(store.rotate_key(key("k2"), 5, origin()).await.is_err());
+    assert!(store.rotate_key(None, key("k2"), 5, origin()).await.is_err());
     assert!(store.retire_keys(origin(), |_| true).await.is_err());
     let end = |client: &Client, session: &mut Session| {
         session.phase = Phase::Ended;

@@ -4,6 +4,7 @@ use tokio_postgres::Row;
 
 use super::{
     Postgres, SNAPSHOT,
+    authority::decisive,
     connection::Parameters,
     rows::{self, Number, get, maybe_number, number},
 };
@@ -20,18 +21,20 @@ pub(super) const INSERT: &str = "
     INSERT INTO audit (at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count)
     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[],
                          $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[])";
-const NEWEST: &str = "SELECT max(id) AS newest FROM audit";
+const NEWEST: &str = decisive!("max(id) AS newest", "FROM audit");
 
 macro_rules! select {
     ($order:literal) => {
-        concat!(
-            "SELECT id, at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count
-             FROM audit
-             WHERE id > $1 AND ($2::text IS NULL OR kind = $2) AND ($3::bigint IS NULL OR client_id = $3)
-               AND at >= $4
-             ORDER BY id ",
-            $order,
-            " LIMIT $5"
+        decisive!(
+            "id, at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count",
+            concat!(
+                "FROM audit
+                 WHERE id > $1 AND ($2::text IS NULL OR kind = $2) AND ($3::bigint IS NULL OR client_id = $3)
+                   AND at >= $4
+                 ORDER BY id ",
+                $order,
+                " LIMIT $5"
+            )
         )
     };
 }
@@ -69,8 +72,9 @@ impl Postgres {
             tx.batch(SNAPSHOT),
             tx.query(&select, which),
             tx.one(&newest, &[]),
-            tx.commit(),
+            tx.batch("COMMIT"),
         )?;
+        tx.done();
         Ok(wanted.page(rows::read(&found, read)?, maybe_number(&newest, "newest")?))
     }
 

@@ -6,13 +6,13 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout, try_join};
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Row, SimpleQueryMessage, Statement,
     config::{LoadBalanceHosts, TargetSessionAttrs},
@@ -22,13 +22,21 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, warn};
 
-use super::{PostgresOptions, fault, tls};
+use super::{
+    PostgresOptions,
+    authority::{self, Committed, STANDING, Standing},
+    fault,
+    place::{PLACE, Place, Places},
+    tls,
+};
 use crate::store::StoreError;
 
 /// For what takes as long as there is much of it.
 const LONG: Duration = Duration::from_secs(600);
 /// Beyond the server's own limit, for the way there and back.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
+/// Until whoever holds the lease has looked at a server that has just begun to answer.
+const LOOKING: Duration = Duration::from_millis(500);
 const OLDEST_SERVER: u32 = 150_000;
 
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -38,8 +46,8 @@ pub(super) struct Connector {
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,
     options: PostgresOptions,
-    /// The newest history that was met. A server of an older one was taken over from: it is not believed.
-    newest: AtomicU32,
+    /// A server that was taken over from is not believed.
+    pub(super) places: Places,
 }
 
 impl Connector {
@@ -64,7 +72,7 @@ impl Connector {
         // In any order: the first may be one that was taken over from, and does not know it.
         config.load_balance_hosts(LoadBalanceHosts::Random);
         let tls = tls::connector(config.get_ssl_mode(), options.tls_ca.as_deref())?;
-        Ok(Connector { config, tls, options, newest: AtomicU32::new(0) })
+        Ok(Connector { config, tls, options, places: Places::new() })
     }
 
     /// A connection of the pool's kind. Until told otherwise, something is under way on it.
@@ -106,7 +114,7 @@ impl Connector {
             }
         });
         let mut connection = Connection {
-            timeline: 0,
+            place: Place::default(),
             cancel: client.cancel_token(),
             client,
             statements: HashMap::new(),
@@ -116,24 +124,35 @@ impl Connector {
             patience: limit + ON_THE_WAY,
             tls: self.tls.clone(),
             task,
+            session: String::new(),
+            requires_stand_by: self.requires_stand_by(),
         };
-        connection.timeline = self.begin_session(&connection, limit).await?;
-        self.newest.fetch_max(connection.timeline, Ordering::SeqCst);
-        if self.is_overtaken(&connection) {
-            return Err(StoreError::Unavailable("the server was taken over from by another".into()));
-        }
+        connection.place = self.begin_session(&connection, limit).await?;
+        self.places.admit(&connection.place)?;
+        authority::begin(&mut connection).await?;
         Ok(connection)
     }
 
-    /// Another server has taken over from the one of this connection.
-    fn is_overtaken(&self, connection: &Connection) -> bool {
-        connection.timeline < self.newest.load(Ordering::SeqCst)
+    /// A commit counts only if a stand-by has it.
+    pub(super) fn requires_stand_by(&self) -> bool {
+        self.options.require_synchronous
+    }
+
+    /// What whichever host says that answers, one that cannot be written included.
+    pub(super) async fn ask_any(&self, sql: &str) -> Option<Vec<SimpleQueryMessage>> {
+        let mut config = self.config.clone();
+        config.target_session_attrs(TargetSessionAttrs::Any);
+        let asked = async {
+            let (client, connection) = config.connect(self.tls.clone()).await?;
+            tokio::spawn(connection);
+            client.simple_query(sql).await
+        };
+        timeout(self.options.statement_timeout + ON_THE_WAY, asked).await.ok()?.ok()
     }
 
     /// Sets what the session needs, and looks whether the server keeps what it says it has kept.
-    /// Returns its timeline, the first eight digits of the name of what it writes: it stays the same for
-    /// as long as the server can be written.
-    async fn begin_session(&self, connection: &Connection, limit: Duration) -> Result<u32, StoreError> {
+    /// Returns its place.
+    async fn begin_session(&self, connection: &Connection, limit: Duration) -> Result<Place, StoreError> {
         // Whatever the role or the database has set: warnings must come, a process that stands still
         // in a transaction must not hold its locks, and what a commit waits for stays as it is found.
         let limit = limit.as_millis();
@@ -146,18 +165,17 @@ impl Connector {
              SELECT current_setting('server_version_num'), current_setting('fsync'),
                     current_setting('full_page_writes'),
                     set_config('synchronous_commit', current_setting('synchronous_commit'), false),
-                    left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+                    {PLACE}"
         );
         let answers = connection.bounded(connection.client.simple_query(&session)).await?;
         let row = answers.iter().find_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let [settings @ .., timeline] =
-            [0, 1, 2, 3, 4].map(|i| row.and_then(|row| row.get(i)).unwrap_or_default());
+        let [settings @ .., system, timeline, started, database] = [0, 1, 2, 3, 4, 5, 6, 7]
+            .map(|i| row.and_then(|row| row.try_get(i).ok().flatten()).unwrap_or_default());
         suits(settings, self.options.accept_lost_commits)?;
-        u32::from_str_radix(timeline, 16)
-            .map_err(|e| StoreError::Unreadable(format!("timeline {timeline:?}: {e}")))
+        Place::read([system, timeline, started, database])
     }
 }
 
@@ -197,20 +215,28 @@ impl managed::Manager for Connector {
 
     async fn create(&self) -> Result<Connection, StoreError> {
         let connection = self.connect().await?;
+        let first = self.places.used().is_none();
+        let limit = if first { self.options.statement_timeout } else { LOOKING };
+        let looked_at = timeout(limit, self.places.until_used(&connection.place)).await;
+        looked_at.map_err(|_| StoreError::Unavailable("this node has not approved of the server".into()))?;
         connection.done();
         Ok(connection)
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {
         let good = connection.clean.load(Ordering::SeqCst) && !connection.client.is_closed();
-        if good && !self.is_overtaken(connection) { Ok(()) } else { Err(RecycleError::message("given up")) }
+        if good && self.places.is_used(&connection.place) {
+            Ok(())
+        } else {
+            Err(RecycleError::message("given up"))
+        }
     }
 }
 
 /// One session with the server.
 pub(super) struct Connection {
     client: Client,
-    timeline: u32,
+    place: Place,
     cancel: CancelToken,
     statements: HashMap<&'static str, Statement>,
     warnings: Arc<AtomicU64>,
@@ -220,6 +246,9 @@ pub(super) struct Connection {
     patience: Duration,
     tls: MakeRustlsConnect,
     task: JoinHandle<()>,
+    /// Its name, which no other session has.
+    session: String,
+    requires_stand_by: bool,
 }
 
 impl Connection {
@@ -243,18 +272,53 @@ impl Connection {
         Ok(statements.map(|sql| self.statements[sql].clone()))
     }
 
-    /// Is sent when first polled.
+    /// Is sent when first polled. What is decisive is returned only if it is the primary's own word.
     pub(super) async fn query(
         &self,
         statement: &Statement,
         with: Parameters<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        self.bounded(self.client.query(statement, with)).await
+        authority::found(self.bounded(self.client.query(statement, with)).await?, &self.session)
     }
 
     /// Is sent when first polled. Returns the one row.
     pub(super) async fn one(&self, statement: &Statement, with: Parameters<'_>) -> Result<Row, StoreError> {
-        self.bounded(self.client.query_one(statement, with)).await
+        let mut rows = self.query(statement, with).await?;
+        let row = rows.pop().filter(|_| rows.is_empty());
+        row.ok_or_else(|| StoreError::Unreadable("there is not one row where one was asked for".into()))
+    }
+
+    /// Is sent when first polled.
+    pub(super) async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
+        self.bounded(self.client.simple_query(sql)).await
+    }
+
+    pub(super) fn set_name(&mut self, name: &str) {
+        self.session = name.to_owned();
+    }
+
+    /// How the session stands, if it is still this one. Is sent when first polled.
+    pub(super) async fn standing(&self) -> Result<Standing, StoreError> {
+        Standing::of(&self.one(&self.statements[STANDING], &[]).await?)
+    }
+
+    /// Commits what was begun, and looks whether that was in this session, as it was set. Everything is sent
+    /// when first polled. `warnings` were counted before.
+    pub(super) async fn commit_and_look(&self, warnings: u64) -> Result<Committed, StoreError> {
+        let (before, (), after) = try_join!(biased; self.standing(), self.batch("COMMIT"), self.standing())?;
+        self.vouch(warnings)?;
+        Ok(Committed { before, after })
+    }
+
+    /// Whether that is as durable as it has to be.
+    pub(super) fn accept(&self, committed: &Committed) -> Result<(), StoreError> {
+        if self.requires_stand_by { committed.is_replicated() } else { Ok(()) }
+    }
+
+    /// Commits what was begun, as durably as it has to be.
+    pub(super) async fn commit(&self, warnings: u64) -> Result<(), StoreError> {
+        let committed = self.commit_and_look(warnings).await?;
+        self.accept(&committed)
     }
 
     /// Is sent when first polled. Returns how many rows it was that changed.
@@ -271,9 +335,9 @@ impl Connection {
         self.bounded(self.client.batch_execute(sql)).await
     }
 
-    /// The server's history: higher at each fail-over.
-    pub(super) fn timeline(&self) -> u32 {
-        self.timeline
+    /// Where it is to.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// How often the server has warned.

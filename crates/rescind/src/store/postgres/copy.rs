@@ -1,6 +1,6 @@
 //! Moving in: everything that an embedded store holds, into a database that is still empty.
 
-use std::{path::Path, pin::pin};
+use std::{path::Path, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -11,8 +11,11 @@ use tokio::{
 
 use super::{
     Postgres,
+    authority::answered_by,
     connection::Connection,
     fault,
+    migrate::newest_known,
+    node::{JOIN, millis},
     rows::{Number, get},
 };
 use crate::store::{
@@ -23,8 +26,11 @@ use crate::store::{
 /// Every table, with its columns.
 const TABLES: [(&str, &str); 7] = [
     ("sealed_secret", "name, sealed"),
-    ("signing_key", "id, kid, algorithm, sealed, created_at, signs_from, retire_at"),
-    ("client", "id, name, status, generation, revision, allowlist, certificates, scopes, created_at"),
+    ("signing_key", "id, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at"),
+    (
+        "client",
+        "id, name, status, generation, revision, allowlist, certificates, scopes, enforces_allowlist, created_at",
+    ),
     ("credential", "id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at"),
     ("verifier", "id, name, token_hash, shares_hs256, created_at"),
     (
@@ -41,9 +47,12 @@ const TABLES: [(&str, &str); 7] = [
 /// Nobody else moves in meanwhile: a first start waits, and finds what was copied.
 const BEGIN: &str = "
     BEGIN; LOCK TABLE sealed_secret, signing_key, client, credential, verifier, session, audit IN EXCLUSIVE MODE";
-const IS_TAKEN: &str = "
-    SELECT EXISTS (SELECT FROM client) OR EXISTS (SELECT FROM signing_key) OR EXISTS (SELECT FROM sealed_secret)
-        OR EXISTS (SELECT FROM verifier) OR EXISTS (SELECT FROM session) AS taken";
+const IS_TAKEN: &str = concat!(
+    "SELECT ",
+    answered_by!(),
+    ", EXISTS (SELECT FROM client) OR EXISTS (SELECT FROM signing_key) OR EXISTS (SELECT FROM sealed_secret)
+       OR EXISTS (SELECT FROM verifier) OR EXISTS (SELECT FROM session) AS taken"
+);
 const CONTINUE_AFTER: &str = "SELECT setval(pg_get_serial_sequence($1, 'id'), $2)";
 // To a node that has started meanwhile, on the empty tables, everything is new.
 const TELL_ALL: &str = "
@@ -58,16 +67,17 @@ const TELL_ALL: &str = "
     UPDATE head SET seq = (SELECT max(seq) FROM told)";
 
 impl Postgres {
-    /// Copies all of the embedded store in the file at `from`, in one transaction. `progress` is told
-    /// how many sessions have been copied so far.
+    /// Copies all of the embedded store in the file at `from`, in one transaction. Verifiers may have leases of this
+    /// term of whoever had it. `progress` is told how many sessions have been copied so far.
     pub(in crate::store) async fn move_in(
         &self,
         from: &Path,
+        lent: Duration,
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<Copied, StoreError> {
         let mut db = self.pool.manager().connect_for_long().await?;
         let warnings = db.warnings();
-        let [is_taken, continue_after] = db.prepared([IS_TAKEN, CONTINUE_AFTER]).await?;
+        let [is_taken, continue_after, join] = db.prepared([IS_TAKEN, CONTINUE_AFTER, JOIN]).await?;
         db.batch(BEGIN).await?;
         if get(&db.one(&is_taken, &[]).await?, "taken")? {
             return Err(StoreError::Unsuitable("it already holds clients or keys: name an empty one".into()));
@@ -93,8 +103,11 @@ impl Postgres {
             }
         }
         db.batch(TELL_ALL).await?;
-        db.batch("COMMIT").await?;
-        db.vouch(warnings)?;
+        if !lent.is_zero() {
+            // Waited for like a node that is not heard of any more.
+            db.execute(&join, &[&"rescind.db", &Number(millis(lent)), &newest_known()]).await?;
+        }
+        db.commit(warnings).await?;
         db.done();
         Ok(copied)
     }

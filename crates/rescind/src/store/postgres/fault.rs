@@ -4,8 +4,13 @@ use std::error::Error;
 
 use tokio_postgres::error::SqlState;
 
-use super::url::DatabaseUrl;
+use super::{authority::SHARED, url::DatabaseUrl};
 use crate::store::StoreError;
+
+/// The driver's words.
+const NO_WRITES: &str = "database does not allow writes";
+const READ_ONLY: &str =
+    "it is a stand-by or set to be read-only: name the primary in database.url, or all hosts of the cluster";
 
 /// No answer came in time.
 pub(super) fn silent() -> StoreError {
@@ -14,7 +19,26 @@ pub(super) fn silent() -> StoreError {
 
 /// An error of a statement.
 pub(super) fn during(error: tokio_postgres::Error) -> StoreError {
-    StoreError::Unavailable(in_words(&error).into())
+    let said = in_words(&error);
+    match error.code() {
+        // Of no session that is left as it is.
+        Some(code)
+            if *code == SqlState::INVALID_SQL_STATEMENT_NAME
+                || *code == SqlState::DUPLICATE_PSTATEMENT
+                || said.contains("pooling mode") =>
+        {
+            StoreError::Unsuitable(format!("{said}: {SHARED}"))
+        }
+        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+            StoreError::Unsuitable(format!("{said}: {READ_ONLY}"))
+        }
+        _ => StoreError::Unavailable(said.into()),
+    }
+}
+
+/// Whether a new connection was refused for a server that cannot be written.
+pub(super) fn is_read_only(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unsuitable(why) if why.contains(NO_WRITES))
 }
 
 /// An error of a new connection.
@@ -34,9 +58,14 @@ pub(super) fn at_connect(error: tokio_postgres::Error, url: &DatabaseUrl) -> Sto
             "name the authority that signed the server's certificate in database.tls_ca, or say \
              sslmode=disable in database.url where the way there needs no protection"
         }
-        _ if said.ends_with("database does not allow writes") => {
-            "it is a stand-by or set to be read-only: name the primary in database.url, or all hosts of the cluster"
+        _ if said.ends_with("server does not support TLS") => {
+            "set TLS up on the server, or say sslmode=disable in database.url where the way there needs no \
+             protection: the password may go over it in the clear"
         }
+        _ if said.ends_with("no hostname provided for TLS handshake") => {
+            "name the host in database.url beside its hostaddr: the server's certificate is for that name"
+        }
+        _ if said.ends_with(NO_WRITES) => READ_ONLY,
         _ => return StoreError::Unavailable(format!("{url}: {said}").into()),
     };
     StoreError::Unsuitable(format!("{said}: {advice}"))

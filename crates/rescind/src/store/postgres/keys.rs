@@ -7,7 +7,7 @@ use super::{
     connection::Connection,
     node::ChangedRow,
     rows::{self, Number},
-    transaction::{TELL, Transaction},
+    transaction::TELL,
 };
 use crate::{
     audit::{
@@ -24,13 +24,14 @@ const BEGIN_WITH_VERIFIERS: &str = "BEGIN; LOCK TABLE verifier IN SHARE ROW EXCL
 
 const INSERT_PEPPER: &str =
     "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', $1) ON CONFLICT DO NOTHING";
-const INSERT_KEY: &str = "
-    INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4, $5)";
+pub(super) const INSERT_KEY: &str = "
+    INSERT INTO signing_key (kid, algorithm, sealed, refresh_sealed, created_at, signs_from)
+    VALUES ($1, $2, $3, $4, $5, $6)";
 const RETIRE_NEWEST: &str = "UPDATE signing_key SET retire_at = $1 WHERE retire_at IS NULL";
-const DELETE_KEY: &str = "DELETE FROM signing_key WHERE id = $1";
+pub(super) const DELETE_KEY: &str = "DELETE FROM signing_key WHERE id = $1";
 const INSERT_VERIFIER: &str =
     "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES ($1, $2, $3, $4)";
-const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
+pub(super) const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
 
 impl Postgres {
     pub(in crate::store) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
@@ -71,6 +72,7 @@ impl Postgres {
 
     pub(in crate::store) async fn rotate_key(
         &self,
+        newest: Option<u64>,
         key: StoredKey,
         retire_at: UnixSeconds,
         origin: Origin,
@@ -80,6 +82,10 @@ impl Postgres {
             tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, TELL, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
         let before = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
+        if newest.is_some() && before.last().map(|key| key.id) != newest {
+            tx.roll_back().await?;
+            return Ok(before);
+        }
         tx.execute(&retire, &[&Number(retire_at)]).await?;
         insert_key(&tx, &insert, &key).await?;
         let after = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
@@ -151,9 +157,14 @@ impl Postgres {
     }
 }
 
-async fn insert_key(tx: &Transaction, insert: &Statement, key: &StoredKey) -> Result<(), StoreError> {
+pub(super) async fn insert_key(
+    db: &Connection,
+    insert: &Statement,
+    key: &StoredKey,
+) -> Result<(), StoreError> {
     let (created_at, signs_from) = (Number(key.created_at), Number(key.signs_from));
-    tx.execute(insert, &[&key.kid, &key.algorithm.name(), &key.sealed, &created_at, &signs_from]).await?;
+    let StoredKey { kid, algorithm, sealed, refresh_sealed, .. } = key;
+    db.execute(insert, &[kid, &algorithm.name(), sealed, refresh_sealed, &created_at, &signs_from]).await?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use refinery::{Runner, error::Kind};
 use tokio_postgres::error::SqlState;
 
 use super::{
+    authority::decisive,
     connection::{Connection, Connector},
     fault,
     rows::get,
@@ -16,15 +17,15 @@ mod embedded {
 
 /// Held by whoever brings the tables up to date: "rescind", in ASCII. Freed as its session ends.
 const LOCK: &str = "SELECT pg_advisory_lock(x'72657363696e64'::bigint)";
-const IS_NEW: &str = "SELECT to_regclass('refinery_schema_history') IS NULL AS is_new";
+const IS_NEW: &str = decisive!("to_regclass('refinery_schema_history') IS NULL AS is_new", "");
 const NOT_GRANTED: &str = "
     SELECT count(*) > 0 AS some, current_user::text AS role, current_schema()::text AS schema
     FROM unnest(ARRAY['refinery_schema_history', 'schema', 'sealed_secret', 'signing_key', 'client', 'credential',
-                      'verifier', 'session', 'head', 'change', 'node', 'audit']) AS relation,
+                      'verifier', 'session', 'head', 'change', 'node', 'audit', 'lost']) AS relation,
          unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
     WHERE NOT has_table_privilege(to_regclass(relation), privilege)";
-pub(super) const VERSION: &str = "SELECT max(version) AS version FROM refinery_schema_history";
-const READABLE_BY: &str = "SELECT readable_by FROM schema";
+pub(super) const VERSION: &str = decisive!("max(version) AS version", "FROM refinery_schema_history");
+const READABLE_BY: &str = decisive!("readable_by", "FROM schema");
 
 /// Two processes that start at once do it one after the other. Where nothing is to be done, no right
 /// to do it is needed.
@@ -40,16 +41,21 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
         db.vouch(warnings)?;
     }
 
-    let known = runner.get_migrations().iter().map(|migration| migration.version()).max();
     let [readable_by] = db.prepared([READABLE_BY]).await?;
     let needed: i32 = get(&db.one(&readable_by, &[]).await?, "readable_by")?;
-    if known.is_none_or(|known| needed > known) {
+    if needed > newest_known() {
         return Err(StoreError::Unsuitable(
             "its tables are those of a newer version, which this one cannot read: run that version".into(),
         ));
     }
     db.done();
     Ok(())
+}
+
+/// The newest migration that this program knows.
+pub(super) fn newest_known() -> i32 {
+    let runner = embedded::migrations::runner();
+    runner.get_migrations().iter().map(|migration| migration.version()).max().unwrap_or(0)
 }
 
 /// Whether the rights on those tables that there are will do.

@@ -6,12 +6,15 @@
 //! elsewhere is changed together with the head (see the migration), last before the commit.
 
 mod audit;
+mod authority;
 mod connection;
 mod copy;
 mod fault;
+mod history;
 mod keys;
 mod migrate;
 mod node;
+mod place;
 mod rows;
 #[cfg(test)]
 pub(super) mod tests;
@@ -29,6 +32,7 @@ use tokio::{sync::Mutex, time::timeout, try_join};
 use tokio_postgres::Statement;
 
 pub use node::{Change, ChangedRow, LeaseConnection, NodeRow, Renewed};
+pub use place::Place;
 pub use url::DatabaseUrl;
 
 use super::{
@@ -40,7 +44,9 @@ use crate::{
     metrics::Commits,
     model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds},
 };
+use authority::{Replication, decisive};
 use connection::{Connection, Connector, Parameters};
+use history::Newest;
 use rows::{Number, number};
 use transaction::{TELL, Transaction};
 
@@ -53,11 +59,12 @@ const TURNS: u64 = 256;
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const INSERT_CLIENT: &str = "
-    INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
+    INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes,
+                        enforces_allowlist, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
 const UPDATE_CLIENT: &str = "
     UPDATE client SET name = $2, status = $3, generation = $4, revision = $5, allowlist = $6,
-                      certificates = $7, scopes = $8
+                      certificates = $7, scopes = $8, enforces_allowlist = $9
     WHERE id = $1";
 const INSERT_CREDENTIAL: &str = "
     INSERT INTO credential (client_id, api_key, secret_hash, created_at, expires_at, revoked_at)
@@ -67,12 +74,20 @@ const INSERT_SESSION: &str = "
     INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
                          issued_at, access_expires_at, refresh_expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
+// Where its row is gone, under the id that it had.
+const END_SESSION: &str = "
+    INSERT INTO session (id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
+                         issued_at, access_expires_at, refresh_expires_at)
+    OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    ON CONFLICT (id) DO UPDATE SET phase = excluded.phase, refresh_expires_at = excluded.refresh_expires_at";
 const UPDATE_SESSION: &str = "
     UPDATE session SET key_id = $2, pair = $3, phase = $4, issued_at = $5, access_expires_at = $6,
                        refresh_expires_at = $7
     WHERE id = $1";
-const SWEEP_UP_TO: &str = "
-    SELECT max(id) AS last, count(*) AS count FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch";
+const SWEEP_UP_TO: &str = decisive!(
+    "max(id) AS last, count(*) AS count",
+    "FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch"
+);
 // The conditions are on the row itself, so that one that was refreshed meanwhile is looked at again.
 const SWEEP: &str = "
     DELETE FROM session USING client
@@ -92,6 +107,8 @@ pub struct PostgresOptions {
     pub tls_ca: Option<PathBuf>,
     /// Use a server that may forget what it has committed.
     pub accept_lost_commits: bool,
+    /// Vouch for no commit that no stand-by is waited for.
+    pub require_synchronous: bool,
 }
 
 /// The store in a PostgreSQL database.
@@ -103,12 +120,15 @@ pub struct Postgres {
     /// one busy client would then have them all.
     turns: Box<[Arc<Mutex<()>>]>,
     commits: Commits,
+    newest: Newest,
+    replication: Arc<Replication>,
 }
 
 impl Postgres {
     pub(super) async fn connect(options: PostgresOptions) -> Result<Postgres, StoreError> {
         let (pool_size, patience) = (options.pool_size, options.statement_timeout);
         let connector = Connector::new(options)?;
+        authority::look(&connector).await?;
         migrate::migrate(&connector).await?;
         let waiting = Timeouts { wait: Some(patience), ..Timeouts::default() };
         let pool = Pool::builder(connector)
@@ -120,7 +140,25 @@ impl Postgres {
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         let turns = (0..TURNS).map(|_| Arc::default()).collect();
-        Ok(Postgres { pool, patience, turns, commits: Commits::none() })
+        Ok(Postgres {
+            pool,
+            patience,
+            turns,
+            commits: Commits::none(),
+            newest: Newest::default(),
+            replication: Arc::default(),
+        })
+    }
+
+    /// `synchronous_standby_names` as the lease was renewed last, empty if commits wait for nobody. `None`:
+    /// not asked yet.
+    pub fn waits_for(&self) -> Option<Arc<String>> {
+        self.replication.waits_for()
+    }
+
+    /// Nothing is answered for, as commits wait for nobody.
+    pub fn lacks_a_stand_by(&self) -> bool {
+        self.pool.manager().requires_stand_by() && self.waits_for().is_some_and(|names| names.is_empty())
     }
 
     pub(super) fn commits(&self) -> &Commits {
@@ -142,13 +180,14 @@ impl Postgres {
             .await?;
         db.batch(SNAPSHOT).await?;
         let loaded = Loaded {
-            head: number(&db.one(&head, &[]).await?, "seq")?,
-            timeline: db.timeline(),
+            head: rows::known(&db.one(&head, &[]).await?)?,
+            place: Some(db.place().clone()),
             clients: rows::clients(&db.query(&clients, &[]).await?, &db.query(&credentials, &[]).await?)?,
             keys: rows::read(&db.query(&keys, &[]).await?, rows::key)?,
             pepper: rows::pepper(&db.query(&pepper, &[]).await?)?,
             verifiers: rows::read(&db.query(&verifiers, &[]).await?, rows::verifier)?,
             ended: rows::read(&db.query(&ended, &[]).await?, rows::ended)?,
+            lent: Duration::ZERO,
         };
         db.done();
         Ok(loaded)
@@ -170,8 +209,9 @@ impl Postgres {
             tx.batch(SNAPSHOT),
             tx.query(&clients, &[]),
             tx.query(&credentials, &[]),
-            tx.commit(),
+            tx.batch("COMMIT"),
         )?;
+        tx.done();
         rows::clients(&clients, &credentials)
     }
 
@@ -192,6 +232,7 @@ impl Postgres {
             &allowlist_text(&client.allowlist),
             &client.certificates.to_string(),
             &client.scopes.as_str(),
+            &client.enforces_allowlist,
             &Number(client.created_at),
         ];
         let row = tx.one(&insert, values).await?;
@@ -234,24 +275,12 @@ impl Postgres {
             if changed.id == 0 {
                 insert_credential(&tx, &insert, id, changed).await?;
             } else if !before.credentials.contains(changed) {
-                let (expires_at, revoked_at) =
-                    (changed.expires_at.map(Number), changed.revoked_at.map(Number));
-                tx.execute(&credential, &[&Number(changed.id), &expires_at, &revoked_at]).await?;
+                save_credential(&tx, &credential, changed).await?;
             }
         }
-        let values: Parameters<'_> = &[
-            &Number(id),
-            &after.name,
-            &status_text(after.status),
-            &Number(after.generation),
-            &Number(after.revision),
-            &allowlist_text(&after.allowlist),
-            &after.certificates.to_string(),
-            &after.scopes.as_str(),
-        ];
         let events = of_client(Some(&before), &after, &origin);
         let told = tx.commit_and_tell([&tell, &record], ChangedRow::Client(id), &events);
-        try_join!(biased; tx.execute(&update, values), told)?;
+        try_join!(biased; save_client(&tx, &update, &after), told)?;
         Ok(Some(outcome.map(|outcome| (outcome, after))))
     }
 
@@ -297,7 +326,9 @@ impl Postgres {
     ) -> Result<Option<(T, Session)>, StoreError> {
         let mut tx = self.transaction_of(client).await?;
         let [update, tell, record] = tx.prepared([UPDATE_SESSION, TELL, audit::INSERT]).await?;
-        let Some((client, before)) = tx.begin_with_session(client, session).await? else {
+        let found = tx.begin_with_session(client, session).await?;
+        let Some((client, Some(before))) = found.filter(|(client, found)| is_own(client, found.as_ref()))
+        else {
             tx.commit_as_missing().await?;
             return Ok(None);
         };
@@ -329,6 +360,47 @@ impl Postgres {
             1 => Ok(Some((outcome, after))),
             _ => Err(StoreError::Unavailable("the session was swept while it changed".into())),
         }
+    }
+
+    pub(super) async fn end_session(
+        &self,
+        client: ClientId,
+        id: SessionId,
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
+    ) -> Result<Option<Session>, StoreError> {
+        let mut tx = self.transaction_of(client).await?;
+        let [end, tell, record] = tx.prepared([END_SESSION, TELL, audit::INSERT]).await?;
+        let found = tx.begin_with_session(client, id).await?;
+        let Some((client, found)) = found.filter(|(client, found)| is_own(client, found.as_ref())) else {
+            tx.commit_as_missing().await?;
+            return Ok(None);
+        };
+        let Some(ended) = guarded(|| rule(&client, found.clone()))? else {
+            tx.commit_as_missing().await?;
+            return Ok(None);
+        };
+        if found.as_ref() == Some(&ended) {
+            // As above: that it has ended must be as durable as if it had done so now.
+            tx.commit().await?;
+            return Ok(Some(ended));
+        }
+        let values: Parameters<'_> = &[
+            &Number(id),
+            &Number(ended.client),
+            &Number(ended.credential),
+            &Number(ended.key),
+            &Number(ended.generation),
+            &ended.scopes.as_str(),
+            &Number(ended.pair),
+            &(ended.phase as i16),
+            &Number(ended.started_at),
+            &Number(ended.issued_at),
+            &Number(ended.access_expires_at),
+            &Number(ended.refresh_expires_at),
+        ];
+        let what = ChangedRow::Session { client: client.id, session: id };
+        try_join!(biased; tx.execute(&end, values), tx.commit_and_tell([&tell, &record], what, &[]))?;
+        Ok(Some(ended))
     }
 
     pub(super) async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
@@ -367,14 +439,14 @@ impl Postgres {
     }
 
     async fn transaction(&self) -> Result<Transaction, StoreError> {
-        Ok(Transaction::on(self.connection().await?, None, &self.commits))
+        Ok(Transaction::on(self.connection().await?, None, &self.commits, &self.newest))
     }
 
     /// A transaction that is going to lock this client.
     async fn transaction_of(&self, client: ClientId) -> Result<Transaction, StoreError> {
         let turn = Arc::clone(&self.turns[(client % TURNS) as usize]).lock_owned();
         let turn = timeout(self.patience, turn).await.map_err(|_| fault::silent())?;
-        Ok(Transaction::on(self.connection().await?, Some(turn), &self.commits))
+        Ok(Transaction::on(self.connection().await?, Some(turn), &self.commits, &self.newest))
     }
 
     async fn connection(&self) -> Result<Object<Connector>, StoreError> {
@@ -384,6 +456,11 @@ impl Postgres {
             Err(error) => Err(StoreError::Unavailable(format!("no connection is free: {error}").into())),
         }
     }
+}
+
+/// Whether a session that was found is this client's, if there is one.
+fn is_own(client: &Client, found: Option<&Session>) -> bool {
+    found.is_none_or(|session| session.client == client.id)
 }
 
 async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
@@ -403,6 +480,33 @@ async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Resu
         client: rows::client(&client, &credentials)?,
         session: session.first().map(rows::session).transpose()?,
     })
+}
+
+/// Is sent when first polled.
+async fn save_client(db: &Connection, update: &Statement, client: &Client) -> Result<(), StoreError> {
+    let values: Parameters<'_> = &[
+        &Number(client.id),
+        &client.name,
+        &status_text(client.status),
+        &Number(client.generation),
+        &Number(client.revision),
+        &allowlist_text(&client.allowlist),
+        &client.certificates.to_string(),
+        &client.scopes.as_str(),
+        &client.enforces_allowlist,
+    ];
+    db.execute(update, values).await?;
+    Ok(())
+}
+
+async fn save_credential(
+    db: &Connection,
+    update: &Statement,
+    credential: &Credential,
+) -> Result<(), StoreError> {
+    let (expires_at, revoked_at) = (credential.expires_at.map(Number), credential.revoked_at.map(Number));
+    db.execute(update, &[&Number(credential.id), &expires_at, &revoked_at]).await?;
+    Ok(())
 }
 
 async fn insert_credential(

@@ -1,35 +1,46 @@
 //! What nodes tell each other by way of the database: leases, and the order of changes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::try_join;
 use tokio_postgres::Row;
 
 use super::{
     Postgres,
+    authority::{Replication, decisive},
     connection::{Connection, Parameters},
-    keys,
+    history, keys,
+    migrate::newest_known,
+    place::Place,
     rows::{self, Number, get, number},
 };
 use crate::{
     model::{ClientId, KnownVerifier, SessionId},
-    store::{Found, StoreError, StoredKey},
+    store::{Found, Known, Position, StoreError, StoredKey},
 };
 
 /// The channel of the doorbell.
 const LISTEN: &str = "LISTEN rescind";
 const RING: &str = "NOTIFY rescind";
 
-pub(super) const HEAD: &str = "SELECT seq FROM head";
-const NODES: &str = "
-    SELECT head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat
-    FROM head LEFT JOIN node ON true ORDER BY node.id";
-const CHANGES: &str = "SELECT seq, kind, id, client FROM change WHERE seq > $1 ORDER BY seq";
+pub(super) const HEAD: &str =
+    decisive!("head.history, head.seq, change.mark", "FROM head LEFT JOIN change ON change.seq = head.seq");
+const NODES: &str = decisive!(
+    "head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat, node.schema_version",
+    "FROM head LEFT JOIN node ON true",
+    "id"
+);
+const CHANGES: &str = decisive!(
+    "head.history, change.seq, change.mark, change.kind, change.id, change.client",
+    "FROM head, change WHERE change.seq > $1",
+    "seq"
+);
 // A node that joins after the smallest of these was read has loaded what is newer than all of them.
 const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
                          AND seq <= ALL (SELECT acked FROM node)";
-const JOIN: &str = "INSERT INTO node (name, wait_ms) VALUES ($1, $2) RETURNING id";
+pub(super) const JOIN: &str =
+    "INSERT INTO node (name, wait_ms, schema_version) VALUES ($1, $2, $3) RETURNING id";
 const BEAT: &str = "UPDATE node SET beat = beat + 1, acked = $2 WHERE id = $1";
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 const FORGET: &str = "DELETE FROM node WHERE id = $1 AND beat = $2";
@@ -41,6 +52,8 @@ pub struct Change {
     pub seq: u64,
     /// What it is of. How that is now is to be looked up.
     pub what: ChangedRow,
+    /// It as the newest that is known.
+    pub known: Known,
 }
 
 /// What a change is of.
@@ -86,6 +99,15 @@ pub struct NodeRow {
     pub acked: u64,
     /// How often it was renewed.
     pub beat: u64,
+    /// The newest change of the tables that its program knows.
+    pub schema_version: i32,
+}
+
+impl NodeRow {
+    /// Whether it can read and write the refresh tokens of keys that have a refresh key.
+    pub fn knows_refresh_keys(&self) -> bool {
+        self.schema_version >= 4
+    }
 }
 
 /// What a renewal brings, as it was when that was written.
@@ -98,11 +120,26 @@ pub struct Renewed {
 }
 
 impl Postgres {
+    /// From now on nothing is read from, or written to, a server that was not approved of.
+    pub fn guard(&self) {
+        self.pool.manager().places.guard();
+    }
+
+    /// Lets a server be used, and no other.
+    pub fn approve(&self, place: &Place) {
+        self.pool.manager().places.approve(place);
+    }
+
+    /// The server that is used.
+    pub fn place(&self) -> Option<Place> {
+        self.pool.manager().places.used()
+    }
+
     /// A connection for a lease, which hears the doorbell.
     pub async fn lease_connection(&self) -> Result<LeaseConnection, StoreError> {
         let connection = self.pool.manager().connect().await?;
         connection.batch(LISTEN).await?;
-        Ok(LeaseConnection { connection })
+        Ok(LeaseConnection { connection, replication: Arc::clone(&self.replication) })
     }
 
     /// The newest change.
@@ -145,20 +182,33 @@ impl Postgres {
 /// The connection that a node renews its lease on, and hears the doorbell.
 #[derive(Debug)]
 pub struct LeaseConnection {
-    connection: Connection,
+    pub(super) connection: Connection,
+    replication: Arc<Replication>,
 }
 
 impl LeaseConnection {
-    /// The server's history: higher at each fail-over.
-    pub fn timeline(&self) -> u32 {
-        self.connection.timeline()
+    /// Where it is to.
+    pub fn place(&self) -> &Place {
+        self.connection.place()
+    }
+
+    /// How the database stands to this change.
+    pub async fn position(&mut self, known: &Known) -> Result<Position, StoreError> {
+        history::position(&mut self.connection, known).await
+    }
+
+    /// The sealed pepper, which a database has from its first use on.
+    pub async fn pepper(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        let [pepper] = self.connection.prepared([rows::PEPPER]).await?;
+        rows::pepper(&self.connection.query(&pepper, &[]).await?)
     }
 
     /// Adds a node, and numbers it.
     pub async fn join(&mut self, name: &str, wait: Duration) -> Result<u64, StoreError> {
         let warnings = self.connection.warnings();
         let [join] = self.connection.prepared([JOIN]).await?;
-        let row = self.connection.one(&join, &[&name, &Number(millis(wait))]).await?;
+        let wait = Number(millis(wait));
+        let row = self.connection.one(&join, &[&name, &wait, &newest_known()]).await?;
         self.connection.vouch(warnings)?;
         number(&row, "id")
     }
@@ -193,14 +243,15 @@ impl LeaseConnection {
         let [beat, read] = self.connection.prepared([BEAT, NODES]).await?;
         let beaten: Parameters<'_> = &[&Number(node), &Number(acked)];
         // Should the first fail, the rest does no harm: what it writes is true, and is not heard of.
-        let ((), beaten, found, ()) = try_join!(
+        let ((), beaten, found, committed) = try_join!(
             biased;
             self.connection.batch("BEGIN"),
             self.connection.execute(&beat, beaten),
             self.connection.query(&read, &[]),
-            self.connection.batch("COMMIT"),
+            self.connection.commit_and_look(warnings),
         )?;
-        self.connection.vouch(warnings)?;
+        self.replication.heard(&committed);
+        self.connection.accept(&committed)?;
         if beaten == 0 {
             return Ok(None);
         }
@@ -230,7 +281,7 @@ impl LeaseConnection {
     }
 }
 
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -250,6 +301,7 @@ fn nodes_of(rows: &[Row]) -> Result<Vec<NodeRow>, StoreError> {
                 wait: Duration::from_millis(number(row, "wait_ms")?),
                 acked: number(row, "acked")?,
                 beat: number(row, "beat")?,
+                schema_version: get(row, "schema_version")?,
             })
         })
         .collect()
@@ -264,5 +316,5 @@ fn change(row: &Row) -> Result<Change, StoreError> {
         "verifiers" => ChangedRow::Verifiers,
         other => return Err(StoreError::Unreadable(format!("change of {other:?}"))),
     };
-    Ok(Change { seq: number(row, "seq")?, what })
+    Ok(Change { seq: number(row, "seq")?, what, known: rows::known(row)? })
 }

@@ -11,41 +11,49 @@ use tokio_postgres::{
     types::{FromSql, FromSqlOwned, IsNull, ToSql, Type, accepts, to_sql_checked},
 };
 
+use super::authority::decisive;
 use crate::{
     model::{Client, Credential, KnownVerifier, Session},
     secret::SecretHash,
     store::{
-        StoreError, StoredKey,
+        Known, Mark, StoreError, StoredKey,
         values::{parsed, read_algorithm, read_allowlist, read_phase, read_status},
     },
 };
 
 macro_rules! client {
     () => {
-        "SELECT id, name, status, generation, revision, allowlist, certificates, scopes, created_at FROM client "
+        "id, name, status, generation, revision, allowlist, certificates, scopes, enforces_allowlist, created_at"
     };
 }
 macro_rules! credential {
     () => {
-        "SELECT id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at FROM credential "
+        "id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at"
     };
 }
 
-pub(super) const CLIENT: &str = concat!(client!(), "WHERE id = $1");
+pub(super) const CLIENT: &str = decisive!(client!(), "FROM client WHERE id = $1");
 // FOR SHARE would let a flood of logins keep a logout waiting: shares are given out while it waits.
-pub(super) const CLIENT_LOCKED: &str = concat!(client!(), "WHERE id = $1 FOR NO KEY UPDATE");
-pub(super) const CLIENTS: &str = concat!(client!(), "ORDER BY id");
-pub(super) const CREDENTIALS_OF_CLIENT: &str = concat!(credential!(), "WHERE client_id = $1 ORDER BY id");
-pub(super) const CREDENTIALS: &str = concat!(credential!(), "ORDER BY client_id, id");
-pub(super) const SESSION: &str =
-    "SELECT id, client_id, credential_id, key_id, generation, scopes, pair, phase,
-            started_at, issued_at, access_expires_at, refresh_expires_at FROM session WHERE id = $1";
-pub(super) const ENDED: &str = "SELECT id, refresh_expires_at FROM session WHERE phase = 2";
-pub(super) const KEYS: &str =
-    "SELECT id, kid, algorithm, sealed, created_at, signs_from, retire_at FROM signing_key ORDER BY id";
+pub(super) const CLIENT_LOCKED: &str =
+    concat!("SELECT ", client!(), " FROM client WHERE id = $1 FOR NO KEY UPDATE");
+pub(super) const CLIENTS: &str = decisive!(client!(), "FROM client", "id");
+pub(super) const CREDENTIALS_OF_CLIENT: &str =
+    decisive!(credential!(), "FROM credential WHERE client_id = $1", "id");
+pub(super) const CREDENTIALS: &str = decisive!(credential!(), "FROM credential", "client_id, id");
+pub(super) const SESSION: &str = decisive!(
+    "id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at, issued_at,
+     access_expires_at, refresh_expires_at",
+    "FROM session WHERE id = $1"
+);
+pub(super) const ENDED: &str = decisive!("id, refresh_expires_at", "FROM session WHERE phase = 2");
+pub(super) const KEYS: &str = decisive!(
+    "id, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at",
+    "FROM signing_key",
+    "id"
+);
 pub(super) const VERIFIERS: &str =
-    "SELECT id, name, token_hash, shares_hs256, created_at FROM verifier ORDER BY id";
-pub(super) const PEPPER: &str = "SELECT sealed FROM sealed_secret WHERE name = 'pepper'";
+    decisive!("id, name, token_hash, shares_hs256, created_at", "FROM verifier", "id");
+pub(super) const PEPPER: &str = decisive!("sealed", "FROM sealed_secret WHERE name = 'pepper'");
 
 /// A number of ours in a `bigint`, which ends at half of what it can count.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +74,24 @@ impl<'a> FromSql<'a> for Number {
     }
 
     accepts!(INT8);
+}
+
+impl ToSql for Mark {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0.to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    accepts!(UUID);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Mark {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Mark(u128::from_be_bytes(raw.try_into()?)))
+    }
+
+    accepts!(UUID);
 }
 
 pub(super) fn get<T: FromSqlOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
@@ -116,6 +142,7 @@ fn client_alone(row: &Row) -> Result<Client, StoreError> {
         allowlist: read_allowlist(&get::<String>(row, "allowlist")?)?,
         certificates: parsed(&get::<String>(row, "certificates")?)?,
         scopes: parsed(&get::<String>(row, "scopes")?)?,
+        enforces_allowlist: get(row, "enforces_allowlist")?,
         created_at: number(row, "created_at")?,
         credentials: Vec::new(),
     })
@@ -155,6 +182,7 @@ pub(super) fn key(row: &Row) -> Result<StoredKey, StoreError> {
         kid: get(row, "kid")?,
         algorithm: read_algorithm(&get::<String>(row, "algorithm")?)?,
         sealed: get(row, "sealed")?,
+        refresh_sealed: get(row, "refresh_sealed")?,
         created_at: number(row, "created_at")?,
         signs_from: number(row, "signs_from")?,
         retire_at: maybe_number(row, "retire_at")?,
@@ -177,6 +205,12 @@ pub(super) fn ended(row: &Row) -> Result<EndedSession, StoreError> {
 
 pub(super) fn pepper(rows: &[Row]) -> Result<Option<Vec<u8>>, StoreError> {
     rows.first().map(|row| get(row, "sealed")).transpose()
+}
+
+/// A change, of columns `history`, `seq` and `mark`.
+pub(super) fn known(row: &Row) -> Result<Known, StoreError> {
+    let mark = get::<Option<Mark>>(row, "mark")?.unwrap_or_default();
+    Ok(Known { history: get(row, "history")?, seq: number(row, "seq")?, mark })
 }
 
 fn secret_hash(row: &Row, column: &str) -> Result<SecretHash, StoreError> {

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
-use crate::store::StoreError;
+use crate::{pem, store::StoreError};
 
 /// Trusts the authorities of the PEM file `ca`; without one, those of the machine.
 pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<MakeRustlsConnect, StoreError> {
@@ -19,19 +16,18 @@ pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<MakeRustlsCo
         _ if mode == SslMode::Disable => {}
         Some(path) => {
             let bad = |problem: &dyn std::fmt::Display| {
-                StoreError::Unsuitable(format!("database.tls_ca: {}: {problem}", path.display()))
+                StoreError::Unsuitable(format!("database.tls_ca = {path:?}: {problem}"))
             };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(&e))? {
-                roots.add(certificate.map_err(|e| bad(&e))?).map_err(|e| bad(&e))?;
-            }
-            if roots.is_empty() {
-                return Err(bad(&"there is no certificate in it"));
+            for certificate in pem::certificates(path).map_err(|e| bad(&e))? {
+                let added = roots.add(certificate);
+                added.map_err(|_| bad(&"holds a certificate that is damaged, or is none of X.509"))?;
             }
         }
         None => {
             let found = rustls_native_certs::load_native_certs();
-            for error in found.errors {
-                warn!(%error, "a certificate authority of this machine was left out");
+            if !found.errors.is_empty() {
+                // Why is not told: it may hold a piece of a file.
+                warn!(files = found.errors.len(), "certificate authorities of this machine cannot be read");
             }
             roots.add_parsable_certificates(found.certs);
         }

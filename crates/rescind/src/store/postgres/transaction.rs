@@ -12,6 +12,7 @@ use tokio_postgres::Statement;
 use super::{
     audit::{Columns, IN_ORDER},
     connection::{Connection, Connector, Parameters},
+    history::Newest,
     node::ChangedRow,
     rows::{self, Number},
 };
@@ -25,8 +26,9 @@ use crate::{
 
 /// Numbers a change, and notes what it is of. From here to the commit every other change waits.
 pub(super) const TELL: &str = "
-    WITH next AS (UPDATE head SET seq = seq + 1 RETURNING seq)
-    INSERT INTO change (seq, kind, id, client) SELECT seq, $1, $2, $3 FROM next";
+    WITH next AS (UPDATE head SET seq = seq + 1 RETURNING history, seq),
+         told AS (INSERT INTO change (seq, kind, id, client) SELECT seq, $1, $2, $3 FROM next RETURNING mark)
+    SELECT next.history, next.seq, told.mark FROM next, told";
 
 /// A connection that is lent for one transaction. If that does not come to its end, neither goes on.
 ///
@@ -39,6 +41,7 @@ pub(super) struct Transaction {
     /// On the client that it locks.
     _turn: Option<OwnedMutexGuard<()>>,
     commits: Commits,
+    newest: Newest,
     begun_at: Duration,
 }
 
@@ -47,6 +50,7 @@ impl Transaction {
         connection: Object<Connector>,
         turn: Option<OwnedMutexGuard<()>>,
         commits: &Commits,
+        newest: &Newest,
     ) -> Transaction {
         connection.begun();
         Transaction {
@@ -54,6 +58,7 @@ impl Transaction {
             connection,
             _turn: turn,
             commits: commits.clone(),
+            newest: newest.clone(),
             // A database goes by no clock of a test's.
             begun_at: Clock::System.elapsed(),
         }
@@ -72,12 +77,12 @@ impl Transaction {
         rows::client(&client, &credentials)
     }
 
-    /// Begins, with the lock on a client, which is that of its sessions too.
+    /// Begins, with the lock on a client, which is that of its sessions too. The session is whoever's it is.
     pub(super) async fn begin_with_session(
         &mut self,
         client: ClientId,
         session: SessionId,
-    ) -> Result<Option<(Client, Session)>, StoreError> {
+    ) -> Result<Option<(Client, Option<Session>)>, StoreError> {
         let [locked, credentials, found] =
             self.prepared([rows::CLIENT_LOCKED, rows::CREDENTIALS_OF_CLIENT, rows::SESSION]).await?;
         let client: Parameters<'_> = &[&Number(client)];
@@ -90,13 +95,11 @@ impl Transaction {
             self.query(&found, session),
         )?;
         let Some(client) = rows::client(&locked, &credentials)? else { return Ok(None) };
-        let session = found.first().map(rows::session).transpose()?.filter(|s| s.client == client.id);
-        Ok(session.map(|session| (client, session)))
+        Ok(Some((client, found.first().map(rows::session).transpose()?)))
     }
 
     pub(super) async fn commit(&self) -> Result<(), StoreError> {
-        self.batch("COMMIT").await?;
-        self.vouch(self.warnings)?;
+        self.connection.commit(self.warnings).await?;
         self.commits.took.took(Clock::System.elapsed().saturating_sub(self.begun_at));
         self.commits.changes.count(1);
         self.done();
@@ -135,7 +138,8 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         let (kind, id, client) = what.columns();
         let change: Parameters<'_> = &[&kind, &id.map(Number), &client.map(Number)];
-        try_join!(biased; self.execute(tell, change), self.commit_and_record(record, events))?;
+        let (told, ()) = try_join!(biased; self.one(tell, change), self.commit_and_record(record, events))?;
+        self.newest.note(rows::known(&told)?);
         Ok(())
     }
 

@@ -1,10 +1,13 @@
 //! Where a PostgreSQL database is, and how this process shows itself there.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
-use tokio_postgres::{Config, config::Host};
+use tokio_postgres::{
+    Config,
+    config::{Host, SslMode},
+};
 
-/// A `postgres://` URL. Shown without its password.
+/// A `postgres://` URL. Shown without its password, and with the `sslmode` that is in force.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
     shown: String,
@@ -22,12 +25,12 @@ impl FromStr for DatabaseUrl {
 
     // The parser's own words are not passed on: they may hold a piece of the password.
     fn from_str(text: &str) -> Result<DatabaseUrl, Self::Err> {
-        const EXPECTED: &str = "expected postgres://user:password@host:5432/database, special characters of the password percent-encoded; sslmode may be disable, prefer or require (which verifies)";
+        const EXPECTED: &str = "expected postgres://user:password@host:5432/database, special characters of the password percent-encoded; sslmode may be disable, require (which verifies, and is the default off loopback) or prefer";
         let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
         if !matches!(scheme, "postgres" | "postgresql") {
             return Err(EXPECTED);
         }
-        let config: Config = text.parse().map_err(|_| EXPECTED)?;
+        let mut config: Config = text.parse().map_err(|_| EXPECTED)?;
         let is_host = |host: &Host| match host {
             Host::Tcp(name) => !name.contains(['@', ' ']) && !name.is_empty(),
             Host::Unix(_) => true,
@@ -36,11 +39,31 @@ impl FromStr for DatabaseUrl {
         if !somewhere || !config.get_hosts().iter().all(is_host) {
             return Err(EXPECTED);
         }
-        Ok(DatabaseUrl { shown: without_password(scheme, rest), config })
+        // A server that refuses TLS may ask for the password in the clear.
+        if config.get_ssl_mode() == SslMode::Prefer && !is_local(&config) {
+            config.ssl_mode(SslMode::Require);
+        }
+        Ok(DatabaseUrl { shown: shown(scheme, rest, config.get_ssl_mode()), config })
     }
 }
 
-fn without_password(scheme: &str, rest: &str) -> String {
+/// Whether the way to every host stays within this machine.
+fn is_local(config: &Config) -> bool {
+    let loopback = |address: &IpAddr| address.to_canonical().is_loopback();
+    let local = |host: &Host| match host {
+        Host::Tcp(name) => {
+            name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|address| loopback(&address))
+        }
+        Host::Unix(_) => true,
+    };
+    // Where there are addresses, names are for certificates alone.
+    match config.get_hostaddrs() {
+        [] => config.get_hosts().iter().all(local),
+        addresses => addresses.iter().all(loopback),
+    }
+}
+
+fn shown(scheme: &str, rest: &str, mode: SslMode) -> String {
     let (credentials, place) = rest.split_once('@').unwrap_or(("", rest));
     let (place, parameters) = place.split_once('?').unwrap_or((place, ""));
     let credentials = match credentials.split_once(':') {
@@ -48,12 +71,19 @@ fn without_password(scheme: &str, rest: &str) -> String {
         None if credentials.is_empty() => String::new(),
         None => format!("{credentials}@"),
     };
-    let parameters = parameters.split('&').map(|parameter| match parameter.split_once('=') {
-        // A name may be percent-encoded as well.
-        Some((name, _)) if name == "password" || name.contains('%') => format!("{name}=***"),
-        _ => parameter.to_owned(),
-    });
-    let parameters = parameters.collect::<Vec<_>>().join("&");
+    let parameters = parameters.split('&').filter(|parameter| !parameter.is_empty());
+    let mut parameters: Vec<_> = parameters
+        .map(|parameter| match parameter.split_once('=') {
+            Some(("sslmode", _)) if mode == SslMode::Require => "sslmode=require".into(),
+            // A name may be percent-encoded as well.
+            Some((name, _)) if name == "password" || name.contains('%') => format!("{name}=***"),
+            _ => parameter.to_owned(),
+        })
+        .collect();
+    if mode == SslMode::Require && !parameters.iter().any(|parameter| parameter == "sslmode=require") {
+        parameters.push("sslmode=require".into());
+    }
+    let parameters = parameters.join("&");
     let separator = if parameters.is_empty() { "" } else { "?" };
     format!("{scheme}://{credentials}{place}{separator}{parameters}")
 }
@@ -77,18 +107,72 @@ mod tests {
     #[test]
     fn urls_are_shown_without_their_password() {
         for (text, shown) in [
-            ("postgres://u:canary@db/x", "postgres://u:***@db/x"),
+            ("postgres://u:canary@localhost/x", "postgres://u:***@localhost/x"),
+            ("postgres://u:canary@db/x", "postgres://u:***@db/x?sslmode=require"),
+            ("postgres://u:canary@db/x?sslmode=prefer", "postgres://u:***@db/x?sslmode=require"),
+            ("postgres://u:canary@db/x?sslmode=disable", "postgres://u:***@db/x?sslmode=disable"),
             (
                 "postgresql://u:can%40ary@a:1,b:2/x?sslmode=require",
                 "postgresql://u:***@a:1,b:2/x?sslmode=require",
             ),
-            ("postgres://db?user=u&password=canary", "postgres://db?user=u&password=***"),
-            ("postgres://db/x?user=u&pass%77ord=canary", "postgres://db/x?user=u&pass%77ord=***"),
+            ("postgres://[::1]?user=u&password=canary", "postgres://[::1]?user=u&password=***"),
+            (
+                "postgres://db/x?user=u&pass%77ord=canary",
+                "postgres://db/x?user=u&pass%77ord=***&sslmode=require",
+            ),
             ("postgres:///x?host=/run/postgresql", "postgres:///x?host=/run/postgresql"),
             ("postgres://u@%2Frun%2Fpostgresql/x", "postgres://u@%2Frun%2Fpostgresql/x"),
         ] {
             let url: DatabaseUrl = text.parse().unwrap();
             assert_eq!((url.to_string().as_str(), format!("{url:?}").contains("canary")), (shown, false));
+        }
+    }
+
+    // check 110
+    #[test]
+    fn tls_is_required_wherever_the_way_leaves_this_machine() {
+        let mode = |place: &str, sslmode: &str| {
+            let parameter = match sslmode {
+                "" => String::new(),
+                mode => format!("{}sslmode={mode}", if place.contains('?') { '&' } else { '?' }),
+            };
+            let url = format!("postgres://u:p@{place}{parameter}").parse::<DatabaseUrl>();
+            url.unwrap().config.get_ssl_mode()
+        };
+        for place in [
+            "127.0.0.1:5/x",
+            "127.9.9.9/x",
+            "[::1]/x",
+            "[::ffff:127.0.0.1]/x",
+            "localhost/x",
+            "LocalHost:5/x",
+            "localhost,[::1]/x",
+            "%2Frun%2Fpostgresql/x",
+            "/x?host=/run/postgresql",
+            "db/x?hostaddr=127.0.0.1",
+        ] {
+            assert_eq!([mode(place, ""), mode(place, "prefer")], [SslMode::Prefer; 2], "{place}");
+            assert_eq!(
+                [mode(place, "require"), mode(place, "disable")],
+                [SslMode::Require, SslMode::Disable]
+            );
+        }
+        for place in [
+            "db/x",
+            "db:5/x",
+            "10.0.0.1/x",
+            "[2001:db8::1]/x",
+            "[::ffff:10.0.0.1]/x",
+            "0.0.0.0/x",
+            "localhost.example/x",
+            "localhost,db/x",
+            "/x?host=db",
+            "localhost/x?hostaddr=10.0.0.1",
+            "localhost,db/x?hostaddr=127.0.0.1,10.0.0.1",
+        ] {
+            let modes = ["", "prefer", "require"].map(|sslmode| mode(place, sslmode));
+            assert_eq!(modes, [SslMode::Require; 3], "{place}");
+            assert_eq!(mode(place, "disable"), SslMode::Disable);
         }
     }
 

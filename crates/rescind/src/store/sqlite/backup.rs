@@ -7,8 +7,9 @@ use rusqlite::Connection;
 use super::{Sqlite, migrations};
 use crate::store::StoreError;
 
-/// What a backup does not have: what a session is may change at any moment, and a restored one would stand again.
-const LEFT_OUT: &str = "session";
+/// What a backup does not have: what a session is may change at any moment, and a restored one would stand again; what
+/// is lent is known to the store that is replaced.
+const LEFT_OUT: [&str; 2] = ["session", "lent"];
 
 impl Sqlite {
     /// Writes what is stored at this moment, but for the sessions, into an empty file.
@@ -53,9 +54,9 @@ impl Sqlite {
 fn tables(db: &Connection) -> Result<Vec<String>, StoreError> {
     let mut query = db.prepare(
         "SELECT name FROM main.sqlite_schema
-         WHERE type = 'table' AND name NOT IN (?, 'refinery_schema_history') AND name NOT LIKE 'sqlite_%'
+         WHERE type = 'table' AND name NOT IN (?, ?, 'refinery_schema_history') AND name NOT LIKE 'sqlite_%'
          ORDER BY rowid",
     )?;
-    let tables = query.query_map([LEFT_OUT], |row| row.get(0))?;
+    let tables = query.query_map(LEFT_OUT, |row| row.get(0))?;
     Ok(tables.collect::<Result<_, _>>()?)
 }

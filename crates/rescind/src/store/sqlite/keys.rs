@@ -4,7 +4,7 @@ use super::{Sqlite, audit, rows};
 use crate::{
     audit::{
         Origin,
-        changes::{of_keys, of_verifiers},
+        changes::{of_end, of_keys, of_verifiers},
     },
     model::{KnownVerifier, UnixSeconds},
     store::{StoreError, StoredKey},
@@ -44,6 +44,7 @@ impl Sqlite {
 
     pub(in crate::store) async fn rotate_key(
         &self,
+        newest: Option<u64>,
         key: StoredKey,
         retire_at: UnixSeconds,
         origin: Origin,
@@ -51,6 +52,9 @@ impl Sqlite {
         self.writer
             .write(move |db| {
                 let before = rows::keys(db)?;
+                if newest.is_some() && before.last().map(|key| key.id) != newest {
+                    return Ok(before);
+                }
                 db.execute("UPDATE signing_key SET retire_at = ? WHERE retire_at IS NULL", [retire_at])?;
                 rows::insert_key(db, key)?;
                 let after = rows::keys(db)?;
@@ -73,6 +77,24 @@ impl Sqlite {
                 }
                 audit::insert(db, &of_keys(&gone, &[], &origin))?;
                 Ok(stay)
+            })
+            .await
+    }
+
+    pub(in crate::store) async fn end_tokens(
+        &self,
+        key: StoredKey,
+        origin: Origin,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let (keys, verifiers) = (rows::keys(db)?, rows::verifiers(db)?);
+                db.execute("DELETE FROM signing_key", ())?;
+                db.execute("DELETE FROM verifier", ())?;
+                rows::insert_key(db, key)?;
+                let after = rows::keys(db)?;
+                audit::insert(db, &of_end(&keys, &after, &verifiers, &origin))?;
+                Ok(after)
             })
             .await
     }

@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 pub(super) mod export;
 mod keys;
+mod lent;
 mod rows;
 mod writer;
 
@@ -18,7 +19,9 @@ use std::{
 use rusqlite::{Connection, hooks::Wal};
 use tracing::warn;
 
-use super::{Found, Loaded, StoreError, StoredKey, Swept};
+pub(super) use lent::lent;
+
+use super::{Found, Known, Loaded, StoreError, StoredKey, Swept};
 use crate::{
     audit::{Event, Origin, changes::of_client},
     metrics::Commits,
@@ -89,13 +92,14 @@ impl Sqlite {
     pub(super) async fn load(&self) -> Result<Loaded, StoreError> {
         self.read(|db| {
             Ok(Loaded {
-                head: 0,
-                timeline: 0,
+                head: Known::default(),
+                place: None,
                 clients: rows::clients(db)?,
                 keys: rows::keys(db)?,
                 pepper: rows::pepper(db)?,
                 verifiers: rows::verifiers(db)?,
                 ended: rows::ended(db)?,
+                lent: rows::lent(db)?,
             })
         })
         .await
@@ -154,7 +158,7 @@ impl Sqlite {
                 let Some(client) = rows::client(db, client)? else { return Ok(None) };
                 let mut opened = rule(&client);
                 if let Ok(session) = &mut opened {
-                    rows::insert_session(db, session)?;
+                    rows::insert_session(db, None, session)?;
                 }
                 Ok(Some(opened))
             })
@@ -180,6 +184,31 @@ impl Sqlite {
                     audit::insert(db, event.as_slice())?;
                 }
                 Ok(Some((outcome, after)))
+            })
+            .await
+    }
+
+    pub(super) async fn end_session(
+        &self,
+        client: ClientId,
+        id: SessionId,
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
+    ) -> Result<Option<Session>, StoreError> {
+        self.writer
+            .write(move |db| {
+                let Some(client) = rows::client(db, client)? else { return Ok(None) };
+                let found = rows::session(db, id)?;
+                let is_foreign = found.as_ref().is_some_and(|session| session.client != client.id);
+                if is_foreign {
+                    return Ok(None);
+                }
+                let Some(mut ended) = rule(&client, found.clone()) else { return Ok(None) };
+                match found {
+                    Some(found) if found == ended => {}
+                    Some(_) => rows::update_session(db, &ended)?,
+                    None => rows::insert_session(db, Some(id), &mut ended)?,
+                }
+                Ok(Some(ended))
             })
             .await
     }

@@ -1,5 +1,7 @@
 //! How the domain's values stand in rows.
 
+use std::time::Duration;
+
 use rescind_verifier::follow::wire::EndedSession;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
@@ -58,8 +60,10 @@ pub(super) fn clients(db: &Connection) -> Result<Vec<Client>, StoreError> {
 
 pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes, created_at)
-         VALUES (:name, :status, :generation, :revision, :allowlist, :certificates, :scopes, :created_at)",
+        "INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes,
+                             enforces_allowlist, created_at)
+         VALUES (:name, :status, :generation, :revision, :allowlist, :certificates, :scopes,
+                 :enforces_allowlist, :created_at)",
     )?
     .execute(named_params! {
         ":name": client.name,
@@ -69,6 +73,7 @@ pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), 
         ":allowlist": allowlist_text(&client.allowlist),
         ":certificates": client.certificates.to_string(),
         ":scopes": client.scopes.as_str(),
+        ":enforces_allowlist": client.enforces_allowlist,
         ":created_at": client.created_at,
     })?;
     client.id = db.last_insert_rowid().cast_unsigned();
@@ -82,7 +87,8 @@ pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), 
 pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client) -> Result<(), StoreError> {
     db.prepare_cached(
         "UPDATE client SET name = :name, status = :status, generation = :generation, revision = :revision,
-         allowlist = :allowlist, certificates = :certificates, scopes = :scopes WHERE id = :id",
+         allowlist = :allowlist, certificates = :certificates, scopes = :scopes,
+         enforces_allowlist = :enforces_allowlist WHERE id = :id",
     )?
     .execute(named_params! {
         ":id": after.id,
@@ -93,6 +99,7 @@ pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client
         ":allowlist": allowlist_text(&after.allowlist),
         ":certificates": after.certificates.to_string(),
         ":scopes": after.scopes.as_str(),
+        ":enforces_allowlist": after.enforces_allowlist,
     })?;
     for credential in &mut after.credentials {
         if credential.id == 0 {
@@ -131,14 +138,20 @@ pub(super) fn session(db: &Connection, id: SessionId) -> Result<Option<Session>,
     query.query_row([id], |row| Ok(read_session(row))).optional()?.transpose()
 }
 
-pub(super) fn insert_session(db: &Connection, session: &mut Session) -> Result<(), StoreError> {
+/// Numbers it, unless its id is given.
+pub(super) fn insert_session(
+    db: &Connection,
+    id: Option<SessionId>,
+    session: &mut Session,
+) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
+        "INSERT INTO session (id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
                               issued_at, access_expires_at, refresh_expires_at)
-         VALUES (:client, :credential, :key, :generation, :scopes, :pair, :phase, :started_at,
+         VALUES (:id, :client, :credential, :key, :generation, :scopes, :pair, :phase, :started_at,
                  :issued_at, :access_expires_at, :refresh_expires_at)",
     )?
     .execute(named_params! {
+        ":id": id,
         ":client": session.client,
         ":credential": session.credential,
         ":key": session.key,
@@ -192,6 +205,10 @@ pub(super) fn ended(db: &Connection) -> Result<Vec<EndedSession>, StoreError> {
     Ok(ended.collect::<Result<_, _>>()?)
 }
 
+pub(super) fn lent(db: &Connection) -> Result<Duration, StoreError> {
+    Ok(Duration::from_millis(db.query_row("SELECT term_ms FROM lent", [], |row| row.get(0))?))
+}
+
 pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
     let mut query = db.prepare_cached("SELECT * FROM signing_key ORDER BY id")?;
     let mut rows = query.query([])?;
@@ -203,6 +220,7 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
             kid: row.get("kid")?,
             algorithm: read_algorithm(&algorithm)?,
             sealed: row.get("sealed")?,
+            refresh_sealed: row.get("refresh_sealed")?,
             created_at: row.get("created_at")?,
             signs_from: row.get("signs_from")?,
             retire_at: row.get("retire_at")?,
@@ -213,8 +231,9 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
 
 pub(super) fn insert_key(db: &Connection, key: StoredKey) -> Result<(), StoreError> {
     db.execute(
-        "INSERT INTO signing_key (kid, algorithm, sealed, created_at, signs_from) VALUES (?, ?, ?, ?, ?)",
-        (key.kid, key.algorithm.name(), key.sealed, key.created_at, key.signs_from),
+        "INSERT INTO signing_key (kid, algorithm, sealed, refresh_sealed, created_at, signs_from)
+         VALUES (?, ?, ?, ?, ?, ?)",
+        (key.kid, key.algorithm.name(), key.sealed, key.refresh_sealed, key.created_at, key.signs_from),
     )?;
     Ok(())
 }
@@ -238,6 +257,7 @@ fn read_client(row: &Row<'_>) -> Result<Client, StoreError> {
         allowlist: read_allowlist(&allowlist)?,
         certificates: parsed(&certificates)?,
         scopes: parsed(&scopes)?,
+        enforces_allowlist: row.get("enforces_allowlist")?,
         created_at: row.get("created_at")?,
         credentials: Vec::new(),
     })

@@ -14,8 +14,8 @@ use crate::{
 async fn some_of_everything(path: &Path) -> Store {
     let store = Store::open_file(path).unwrap();
     store.set_pepper(vec![0, 92, 255]).await.unwrap();
-    store.rotate_key(conformance::key("k1"), 5, conformance::origin()).await.unwrap();
-    store.rotate_key(conformance::key("k2"), 5, conformance::origin()).await.unwrap();
+    store.rotate_key(None, conformance::key("k1"), 5, conformance::origin()).await.unwrap();
+    store.rotate_key(None, conformance::key("k2"), 5, conformance::origin()).await.unwrap();
     let awkward = Client { name: "a\tb\nc\\N \"é\"".into(), ..conformance::client("rk_1") };
     let one = store.create_client(awkward, conformance::origin()).await.unwrap();
     let two = store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
@@ -73,7 +73,10 @@ async fn everything_is_copied_and_goes_on_from_there() {
         conformance::login(&after, &after_all.clients[0], 1000).await,
     );
     assert_eq!((id, login.id), (3, 5));
-    assert_eq!(after.rotate_key(conformance::key("k3"), 9, conformance::origin()).await.unwrap()[2].id, 3);
+    assert_eq!(
+        after.rotate_key(None, conformance::key("k3"), 9, conformance::origin()).await.unwrap()[2].id,
+        3
+    );
     assert_eq!(after.records(on_record).await.unwrap().last, 11);
 }
 

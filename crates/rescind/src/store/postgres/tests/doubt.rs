@@ -7,10 +7,10 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::{model::Client, store::StoreError};
 
-const CANCEL: &str = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+pub(super) const CANCEL: &str = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
                       WHERE wait_event = 'SyncRep'";
 
-const WAITING: &str = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+pub(super) const WAITING: &str = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
 /// Whether the program waits for a lock in this database.
 const LOCKED: &str = "SELECT count(*) > 0 FROM pg_stat_activity
@@ -18,7 +18,7 @@ const LOCKED: &str = "SELECT count(*) > 0 FROM pg_stat_activity
                         AND wait_event_type = 'Lock'";
 
 /// Lets every commit wait for a stand-by that is not there.
-async fn without_stand_by(url: &str, db: &Session) {
+pub(super) async fn without_stand_by(url: &str, db: &Session) {
     db.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
     db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     // The first commits may come before the server has heard of it.
@@ -35,7 +35,7 @@ async fn without_stand_by(url: &str, db: &Session) {
     }
 }
 
-fn raise(client: &mut Client) -> Result<(), ()> {
+pub(super) fn raise(client: &mut Client) -> Result<(), ()> {
     client.generation += 1;
     Ok(())
 }

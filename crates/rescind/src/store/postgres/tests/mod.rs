@@ -1,5 +1,6 @@
 //! What PostgreSQL alone must do.
 
+mod authority;
 mod copy;
 mod doubt;
 #[path = "../../../../tests/fixture/postgres.rs"]
@@ -25,6 +26,7 @@ pub(in crate::store) fn options(url: &str) -> PostgresOptions {
         statement_timeout: Duration::from_secs(60),
         tls_ca: None,
         accept_lost_commits: false,
+        require_synchronous: false,
     }
 }
 

@@ -9,10 +9,12 @@ use crate::{
     audit::{Kind, Wanted},
     model::{KnownVerifier, Phase, Session as Login, Status},
     secret::SecretHash,
-    store::{Change, ChangedRow, NodeRow},
+    store::{ChangedRow, NodeRow},
 };
 
 const WAIT: Duration = Duration::from_millis(3600);
+const WAITS_FOR_A_LOCK: &str = "SELECT count(*) > 0 FROM pg_stat_activity
+                                WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 async fn store() -> (String, Store) {
     let url = Server::shared().database().await;
@@ -31,9 +33,9 @@ async fn a_node_joins_renews_and_leaves() {
     store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
 
     let renewed = lease.renew(one, 1).await.unwrap().unwrap();
-    assert_eq!((renewed.head, lease.timeline()), (1, 1));
-    let first = NodeRow { id: one, name: "one".into(), wait: WAIT, acked: 1, beat: 1 };
-    let second = NodeRow { id: two, name: "two".into(), wait: WAIT, acked: 0, beat: 0 };
+    assert_eq!(renewed.head, 1);
+    let first = NodeRow { id: one, name: "one".into(), wait: WAIT, acked: 1, beat: 1, schema_version: 4 };
+    let second = NodeRow { id: two, name: "two".into(), acked: 0, beat: 0, ..first.clone() };
     assert_eq!(renewed.nodes, [first.clone(), second]);
 
     lease.renew(two, 1).await.unwrap().unwrap();
@@ -47,6 +49,37 @@ async fn a_node_joins_renews_and_leaves() {
     assert!(lease.join("two", WAIT).await.unwrap() > two);
 }
 
+// check 92
+#[tokio::test]
+async fn a_node_from_before_and_a_key_with_a_refresh_key_exclude_each_other() {
+    const JOIN_FROM_BEFORE: &str = "INSERT INTO node (name, wait_ms) VALUES ('old', 3600)";
+    let (url, store) = store().await;
+    let store = Arc::new(store);
+    let (db, other, watch) = (connect(&url).await, connect(&url).await, connect(&url).await);
+    // Of the two whoever comes first has it, even if it is not committed yet.
+    other.batch_execute(&format!("BEGIN; {JOIN_FROM_BEFORE}")).await.unwrap();
+    let first_key = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.first_key(conformance::key("k1"), conformance::origin()).await }
+    });
+    until(&watch, WAITS_FOR_A_LOCK).await;
+    other.batch_execute("COMMIT").await.unwrap();
+    let error = first_key.await.unwrap().unwrap_err();
+    assert!(format!("{error:?}").contains("a node of an older version serves"), "{error:?}");
+    assert!(store.keys().await.unwrap().is_empty());
+
+    db.batch_execute("DELETE FROM node").await.unwrap();
+    let insert = "INSERT INTO signing_key (kid, algorithm, sealed, refresh_sealed, created_at, signs_from)
+                  VALUES ('k1', 'HS256', '', '', 0, 0)";
+    db.batch_execute(&format!("BEGIN; {insert}")).await.unwrap();
+    let joining = tokio::spawn(async move { other.batch_execute(JOIN_FROM_BEFORE).await });
+    until(&watch, WAITS_FOR_A_LOCK).await;
+    db.batch_execute("COMMIT").await.unwrap();
+    let error = joining.await.unwrap().unwrap_err();
+    assert!(error.as_db_error().unwrap().message().contains("newer version than this node's"), "{error:?}");
+    store.postgres().unwrap().lease_connection().await.unwrap().join("new", WAIT).await.unwrap();
+}
+
 #[tokio::test]
 async fn whatever_memory_holds_is_told_of_and_nothing_else() {
     let (_url, store) = store().await;
@@ -54,7 +87,7 @@ async fn whatever_memory_holds_is_told_of_and_nothing_else() {
     let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     store.first_key(conformance::key("k1"), conformance::origin()).await.unwrap();
     store.first_key(conformance::key("k2"), conformance::origin()).await.unwrap();
-    store.rotate_key(conformance::key("k3"), 5, conformance::origin()).await.unwrap();
+    store.rotate_key(None, conformance::key("k3"), 5, conformance::origin()).await.unwrap();
     store.retire_keys(conformance::origin(), |_| false).await.unwrap();
     store.retire_keys(conformance::origin(), |key| key.kid == "k1").await.unwrap();
     let verifier = KnownVerifier {
@@ -99,10 +132,12 @@ async fn whatever_memory_holds_is_told_of_and_nothing_else() {
         ChangedRow::Session { client: client.id, session: session.id },
         ChangedRow::Client(client.id),
     ];
-    let expected: Vec<_> = (1..).zip(expected).map(|(seq, what)| Change { seq, what }).collect();
-    assert_eq!(lease.changes(0).await.unwrap(), expected);
-    assert_eq!(lease.changes(7).await.unwrap(), expected[7..]);
-    assert_eq!(store.load().await.unwrap().head, 8);
+    let expected: Vec<_> = (1..).zip(expected).collect();
+    let changes = lease.changes(0).await.unwrap();
+    assert_eq!(changes.iter().map(|change| (change.seq, change.what)).collect::<Vec<_>>(), expected);
+    assert_eq!(lease.changes(7).await.unwrap(), changes[7..]);
+    let newest = store.load().await.unwrap().head;
+    assert_eq!((newest.seq, Some(newest)), (8, changes.last().map(|change| change.known)));
     assert_eq!(store.postgres().unwrap().head().await.unwrap(), 8);
 }
 
@@ -236,9 +271,7 @@ async fn nothing_is_put_on_record_before_what_has_the_number_before() {
         let store = Arc::clone(&store);
         async move { store.record(vec![conformance::origin().event(Kind::Throttled)]).await }
     });
-    let waits = "SELECT count(*) > 0 FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    until(&connect(&url).await, waits).await;
+    until(&connect(&url).await, WAITS_FOR_A_LOCK).await;
     let wanted = Wanted { after: Some(0), limit: 10, kind: None, client: None, since: 0 };
     let before = store.records(wanted).await.unwrap();
     assert_eq!((before.records.len(), before.last), (0, 0));

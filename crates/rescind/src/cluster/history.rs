@@ -1,0 +1,154 @@
+//! Whether the database still has what was answered for, and what is done when it has not.
+//!
+//! A stand-by that had not followed, a recovery to a point in time, an older copy: each is a database that has
+//! forgotten what a caller was told. It is not served from before that has been done again, or every token was
+//! ended.
+
+use std::sync::Arc;
+
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use super::node::{Broken, PAUSE};
+use crate::{
+    app::App,
+    audit::By,
+    secret::{PEPPER, Pepper},
+    store::{Known, LeaseConnection, Position, Postgres, Standing, StoreError},
+};
+
+/// How a database that a node comes to, or comes back to, stands to what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum History {
+    /// It may be believed.
+    Stands(Standing),
+    /// It has lost something, which this node has just done again.
+    RepeatedHere,
+    /// It has lost something, which nobody remembers: this node has just ended every token.
+    EndedHere,
+}
+
+impl History {
+    /// For the log.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            History::Stands(standing) => standing.text(),
+            History::RepeatedHere => "what it had lost was repeated by this node",
+            History::EndedHere => "every token was ended by this node",
+        }
+    }
+}
+
+/// Makes sure that nothing is missing of what this process knows of, before it serves from this database.
+/// `remembers`: what is in memory is of before. `told`: of what was known that is lost, the log has that.
+/// Called while nothing else changes memory.
+pub(super) async fn ensure(
+    app: &Arc<App>,
+    postgres: &Postgres,
+    connection: &mut LeaseConnection,
+    remembers: bool,
+    told: &mut Option<Known>,
+) -> Result<History, Broken> {
+    let known = postgres.known();
+    let position = connection.position(&known).await?;
+    match position.standing(&known, remembers) {
+        // Another node may not have remembered all that this one does.
+        Some(Standing::Repeated) if remembers => {}
+        Some(standing) => return Ok(History::Stands(standing)),
+        None => {}
+    }
+    if !is_ours(app, connection).await? {
+        return Err(Broken::Foreign);
+    }
+    if told.replace(known) != Some(known) {
+        tell(app, connection, &known, &position, remembers);
+    }
+    if remembers {
+        repeat(app, postgres, connection, &known).await
+    } else {
+        end(app, postgres, connection, &known).await
+    }
+}
+
+/// Whether the database has what is known in this data folder, for a process that is no node.
+pub async fn confirm(app: &App) -> Result<(), StoreError> {
+    let Some(postgres) = app.store.postgres() else { return Ok(()) };
+    let known = postgres.known();
+    let position = postgres.position(&known).await?;
+    match position.standing(&known, false) {
+        Some(_) => Ok(()),
+        None => Err(StoreError::Unsuitable(format!(
+            "it is older than what was answered, or another one: it has change {}, and change {} was known here. Start \
+             the servers, which do again what they remember; where none does, `rescind db restored` ends every token",
+            position.head.seq, known.seq
+        ))),
+    }
+}
+
+/// What was found, for whoever runs this.
+fn tell(app: &App, connection: &LeaseConnection, known: &Known, position: &Position, remembers: bool) {
+    app.metrics.histories_lost.inc();
+    let then = if remembers {
+        "what this node remembers is repeated before it serves"
+    } else {
+        "this node was restarted and remembers nothing: it waits for one that does, and else ends every token"
+    };
+    let (now, before) = (position.head.seq, known.seq);
+    app.cluster.refuse(Some(format!("the database has change {now}, and change {before} was known: {then}")));
+    error!(
+        server = %connection.place(),
+        change = position.head.seq,
+        history = %position.head.history,
+        known_change = known.seq,
+        known_history = %known.history,
+        then,
+        "the database is older than what was answered, or another one"
+    );
+}
+
+async fn repeat(
+    app: &Arc<App>,
+    postgres: &Postgres,
+    connection: &LeaseConnection,
+    known: &Known,
+) -> Result<History, Broken> {
+    let origin = app.audit.origin(By::Service, None);
+    let new = app.new_key().map_err(|e| StoreError::Unreadable(e.to_string()))?;
+    let repeated = postgres.repeat(connection.place(), known, &app.memory(), new, &origin).await?;
+    let Some(repeated) = repeated else { return Ok(History::Stands(Standing::Repeated)) };
+    warn!(%repeated, "what the database had lost was done again");
+    Ok(History::RepeatedHere)
+}
+
+/// A node that has been running remembers more than this one, and needs no longer to come than a lease.
+async fn end(
+    app: &Arc<App>,
+    postgres: &Postgres,
+    connection: &mut LeaseConnection,
+    known: &Known,
+) -> Result<History, Broken> {
+    let wait = app.cluster.terms.wait();
+    let since = app.clock.elapsed();
+    while app.clock.elapsed().saturating_sub(since) < wait {
+        sleep(PAUSE.min(wait)).await;
+        if let Some(standing) = connection.position(known).await?.standing(known, false) {
+            info!("another node has done again what the database had lost");
+            return Ok(History::Stands(standing));
+        }
+    }
+    let origin = app.audit.origin(By::Service, None);
+    let key = app.new_key().map_err(|e| StoreError::Unreadable(e.to_string()))?;
+    let ended = postgres.end_history(connection.place(), known, key, &origin).await?;
+    if ended.is_none() {
+        return Ok(History::Stands(Standing::Repeated));
+    }
+    warn!("every token was ended, for nobody remembers what the database had lost: clients log in again");
+    Ok(History::EndedHere)
+}
+
+/// Whether it is a database of this installation, and not of another one.
+async fn is_ours(app: &App, connection: &mut LeaseConnection) -> Result<bool, Broken> {
+    let Some(sealed) = connection.pepper().await? else { return Ok(false) };
+    let pepper = app.master.open(PEPPER, &sealed).ok();
+    Ok(pepper.is_some_and(|pepper| Pepper::new(&pepper).hash("") == app.pepper.hash("")))
+}

@@ -1,0 +1,163 @@
+//! The newest change that is known to have been answered for, kept beside the database: one that went back in
+//! time does not have it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+};
+
+use sha2::{Digest, Sha256};
+use tokio::{sync::Mutex, task::spawn_blocking};
+
+use crate::store::{Known, Mark};
+
+/// Far enough apart for no disk to spoil one while it writes the other.
+const SLOTS: [u64; 2] = [0, 4096];
+const FORM: &[u8; 8] = b"known 01";
+const CONTENT: usize = FORM.len() + 8 + 32 + 16 + 8 + 16;
+const SLOT: usize = CONTENT + 32;
+
+/// A file of two slots, written in turn: one of them is whole, whatever befalls the other.
+#[derive(Debug)]
+pub struct KnownFile(Arc<Mutex<Slots>>);
+
+#[derive(Debug)]
+struct Slots {
+    file: File,
+    /// What tells one installation's databases from another's.
+    installation: [u8; 32],
+    /// How often it was written. The next slot is that of this number.
+    times: u64,
+    written: Known,
+}
+
+impl KnownFile {
+    /// Opens it, making it if there is none, and reads what is known of this installation's database.
+    pub fn open(path: &Path, installation: [u8; 32]) -> io::Result<(KnownFile, Known)> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let length = SLOTS[1] + SLOT as u64;
+        if file.metadata()?.len() < length {
+            // There is room for it before it is needed.
+            file.write_all_at(&vec![0; length as usize], 0)?;
+            file.sync_all()?;
+            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        let mut newest = (0, Known::default());
+        for at in SLOTS {
+            let mut slot = [0; SLOT];
+            file.read_exact_at(&mut slot, at)?;
+            if let Some((times, of, known)) = read(&slot)
+                && times >= newest.0
+            {
+                newest = (times, if of == installation { known } else { Known::default() });
+            }
+        }
+        let (times, written) = newest;
+        let slots = Slots { file, installation, times, written };
+        Ok((KnownFile(Arc::new(Mutex::new(slots))), written))
+    }
+
+    /// Keeps the newest that `newest` tells. Those who wait while another one writes share the next flush.
+    pub async fn keep(&self, newest: impl Fn() -> Known) -> io::Result<()> {
+        let mut slots = Arc::clone(&self.0).lock_owned().await;
+        let known = newest();
+        if slots.written == known {
+            return Ok(());
+        }
+        spawn_blocking(move || slots.write(known)).await?
+    }
+}
+
+impl Slots {
+    fn write(&mut self, known: Known) -> io::Result<()> {
+        let times = self.times + 1;
+        let mut slot = [FORM, &times.to_be_bytes()[..], &self.installation].concat();
+        let Known { history: Mark(history), seq, mark: Mark(mark) } = known;
+        slot.extend([&history.to_be_bytes()[..], &seq.to_be_bytes(), &mark.to_be_bytes()].concat());
+        let sum = Sha256::digest(&slot);
+        slot.extend_from_slice(&sum);
+        self.file.write_all_at(&slot, SLOTS[(times % 2) as usize])?;
+        self.file.sync_data()?;
+        (self.times, self.written) = (times, known);
+        Ok(())
+    }
+}
+
+/// How often it had been written, of which installation, and what is known, if the slot is whole.
+fn read(slot: &[u8; SLOT]) -> Option<(u64, [u8; 32], Known)> {
+    let (content, sum) = slot.split_at(CONTENT);
+    let content = content.strip_prefix(FORM).filter(|_| *Sha256::digest(content) == *sum)?;
+    let (times, content) = content.split_first_chunk()?;
+    let (installation, content) = content.split_first_chunk()?;
+    let (history, content) = content.split_first_chunk()?;
+    let (seq, content) = content.split_first_chunk()?;
+    let (mark, _) = content.split_first_chunk()?;
+    let known = Known {
+        history: Mark(u128::from_be_bytes(*history)),
+        seq: u64::from_be_bytes(*seq),
+        mark: Mark(u128::from_be_bytes(*mark)),
+    };
+    Some((u64::from_be_bytes(*times), *installation, known))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    const HERE: [u8; 32] = [7; 32];
+
+    fn known(seq: u64) -> Known {
+        Known { history: Mark(1 << 100), seq, mark: Mark(u128::from(seq) + 5) }
+    }
+
+    // check 96
+    #[tokio::test]
+    async fn what_was_kept_is_found_again_and_of_a_torn_write_what_was_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("known");
+        assert_eq!(KnownFile::open(&path, HERE).unwrap().1, Known::default());
+        for seq in 1..=4 {
+            let (file, before) = KnownFile::open(&path, HERE).unwrap();
+            assert_eq!(before, if seq == 1 { Known::default() } else { known(seq - 1) });
+            file.keep(|| known(seq)).await.unwrap();
+        }
+        assert_eq!(KnownFile::open(&path, HERE).unwrap().1, known(4));
+        // Another installation's database has nothing to do with it.
+        assert_eq!(KnownFile::open(&path, [8; 32]).unwrap().1, Known::default());
+        let raw = OpenOptions::new().write(true).open(&path).unwrap();
+        for byte in [0, 60, SLOT as u64 - 1] {
+            // The fourth is in the first slot.
+            raw.write_all_at(b"\xee", SLOTS[0] + byte).unwrap();
+            assert_eq!(KnownFile::open(&path, HERE).unwrap().1, known(3), "{byte}");
+        }
+        let (file, _) = KnownFile::open(&path, HERE).unwrap();
+        file.keep(|| known(5)).await.unwrap();
+        assert_eq!(KnownFile::open(&path, HERE).unwrap().1, known(5));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_told_that_it_is_kept_finds_it_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("known");
+        let file = Arc::new(KnownFile::open(&path, HERE).unwrap().0);
+        let newest = Arc::new(AtomicU64::new(0));
+        let mut all = JoinSet::new();
+        for _ in 0..200 {
+            let (file, newest, path) = (Arc::clone(&file), Arc::clone(&newest), path.clone());
+            all.spawn(async move {
+                let mine = newest.fetch_add(1, Ordering::SeqCst) + 1;
+                file.keep(|| known(newest.load(Ordering::SeqCst))).await.unwrap();
+                assert!(KnownFile::open(&path, HERE).unwrap().1.seq >= mine);
+            });
+        }
+        all.join_all().await;
+    }
+}

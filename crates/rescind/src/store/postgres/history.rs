@@ -1,0 +1,362 @@
+//! A database that has lost what it had: how that is noticed, and what is done about it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{
+    Postgres, UPDATE_CLIENT, UPDATE_CREDENTIAL,
+    audit::{Columns, INSERT},
+    authority::decisive,
+    connection::Connection,
+    keys::{self, DELETE_KEY, DELETE_VERIFIER, INSERT_KEY, insert_key},
+    node::ChangedRow,
+    place::Place,
+    rows::{self, Number, get, maybe_number, number},
+    save_client, save_credential,
+    transaction::TELL,
+};
+use crate::{
+    audit::{
+        Event, Kind, Origin,
+        changes::{of_client, of_end, of_keys, of_verifiers},
+    },
+    memory::{Highest, Memory},
+    store::{Known, Mark, Position, Repeated, StoreError, StoredKey},
+};
+
+const POSITION: &str = decisive!(
+    "head.history, head.seq, newest.mark, known.mark AS found, lost.repeated, lost.ended,
+     EXISTS (SELECT FROM change WHERE seq <= $1) AS reaches_back",
+    "FROM head LEFT JOIN change AS newest ON newest.seq = head.seq
+               LEFT JOIN change AS known ON known.seq = $1
+               LEFT JOIN lost ON lost.history = $2"
+);
+
+/// Nobody else changes anything meanwhile. The tables before the head, as everybody locks them.
+const BEGIN_ALONE: &str = "
+    BEGIN; LOCK TABLE client, credential, signing_key, verifier, session IN EXCLUSIVE MODE; SELECT FROM head FOR UPDATE";
+/// What comes is of another history, and has numbers beyond all that are known to have been given.
+const BEGIN_HISTORY: &str = "UPDATE head SET history = gen_random_uuid(), seq = greatest(seq, $1)";
+const LOST: &str = "
+    INSERT INTO lost (history, repeated, ended, at, client, credential, verifier, key, session)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    ON CONFLICT (history) DO UPDATE SET
+        repeated = greatest(lost.repeated, excluded.repeated), ended = lost.ended OR excluded.ended,
+        client = excluded.client, credential = excluded.credential, verifier = excluded.verifier,
+        key = excluded.key, session = excluded.session";
+const END_SESSIONS: &str =
+    "UPDATE session SET phase = 2 WHERE id = ANY ($1) AND phase <> 2 RETURNING id, client_id";
+const MOVE_SESSIONS_ON: &str = "
+    UPDATE session SET pair = known.pair FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS known (client, id, pair)
+    WHERE session.id = known.id AND session.client_id = known.client AND session.pair < known.pair";
+const DELETE_KEYS_AND_VERIFIERS: &str = "DELETE FROM signing_key; DELETE FROM verifier";
+/// Sessions named by one statement.
+const BATCH: usize = 10_000;
+
+/// The newest change that this process knows of.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Newest(Arc<Mutex<Known>>);
+
+impl Newest {
+    pub(super) fn get(&self) -> Known {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on to this one, if it is newer.
+    pub(super) fn note(&self, known: Known) {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.seq < known.seq {
+            *newest = known;
+        }
+    }
+
+    /// Begins with this one, newer or not.
+    pub(super) fn set(&self, known: Known) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+}
+
+impl Postgres {
+    /// The newest change that this process knows of: one that it has committed itself, or taken over.
+    pub fn known(&self) -> Known {
+        self.newest.get()
+    }
+
+    /// Goes on to this change, if it is newer than what is known.
+    pub fn note_known(&self, known: Known) {
+        self.newest.note(known);
+    }
+
+    /// Takes this for the newest change known.
+    pub fn set_known(&self, known: Known) {
+        self.newest.set(known);
+    }
+
+    /// How the database stands to this change.
+    pub async fn position(&self, known: &Known) -> Result<Position, StoreError> {
+        let mut tx = self.transaction().await?;
+        let position = position(&mut tx, known).await?;
+        tx.done();
+        Ok(position)
+    }
+
+    /// Does again what this process remembers and the database at this place has lost, up to `known`.
+    /// `new` is for when no key that signs is left. `None`: others have done it, and there was nothing to add.
+    pub async fn repeat(
+        &self,
+        place: &Place,
+        known: &Known,
+        memory: &Memory,
+        new: StoredKey,
+        origin: &Origin,
+    ) -> Result<Option<Repeated>, StoreError> {
+        let mut alone = Alone::begin(self.connection_to(place).await?).await?;
+        let here = position(&mut alone.db, known).await?;
+        let by_others = here.standing(known, true).is_some();
+        let clients = alone.narrow_clients(memory, origin).await?;
+        let sessions = alone.move_sessions_on(memory).await?;
+        let (keys, verifiers) = alone.take_back(memory, new, origin).await?;
+        let repeated = Repeated { clients, sessions, keys, verifiers };
+        if by_others && repeated == Repeated::default() {
+            alone.roll_back().await?;
+            return Ok(None);
+        }
+        alone.events.push(lost_event(origin, &here.head, known, &format!("repeated: {repeated}")));
+        let lost =
+            Lost { history: known.history, repeated: known.seq, ended: false, highest: memory.highest };
+        self.newest.set(alone.commit(known.seq, &[lost], origin).await?);
+        Ok(Some(repeated))
+    }
+
+    /// Ends every token, for what the database at this place has lost up to `known` is remembered by nobody.
+    /// `None`: that was done, or somebody did remember.
+    pub async fn end_history(
+        &self,
+        place: &Place,
+        known: &Known,
+        key: StoredKey,
+        origin: &Origin,
+    ) -> Result<Option<Vec<StoredKey>>, StoreError> {
+        let mut alone = Alone::begin(self.connection_to(place).await?).await?;
+        let here = position(&mut alone.db, known).await?;
+        if here.standing(known, false).is_some() {
+            alone.roll_back().await?;
+            return Ok(None);
+        }
+        alone.events.push(lost_event(origin, &here.head, known, "every token was ended"));
+        let (keys, newest) = alone.end(&[*known], key, origin).await?;
+        self.newest.set(newest);
+        Ok(Some(keys))
+    }
+
+    pub(in crate::store) async fn end_tokens(
+        &self,
+        key: StoredKey,
+        origin: Origin,
+    ) -> Result<Vec<StoredKey>, StoreError> {
+        let db = self.pool.manager().connect_for_long().await?;
+        if !self.pool.manager().places.is_used(db.place()) {
+            return Err(StoreError::Unavailable("this node has not approved of the server".into()));
+        }
+        let mut alone = Alone::begin(db).await?;
+        // What was known here may be of another history than what the database has.
+        let known = self.known();
+        let here = position(&mut alone.db, &known).await?.head;
+        let (keys, newest) = alone.end(&[here, known], key, &origin).await?;
+        self.newest.set(newest);
+        Ok(keys)
+    }
+
+    /// A connection for long, to the same place as another.
+    async fn connection_to(&self, place: &Place) -> Result<Connection, StoreError> {
+        let db = self.pool.manager().connect_for_long().await?;
+        if db.place() == place {
+            Ok(db)
+        } else {
+            Err(StoreError::Unavailable("another server has taken over meanwhile".into()))
+        }
+    }
+}
+
+pub(super) async fn position(db: &mut Connection, known: &Known) -> Result<Position, StoreError> {
+    let [position] = db.prepared([POSITION]).await?;
+    let row = db.one(&position, &[&Number(known.seq), &known.history]).await?;
+    Ok(Position {
+        head: rows::known(&row)?,
+        found: get(&row, "found")?,
+        reaches_back: get(&row, "reaches_back")?,
+        repeated: maybe_number(&row, "repeated")?,
+        ended: get::<Option<bool>>(&row, "ended")?.unwrap_or_default(),
+    })
+}
+
+/// What the log of events has of a database that went back.
+fn lost_event(origin: &Origin, here: &Known, known: &Known, outcome: &str) -> Event {
+    let detail = format!("change {} after {}; {outcome}", here.seq, known.seq);
+    Event { detail: Some(detail), ..origin.event(Kind::HistoryLost) }
+}
+
+/// A history of which something was lost.
+struct Lost {
+    history: Mark,
+    repeated: u64,
+    ended: bool,
+    highest: Highest,
+}
+
+/// A transaction beside which nothing else changes anything.
+struct Alone {
+    db: Connection,
+    warnings: u64,
+    told: Vec<ChangedRow>,
+    events: Vec<Event>,
+}
+
+impl Alone {
+    async fn begin(db: Connection) -> Result<Alone, StoreError> {
+        let warnings = db.warnings();
+        db.batch(BEGIN_ALONE).await?;
+        Ok(Alone { db, warnings, told: vec![], events: vec![] })
+    }
+
+    async fn roll_back(self) -> Result<(), StoreError> {
+        self.db.batch("ROLLBACK").await?;
+        self.db.done();
+        Ok(())
+    }
+
+    /// Begins another history, and commits. Returns its newest change.
+    async fn commit(mut self, seq: u64, lost: &[Lost], origin: &Origin) -> Result<Known, StoreError> {
+        let Alone { db, warnings, told, events } = &mut self;
+        let [begin, add, tell, record] = db.prepared([BEGIN_HISTORY, LOST, TELL, INSERT]).await?;
+        db.execute(&begin, &[&Number(seq)]).await?;
+        for Lost { history, repeated, ended, highest } in lost {
+            let Highest { client, credential, verifier, key, session } = highest;
+            let [client, credential, verifier, key, session] =
+                [client, credential, verifier, key, session].map(|&id| Number(id));
+            let (repeated, at) = (Number(*repeated), Number(origin.at));
+            db.execute(
+                &add,
+                &[history, &repeated, ended, &at, &client, &credential, &verifier, &key, &session],
+            )
+            .await?;
+        }
+        if told.is_empty() {
+            // A history has a change of its own from its beginning on.
+            told.push(ChangedRow::Keys);
+        }
+        let mut newest = Known::default();
+        for what in told {
+            let (kind, id, client) = what.columns();
+            newest = rows::known(&db.one(&tell, &[&kind, &id.map(Number), &client.map(Number)]).await?)?;
+        }
+        let columns = Columns::of(events);
+        db.execute(&record, &columns.parameters()).await?;
+        db.commit(*warnings).await?;
+        db.done();
+        Ok(newest)
+    }
+
+    async fn narrow_clients(&mut self, memory: &Memory, origin: &Origin) -> Result<usize, StoreError> {
+        let [clients, credentials, update, update_credential] =
+            self.db.prepared([rows::CLIENTS, rows::CREDENTIALS, UPDATE_CLIENT, UPDATE_CREDENTIAL]).await?;
+        let stored = self.db.query(&clients, &[]).await?;
+        let mut narrowed = 0;
+        for before in rows::clients(&stored, &self.db.query(&credentials, &[]).await?)? {
+            let mut after = before.clone();
+            memory.narrow(&mut after, origin.at);
+            if after == before {
+                continue;
+            }
+            save_client(&self.db, &update, &after).await?;
+            for changed in after.credentials.iter().filter(|changed| !before.credentials.contains(changed)) {
+                save_credential(&self.db, &update_credential, changed).await?;
+            }
+            self.events.extend(of_client(Some(&before), &after, origin));
+            self.told.push(ChangedRow::Client(after.id));
+            narrowed += 1;
+        }
+        Ok(narrowed)
+    }
+
+    /// Ends the sessions that have ended, and lets no refresh token be used that was used before.
+    async fn move_sessions_on(&mut self, memory: &Memory) -> Result<usize, StoreError> {
+        let [end, move_on] = self.db.prepared([END_SESSIONS, MOVE_SESSIONS_ON]).await?;
+        let mut moved = 0;
+        for ended in memory.ended.chunks(BATCH) {
+            let ended: Vec<_> = ended.iter().copied().map(Number).collect();
+            for row in self.db.query(&end, &[&ended]).await? {
+                let (client, session) = (number(&row, "client_id")?, number(&row, "id")?);
+                self.told.push(ChangedRow::Session { client, session });
+                moved += 1;
+            }
+        }
+        for pairs in memory.pairs.chunks(BATCH) {
+            let column =
+                |of: fn(&(u64, u64, u64)) -> u64| pairs.iter().map(of).map(Number).collect::<Vec<_>>();
+            let (client, session, pair) = (column(|p| p.0), column(|p| p.1), column(|p| p.2));
+            moved +=
+                usize::try_from(self.db.execute(&move_on, &[&client, &session, &pair]).await?).unwrap_or(0);
+        }
+        Ok(moved)
+    }
+
+    /// Takes back keys and verifiers. Returns how many.
+    async fn take_back(
+        &mut self,
+        memory: &Memory,
+        new: StoredKey,
+        origin: &Origin,
+    ) -> Result<(usize, usize), StoreError> {
+        let [insert, delete_key, verifiers, delete_verifier] =
+            self.db.prepared([INSERT_KEY, DELETE_KEY, rows::VERIFIERS, DELETE_VERIFIER]).await?;
+        let before = keys::keys(&mut self.db).await?;
+        let (retired, good): (Vec<_>, Vec<_>) = before.iter().partition(|key| memory.has_retired(key));
+        if !retired.is_empty() {
+            for key in &retired {
+                self.db.execute(&delete_key, &[&Number(key.id)]).await?;
+            }
+            if good.iter().all(|key| key.retire_at.is_some()) {
+                insert_key(&self.db, &insert, &new).await?;
+            }
+            self.events.extend(of_keys(&before, &keys::keys(&mut self.db).await?, origin));
+            self.told.push(ChangedRow::Keys);
+        }
+        let before = rows::read(&self.db.query(&verifiers, &[]).await?, rows::verifier)?;
+        let (revoked, good): (Vec<_>, Vec<_>) =
+            before.iter().cloned().partition(|verifier| memory.has_revoked(verifier));
+        if !revoked.is_empty() {
+            for verifier in &revoked {
+                self.db.execute(&delete_verifier, &[&Number(verifier.id)]).await?;
+            }
+            self.events.extend(of_verifiers(&before, &good, origin));
+            self.told.push(ChangedRow::Verifiers);
+        }
+        Ok((retired.len(), revoked.len()))
+    }
+
+    /// Ends every token, and the histories that these are of. Returns the key, and the newest change.
+    async fn end(
+        mut self,
+        lost: &[Known],
+        key: StoredKey,
+        origin: &Origin,
+    ) -> Result<(Vec<StoredKey>, Known), StoreError> {
+        let [insert, verifiers] = self.db.prepared([INSERT_KEY, rows::VERIFIERS]).await?;
+        let before = keys::keys(&mut self.db).await?;
+        let verifiers = rows::read(&self.db.query(&verifiers, &[]).await?, rows::verifier)?;
+        self.db.batch(DELETE_KEYS_AND_VERIFIERS).await?;
+        insert_key(&self.db, &insert, &key).await?;
+        let after = keys::keys(&mut self.db).await?;
+        self.events.extend(of_end(&before, &after, &verifiers, origin));
+        self.told.extend([ChangedRow::Keys, ChangedRow::Verifiers]);
+        let ended = |known: &Known| Lost {
+            history: known.history,
+            repeated: 0,
+            ended: true,
+            highest: Highest::default(),
+        };
+        let seq = lost.iter().map(|known| known.seq).max().unwrap_or(0);
+        let newest = self.commit(seq, &lost.iter().map(ended).collect::<Vec<_>>(), origin).await?;
+        Ok((after, newest))
+    }
+}

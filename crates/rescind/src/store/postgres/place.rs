@@ -1,0 +1,189 @@
+//! Which server of which history a connection is to, and which may be used.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::store::StoreError;
+
+/// The columns that [`Place::read`] reads. The timeline is the first eight digits of the name of what the server
+/// writes: it stays the same for as long as it can be written.
+pub(super) const PLACE: &str = "
+    (SELECT system_identifier FROM pg_control_system()), left(pg_walfile_name(pg_current_wal_lsn()), 8),
+    extract(epoch FROM pg_postmaster_start_time()), (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// A server and a database on it, from its start to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Given to a server as it is initialised. Its stand-bys have the same.
+    system: u64,
+    /// Higher at each promotion of a stand-by, and each recovery to a point in time.
+    timeline: u32,
+    /// What is on the disk may be another one's after a restart, or in a database that was made again.
+    started: String,
+    database: String,
+}
+
+impl Place {
+    pub(super) fn read([system, timeline, started, database]: [&str; 4]) -> Result<Place, StoreError> {
+        let numbers = system.parse::<i64>().ok().zip(u32::from_str_radix(timeline, 16).ok());
+        let (system, timeline) = numbers.ok_or_else(|| {
+            StoreError::Unreadable(format!("system identifier {system:?}, timeline {timeline:?}"))
+        })?;
+        let [started, database] = [started, database].map(str::to_owned);
+        Ok(Place { system: system.cast_unsigned(), timeline, started, database })
+    }
+
+    /// Whether what was committed in one of them can be lost in the other only if its disk was replaced.
+    pub fn goes_on(&self, before: &Place) -> bool {
+        let line = |place: &Place| (place.system, place.timeline, place.database.clone());
+        line(self) == line(before)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server {}, timeline {}", self.system, self.timeline)
+    }
+}
+
+/// The place that is used, and those that are not any more.
+pub(super) struct Places {
+    used: watch::Sender<Option<Place>>,
+    rules: Mutex<Rules>,
+}
+
+#[derive(Default)]
+struct Rules {
+    /// Whoever holds the lease looks at a place before the others use it.
+    guarded: bool,
+    /// Systems in whose place another one came.
+    former: Vec<u64>,
+    /// The newest place that was ever used, whether one is now or not.
+    newest: Option<Place>,
+}
+
+impl Places {
+    pub(super) fn new() -> Places {
+        Places { used: watch::Sender::new(None), rules: Mutex::default() }
+    }
+
+    /// From now on nothing is used before it was approved of.
+    pub(super) fn guard(&self) {
+        self.rules().guarded = true;
+        self.used.send_replace(None);
+    }
+
+    /// Whether a connection to this place may be had, if only to look at it.
+    pub(super) fn admit(&self, place: &Place) -> Result<(), StoreError> {
+        let mut rules = self.rules();
+        let Place { system, timeline, .. } = *place;
+        if rules.former.contains(&system) {
+            return Err(StoreError::Unsuitable(format!(
+                "it is on PostgreSQL server {system}, and nodes have gone on to another one since: stop that server, or \
+                 restart every node to go back to it"
+            )));
+        }
+        match &rules.newest {
+            Some(newest) if newest.system == system && timeline < newest.timeline => {
+                return Err(StoreError::Unsuitable(format!(
+                    "its server was taken over from (timeline {timeline} after {}), and is a primary all the same: \
+                     stop it, and name the new one in database.url; or, if it was put in that one's place, restart \
+                     every node",
+                    newest.timeline
+                )));
+            }
+            Some(newest) if newest.system != system && !rules.guarded => {
+                return Err(StoreError::Unavailable("another server answers than the one before".into()));
+            }
+            _ => {}
+        }
+        if !rules.guarded && rules.newest.as_ref() != Some(place) {
+            rules.newest = Some(place.clone());
+            self.used.send_replace(Some(place.clone()));
+        }
+        Ok(())
+    }
+
+    /// The others may use this place, and no other.
+    pub(super) fn approve(&self, place: &Place) {
+        let mut rules = self.rules();
+        if let Some(before) =
+            rules.newest.replace(place.clone()).filter(|before| before.system != place.system)
+        {
+            rules.former.push(before.system);
+        }
+        self.used.send_replace(Some(place.clone()));
+    }
+
+    /// Whether this is the place that is used.
+    pub(super) fn is_used(&self, place: &Place) -> bool {
+        self.used.borrow().as_ref() == Some(place)
+    }
+
+    /// The place that is used.
+    pub(super) fn used(&self) -> Option<Place> {
+        self.used.borrow().clone()
+    }
+
+    /// Resolves when this place is used: whoever looks at it may be about to approve of it.
+    pub(super) async fn until_used(&self, place: &Place) {
+        drop(self.used.subscribe().wait_for(|used| used.as_ref() == Some(place)).await);
+    }
+
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(system: u64, timeline: u32) -> Place {
+        Place { system, timeline, ..Place::default() }
+    }
+
+    fn told(outcome: Result<(), StoreError>) -> String {
+        outcome.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_a_guard_a_later_timeline_takes_over() {
+        let places = Places::new();
+        for timeline in [1, 1, 3] {
+            places.admit(&place(7, timeline)).unwrap();
+            assert!(places.is_used(&place(7, timeline)));
+        }
+        assert!(told(places.admit(&place(7, 2))).contains("timeline 2 after 3"));
+        assert!(places.admit(&place(8, 9)).is_err());
+        assert!(places.is_used(&place(7, 3)));
+    }
+
+    // check 96
+    #[tokio::test]
+    async fn under_a_guard_nothing_is_used_that_was_not_approved_of() {
+        let places = Places::new();
+        places.admit(&place(7, 2)).unwrap();
+        places.guard();
+        places.admit(&place(7, 2)).unwrap();
+        assert!(!places.is_used(&place(7, 2)));
+        let here = place(7, 2);
+        tokio::join!(biased; places.until_used(&here), async { places.approve(&here) });
+        for other in [place(7, 3), place(8, 1)] {
+            places.admit(&other).unwrap();
+            assert!(places.is_used(&place(7, 2)));
+        }
+        assert!(told(places.admit(&place(7, 1))).contains("taken over from (timeline 1 after 2)"));
+        places.approve(&place(8, 1));
+        // Who goes on to another server does not come back by chance, whatever the timeline there.
+        for back in [place(7, 2), place(7, 9)] {
+            assert!(told(places.admit(&back)).contains("PostgreSQL server 7"));
+        }
+        places.admit(&place(8, 1)).unwrap();
+        assert!(places.is_used(&place(8, 1)));
+    }
+}

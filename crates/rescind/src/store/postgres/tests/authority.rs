@@ -1,0 +1,158 @@
+//! Whose word is taken, and of which commits.
+
+use std::sync::Arc;
+
+use super::{
+    super::authority::decisive,
+    doubt::{WAITING, raise, without_stand_by},
+    *,
+};
+use crate::store::StoreError;
+
+async fn strict(url: &str) -> Store {
+    Store::connect(&PostgresOptions { require_synchronous: true, ..options(url) }).await.unwrap()
+}
+
+async fn set_names(db: &Session, names: &str) {
+    let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+    db.batch_execute(&set).await.unwrap();
+    db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+}
+
+fn why<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    format!("{:#}", anyhow::Error::from(result.unwrap_err()))
+}
+
+// check 112
+#[tokio::test]
+async fn what_a_stand_by_or_another_session_answers_decides_nothing() {
+    let url = Server::shared().database().await;
+    let store = Store::connect(&options(&url)).await.unwrap();
+    let mut db = store.postgres().unwrap().pool.manager().connect().await.unwrap();
+    let [stand_by, other, none, primary] = db
+        .prepared([
+            "SELECT 'a stand-by' AS answered_by, NULL::boolean AS is_there",
+            "SELECT 'another' AS answered_by, true AS is_there",
+            "SELECT NULL AS answered_by, true AS is_there",
+            decisive!("'found' AS what", "WHERE $1"),
+        ])
+        .await
+        .unwrap();
+    assert!(why(db.query(&stand_by, &[]).await).contains("load_balance_mode = off"));
+    for lost in [other, none] {
+        assert!(why(db.query(&lost, &[]).await).contains("pool_mode = session"));
+    }
+    assert_eq!(db.query(&primary, &[&true]).await.unwrap().len(), 1);
+    assert_eq!(db.query(&primary, &[&false]).await.unwrap().len(), 0);
+}
+
+// check 112
+#[tokio::test]
+async fn a_commit_in_a_session_that_is_no_longer_as_it_was_set_is_no_success() {
+    let url = Server::shared().database().await;
+    let store = Store::connect(&PostgresOptions { pool_size: 1, ..options(&url) }).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let lose = async || {
+        let db = store.postgres().unwrap().connection().await.unwrap();
+        db.batch("RESET ALL").await.unwrap();
+    };
+    lose().await;
+    let logout = store.change_client(client.id, conformance::origin(), raise).await;
+    assert!(why(logout).contains("pool_mode = session"));
+    lose().await;
+    assert!(why(store.find(client.id, 0).await).contains("pool_mode = session"));
+    lose().await;
+    assert!(why(store.postgres().unwrap().nodes().await).contains("pool_mode = session"));
+    // The next is a new session.
+    store.change_client(client.id, conformance::origin(), raise).await.unwrap().unwrap().unwrap();
+
+    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
+    let node = lease.join("one", Duration::from_millis(3600)).await.unwrap();
+    lease.renew(node, 0).await.unwrap().unwrap();
+    lease.connection.batch("RESET ALL").await.unwrap();
+    assert!(why(lease.renew(node, 0).await).contains("pool_mode = session"));
+}
+
+// check 112
+#[tokio::test]
+async fn a_commit_that_is_released_as_nobody_is_waited_for_any_more_is_no_success() {
+    let server = Server::start();
+    let url = server.database().await;
+    let lenient = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let client = lenient.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let db = connect(&url).await;
+    without_stand_by(&url, &db).await;
+    let strict = Arc::new(strict(&url).await);
+    let mut lease = strict.postgres().unwrap().lease_connection().await.unwrap();
+    let waiting = async |store: &Arc<Store>| {
+        let (store, id) = (Arc::clone(store), client.id);
+        let logout = tokio::spawn(async move { store.change_client(id, conformance::origin(), raise).await });
+        until(&db, WAITING).await;
+        logout
+    };
+
+    let logout = waiting(&strict).await;
+    set_names(&db, "").await;
+    assert!(why(logout.await.unwrap()).contains("wait for no stand-by"));
+    // Nor is any that does not even wait.
+    let logout = strict.change_client(client.id, conformance::origin(), raise).await;
+    assert!(why(logout).contains("wait for no stand-by"));
+    let node = lease.join("one", Duration::from_millis(3600)).await.unwrap();
+    assert!(why(lease.renew(node, 0).await).contains("wait for no stand-by"));
+    assert!(strict.postgres().unwrap().lacks_a_stand_by());
+    // What is only read is.
+    assert_eq!(strict.clients().await.unwrap()[0].generation, 2);
+    let refused = Store::connect(&PostgresOptions { require_synchronous: true, ..options(&url) }).await;
+    assert!(why(refused).contains("synchronous_standby_names is empty"));
+
+    // Where that is not required it is a success.
+    set_names(&db, "nobody").await;
+    let logout = waiting(&lenient).await;
+    set_names(&db, "").await;
+    logout.await.unwrap().unwrap().unwrap().unwrap();
+}
+
+// check 112
+#[tokio::test]
+async fn a_commit_that_was_released_while_nobody_was_waited_for_for_a_moment_is_no_success() {
+    let server = Server::start();
+    let url = server.database().await;
+    let store = Store::connect(&options(&url)).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let db = connect(&url).await;
+    without_stand_by(&url, &db).await;
+    let strict = strict(&url).await;
+    let logout = tokio::spawn({
+        let id = client.id;
+        async move { strict.change_client(id, conformance::origin(), raise).await }
+    });
+    until(&db, WAITING).await;
+    let pid = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let pid: i32 = db.query_one(pid, &[]).await.unwrap().get(0);
+    // It sleeps while the names come and go, and hears of both at once.
+    let signal = async |signal| {
+        db.batch_execute(&format!("COPY (SELECT) TO PROGRAM 'cat; kill -{signal} {pid}'")).await.unwrap();
+    };
+    signal("STOP").await;
+    set_names(&db, "").await;
+    // A commit that waits for nobody: the server has released those that did.
+    db.batch_execute("UPDATE schema SET readable_by = readable_by").await.unwrap();
+    set_names(&db, "nobody").await;
+    let others = format!(
+        "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> {pid}"
+    );
+    'heard: loop {
+        let probe = connect(&url).await;
+        let probe =
+            tokio::spawn(
+                async move { probe.batch_execute("UPDATE schema SET readable_by = readable_by").await },
+            );
+        while !probe.is_finished() {
+            if db.query_one(&others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+                break 'heard;
+            }
+        }
+    }
+    signal("CONT").await;
+    assert!(why(logout.await.unwrap()).contains("read its settings anew"));
+}

@@ -1,0 +1,528 @@
+//! Servers whose database goes back in time, or moves: a stand-by that had not followed, a recovery to a point in
+//! time, a copy on another server.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    api::{Api, Credential, Tokens, ok},
+    process::{self, Outcome, PATIENCE, Server, cli, json, rescind},
+};
+
+/// A PostgreSQL server. It ends with the thread that started it.
+struct Postgres {
+    data: PathBuf,
+    port: u16,
+    process: Option<Child>,
+}
+
+/// One of the server's programs, as whoever it runs as: it refuses to be root's.
+fn program(name: &str) -> Command {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let binaries = versions.map(|version| version.path().join("bin")).max().unwrap_or_default();
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "QUIT"]).current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
+    if geteuid().is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command.arg(binaries.join(name));
+    command
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A folder that whoever the server runs as may write into.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    if geteuid().is_root() {
+        run(Command::new("chown").arg("postgres").arg(folder.path()));
+    }
+    folder
+}
+
+impl Postgres {
+    /// A new one, with a database for the service.
+    async fn start(folder: &Path, name: &str) -> Postgres {
+        let mut postgres = Postgres { data: folder.join(name), port: free_port(), process: None };
+        run(program("initdb")
+            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
+            .arg(&postgres.data));
+        let archive = folder.join("archive");
+        let copy = format!("mkdir -p {0} && cp %p {0}/%f", archive.display());
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nshared_buffers = '32MB'\n\
+             max_connections = 100\nwal_keep_size = '256MB'\nwal_retrieve_retry_interval = '100ms'\n\
+             archive_mode = on\narchive_command = '{copy}'\nrestore_command = 'cp {}/%f %p'\n",
+            archive.display()
+        );
+        postgres.configure(&settings);
+        postgres.run().await;
+        postgres.ask("postgres", "CREATE DATABASE rescind").await;
+        postgres
+    }
+
+    /// A copy of it as it is now, elsewhere. It does not run.
+    fn copy(&self, to: &Path) -> Postgres {
+        run(program("pg_basebackup")
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()])
+            .args(["-X", "stream", "-c", "fast", "--no-sync", "-D"])
+            .arg(to));
+        Postgres { data: to.to_owned(), port: free_port(), process: None }
+    }
+
+    fn configure(&self, settings: &str) {
+        let file = self.data.join("postgresql.auto.conf");
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(&file, before + settings).unwrap();
+    }
+
+    fn signal_file(&self, name: &str) {
+        fs::write(self.data.join(name), "").unwrap();
+    }
+
+    /// Starts it, and waits until it answers.
+    async fn run(&mut self) {
+        let log = File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
+        let mut command = program("postgres");
+        command.arg("-D").arg(&self.data).args(["-p", &self.port.to_string()]);
+        self.process = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        self.until("postgres", "SELECT 1", "1").await;
+    }
+
+    /// Asks for one value, as text.
+    async fn try_ask(&self, database: &str, sql: &str) -> Option<String> {
+        let url = format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.ok()?;
+        tokio::spawn(connection);
+        let answers = client.simple_query(sql).await.ok()?;
+        Some(
+            answers
+                .iter()
+                .find_map(|answer| match answer {
+                    tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                    _ => None,
+                })
+                .unwrap_or_default(),
+        )
+    }
+
+    async fn ask(&self, database: &str, sql: &str) -> String {
+        self.try_ask(database, sql).await.unwrap_or_else(|| panic!("{sql}"))
+    }
+
+    async fn until(&self, database: &str, sql: &str, wanted: &str) {
+        let asking = async {
+            while self.try_ask(database, sql).await.as_deref() != Some(wanted) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let log = self.data.with_extension("log");
+        tokio::time::timeout(PATIENCE, asking)
+            .await
+            .unwrap_or_else(|_| panic!("{sql}: {}", fs::read_to_string(log).unwrap_or_default()));
+    }
+
+    /// What was written so far is on the stand-by.
+    async fn until_followed(&self) {
+        let sql = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
+        self.until("postgres", sql, "1").await;
+    }
+
+    async fn promote(&self) {
+        self.until("postgres", "SELECT pg_promote()", "t").await;
+        self.until("postgres", "SELECT pg_is_in_recovery()", "f").await;
+    }
+
+    fn stop(&mut self, how: Signal) {
+        if let Some(mut process) = self.process.take() {
+            let _ = kill_process(Pid::from_child(&process), how);
+            process.wait().unwrap();
+        }
+    }
+
+    /// Killed, as when its machine is.
+    fn kill(&mut self) {
+        self.stop(Signal::QUIT);
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A server of ours on these.
+struct Node {
+    dir: TempDir,
+    url: String,
+    server: Server,
+    api: Api,
+}
+
+impl Node {
+    fn start(databases: &[&Postgres]) -> Node {
+        let hosts: Vec<_> = databases.iter().map(|postgres| format!("127.0.0.1:{}", postgres.port)).collect();
+        Node::again(tempfile::tempdir().unwrap(), format!("postgres://postgres@{}/rescind", hosts.join(",")))
+    }
+
+    /// In a folder that may be of one before.
+    fn again(dir: TempDir, url: String) -> Node {
+        let master_key = "5a".repeat(32);
+        let variables = [
+            ("RESCIND_DATABASE__URL", url.as_str()),
+            ("RESCIND_MASTER_KEY", &master_key),
+            ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0"),
+        ];
+        let server = Server::start_with(dir.path(), &variables);
+        let api = Api::new(&server.url);
+        Node { dir, url, server, api }
+    }
+
+    fn joined(&mut self) -> String {
+        self.server.wait_for_log("joined the cluster")["history"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn client(&self) -> Credential {
+        Credential::from_json(&json(self.dir.path(), "client create --name c"))
+    }
+
+    async fn verify(&self, tokens: &Tokens) -> u16 {
+        self.api.verify(&tokens.access).await.0
+    }
+
+    /// What `/readyz?verbose` says, once it contains this.
+    async fn says_why(&self, wanted: &str) {
+        let management = Api::new(&self.server.management);
+        let saying = async {
+            while !management.get("/readyz?verbose").await.1.contains(wanted) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, saying).await.unwrap_or_else(|_| panic!("{wanted}"));
+    }
+
+    /// Also when it is not ready.
+    fn status(&self) -> Value {
+        serde_json::from_str(&cli(self.dir.path(), ["status", "--json"]).stdout).unwrap()
+    }
+
+    async fn metric(&self, name: &str) -> String {
+        let metrics = reqwest::get(format!("{}/metrics", self.server.management)).await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("{metrics}")).to_owned()
+    }
+
+    async fn revoke(&self, credential: &Credential, token: &str) {
+        let answer = reqwest::Client::new()
+            .post(format!("{}/oauth2/revoke", self.server.url))
+            .basic_auth(&credential.api_key, Some(&credential.api_secret))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("token={token}"))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+/// What is left of servers that have ended in order.
+async fn stopped(nodes: impl IntoIterator<Item = Node>) -> Vec<(TempDir, String)> {
+    let mut left = vec![];
+    for Node { dir, url, server, .. } in nodes {
+        server.stop(Signal::TERM).await;
+        left.push((dir, url));
+    }
+    left
+}
+
+/// A command beside no server.
+fn run_with(url: &str, dir: &Path, args: &[&str]) -> Outcome {
+    let mut command = rescind();
+    command.env("RESCIND_DATABASE__URL", url).env("RESCIND_MASTER_KEY", "5a".repeat(32));
+    process::run(command.arg("--data-dir").arg(dir).args(args))
+}
+
+/// Tokens that are taken back in every way there is, and some that are not.
+struct Given {
+    logged_out: Tokens,
+    spare: Credential,
+    of_spare: Tokens,
+    owner: Credential,
+    of_session: Tokens,
+    bound: Credential,
+    elsewhere: Tokens,
+    used: Tokens,
+    live: Tokens,
+}
+
+impl Given {
+    async fn given(node: &Node) -> Given {
+        let [one, owner, bound, live] = [(); 4].map(|()| node.client());
+        let spare = json(node.dir.path(), &format!("credential create {}", owner.client_id));
+        let spare = Credential::from_json(&spare);
+        Given {
+            logged_out: node.api.login(&one).await,
+            of_spare: node.api.login(&spare).await,
+            spare,
+            of_session: node.api.login(&owner).await,
+            owner,
+            elsewhere: node.api.login(&bound).await,
+            bound,
+            used: node.api.login(&live).await,
+            live: node.api.login(&live).await,
+        }
+    }
+
+    /// Everything that is answered 200. Returns what the used refresh token was traded for.
+    async fn take_back(&self, node: &Node) -> Tokens {
+        let refreshed = node.api.refresh(&self.used.refresh).await.unwrap();
+        json(node.dir.path(), &format!("credential revoke {} --yes", self.spare.api_key));
+        json(node.dir.path(), &format!("client allow add {} 192.0.2.0/24", self.bound.client_id));
+        node.revoke(&self.owner, &self.of_session.access).await;
+        assert_eq!(node.api.logout(&self.logged_out.access).await, ok());
+        refreshed
+    }
+
+    async fn are_taken_back(&self, node: &Node) {
+        for (what, tokens) in
+            [("logout", &self.logged_out), ("credential", &self.of_spare), ("session", &self.of_session)]
+        {
+            assert_eq!(node.verify(tokens).await, 401, "{what}");
+            assert_eq!(node.api.refresh(&tokens.refresh).await.unwrap_err().0, 401, "{what}");
+        }
+        assert_eq!(node.verify(&self.elsewhere).await, 403);
+        assert_eq!(node.api.try_login(&self.spare).await.unwrap().unwrap_err().0, 401);
+        assert_eq!(node.api.try_login(&self.bound).await.unwrap().unwrap_err().0, 403);
+        assert_eq!(node.verify(&self.live).await, 200);
+    }
+
+    /// Those that stand as long as no token was ended.
+    async fn all_end(&self, node: &Node) {
+        for tokens in [&self.logged_out, &self.of_spare, &self.of_session, &self.elsewhere, &self.live] {
+            assert_eq!(node.verify(tokens).await, 401);
+            assert_eq!(node.api.refresh(&tokens.refresh).await.unwrap_err().0, 401);
+        }
+    }
+}
+
+const REPEATED: [&str; 2] = ["what it had lost was repeated by this node", "what it had lost was repeated"];
+
+// check 96
+#[tokio::test]
+async fn what_a_stand_by_had_not_heard_of_is_done_again_before_it_is_served_from() {
+    let folder = folder();
+    let mut primary = Postgres::start(folder.path(), "primary").await;
+    let mut standby = primary.copy(&folder.path().join("standby"));
+    let way = format!("host=127.0.0.1 port={} user=postgres", primary.port);
+    standby.configure(&format!("primary_conninfo = '{way}'\n"));
+    standby.signal_file("standby.signal");
+    standby.run().await;
+    let mut nodes = [(); 3].map(|()| Node::start(&[&primary, &standby]));
+    for node in &mut nodes {
+        assert_eq!(node.joined(), "confirmed");
+    }
+    let [one, two, three] = nodes;
+    let given = Given::given(&one).await;
+    primary.until_followed().await;
+    standby.stop(Signal::INT);
+    let refreshed = given.take_back(&one).await;
+    for node in [&one, &two, &three] {
+        given.are_taken_back(node).await;
+    }
+    // The third one remembers nothing but what is in its folder.
+    let Node { dir, url, server, .. } = three;
+    server.stop(Signal::TERM).await;
+
+    primary.kill();
+    standby.run().await;
+    standby.promote().await;
+    let mut nodes = [one, two, Node::again(dir, url)];
+    let stood = nodes.each_mut().map(|node| node.joined());
+    assert!(stood[..2].iter().any(|stood| stood == REPEATED[0]) && stood[2] == REPEATED[1], "{stood:?}");
+    for node in &mut nodes {
+        node.server.ready().await;
+        given.are_taken_back(node).await;
+        assert_eq!(node.verify(&refreshed).await, 200);
+        let shown = json(node.dir.path(), "status")["cluster"]["history"].clone();
+        assert!(REPEATED.contains(&shown.as_str().unwrap()), "{shown}");
+    }
+    // A refresh token that was used stays so, and what it was traded for is as good as before.
+    let [one, two, three] = &nodes;
+    let newest = one.api.refresh(&refreshed.refresh).await.unwrap();
+    assert_eq!(two.api.refresh(&given.used.refresh).await.unwrap_err().0, 401);
+    assert_eq!(three.api.refresh(&newest.refresh).await.unwrap_err().0, 401);
+    // And all goes on as before.
+    let anew = one.api.login(&given.owner).await;
+    assert_eq!(three.verify(&anew).await, 200);
+    assert_eq!(two.api.logout(&anew.access).await, ok());
+    assert_eq!(three.verify(&anew).await, 401);
+    let events = json(one.dir.path(), "audit list --kind history_lost");
+    assert!(events[0]["detail"].as_str().unwrap().contains("repeated: 3 clients"), "{events}");
+}
+
+// check 96
+#[tokio::test]
+async fn what_a_recovery_to_a_point_in_time_lost_is_done_again_or_every_token_is_ended() {
+    let folder = folder();
+    let mut before = Postgres::start(folder.path(), "before").await;
+    let mut nodes = [(); 2].map(|()| Node::start(&[&before]));
+    for node in &mut nodes {
+        node.joined();
+    }
+    let given = Given::given(&nodes[0]).await;
+    let port = before.port;
+    let recovered = |name: &str, from: &Postgres| {
+        let mut copy = from.copy(&folder.path().join(name));
+        copy.port = port;
+        copy.configure(&format!("recovery_target_name = '{name}'\nrecovery_target_action = promote\n"));
+        copy.signal_file("recovery.signal");
+        copy
+    };
+    let mut under_them = recovered("one", &before);
+    before.ask("postgres", "SELECT pg_create_restore_point('one')").await;
+    given.take_back(&nodes[1]).await;
+    before.stop(Signal::INT);
+    under_them.run().await;
+    under_them.until("postgres", "SELECT pg_is_in_recovery()", "f").await;
+    for node in &mut nodes {
+        assert!(REPEATED.contains(&node.joined().as_str()));
+        node.server.ready().await;
+        given.are_taken_back(node).await;
+        assert_eq!(node.metric("rescind_histories_lost_total").await, "1");
+    }
+
+    // And once more, with nobody left who remembers.
+    let mut once_more = recovered("two", &under_them);
+    under_them.ask("postgres", "SELECT pg_create_restore_point('two')").await;
+    assert_eq!(nodes[0].api.logout(&given.live.access).await, ok());
+    let folders = stopped(nodes).await;
+    under_them.stop(Signal::INT);
+    once_more.run().await;
+    once_more.until("postgres", "SELECT pg_is_in_recovery()", "f").await;
+    // Nothing is done by the command line on a database that has lost something.
+    let (dir, url) = &folders[0];
+    let refused = run_with(url, dir.path(), &["client", "list"]);
+    refused.refused(1, "`rescind db restored` ends every token");
+    let mut nodes: Vec<_> = folders.into_iter().map(|(dir, url)| Node::again(dir, url)).collect();
+    let stood: Vec<_> = nodes.iter_mut().map(Node::joined).collect();
+    assert_eq!(
+        stood.iter().filter(|stood| *stood == "every token was ended by this node").count(),
+        1,
+        "{stood:?}"
+    );
+    for node in &nodes {
+        node.server.ready().await;
+        given.all_end(node).await;
+        let anew = node.api.login(&given.owner).await;
+        assert_eq!(node.verify(&anew).await, 200);
+        assert_eq!(json(node.dir.path(), "key list").as_array().unwrap().len(), 1);
+    }
+}
+
+// check 96
+#[tokio::test]
+async fn a_database_that_lost_nothing_is_taken_up_again_and_the_one_before_it_is_not() {
+    let folder = folder();
+    let mut old = Postgres::start(folder.path(), "old").await;
+    let mut new = Postgres::start(folder.path(), "new").await;
+    let mut nodes = [(); 2].map(|()| Node::start(&[&old]));
+    for node in &mut nodes {
+        node.joined();
+    }
+    let given = Given::given(&nodes[0]).await;
+    given.take_back(&nodes[1]).await;
+    // Everything that is in the old one, on a server that was never its stand-by.
+    let dumped = run(program("pg_dump").args([
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "postgres",
+        "-p",
+        &old.port.to_string(),
+        "rescind",
+    ]));
+    old.stop(Signal::INT);
+    let file = folder.path().join("dump.sql");
+    fs::write(&file, dumped.stdout).unwrap();
+    run(program("psql")
+        .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &new.port.to_string(), "-v", "ON_ERROR_STOP=1"])
+        .args(["-q", "-d", "rescind", "-f"])
+        .arg(&file));
+    new.stop(Signal::INT);
+    let free = std::mem::replace(&mut new.port, old.port);
+    new.run().await;
+    for node in &mut nodes {
+        assert_eq!(node.joined(), "confirmed");
+        node.server.ready().await;
+        given.are_taken_back(node).await;
+        assert_eq!(node.metric("rescind_histories_lost_total").await, "0");
+    }
+
+    // The old one comes back in its place, and does not know what was done meanwhile.
+    assert_eq!(nodes[0].api.logout(&given.live.access).await, ok());
+    new.stop(Signal::INT);
+    old.run().await;
+    for node in &nodes {
+        node.says_why("nodes have gone on to another one since").await;
+        assert!(node.status()["refused"].as_str().unwrap().contains("another one"));
+        assert_ne!(node.verify(&given.live).await, 200);
+    }
+    old.stop(Signal::INT);
+    old.port = free;
+    new.run().await;
+    for node in &nodes {
+        node.server.ready().await;
+        assert_eq!(node.verify(&given.live).await, 401);
+    }
+}
+
+// check 96
+#[tokio::test]
+async fn every_token_is_ended_by_hand_with_and_without_a_server() {
+    let folder = folder();
+    let postgres = Postgres::start(folder.path(), "one").await;
+    let mut nodes = [(); 2].map(|()| Node::start(&[&postgres]));
+    for node in &mut nodes {
+        node.joined();
+    }
+    let given = Given::given(&nodes[0]).await;
+    cli(nodes[0].dir.path(), ["db", "restored"]).refused(2, "say --yes");
+    let ended = json(nodes[0].dir.path(), "--yes db restored");
+    assert_eq!((&ended["receipt"]["nodes"], &ended["receipt"]["acknowledged"]), (&2.into(), &2.into()));
+    for node in &nodes {
+        given.all_end(node).await;
+    }
+    let anew = nodes[1].api.login(&given.owner).await;
+    assert_eq!(nodes[0].verify(&anew).await, 200);
+    let folders = stopped(nodes).await;
+    let (dir, url) = &folders[0];
+    let ended = run_with(url, dir.path(), &["--yes", "--json", "db", "restored"]).json();
+    assert_eq!(ended["receipt"]["nodes"], 0);
+    for (dir, url) in folders {
+        let mut node = Node::again(dir, url);
+        node.joined();
+        node.server.ready().await;
+        assert_eq!(node.verify(&anew).await, 401);
+        assert_eq!(node.api.refresh(&anew.refresh).await.unwrap_err().0, 401);
+    }
+}
