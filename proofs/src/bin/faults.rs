@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use rand::{TryRng, rngs::SysRng};
-use rescind_proofs::faults::{Cluster, Fault, Plan, Scenario};
+use rescind_proofs::faults::{Fault, Plan, Scenario, Setup};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,6 +31,9 @@ struct Cli {
     /// Only faults of these kinds; may be given more than once [default: every kind]
     #[arg(long, value_name = "KIND")]
     fault: Vec<Fault>,
+    /// The folder with the archives of PostgreSQL 17 and 18 that `scripts/faults` fetches, for `upgraded`
+    #[arg(long, value_name = "DIR", default_value = "target/postgresql")]
+    archives: PathBuf,
     /// Fail on what takes too long as well: for a machine that does nothing else
     #[arg(long)]
     timed: bool,
@@ -82,14 +85,19 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
 }
 
 async fn break_everything(cli: &Cli, seed: u64, folder: &TempDir) -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(&fs::canonicalize(&cli.rescind)?, folder.path(), seed).await?;
+    let program = fs::canonicalize(&cli.rescind)?;
+    let setup = Setup { program, folder: folder.path().to_owned(), seed, archives: cli.archives.clone() };
+    let mut cluster = None;
     let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants() } else { &cli.scenarios };
     let kinds = if cli.fault.is_empty() { Fault::value_variants() } else { &cli.fault };
     let plan = Plan { episodes: cli.episodes, kinds: kinds.to_vec(), timed: cli.timed };
     for scenario in scenarios {
         let name = scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-        let figures = scenario.run(&mut cluster, &plan, tell).await.with_context(|| name.clone())?;
+        let figures = scenario.run(&setup, &mut cluster, &plan, tell).await.with_context(|| name.clone())?;
         tell(&format!("{name}: {figures}"));
     }
-    cluster.stop().await
+    match cluster {
+        Some(cluster) => cluster.stop().await,
+        None => Ok(()),
+    }
 }

@@ -8,23 +8,32 @@ use rescind_proofs::model::{Fault, Figures, Protocol, Scenario, check, listing, 
 
 fn main() -> ExitCode {
     let holds = match env::args().nth(1) {
-        None => scenarios() & faults(),
-        Some(name) => match Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name) {
-            Some(fault) => steps(fault),
-            None => {
-                println!("usage: scripts/model [FAULT], where FAULT is one of {:?}", Fault::ALL);
-                return ExitCode::from(2);
+        None => scenarios(every_scenario()) & faults(),
+        Some(name) => {
+            let fault = Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name);
+            let scenario = every_scenario().find(|scenario| scenario.name == name);
+            match (fault, scenario) {
+                (Some(fault), _) => steps(fault),
+                (_, Some(scenario)) => scenarios([scenario]),
+                (None, None) => {
+                    println!("usage: scripts/model [FAULT|SCENARIO], where FAULT is one of {:?}", Fault::ALL);
+                    return ExitCode::from(2);
+                }
             }
-        },
+        }
     };
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether every invariant holds in every scenario.
-fn scenarios() -> bool {
+fn every_scenario() -> impl Iterator<Item = Scenario> {
+    Scenario::quick().into_iter().chain(Scenario::long())
+}
+
+/// Whether every invariant holds in these.
+fn scenarios(scenarios: impl IntoIterator<Item = Scenario>) -> bool {
     println!("| scenario | states | depth | seconds |\n| --- | --- | --- | --- |");
     let (mut states, mut seconds, mut hold) = (0, 0.0, true);
-    for scenario in Scenario::quick().into_iter().chain(Scenario::long()) {
+    for scenario in scenarios {
         let Figures { states: visited, depth, took, failures } = check(scenario);
         println!("| {} | {visited} | {depth} | {:.1} |", scenario.name, took.as_secs_f64());
         failures.iter().for_each(|failure| println!("{failure}"));

@@ -1,7 +1,8 @@
 //! Asks one node, as clients, proxies and operators do, and writes down what it says.
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use data_encoding::BASE64URL_NOPAD;
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{RequestBuilder, StatusCode, header::CONTENT_TYPE};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -43,7 +44,7 @@ pub(super) struct Door {
 pub(super) struct CommandLine {
     pub(super) program: PathBuf,
     pub(super) data_dir: PathBuf,
-    pub(super) settings: Vec<(String, String)>,
+    settings: Arc<RwLock<BTreeMap<String, String>>>,
 }
 
 /// Who logs in.
@@ -58,11 +59,20 @@ pub(super) struct Credential {
 /// What a login or refresh gave.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    pub(super) client: u64,
+    /// What its client is called in the history.
+    pub(super) client: Arc<str>,
     pub(super) name: String,
+    pub(super) session: u64,
     pub(super) generation: u64,
     pub(super) access: String,
     refresh: String,
+}
+
+/// One of the two tokens of a pair.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which {
+    Access,
+    Refresh,
 }
 
 /// What a token's payload says.
@@ -84,8 +94,8 @@ impl Caller {
     pub(super) async fn login(&self, credential: &Credential) -> Verdict<Arc<Tokens>> {
         let body = json!({ "username": credential.api_key, "password": credential.api_secret });
         let begun = self.recorder.begin();
-        let verdict = self.granted(credential.client, self.post("/auth/login").json(&body)).await;
-        let client = credential.client.to_string();
+        let client = credential.name();
+        let verdict = self.granted(&client, self.post("/auth/login").json(&body)).await;
         begun.end(&client, &self.node.name, Action::Login { verdict: verdict.as_ref().map(pair) });
         verdict
     }
@@ -94,9 +104,9 @@ impl Caller {
     pub(super) async fn refresh(&self, tokens: &Tokens) -> Verdict<Arc<Tokens>> {
         let body = json!({ "refresh_token": tokens.refresh });
         let begun = self.recorder.begin();
-        let verdict = self.granted(tokens.client, self.post("/auth/refresh").json(&body)).await;
+        let verdict = self.granted(&tokens.client, self.post("/auth/refresh").json(&body)).await;
         let action = Action::Refresh { token: tokens.name.clone(), verdict: verdict.as_ref().map(pair) };
-        begun.end(&tokens.client.to_string(), &self.node.name, action);
+        begun.end(&tokens.client, &self.node.name, action);
         verdict
     }
 
@@ -105,7 +115,7 @@ impl Caller {
         let begun = self.recorder.begin();
         let verdict = answer(self.get("/verify").bearer_auth(&tokens.access)).await.map(|_| ());
         let action = Action::Verify { token: tokens.name.clone(), verdict };
-        begun.end(&tokens.client.to_string(), &self.node.name, action);
+        begun.end(&tokens.client, &self.node.name, action);
         verdict
     }
 
@@ -114,33 +124,49 @@ impl Caller {
         let begun = self.recorder.begin();
         let verdict = answer(self.post("/auth/logout").bearer_auth(&tokens.access)).await.map(|_| ());
         let action = Action::Logout { token: Some(tokens.name.clone()), verdict };
-        begun.end(&tokens.client.to_string(), &self.node.name, action);
+        begun.end(&tokens.client, &self.node.name, action);
         verdict
     }
 
-    /// The same, as an operator.
-    pub(super) async fn logout_by_operator(&self, client: u64) -> Verdict {
+    /// Takes back the tokens of one session, by one of them.
+    pub(super) async fn revoke(&self, credential: &Credential, tokens: &Tokens, which: Which) -> Verdict {
+        let token = match which {
+            Which::Access => &tokens.access,
+            Which::Refresh => &tokens.refresh,
+        };
+        let request =
+            self.post("/oauth2/revoke").basic_auth(&credential.api_key, Some(&credential.api_secret));
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let begun = self.recorder.begin();
+        let verdict = answer(request.body(format!("token={token}"))).await.map(|_| ());
+        let action = Action::Revoke { token: tokens.name.clone(), verdict };
+        begun.end(&tokens.client, &self.node.name, action);
+        verdict
+    }
+
+    /// Takes back every token of the client, as an operator.
+    pub(super) async fn logout_by_operator(&self, client: &Credential) -> Verdict {
         self.take_back(client, &["client", "logout"]).await
     }
 
     /// The same for good: the client is deleted.
-    pub(super) async fn delete(&self, client: u64) -> Verdict {
+    pub(super) async fn delete(&self, client: &Credential) -> Verdict {
         self.take_back(client, &["--yes", "client", "delete"]).await
     }
 
-    async fn take_back(&self, client: u64, command: &[&str]) -> Verdict {
+    async fn take_back(&self, client: &Credential, command: &[&str]) -> Verdict {
         let begun = self.recorder.begin();
-        let id = client.to_string();
+        let id = client.client.to_string();
         let verdict = match self.node.command_line.json(&[command, &[&id]].concat()).await {
             Ok(_) => Verdict::Accepted(()),
             // A command says no more than that it failed.
             Err(_) => Verdict::Unknown,
         };
-        begun.end(&id, &self.node.name, Action::Logout { token: None, verdict });
+        begun.end(&client.name(), &self.node.name, Action::Logout { token: None, verdict });
         verdict
     }
 
-    async fn granted(&self, client: u64, request: RequestBuilder) -> Verdict<Arc<Tokens>> {
+    async fn granted(&self, client: &Arc<str>, request: RequestBuilder) -> Verdict<Arc<Tokens>> {
         match answer(request).await.map(|body| Tokens::read(client, &body)) {
             Verdict::Accepted(Some(tokens)) => Verdict::Accepted(Arc::new(tokens)),
             Verdict::Refused => Verdict::Refused,
@@ -174,12 +200,14 @@ async fn answer(request: RequestBuilder) -> Verdict<Value> {
 }
 
 impl Tokens {
-    fn read(client: u64, body: &Value) -> Option<Tokens> {
+    fn read(client: &Arc<str>, body: &Value) -> Option<Tokens> {
         let text = |name: &str| Some(body["data"][name].as_str()?.to_owned());
         let (access, refresh) = (text("access_token")?, text("refresh_token")?);
         let payload = BASE64URL_NOPAD.decode(access.split('.').nth(1)?.as_bytes()).ok()?;
         let Claims { sid, pair, generation } = serde_json::from_slice(&payload).ok()?;
-        Some(Tokens { client, name: format!("{sid}/{pair}"), generation, access, refresh })
+        let name = format!("{client}/{sid}/{pair}");
+        let session = sid.parse().ok()?;
+        Some(Tokens { client: Arc::clone(client), name, session, generation, access, refresh })
     }
 }
 
@@ -190,6 +218,15 @@ impl Door {
 }
 
 impl CommandLine {
+    pub(super) fn new(program: &Path, data_dir: PathBuf) -> CommandLine {
+        CommandLine { program: program.to_owned(), data_dir, settings: Arc::default() }
+    }
+
+    /// From the next start on.
+    pub(super) fn set(&self, name: &str, value: impl Into<String>) {
+        self.settings.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value.into());
+    }
+
     /// Runs a command of the program, and gives what it prints.
     pub(super) async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let mut command = self.command();
@@ -205,7 +242,7 @@ impl CommandLine {
     /// The program with its settings, in an environment of its own.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.env_clear().envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.env_clear().envs(self.settings.read().unwrap_or_else(PoisonError::into_inner).iter());
         command.stdin(Stdio::null()).arg("--data-dir").arg(&self.data_dir);
         command
     }
@@ -216,5 +253,11 @@ impl Credential {
     pub(super) async fn create(beside: &CommandLine, name: &str) -> anyhow::Result<Credential> {
         let created = beside.json(&["client", "create", "--name", name]).await?;
         serde_json::from_value(created).context("client create")
+    }
+
+    /// What the history calls the client. A database that lost it may give its number to another.
+    fn name(&self) -> Arc<str> {
+        let Credential { client, api_key, .. } = self;
+        format!("{client}-{}", &api_key[api_key.len().saturating_sub(6)..]).into()
     }
 }

@@ -1,10 +1,6 @@
 //! Three nodes over a database and its stand-by.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -20,6 +16,28 @@ use super::{
     verifier::{Attached, Verifier},
 };
 use crate::history::Verdict;
+
+/// What is broken, and where.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The program `rescind`.
+    pub program: PathBuf,
+    /// For logs, histories and databases.
+    pub folder: PathBuf,
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// Where the archives of PostgreSQL's versions are.
+    pub archives: PathBuf,
+}
+
+impl Setup {
+    /// The same in a folder of its own.
+    pub(super) fn apart(&self, name: &str) -> anyhow::Result<Setup> {
+        let folder = self.folder.join(name);
+        fs::create_dir(&folder)?;
+        Ok(Setup { folder, ..self.clone() })
+    }
+}
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -39,15 +57,25 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts everything in this folder, with this program for the nodes.
-    pub async fn start(program: &Path, folder: &Path, seed: u64) -> anyhow::Result<Cluster> {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let postgres = Postgres::start(folder).await?;
+    /// Starts everything.
+    pub async fn start(setup: &Setup) -> anyhow::Result<Cluster> {
+        Cluster::start_over(Postgres::start(&setup.folder).await?, setup, &[]).await
+    }
+
+    /// Starts nodes over this database, with settings beside those that all have.
+    pub(super) async fn start_over(
+        postgres: Postgres,
+        setup: &Setup,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Cluster> {
+        let Setup { program, folder, seed, .. } = setup;
+        let mut rng = StdRng::seed_from_u64(*seed);
         let key: String =
             (0..64).map(|_| char::from_digit(rng.random_range(0..16), 16).unwrap_or('0')).collect();
         let mut nodes = vec![];
         for name in NAMES {
             let mut node = Node::new(name, program, folder, Some(postgres.address()), &key).await?;
+            settings.iter().for_each(|&(name, value)| node.door.command_line.set(name, value));
             node.start(0).await?;
             nodes.push(node);
         }

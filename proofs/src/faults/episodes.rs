@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{
     clock::{between, now},
     cluster::Cluster,
-    fault::Fault,
+    fault::{Fault, Struck},
     figures::{Episode, Figures},
     scenarios::{Plan, Recording},
     workload::{Load, Workload},
@@ -43,7 +43,10 @@ pub(super) async fn run(
         if let Some(still) = still {
             cluster.nodes[still].pause()?;
         }
-        let mut particulars = fault.strike(cluster).await?;
+        let Struck { mut particulars, lost_since } = fault.strike(cluster).await?;
+        if let Some(since) = lost_since {
+            recording.recorder.lost(since);
+        }
         if let Some(still) = still {
             cluster.nodes[still].go_on()?;
             particulars += &format!(", and node {} standing still", cluster.nodes[still].door.name);

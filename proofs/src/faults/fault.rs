@@ -7,6 +7,7 @@ use rand::{RngExt, seq::SliceRandom};
 use tokio::time::sleep;
 
 use super::{
+    clock::now,
     cluster::Cluster,
     proxy::{Link, Proxy},
 };
@@ -44,6 +45,18 @@ pub enum Fault {
     NodeLeftBehind,
     /// The stand-by stands still, and with it every commit.
     StandbyPaused,
+    /// The stand-by is waited for no more and falls behind; the primary is killed, and it takes over.
+    PromotedWithoutCommit,
+    /// The database is put back to how it was a while ago.
+    RestoredToAPointInTime,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub(super) struct Struck {
+    pub(super) particulars: String,
+    /// From when on the database has lost what was committed.
+    pub(super) lost_since: Option<u64>,
 }
 
 impl Fault {
@@ -80,11 +93,18 @@ impl Fault {
 
     /// Whether the database is away for everybody.
     pub(super) fn stops_the_database(self) -> bool {
-        matches!(self, Fault::DatabaseKilled | Fault::DatabaseStopped | Fault::Promotion)
+        matches!(
+            self,
+            Fault::DatabaseKilled
+                | Fault::DatabaseStopped
+                | Fault::Promotion
+                | Fault::PromotedWithoutCommit
+                | Fault::RestoredToAPointInTime
+        )
     }
 
     /// Lets it happen, and puts it right. Tells the particulars.
-    pub(super) async fn strike(self, cluster: &mut Cluster) -> anyhow::Result<String> {
+    pub(super) async fn strike(self, cluster: &mut Cluster) -> anyhow::Result<Struck> {
         let which = cluster.rng.random_range(0..cluster.nodes.len());
         // From much shorter than a lease to longer than anybody waits for one.
         let a_while = Duration::from_millis(cluster.rng.random_range(500..5500));
@@ -92,7 +112,8 @@ impl Fault {
         let node = &mut cluster.nodes[which];
         let name = node.door.name.clone();
         let told = |time: Duration| format!("node {name}, {:.1} s", time.as_secs_f64());
-        Ok(match self {
+        let mut lost_since = None;
+        let particulars = match self {
             Fault::NodePaused => {
                 node.pause()?;
                 sleep(longer_than_a_lease).await;
@@ -183,7 +204,29 @@ impl Fault {
                 cluster.postgres.resume_standby()?;
                 format!("{:.1} s", a_while.as_secs_f64())
             }
-        })
+            Fault::PromotedWithoutCommit => {
+                lost_since = Some(now());
+                cluster.postgres.empty_names()?;
+                cluster.postgres.cut_off_standby();
+                sleep(a_while).await;
+                cluster.postgres.kill().await?;
+                cluster.postgres.promote().await?;
+                cluster.lead_nodes_to_the_primary()?;
+                cluster.postgres.add_standby().await?;
+                format!("{:.1} s", a_while.as_secs_f64())
+            }
+            Fault::RestoredToAPointInTime => {
+                let backup = cluster.postgres.back_up()?;
+                lost_since = Some(now());
+                let moment = cluster.postgres.moment()?;
+                sleep(a_while).await;
+                cluster.postgres.restore(backup, &moment).await?;
+                cluster.lead_nodes_to_the_primary()?;
+                cluster.postgres.add_standby().await?;
+                format!("{:.1} s back", a_while.as_secs_f64())
+            }
+        };
+        Ok(Struck { particulars, lost_since })
     }
 }
 
@@ -212,6 +255,8 @@ impl fmt::Display for Fault {
             Fault::Promotion => "promotion",
             Fault::NodeLeftBehind => "node left behind",
             Fault::StandbyPaused => "stand-by paused",
+            Fault::PromotedWithoutCommit => "promoted without commit",
+            Fault::RestoredToAPointInTime => "restored to a point in time",
         })
     }
 }

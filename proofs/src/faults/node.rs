@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::{
     caller::{CommandLine, Door},
+    cluster::Setup,
     postgres::Postgres,
     process::{PATIENCE, Process, eventually},
     proxy::Proxy,
@@ -56,32 +57,29 @@ impl Node {
             Some(address) => Some(Proxy::start(address).await?),
             None => None,
         };
-        let mut settings = vec![
-            ("RESCIND_MASTER_KEY", master_key.to_owned()),
-            ("RESCIND_LOG__FORMAT", "json".to_owned()),
-            // Nothing expires here, and what is refused in numbers is refused for its own sake.
-            ("RESCIND_TOKENS__ACCESS_TTL", "1d".to_owned()),
-            ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0".to_owned()),
-        ];
+        let command_line = CommandLine::new(program, folder.join(format!("node-{name}")));
+        command_line.set("RESCIND_MASTER_KEY", master_key);
+        command_line.set("RESCIND_LOG__FORMAT", "json");
+        // Nothing expires here, and what is refused in numbers is refused for its own sake.
+        command_line.set("RESCIND_TOKENS__ACCESS_TTL", "1d");
+        command_line.set("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0");
         if let Some(link) = &link {
-            settings.extend([
-                ("RESCIND_DATABASE__URL", Postgres::url(link.address())),
-                ("RESCIND_CLUSTER__NODE_NAME", name.to_owned()),
-                ("RESCIND_CLUSTER__LEASE", format!("{LEASE}ms")),
-                ("RESCIND_CLUSTER__MARGIN", format!("{MARGIN}ms")),
-                ("RESCIND_CLUSTER__CLOCK_DRIFT_PERCENT", DRIFT_PERCENT.to_string()),
-            ]);
+            command_line.set("RESCIND_DATABASE__URL", Postgres::url(link.address()));
+            command_line.set("RESCIND_CLUSTER__NODE_NAME", name);
+            command_line.set("RESCIND_CLUSTER__LEASE", format!("{LEASE}ms"));
+            command_line.set("RESCIND_CLUSTER__MARGIN", format!("{MARGIN}ms"));
+            command_line.set("RESCIND_CLUSTER__CLOCK_DRIFT_PERCENT", DRIFT_PERCENT.to_string());
         }
-        let command_line = CommandLine {
-            program: program.to_owned(),
-            data_dir: folder.join(format!("node-{name}")),
-            settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        };
         let log = folder.join(format!("node-{name}.log"));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
         let door =
             Door { name: name.to_owned(), url: RwLock::new(format!("http://{nowhere}")), command_line };
         Ok(Node { door: Arc::new(door), link, feed: Proxy::start(nowhere).await?, log, process: None })
+    }
+
+    /// One that keeps everything in its folder.
+    pub(super) async fn single(setup: &Setup) -> anyhow::Result<Node> {
+        Node::new("single", &setup.program, &setup.folder, None, &"0".repeat(64)).await
     }
 
     /// Its way to the database.

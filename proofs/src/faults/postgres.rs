@@ -3,28 +3,28 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
-use rustix::process::{Signal, geteuid};
+use rustix::process::Signal;
 
 use super::{
+    installed::Installed,
     process::{PATIENCE, Process, eventually},
-    proxy::Proxy,
+    proxy::{Link, Proxy},
 };
 
 /// What the stand-by calls itself, and who may log in.
-const STANDBY: &str = "standby";
-const SUPERUSER: &str = "postgres";
+pub(super) const STANDBY: &str = "standby";
+pub(super) const SUPERUSER: &str = "postgres";
 const USER: &str = "rescind";
 
 /// The two servers.
 #[derive(Debug)]
 pub struct Postgres {
-    installed: Installed,
+    pub(super) installed: Installed,
     folder: PathBuf,
     primary: Server,
     standby: Option<Server>,
@@ -33,12 +33,9 @@ pub struct Postgres {
     copies: u32,
 }
 
-/// The programs, and as whom to run them: the server refuses to be root's.
+/// The primary as it was at some moment, to go on from to a later one.
 #[derive(Debug)]
-struct Installed {
-    binaries: PathBuf,
-    owner: Option<(u32, u32)>,
-}
+pub(super) struct Backup(PathBuf);
 
 #[derive(Debug)]
 struct Server {
@@ -50,14 +47,15 @@ struct Server {
 impl Postgres {
     /// Starts both in this folder, with an empty database.
     pub async fn start(folder: &Path) -> anyhow::Result<Postgres> {
-        let installed = Installed::find()?;
+        Postgres::start_with(Installed::find()?, folder).await
+    }
+
+    /// The same with these programs.
+    pub(super) async fn start_with(installed: Installed, folder: &Path) -> anyhow::Result<Postgres> {
         installed.own(folder)?;
         let mut primary = Server { data: folder.join("pg-0"), address: free_address()?, process: None };
-        installed.run("initdb", |command| {
-            command.args(["-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--no-locale", "--no-sync", "-D"]);
-            command.arg(&primary.data)
-        })?;
-        primary.start(&installed, None)?;
+        installed.initialize(&primary.data, &[])?;
+        primary.start(&installed, &[])?;
         let replication = Proxy::start(primary.address).await?;
         let mut postgres =
             Postgres { installed, folder: folder.to_owned(), primary, standby: None, replication, copies: 0 };
@@ -97,6 +95,27 @@ impl Postgres {
 
     /// Copies the primary and starts the copy as its stand-by.
     pub async fn add_standby(&mut self) -> anyhow::Result<()> {
+        self.add_standby_behind(Duration::ZERO).await
+    }
+
+    /// The same; what it has flushed it shows only so much later.
+    pub(super) async fn add_standby_behind(&mut self, delay: Duration) -> anyhow::Result<()> {
+        self.standby = None;
+        let Backup(data) = self.back_up()?;
+        self.installed.write(&data.join("standby.signal"), "")?;
+        let mut standby = Server { data, address: free_address()?, process: None };
+        let (host, port) = (self.replication.address().ip(), self.replication.address().port());
+        let way = format!("host={host} port={port} user={SUPERUSER} application_name={STANDBY}");
+        let delay = format!("{}ms", delay.as_millis());
+        let settings = [("primary_conninfo", way), ("recovery_min_apply_delay", delay)];
+        standby.start(&self.installed, &settings)?;
+        self.standby = Some(standby);
+        self.replication.set(Link::Open);
+        self.is_synchronous().await
+    }
+
+    /// A copy of the primary.
+    pub(super) fn back_up(&mut self) -> anyhow::Result<Backup> {
         self.copies += 1;
         let data = self.folder.join(format!("pg-{}", self.copies));
         let port = self.primary.address.port().to_string();
@@ -104,12 +123,67 @@ impl Postgres {
             command.args(["-h", "127.0.0.1", "-U", SUPERUSER, "-p", &port]);
             command.args(["-X", "stream", "-c", "fast", "--no-sync", "-D"]).arg(&data)
         })?;
-        fs::write(data.join("standby.signal"), "")?;
-        self.installed.own(&data.join("standby.signal"))?;
-        let mut standby = Server { data, address: free_address()?, process: None };
-        standby.start(&self.installed, Some(self.replication.address()))?;
-        self.standby = Some(standby);
-        self.is_synchronous().await
+        Ok(Backup(data))
+    }
+
+    /// Now, by the primary's clock.
+    pub(super) fn moment(&self) -> anyhow::Result<String> {
+        Ok(self.ask("SELECT clock_timestamp()")?.trim().to_owned())
+    }
+
+    /// Both servers are gone, and the primary is there again as it was at that moment: from the backup, and from
+    /// what the one that is gone has written since.
+    pub(super) async fn restore(&mut self, backup: Backup, moment: &str) -> anyhow::Result<()> {
+        self.kill().await?;
+        let gone = [self.standby.take(), Some(self.primary.moved())];
+        let [_, Some(former)] = &gone else { bail!("there is no primary") };
+        let Backup(data) = backup;
+        self.primary = Server { data, address: free_address()?, process: None };
+        self.installed.write(&self.primary.data.join("recovery.signal"), "")?;
+        let settings = [
+            ("restore_command", format!("cp '{}/pg_wal/%f' '%p'", former.data.display())),
+            ("recovery_target_time", moment.to_owned()),
+            ("recovery_target_action", "promote".to_owned()),
+        ];
+        self.primary.start(&self.installed, &settings)?;
+        self.replication.lead_to(self.primary.address);
+        self.answers().await?;
+        gone.into_iter().flatten().for_each(|server| drop(FormerPrimary(server)));
+        Ok(())
+    }
+
+    /// Both servers are stopped, and the primary is there again as one of a newer version.
+    pub(super) async fn upgrade(&mut self, newer: Installed) -> anyhow::Result<()> {
+        self.stop().await?;
+        self.standby = None;
+        self.copies += 1;
+        let data = self.folder.join(format!("pg-{}", self.copies));
+        newer.initialize(&data, &["--no-data-checksums"])?;
+        let ports = [free_address()?, free_address()?].map(|address| address.port().to_string());
+        newer.run("pg_upgrade", |command| {
+            command.args(["-U", SUPERUSER, "--no-sync", "-p", &ports[0], "-P", &ports[1]]);
+            command.arg("-b").arg(&self.installed.binaries).arg("-B").arg(&newer.binaries);
+            command.arg("-d").arg(&self.primary.data).arg("-D").arg(&data);
+            command.arg("-s").arg(&self.folder).current_dir(&self.folder)
+        })?;
+        self.installed = newer;
+        self.primary = Server { data, address: free_address()?, process: None };
+        self.primary.start(&self.installed, &[])?;
+        self.replication.lead_to(self.primary.address);
+        self.answers().await
+    }
+
+    /// From now on the primary waits for no stand-by, and whoever waits for one does so no more.
+    pub(super) fn empty_names(&self) -> anyhow::Result<()> {
+        self.ask("ALTER SYSTEM SET synchronous_standby_names = ''")?;
+        self.ask("SELECT pg_reload_conf()")?;
+        Ok(())
+    }
+
+    /// How often the database's history has forked.
+    pub(super) fn timeline(&self) -> anyhow::Result<String> {
+        let timeline = self.ask("SELECT ltrim(left(pg_walfile_name(pg_current_wal_lsn()), 8), '0')")?;
+        Ok(timeline.trim().to_owned())
     }
 
     /// The primary's processes are gone, as when its machine is. The folder stays.
@@ -125,18 +199,20 @@ impl Postgres {
 
     /// The primary runs and answers again.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
-        self.primary.start(&self.installed, None)?;
+        self.primary.start(&self.installed, &[])?;
         self.answers().await
     }
 
     /// The stand-by becomes the primary. What was the primary, killed or not, is to be dropped.
     pub async fn promote(&mut self) -> anyhow::Result<FormerPrimary> {
         let standby = self.standby.take().context("there is no stand-by")?;
-        let former = std::mem::replace(&mut self.primary, standby);
+        let former = self.primary.moved();
+        self.primary = standby;
         let data = self.primary.data.clone();
         self.installed.run("pg_ctl", |command| command.args(["promote", "-w", "-s", "-D"]).arg(data))?;
         self.answers().await?;
         self.replication.lead_to(self.primary.address);
+        self.replication.set(Link::Open);
         Ok(FormerPrimary(former))
     }
 
@@ -150,15 +226,24 @@ impl Postgres {
         self.signal_standby(Signal::CONT)
     }
 
+    /// What the primary writes from now on does not reach the stand-by.
+    pub(super) fn cut_off_standby(&self) {
+        self.replication.set(Link::Stalled { requests: true, answers: true });
+    }
+
     fn signal_standby(&self, signal: Signal) -> anyhow::Result<()> {
         let standby = self.standby.as_ref().and_then(|standby| standby.process.as_ref());
         standby.context("there is no stand-by")?.signal_family(signal)
     }
 
     async fn eventually(&self, what: &str, sql: &str, wanted: &str) -> anyhow::Result<()> {
-        let arguments = ["-d", SUPERUSER, "-Atc", sql];
-        let ask = async || (self.client("psql", &arguments, "").ok()?.trim() == wanted).then_some(());
+        let ask = async || (self.ask(sql).ok()?.trim() == wanted).then_some(());
         eventually(what, PATIENCE, ask).await
+    }
+
+    /// What the primary says.
+    fn ask(&self, sql: &str) -> anyhow::Result<String> {
+        self.client("psql", &["-d", SUPERUSER, "-Atc", sql], "")
     }
 
     /// Runs a client program of the primary to its end.
@@ -182,46 +267,9 @@ impl Drop for FormerPrimary {
     }
 }
 
-impl Installed {
-    fn find() -> anyhow::Result<Installed> {
-        // Debian keeps each version in a folder of its own, and none on the path.
-        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let binaries = versions.map(|version| version.path().join("bin")).max().unwrap_or_default();
-        let owner =
-            if geteuid().is_root() { Some(user("postgres").or_else(|_| user("nobody"))?) } else { None };
-        Ok(Installed { binaries, owner })
-    }
-
-    /// Gives a file or folder to whoever the server runs as.
-    fn own(&self, path: &Path) -> anyhow::Result<()> {
-        if let Some((user, group)) = self.owner {
-            chown(path, Some(user), Some(group))?;
-        }
-        Ok(())
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.binaries.join(program));
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").stdin(Stdio::null());
-        if let Some((user, group)) = self.owner {
-            command.uid(user).gid(group).current_dir("/");
-        }
-        command
-    }
-
-    fn run(&self, program: &str, with: impl FnOnce(&mut Command) -> &mut Command) -> anyhow::Result<String> {
-        let mut command = self.command(program);
-        let output = with(&mut command).output().with_context(|| program.to_owned())?;
-        if !output.status.success() {
-            bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-}
-
 impl Server {
-    /// Starts it, as the stand-by of the primary there or as a primary.
-    fn start(&mut self, installed: &Installed, primary: Option<SocketAddr>) -> anyhow::Result<()> {
+    /// Starts it, with these settings beside those that all have.
+    fn start(&mut self, installed: &Installed, settings: &[(&str, String)]) -> anyhow::Result<()> {
         let log = fs::File::options().create(true).append(true).open(self.data.with_extension("log"))?;
         let mut command = installed.command("postgres");
         command.stdout(log.try_clone()?).stderr(log).arg("-D").arg(&self.data);
@@ -234,15 +282,14 @@ impl Server {
         set("shared_buffers", "32MB");
         set("wal_keep_size", "256MB");
         set("wal_retrieve_retry_interval", "100ms");
-        // Also once it is promoted: a primary commits nothing that is not on a stand-by.
-        set("synchronous_standby_names", STANDBY);
-        if let Some(primary) = primary {
-            let (host, port) = (primary.ip(), primary.port());
-            let way = format!("host={host} port={port} user={SUPERUSER} application_name={STANDBY}");
-            set("primary_conninfo", &way);
-        }
+        settings.iter().for_each(|(name, value)| set(name, value));
         self.process = Some(Process::spawn(&mut command, Signal::QUIT)?);
         Ok(())
+    }
+
+    /// Takes it out of its place.
+    fn moved(&mut self) -> Server {
+        Server { data: self.data.clone(), address: self.address, process: self.process.take() }
     }
 
     fn running(&mut self) -> anyhow::Result<Process> {
@@ -251,17 +298,6 @@ impl Server {
 }
 
 /// A port that was free just now.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-/// User and group ids by name.
-fn user(name: &str) -> anyhow::Result<(u32, u32)> {
-    let users = fs::read_to_string("/etc/passwd")?;
-    let fields = |line: &str| {
-        let mut fields = line.split(':');
-        (fields.next()? == name)
-            .then(|| Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?)))?
-    };
-    users.lines().find_map(fields).with_context(|| format!("no user {name}"))
 }

@@ -43,6 +43,12 @@ impl Recorder {
         Begun { recorder: self, begin: now() }
     }
 
+    /// The database has lost what was committed since.
+    pub(super) fn lost(&self, since: u64) {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        Begun { recorder: self, begin: since }.end("", "database", Action::Loss);
+    }
+
     /// Waits for everything that has begun, and for the file to be whole.
     pub(super) async fn finish(&self) -> anyhow::Result<()> {
         eventually("every operation has ended", PATIENCE, async || {

@@ -18,11 +18,14 @@ use tokio::{task::JoinSet, time::sleep};
 use super::{
     caller::{Caller, Credential, Tokens},
     clock::{between, now},
-    cluster::Cluster,
+    cluster::{Cluster, Setup},
+    databases, episodes, fail_over,
     fault::Fault,
     figures::{Latencies, judge},
+    leases,
     node::{LEASE, Node, WAIT},
     recorder::Recorder,
+    revocation,
     verifier::Verifier,
     workload::{Load, Workload},
 };
@@ -43,6 +46,18 @@ pub enum Scenario {
     LogoutLatency,
     /// How many verifications a node does, against a single one with SQLite
     Throughput,
+    /// Restarted with a shorter lease, while a verifier that cannot be reached holds a longer one
+    LeaseShortened,
+    /// Restarted after its last verifier was revoked, which cannot be reached and holds a lease
+    LastVerifierRevoked,
+    /// Sessions revoked while they are refreshed, with memory for a few
+    RefreshBesideRevoke,
+    /// The list of nodes is to be had from a stand-by that lags, behind Pgpool-II
+    ReadFromAStandby,
+    /// The stand-by is waited for no more, in the middle of logouts and logins, and then it takes over
+    NamesEmptied,
+    /// The database becomes one of the next version, by pg_upgrade, under running nodes
+    Upgraded,
     /// One fault after the other, while clients come and go
     Episodes,
 }
@@ -75,30 +90,49 @@ impl Scenario {
     /// Tries it, and tells the figures; an episode is told as it ends.
     pub async fn run(
         self,
-        cluster: &mut Cluster,
+        setup: &Setup,
+        cluster: &mut Option<Cluster>,
         plan: &Plan,
         tell: impl FnMut(&str),
     ) -> anyhow::Result<String> {
+        match self {
+            Scenario::LeaseShortened => return leases::shortened(&setup.apart("leases")?).await,
+            Scenario::LastVerifierRevoked => return leases::revoked(&setup.apart("verifiers")?).await,
+            Scenario::RefreshBesideRevoke => return revocation::run(&setup.apart("sessions")?).await,
+            Scenario::ReadFromAStandby => return databases::pgpool(&setup.apart("pgpool")?).await,
+            Scenario::NamesEmptied => return databases::names_emptied(&setup.apart("names")?).await,
+            Scenario::Upgraded => return databases::upgraded(&setup.apart("upgraded")?).await,
+            _ => {}
+        }
+        let cluster = match cluster {
+            Some(cluster) => cluster,
+            None => cluster.insert(Cluster::start(setup).await?),
+        };
         let recording = Recording::start(cluster, self)?;
         match self {
             Scenario::RollingRestart => rolling_restart(cluster, &recording).await,
             Scenario::Outage => outage(cluster, &recording, plan.timed).await,
             Scenario::RefreshRace => refresh_race(cluster, &recording).await,
-            Scenario::FailOver => super::fail_over::run(cluster, &recording).await,
+            Scenario::FailOver => fail_over::run(cluster, &recording).await,
             Scenario::LogoutLatency => logout_latency(cluster, &recording, plan.timed).await,
             Scenario::Throughput => throughput(cluster, &recording).await,
-            Scenario::Episodes => super::episodes::run(cluster, &recording, plan, tell).await,
+            _ => episodes::run(cluster, &recording, plan, tell).await,
         }
     }
 }
 
 impl Recording {
-    fn start(cluster: &Cluster, scenario: Scenario) -> anyhow::Result<Recording> {
-        let path = cluster.folder.join(format!("{scenario:?}.jsonl"));
+    pub(super) fn start(cluster: &Cluster, scenario: Scenario) -> anyhow::Result<Recording> {
+        let mut recording = Recording::create(cluster.folder.join(format!("{scenario:?}.jsonl")))?;
+        recording.callers = cluster.callers(&recording.recorder)?;
+        recording.verifiers = cluster.verifiers(&recording.recorder)?;
+        Ok(recording)
+    }
+
+    /// Of nobody yet.
+    pub(super) fn create(path: PathBuf) -> anyhow::Result<Recording> {
         let recorder = Arc::new(Recorder::create(&path)?);
-        let callers = cluster.callers(&recorder)?;
-        let verifiers = cluster.verifiers(&recorder)?;
-        Ok(Recording { path, recorder, callers, verifiers })
+        Ok(Recording { path, recorder, callers: vec![], verifiers: vec![] })
     }
 
     /// The report on it, if there is no violation in it.

@@ -49,7 +49,7 @@ impl Attached {
             Err(_) => Verdict::Refused,
         };
         let action = Action::Verify { token: tokens.name.clone(), verdict };
-        begun.end(&tokens.client.to_string(), &self.name, action);
+        begun.end(&tokens.client, &self.name, action);
         verdict
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    caller::{Caller, Credential, Tokens},
+    caller::{Caller, Credential, Tokens, Which},
     verifier::Verifier,
 };
 use crate::history::Verdict;
@@ -197,7 +197,8 @@ impl Driver {
             0..30 => self.login().await,
             30..60 => self.refresh().await,
             60..64 => self.refresh_twice_at_once().await,
-            64..86 => self.verify_everywhere().await,
+            64..83 => self.verify_everywhere().await,
+            83..86 => self.revoke().await,
             86..94 => self.logout().await,
             94..97 => self.logout_and_login_at_once().await,
             97..99 => self.logout_by_operator().await,
@@ -210,6 +211,11 @@ impl Driver {
             (self.caller(), self.credential.clone(), Arc::clone(&self.subject));
         let login = async move { subject.got(caller.login(&credential).await) };
         let verdict = within(CLIENT_PATIENCE, login).await?;
+        if matches!(verdict, Verdict::Refused) {
+            // The database has lost it.
+            self.sessions.clear();
+            self.replace_client().await;
+        }
         self.opened(verdict)
     }
 
@@ -244,6 +250,24 @@ impl Driver {
         Some(())
     }
 
+    /// One session alone, perhaps while it is refreshed.
+    async fn revoke(&mut self) -> Option<()> {
+        let (session, caller, other) = (self.session(), self.caller(), self.caller());
+        let (credential, subject) = (self.credential.clone(), Arc::clone(&self.subject));
+        let which = if self.rng.random() { Which::Access } else { Which::Refresh };
+        let refreshed = self.rng.random_ratio(1, 2);
+        let both = async move {
+            let refresh = async {
+                if refreshed {
+                    subject.got(other.refresh(&session).await);
+                }
+            };
+            tokio::join!(caller.revoke(&credential, &session, which), refresh).0
+        };
+        let verdict = within(LOGOUT_PATIENCE, both).await?;
+        self.logged_out(verdict)
+    }
+
     async fn logout(&mut self) -> Option<()> {
         let (tokens, caller) = (self.session(), self.caller());
         self.sessions.clear();
@@ -266,9 +290,9 @@ impl Driver {
     }
 
     async fn logout_by_operator(&mut self) -> Option<()> {
-        let (client, caller) = (self.credential.client, self.caller());
+        let (client, caller) = (self.credential.clone(), self.caller());
         self.sessions.clear();
-        let verdict = within(LOGOUT_PATIENCE, async move { caller.logout_by_operator(client).await }).await;
+        let verdict = within(LOGOUT_PATIENCE, async move { caller.logout_by_operator(&client).await }).await;
         self.logged_out(verdict.unwrap_or(Verdict::Unknown));
         if verdict != Some(Verdict::Accepted(())) {
             // It may be done at any time now, and explain whatever happens to this client: another
@@ -279,9 +303,9 @@ impl Driver {
     }
 
     async fn delete(&mut self) -> Option<()> {
-        let (client, caller) = (self.credential.client, self.caller());
+        let (client, caller) = (self.credential.clone(), self.caller());
         self.sessions.clear();
-        let verdict = within(LOGOUT_PATIENCE, async move { caller.delete(client).await }).await;
+        let verdict = within(LOGOUT_PATIENCE, async move { caller.delete(&client).await }).await;
         self.logged_out(verdict.unwrap_or(Verdict::Unknown));
         self.replace_client().await;
         Some(())

@@ -42,6 +42,10 @@ pub enum NodeStep {
     DeleteRow { server: Server },
     Crash,
     Forget { client: usize },
+    Keep,
+    Repeat { server: Server },
+    Wait,
+    End { server: Server },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +151,10 @@ impl fmt::Display for NodeStep {
             NodeStep::DeleteRow { server } => write!(f, "deletes its row on {server}"),
             NodeStep::Crash => write!(f, "is killed"),
             NodeStep::Forget { client } => write!(f, "forgets client {client}, for lack of memory"),
+            NodeStep::Keep => write!(f, "writes into its folder what it knows"),
+            NodeStep::Repeat { server } => write!(f, "repeats on {server} what that has lost"),
+            NodeStep::Wait => write!(f, "remembers nothing of what the database has lost, and waits"),
+            NodeStep::End { server } => write!(f, "ends every token on {server}"),
         }
     }
 }

@@ -58,11 +58,25 @@ pub enum Fault {
     WaitWithoutDrift,
     /// The margin is no wider than Inv1 needs it, D·ρ(1+ρ)/2.
     ThinMargin,
+
+    // What must not be done about a database that has lost what was answered.
+    /// A node that meets a later timeline takes it for a fail-over that has lost nothing.
+    TimelineAlone,
+    /// A node looks whether the database has the number that it knows, and not whether it has that change.
+    NumbersAlone,
+    /// A node takes what the database has for what is to be repeated.
+    RepeatsWhatTheDatabaseHas,
+    /// A node says that everything up to its own last change was repeated, and did not have all of it.
+    RepeatsMoreThanItKnows,
+    /// A node repeats what it knows, and serves before the others have that.
+    RepeatsWithoutWaiting,
+    /// A logout is answered before it is known in the folder of whoever answers.
+    AnswersBeforeKeeping,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 29] = [
         Fault::ReadOnlyRenewal,
         Fault::T0AfterTheAnswer,
         Fault::AckBeforePublish,
@@ -86,6 +100,12 @@ impl Fault {
         Fault::StateOfAnotherLease,
         Fault::WaitWithoutDrift,
         Fault::ThinMargin,
+        Fault::TimelineAlone,
+        Fault::NumbersAlone,
+        Fault::RepeatsWhatTheDatabaseHas,
+        Fault::RepeatsMoreThanItKnows,
+        Fault::RepeatsWithoutWaiting,
+        Fault::AnswersBeforeKeeping,
     ];
 
     /// The invariant that it breaks.
@@ -123,6 +143,11 @@ impl Fault {
             Fault::BlindRefresh => Scenario::sessions(),
             Fault::LeaveWhileLent => Scenario::attached(),
             Fault::LeaseOverFeeds => Scenario::attached_to_two(),
+            Fault::TimelineAlone | Fault::RepeatsWhatTheDatabaseHas | Fault::RepeatsWithoutWaiting => {
+                Scenario::lost_answers()
+            }
+            Fault::NumbersAlone | Fault::RepeatsMoreThanItKnows => Scenario::lost_order(),
+            Fault::AnswersBeforeKeeping => Scenario::lost_memory(),
             Fault::WaitWithoutDrift => Scenario::clocks(),
             Fault::ThinMargin => {
                 let terms = Terms { lasts: 27 - 6, wait: 36 + 6, ..Terms::drifting(9) };

@@ -6,13 +6,14 @@
 //!
 //! - `store`: contents of the primary and of the stand-by. `state`: everything else that is remembered.
 //! - `node`: JOIN, RENEW, LEAVE. `row`: GC. `write`: LOGOUT. `verify`: VERIFY. `session`: LOGIN, REFRESH.
-//!   `follower`: attached exact verifiers. `time`: clocks that run fast or slow.
+//!   `history`: a database that went back. `follower`: attached exact verifiers. `time`: clocks that run fast or slow.
 //! - `fault`: what the protocol must not do. `properties`: the invariants. `scenario`: what is looked at together.
 
 mod action;
 mod check;
 mod fault;
 mod follower;
+mod history;
 mod node;
 mod properties;
 mod row;
@@ -93,6 +94,19 @@ impl Protocol {
     /// Whoever waits for a commit that the stand-by has not flushed will wait for ever, and so gives up.
     fn promote(&self, state: &mut State) {
         state.store.promote();
+        if self.scenario.loses {
+            // Connections to the first server break.
+            for node in &mut state.nodes {
+                match node.standing {
+                    Standing::Joining { .. } => *node = Node { standing: Standing::Out, ..node.clone() },
+                    Standing::Settling { .. } => node.standing = Standing::Out,
+                    _ => {}
+                }
+                if let Renewal::Read { .. } | Renewal::Committed { .. } = node.renewal {
+                    node.renewal = Renewal::Idle;
+                }
+            }
+        }
         for node in &mut state.nodes {
             match (node.standing, node.renewal) {
                 (Standing::Joining { wait: 1.. }, _) => *node = Node::out(),
@@ -156,7 +170,7 @@ impl Model for Protocol {
         let told =
             Told { issued: [1; store::CLIENTS], first_tick: self.has(Fault::IssueTime), ..Told::default() };
         vec![State {
-            store: Store::new(content),
+            store: Store::new(content, scenario.loses),
             nodes,
             follower: Follower::detached(),
             writes: [Write::Idle { tries: scenario.tries }; state::WRITES],

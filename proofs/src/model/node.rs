@@ -3,7 +3,7 @@
 use super::{
     Action, Fault, Protocol,
     action::NodeStep,
-    state::{Memory, Node, Renewal, Standing, State},
+    state::{History, Memory, Node, Renewal, Standing, State, Write},
     store::{CLIENTS, Content, Outcome, ROWS, Row, Server},
 };
 
@@ -12,6 +12,18 @@ impl Protocol {
         for (index, node) in state.nodes.iter().enumerate().take(self.scenario.nodes) {
             let mut may = |step| actions.push(Action::Node(index, step));
             match node.standing {
+                Standing::Out | Standing::Waiting { .. } if self.scenario.loses => {
+                    let server = state.store.servers().last().unwrap_or(Server::First);
+                    self.join_actions(state, index, server, actions);
+                }
+                Standing::Settling { since, head, ids } => {
+                    let server = state.store.servers().last().unwrap_or(Server::First);
+                    let settled = self.is_settled(state, server, since, head, ids);
+                    if settled && self.may_commit(state) && self.row_to_join(state, index, server).is_some() {
+                        may(NodeStep::Join { server });
+                    }
+                }
+                Standing::Waiting { .. } => {}
                 Standing::Out => {
                     let server = state.store.servers().last().unwrap_or(Server::First);
                     if self.row_to_join(state, index, server).is_some() && self.may_commit(state) {
@@ -35,6 +47,9 @@ impl Protocol {
                     if self.scenario.crash {
                         may(NodeStep::Crash);
                     }
+                    if self.scenario.loses && node.history.witness != node.history.known {
+                        may(NodeStep::Keep);
+                    }
                     if self.scenario.forget {
                         let known = (0..CLIENTS).filter(|&client| node.memory.clients[client].is_some());
                         known.for_each(|client| may(NodeStep::Forget { client }));
@@ -51,6 +66,7 @@ impl Protocol {
 
     fn renewal_actions(&self, state: &State, node: &Node, may: &mut impl FnMut(NodeStep)) {
         match node.renewal {
+            Renewal::Idle if self.scenario.quiet && !state.store.promoted() => {}
             Renewal::Idle => may(NodeStep::ReadClock),
             Renewal::Sent { .. } => {
                 state.store.servers().for_each(|server| may(NodeStep::ReadHead { server }))
@@ -75,7 +91,7 @@ impl Protocol {
     }
 
     /// The row that a node would join with.
-    fn row_to_join(&self, state: &State, index: usize, server: Server) -> Option<usize> {
+    pub(super) fn row_to_join(&self, state: &State, index: usize, server: Server) -> Option<usize> {
         let content = state.store.at(server);
         if self.has(Fault::ReusedRow) && index + 1 == self.scenario.nodes {
             // The last node was started in the place of the one before it, and has its name.
@@ -89,9 +105,14 @@ impl Protocol {
         match step {
             NodeStep::Join { server } => self.join(state, index, server),
             NodeStep::Load { server } => {
-                let memory = Memory::load(server, state.store.at(server));
+                let content = state.store.at(server);
+                let (memory, known) = (Memory::load(server, content), content.newest());
                 let node = &mut state.nodes[index];
-                *node = Node { standing: Standing::Joined, id: node.id, memory, ..Node::out() };
+                let mut history = node.history;
+                if self.scenario.loses {
+                    history = History { known, remembers: true, ..history };
+                }
+                *node = Node { standing: Standing::Joined, id: node.id, memory, history, ..Node::out() };
             }
             NodeStep::ReadClock => state.nodes[index].renewal = Renewal::Sent { since: 0 },
             NodeStep::ReadHead { server } => self.read_head(state, index, server),
@@ -104,6 +125,7 @@ impl Protocol {
                     node.lease = self.scenario.terms.lasts - since;
                     node.renewal = Renewal::Idle;
                 }
+                self.serves(state, index);
             }
             NodeStep::Leave => {
                 let node = &mut state.nodes[index];
@@ -121,7 +143,17 @@ impl Protocol {
                 }
                 self.commit(state, server, |content| content.rows[id] = Row::Gone);
             }
-            NodeStep::Crash => state.nodes[index] = Node::out(),
+            NodeStep::Crash => {
+                for write in self.answered_by(index) {
+                    if !matches!(state.writes[write], Write::Idle { .. } | Write::Answered) {
+                        state.writes[write] = Write::Idle { tries: 0 };
+                    }
+                }
+                state.nodes[index] = state.nodes[index].started_again();
+            }
+            NodeStep::Keep | NodeStep::Repeat { .. } | NodeStep::Wait | NodeStep::End { .. } => {
+                self.history_step(state, index, step);
+            }
             NodeStep::Forget { client } => state.nodes[index].memory.clients[client] = None,
         }
     }
@@ -134,7 +166,11 @@ impl Protocol {
             }
         };
         if let Outcome::Waits(wait) = self.commit(state, server, insert) {
-            state.nodes[index] = Node { standing: Standing::Joining { wait }, id: id as u8, ..Node::out() };
+            self.arrive(state, index, server);
+            let Node { memory, history, .. } = state.nodes[index].clone();
+            let joining = Node { standing: Standing::Joining { wait }, id: id as u8, history, ..Node::out() };
+            // What is remembered is kept until the server's state is there.
+            state.nodes[index] = if history.remembers { Node { memory, ..joining } } else { joining };
         }
     }
 
@@ -152,7 +188,7 @@ impl Protocol {
         let row = content.rows[usize::from(node.id)];
         if !same_timeline || !matches!(row, Row::Present { .. }) {
             // Fenced: it stops, deletes nothing, and may join anew.
-            *node = Node::out();
+            *node = if self.scenario.loses { node.fenced() } else { Node::out() };
             return;
         }
         node.renewal = Renewal::Read { since, age: 0, server, head: shown.head };
@@ -198,7 +234,7 @@ impl Protocol {
         let taken = self.has(Fault::WarningTaken);
         match (&mut node.standing, &mut node.renewal) {
             (Standing::Joining { wait }, _) | (_, Renewal::Committed { wait, .. }) if taken => *wait = 0,
-            (Standing::Joining { .. }, _) => *node = Node::out(),
+            (Standing::Joining { .. }, _) => *node = Node { standing: Standing::Out, ..node.clone() },
             (_, renewal) => *renewal = Renewal::Idle,
         }
     }
@@ -221,6 +257,10 @@ impl Protocol {
         state.broken.applied_fell |= head < applied;
         node.memory.applied = head;
         node.memory.server = server;
+        node.memory.ended |= content.lost.ended;
+        if self.scenario.loses && node.history.known.seq < head {
+            node.history.known = content.known(head);
+        }
         node.age = age;
         let since = if self.has(Fault::T0AfterTheAnswer) { 0 } else { since };
         node.renewal = Renewal::Applied { since };

@@ -32,7 +32,7 @@ pub(super) fn properties(scenario: &Scenario) -> Vec<Property<Protocol>> {
     };
     let (nodes, logouts) = (scenario.nodes > 0, scenario.logouts());
     must(logouts > 0, "a logout is answered", |_, state| state.told.promised != [0; CLIENTS]);
-    must(logouts > 0 && nodes, "acknowledgements come before W", acknowledged_in_time);
+    must(logouts > 0 && nodes && !scenario.quiet, "acknowledgements come before W", acknowledged_in_time);
     must(nodes, "a token is accepted", |_, state| accepts(state, 0).is_some());
     must(nodes && scenario.login, "a token of the new generation is accepted", |_, state| {
         accepts(state, 1).is_some()
@@ -46,6 +46,12 @@ pub(super) fn properties(scenario: &Scenario) -> Vec<Property<Protocol>> {
     });
     must(scenario.gc, "a row is collected after W", |protocol, state| {
         state.watch.is_some_and(|seen| seen.since > protocol.scenario.terms.wait)
+    });
+    must(scenario.loses, "what was lost is repeated, and binds", |_, state| {
+        state.told.promised[0] > 0 && state.told.served > 0 && state.store.durable().lost.repeated > 0
+    });
+    must(scenario.loses && scenario.crash, "every token is ended", |_, state| {
+        state.store.durable().lost.ended
     });
     must(scenario.refreshers > 0, "both pairs are consumed", |_, state| state.told.consumed == [1, 1]);
     must(scenario.follower, "a verifier outlives its logout", |_, state| {
@@ -62,8 +68,12 @@ fn decides_on_young_state(protocol: &Protocol, state: &State) -> bool {
     nodes && follower && !state.broken.stale_accepted
 }
 
-fn is_durable(_: &Protocol, state: &State) -> bool {
+fn is_durable(protocol: &Protocol, state: &State) -> bool {
     let durable = state.store.durable();
+    if protocol.scenario.loses {
+        let binding = state.told.promised[0].min(state.told.served);
+        return durable.clients[0].generation >= binding || durable.lost.ended || !state.store.promoted();
+    }
     let mut promised = state.told.promised.iter().zip(&durable.clients);
     let consumed = state.told.consumed.iter().filter(|&&times| times > 0).count();
     promised.all(|(&promised, client)| client.generation >= promised)
@@ -85,20 +95,22 @@ fn skips_nothing(_: &Protocol, state: &State) -> bool {
 fn sees_every_node(protocol: &Protocol, state: &State) -> bool {
     let asked = protocol.scenario.writes.iter();
     asked.zip(&state.writes).all(|(asked, write)| match (*asked, *write) {
-        (Asked::Logout { client, generation }, Write::Listed { ids, .. }) => {
-            serving_without(state, client, generation + 1).all(|id| ids & 1 << id != 0)
+        (Asked::Logout { client, generation }, Write::Listed { ids, server, .. }) => {
+            // Who serves from a database that went back is bound by what was repeated there.
+            let apart = |on: Server| protocol.scenario.loses && on != server;
+            serving_without(state, client, generation + 1).all(|(id, on)| ids & 1 << id != 0 || apart(on))
         }
         _ => true,
     })
 }
 
-/// The rows of those that may accept a token of the client that is older than this generation. A follower's row is that
+/// The rows, and the servers, of those that may accept a token of the client that is older than this generation. A follower's row is that
 /// of the node that has lent it its lease.
-fn serving_without(state: &State, client: usize, generation: u8) -> impl Iterator<Item = u8> {
+fn serving_without(state: &State, client: usize, generation: u8) -> impl Iterator<Item = (u8, Server)> {
     (0..=FOLLOWER).filter_map(|at| state.verifier(at)).filter_map(
         move |Verifier { id, memory, lease, .. }| {
             let lacks = memory.clients[client].is_some_and(|known| known.generation < generation);
-            (lacks && lease > 0).then_some(id)
+            (lacks && lease > 0).then_some((id, memory.server))
         },
     )
 }
@@ -106,7 +118,7 @@ fn serving_without(state: &State, client: usize, generation: u8) -> impl Iterato
 /// A logout may be answered though W has not passed and somebody had to acknowledge it.
 fn acknowledged_in_time(protocol: &Protocol, state: &State) -> bool {
     state.writes.iter().any(|write| match *write {
-        Write::Listed { server, elapsed, head, ids } => {
+        Write::Listed { server, elapsed, head, ids, .. } => {
             ids != 0 && elapsed < protocol.scenario.terms.wait && state.store.at(server).acked(ids, head)
         }
         _ => false,

@@ -26,6 +26,7 @@ const LOGOUT: Asked = Asked::Logout { client: 0, generation: 0 };
 const SECOND_LOGOUT: Asked = Asked::Logout { client: 0, generation: 1 };
 const OTHER_LOGOUT: Asked = Asked::Logout { client: 1, generation: 0 };
 const TOUCH: Asked = Asked::Touch { client: 0 };
+const OTHER_TOUCH: Asked = Asked::Touch { client: 1 };
 
 /// What there is, and what may happen.
 #[derive(Clone, Copy, Debug)]
@@ -45,9 +46,15 @@ pub struct Scenario {
     /// What is asked for, and how often each may be tried.
     pub writes: &'static [Asked],
     pub tries: u8,
+    /// The nodes that answer for them; those without one are answered for by a node that is not modelled.
+    pub answerers: &'static [usize],
     /// Commits that may be on their way to the stand-by; 0 where there is none.
     pub log: usize,
     pub fail_over: bool,
+    /// Commits are answered before the stand-by has them, and the first server dies when that is promoted.
+    pub loses: bool,
+    /// Nobody renews a lease before the fail-over.
+    pub quiet: bool,
     pub login: bool,
     pub refreshers: usize,
     /// Nodes may forget clients, as they do sessions.
@@ -71,8 +78,11 @@ impl Scenario {
             gc: false,
             writes: &[LOGOUT],
             tries: 1,
+            answerers: &[],
             log: 0,
             fail_over: false,
+            loses: false,
+            quiet: false,
             login: false,
             refreshers: 0,
             forget: false,
@@ -121,6 +131,33 @@ impl Scenario {
         Scenario { name: "lost commits", rows: 2, writes, tries: 2, log: 2, ..Scenario::fail_over() }
     }
 
+    /// The stand-by is promoted, and lacks what callers were told of.
+    pub const fn lost_answers() -> Scenario {
+        Scenario {
+            name: "lost answers",
+            terms: Terms::COARSE,
+            nodes: 2,
+            serving: 2,
+            rows: 4,
+            answerers: &[0],
+            log: 2,
+            loses: true,
+            ..Scenario::fail_over()
+        }
+    }
+
+    /// And another change is made at the other node, before or after.
+    pub const fn lost_order() -> Scenario {
+        let writes = &[LOGOUT, OTHER_TOUCH];
+        let base = Scenario::lost_answers();
+        Scenario { name: "lost answers, two changes", writes, answerers: &[0, 1], quiet: true, ..base }
+    }
+
+    /// And nodes are killed and started again.
+    pub const fn lost_memory() -> Scenario {
+        Scenario { name: "lost answers and memory", crash: true, quiet: true, ..Scenario::lost_answers() }
+    }
+
     /// Two callers hold the same refresh token.
     pub const fn sessions() -> Scenario {
         let none = Scenario { nodes: 0, serving: 0, rows: 0, ..Scenario::lost_commits() };
@@ -157,6 +194,9 @@ impl Scenario {
             Scenario::fail_over(),
             Scenario::questions(),
             Scenario::lost_commits(),
+            Scenario::lost_answers(),
+            Scenario::lost_order(),
+            Scenario::lost_memory(),
             Scenario::sessions(),
             Scenario::attached(),
         ]

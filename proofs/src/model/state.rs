@@ -1,6 +1,6 @@
 //! Everything that the protocol remembers, at one moment.
 
-use super::store::{CLIENTS, Content, Policy, ROWS, Server, Store};
+use super::store::{CLIENTS, Content, Known, Policy, ROWS, Server, Store};
 
 /// Nodes of the model.
 pub(super) const NODES: usize = 3;
@@ -39,6 +39,10 @@ pub struct Told {
     pub issued: [u8; CLIENTS],
     /// How often a refresh with this pair number was answered 200.
     pub consumed: [u8; 2],
+    /// The generation of client 0 that this node has promised. (Only kept where commits are lost.)
+    pub answered: [u8; NODES],
+    /// The newest generation of client 0 that a process knew of which serves, or has served, on the second server.
+    pub served: u8,
     /// No tick has passed since the first tokens were issued. (Only kept where times of issue are compared.)
     pub first_tick: bool,
     /// Generations raised within that first tick, one bit each, by client.
@@ -70,6 +74,23 @@ pub struct Node {
     pub renewal: Renewal,
     /// The exact verifier that it has recorded, if any.
     pub attached: Option<Attached>,
+    /// Where commits may be lost.
+    pub history: History,
+}
+
+/// What a node knows of the database's history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct History {
+    /// The newest change that it has committed itself or applied.
+    pub known: Known,
+    /// The same in its folder, for the process that comes after it.
+    pub witness: Known,
+    /// Its memory is of before.
+    pub remembers: bool,
+    /// The server that it uses.
+    pub place: Server,
+    /// The generation of client 0 that it knew of when it came there. The protocol does not read it.
+    pub knew: u8,
 }
 
 /// How far a node is with being one.
@@ -77,6 +98,10 @@ pub struct Node {
 pub enum Standing {
     /// It has no row that it would call its own.
     Out,
+    /// The database lacks what its folder knows of, and it remembers nothing: it waits for somebody who does.
+    Waiting { since: u8 },
+    /// It has repeated or ended what the database had lost, and waits until these ids have that.
+    Settling { since: u8, head: u8, ids: u8 },
     /// Its row's commit waits for so many to be flushed.
     Joining { wait: u8 },
     /// It has loaded its state, and renews.
@@ -104,6 +129,8 @@ pub struct Memory {
     pub applied: u8,
     /// `None` is forgotten, as a session may be.
     pub clients: [Option<Policy>; CLIENTS],
+    /// The keys are new: no token from before stands.
+    pub ended: bool,
 }
 
 /// A renewal, step by step. `since` is what its node's clock has gone since t0, `age` what real time has since the
@@ -189,12 +216,12 @@ pub enum Write {
     Idle { tries: u8 },
     /// Its transaction is open. (Only seeded faults do something in it that others could see.)
     Open { tries: u8, seq: u8, listed: u8 },
-    /// Committed; the answer waits for so many to be flushed.
-    Committed { tries: u8, server: Server, wait: u8, listed: Option<u8> },
+    /// Committed; the answer waits for so many to be flushed. `known` is the change, where commits may be lost.
+    Committed { tries: u8, server: Server, wait: u8, listed: Option<u8>, known: Known },
     /// t1 has been read, and the clock has gone so far since.
-    Confirmed { server: Server, elapsed: u8 },
+    Confirmed { server: Server, elapsed: u8, known: Known },
     /// Waits until these ids have acknowledged this head.
-    Listed { server: Server, elapsed: u8, head: u8, ids: u8 },
+    Listed { server: Server, elapsed: u8, head: u8, ids: u8, known: Known },
     /// 200.
     Answered,
 }
@@ -277,11 +304,16 @@ pub struct Watch {
 impl Memory {
     /// What a node loads.
     pub fn load(server: Server, content: &Content) -> Memory {
-        Memory { server, applied: content.head, clients: content.clients.map(Some) }
+        Memory {
+            server,
+            applied: content.head,
+            clients: content.clients.map(Some),
+            ended: content.lost.ended,
+        }
     }
 
     fn empty() -> Memory {
-        Memory { server: Server::First, applied: 0, clients: [None; CLIENTS] }
+        Memory { server: Server::First, applied: 0, clients: [None; CLIENTS], ended: false }
     }
 
     /// Takes over a client, unless what is known is as new.
@@ -302,7 +334,20 @@ impl Node {
             age: 0,
             renewal: Renewal::Idle,
             attached: None,
+            history: History::default(),
         }
+    }
+
+    /// A process that is started in the place of this one.
+    pub fn started_again(&self) -> Node {
+        let witness = self.history.witness;
+        Node { history: History { known: witness, witness, ..History::default() }, ..Node::out() }
+    }
+
+    /// It has no row any more, and remembers.
+    pub fn fenced(&self) -> Node {
+        let history = History { remembers: true, ..self.history };
+        Node { memory: self.memory.clone(), history, ..Node::out() }
     }
 
     /// Its memory may be used: it has been loaded and not been given up.

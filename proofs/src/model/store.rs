@@ -20,6 +20,17 @@ pub struct Content {
     pub rows: [Row; ROWS],
     /// The one session whose refreshing is looked at.
     pub session: Session,
+    /// `lost`: what is known to be missing of the first server's history.
+    pub lost: Lost,
+}
+
+/// What was done about a history of which something was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Lost {
+    /// Every change up to this one was done again, from somebody's memory.
+    pub repeated: u8,
+    /// Nobody remembered: every token from before was ended.
+    pub ended: bool,
 }
 
 /// A row of `change`.
@@ -27,6 +38,15 @@ pub struct Content {
 pub struct Changed {
     pub client: u8,
     pub revision: u8,
+    /// Where it was committed: no other change of its number has the same. (Only told where commits are lost.)
+    pub mark: Server,
+}
+
+/// The newest change that a process knows of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Known {
+    pub seq: u8,
+    pub mark: Server,
 }
 
 /// A client's row, and what a node remembers of it.
@@ -59,18 +79,35 @@ pub struct Session {
 
 impl Content {
     /// Records that a client has changed, as the next of all changes.
-    pub fn change(&mut self, client: usize, logout: bool) {
-        self.change_as(self.head + 1, client, logout);
+    pub fn change(&mut self, client: usize, logout: bool, mark: Server) {
+        self.change_as(self.head + 1, client, logout, mark);
     }
 
     /// The same under a number that was drawn before, as a sequence would give it.
-    pub fn change_as(&mut self, seq: u8, client: usize, logout: bool) {
+    pub fn change_as(&mut self, seq: u8, client: usize, logout: bool, mark: Server) {
         let policy = &mut self.clients[client];
         policy.revision += 1;
         policy.generation += u8::from(logout);
-        self.changes[usize::from(seq) - 1] =
-            Some(Changed { client: client as u8, revision: policy.revision });
+        let revision = policy.revision;
+        self.changes[usize::from(seq) - 1] = Some(Changed { client: client as u8, revision, mark });
         self.head = self.head.max(seq);
+    }
+
+    /// The newest change.
+    pub fn newest(&self) -> Known {
+        self.known(self.head)
+    }
+
+    /// The newest up to this number.
+    pub fn known(&self, seq: u8) -> Known {
+        let changes = self.changes.iter().take(usize::from(seq)).enumerate();
+        let newest = changes.filter_map(|(at, change)| Some((at, change.as_ref()?))).next_back();
+        newest.map_or_else(Known::default, |(at, change)| Known { seq: at as u8 + 1, mark: change.mark })
+    }
+
+    /// It has this change, and so every one before.
+    pub fn has(&self, known: Known) -> bool {
+        known.seq == 0 || self.known(known.seq) == known
     }
 
     /// The ids of all rows that are there, one bit each.
@@ -88,8 +125,9 @@ impl Content {
 }
 
 /// The server that was primary from the beginning, and the stand-by that may be promoted: the two timelines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Server {
+    #[default]
     First,
     Second,
 }
@@ -105,6 +143,8 @@ pub struct Store {
     unshown: u8,
     /// The second server's content, once it was promoted.
     promoted: Option<Content>,
+    /// Commits do not wait for the stand-by, and the first server is dead when that is promoted.
+    loses: bool,
 }
 
 /// What became of a commit.
@@ -117,17 +157,18 @@ pub enum Outcome {
 }
 
 impl Store {
-    pub fn new(content: Content) -> Store {
-        Store { log: vec![content], unshown: 0, promoted: None }
+    pub fn new(content: Content, loses: bool) -> Store {
+        Store { log: vec![content], unshown: 0, promoted: None, loses }
     }
 
     pub fn promoted(&self) -> bool {
         self.promoted.is_some()
     }
 
-    /// The servers that say they are primary. The first never notices that it was replaced.
+    /// The servers that say they are primary. The first never notices that it was replaced, unless it is dead.
     pub fn servers(&self) -> impl Iterator<Item = Server> + use<> {
-        [Some(Server::First), self.promoted().then_some(Server::Second)].into_iter().flatten()
+        let first = !(self.loses && self.promoted());
+        [first.then_some(Server::First), self.promoted().then_some(Server::Second)].into_iter().flatten()
     }
 
     /// What a server shows; before the fail-over, the second is not there to be asked.
@@ -179,7 +220,7 @@ impl Store {
                 let mut content = self.at(server).clone();
                 transaction(&mut content);
                 self.log.push(content);
-                Outcome::Waits(self.unflushed() as u8)
+                Outcome::Waits(if self.loses { 0 } else { self.unflushed() as u8 })
             }
             (_, None) => {
                 transaction(&mut self.log[0]);

@@ -74,8 +74,12 @@ impl Protocol {
                 }
                 Renewal::Idle => {}
             }
-            if let Standing::Leaving { lent } = &mut node.standing {
-                *lent = lent.saturating_sub(passed);
+            match &mut node.standing {
+                Standing::Leaving { lent } => *lent = lent.saturating_sub(passed),
+                Standing::Waiting { since } | Standing::Settling { since, .. } => {
+                    *since = terms.wait.min(*since + passed)
+                }
+                _ => {}
             }
             if let Some(attached) = &mut node.attached {
                 attached.published = terms.wait.min(attached.published + passed);

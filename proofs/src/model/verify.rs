@@ -4,7 +4,7 @@ use super::{
     Action, Fault, Protocol,
     action::VerifyStep,
     state::{FOLLOWER, GENERATIONS, Memory, State, Step, Verification, Verifier},
-    store::Policy,
+    store::{Policy, Server},
 };
 
 /// What memory says of a token.
@@ -56,7 +56,8 @@ impl Protocol {
 
     pub(super) fn verify_step(&self, state: &mut State, step: VerifyStep) {
         if let VerifyStep::Begin { at, client, token } = step {
-            let required = state.told.promised[client];
+            let server = state.verifier(at).map_or(Server::First, |verifier| verifier.memory.server);
+            let required = self.binding(state, server, state.told.promised[client]);
             state.verification = Some(Verification { at, client, token, required, step: Step::Begun });
             return;
         }
@@ -65,6 +66,11 @@ impl Protocol {
         // Where there is no lease, or another than before, it fails closed.
         let Some(Verifier { id, memory, lease, age }) = state.verifier(at) else { return };
         let known = memory.clients[client];
+        let known = known.filter(|_| !memory.ended);
+        if memory.ended && !matches!(step, VerifyStep::ReadDeadline) {
+            // Its key is good no more.
+            return;
+        }
         let next = match (step, done) {
             (VerifyStep::ReadDeadline, Step::Begun) => (lease > 0).then_some(Step::InTime { id }),
             (VerifyStep::ReadDeadline, Step::StateRead { accepts, age }) => {

@@ -4,19 +4,23 @@ use super::{
     Action, Fault, Protocol,
     action::WriteStep,
     scenario::Asked,
-    state::{State, Write},
-    store::{CHANGES, Content, Outcome, Server},
+    state::{History, Node, State, Write},
+    store::{CHANGES, Content, Known, Outcome, Server},
 };
 
 impl Protocol {
     pub(super) fn write_actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (index, &asked) in self.scenario.writes.iter().enumerate() {
             let mut may = |step| actions.push(Action::Write(index, step));
+            let answerer = self.scenario.answerers.get(index).map(|&node| &state.nodes[node]);
+            // An answerer uses one server, once it has come there.
+            let uses = |server: Server| answerer.is_none_or(|node| node.history.place == server);
             match state.writes[index] {
                 Write::Idle { tries: 0 } | Write::Answered => {}
                 Write::Idle { .. } => {
-                    for server in state.store.servers().filter(|&server| self.may_begin(state, asked, server))
-                    {
+                    let joined = answerer.is_none_or(Node::has_joined);
+                    let servers = state.store.servers().filter(|&server| joined && uses(server));
+                    for server in servers.filter(|&server| self.may_begin(state, asked, server)) {
                         if self.has(Fault::SerialFeed) || self.has(Fault::NodesBeforeCommit) {
                             may(WriteStep::Begin { server });
                         } else if self.may_commit(state) {
@@ -35,21 +39,28 @@ impl Protocol {
                         may(WriteStep::ReadClock);
                     }
                 }
-                Write::Confirmed { server, elapsed } => {
-                    self.servers_since(state, server).for_each(|server| may(WriteStep::List { server }));
-                    if elapsed >= self.waits() {
+                Write::Confirmed { server, elapsed, known } => {
+                    let servers = self.servers_since(state, server).filter(|&server| uses(server));
+                    servers.for_each(|server| may(WriteStep::List { server }));
+                    if elapsed >= self.waits() && self.is_kept(answerer, known) {
                         may(WriteStep::Answer);
                     }
                 }
-                Write::Listed { server, elapsed, head, ids } => {
-                    let heard =
-                        self.servers_since(state, server).any(|on| state.store.at(on).acked(ids, head));
-                    if heard || elapsed >= self.waits() {
+                Write::Listed { server, elapsed, head, ids, known } => {
+                    let mut servers = self.servers_since(state, server).filter(|&server| uses(server));
+                    let heard = servers.any(|on| state.store.at(on).acked(ids, head));
+                    if (heard || elapsed >= self.waits()) && self.is_kept(answerer, known) {
                         may(WriteStep::Answer);
                     }
                 }
             }
         }
+    }
+
+    /// What is answered for is in the answerer's folder.
+    fn is_kept(&self, answerer: Option<&Node>, known: Known) -> bool {
+        let kept = answerer.is_none_or(|node| node.history.witness.seq >= known.seq);
+        kept || self.has(Fault::AnswersBeforeKeeping)
     }
 
     /// How long a logout waits: W.
@@ -101,31 +112,50 @@ impl Protocol {
             (WriteStep::Commit { server }, Write::Open { tries, seq, listed }) => {
                 self.commit_write(state, index, server, tries, Some((seq, listed)));
             }
-            (WriteStep::GiveUp, Write::Committed { tries, wait, server, listed }) => {
+            (WriteStep::GiveUp, Write::Committed { tries, wait, server, listed, known }) => {
                 state.writes[index] = if self.has(Fault::WarningTaken) && wait > 0 {
-                    Write::Committed { tries, wait: 0, server, listed }
+                    Write::Committed { tries, wait: 0, server, listed, known }
                 } else {
                     Write::Idle { tries }
                 };
             }
-            (WriteStep::ReadClock, Write::Committed { server, listed, .. }) => {
+            (WriteStep::ReadClock, Write::Committed { server, listed, known, .. }) => {
+                if let Some(&answerer) = self.scenario.answerers.get(index) {
+                    let policy = state.store.at(server).clients[asked.client()];
+                    let node = &mut state.nodes[answerer];
+                    node.memory.learn(asked.client(), policy);
+                    if node.history.known.seq < known.seq {
+                        node.history.known = known;
+                    }
+                }
                 state.writes[index] = match (asked, listed) {
                     (Asked::Touch { .. }, _) => Write::Answered,
                     (_, Some(ids)) => {
-                        Write::Listed { server, elapsed: 0, head: state.store.at(server).head, ids }
+                        Write::Listed { server, elapsed: 0, head: state.store.at(server).head, ids, known }
                     }
-                    _ => Write::Confirmed { server, elapsed: 0 },
+                    _ => Write::Confirmed { server, elapsed: 0, known },
                 };
             }
-            (WriteStep::List { server }, Write::Confirmed { elapsed, .. }) => {
+            (WriteStep::List { server }, Write::Confirmed { elapsed, known, .. }) => {
                 let content = state.store.at(server);
                 let (head, ids) = (content.head, content.listed());
-                state.writes[index] = Write::Listed { server, elapsed, head, ids };
+                state.writes[index] = Write::Listed { server, elapsed, head, ids, known };
             }
             (WriteStep::Answer, _) => {
                 if let Asked::Logout { client, generation } = asked {
                     let promised = &mut state.told.promised[client];
                     *promised = (*promised).max(generation + 1);
+                    if let Some(&answerer) = self.scenario.answerers.get(index) {
+                        state.told.answered[answerer] = generation + 1;
+                        let History { knew, .. } = &mut state.nodes[answerer].history;
+                        *knew = (*knew).max(generation + 1);
+                        if let Write::Confirmed { server, .. } | Write::Listed { server, .. } =
+                            state.writes[index]
+                            && server == Server::Second
+                        {
+                            state.told.served = state.told.served.max(generation + 1);
+                        }
+                    }
                 }
                 state.writes[index] = Write::Answered;
             }
@@ -146,10 +176,16 @@ impl Protocol {
         let asked = self.scenario.writes[index];
         let (client, logout) = (asked.client(), matches!(asked, Asked::Logout { .. }));
         let serial = self.has(Fault::SerialFeed);
-        let transaction = |content: &mut Content| match (asked, open) {
-            (Asked::Logout { generation, .. }, _) if content.clients[client].generation > generation => {}
-            (_, Some((seq, _))) if serial => content.change_as(seq, client, logout),
-            _ => content.change(client, logout),
+        let loses = self.scenario.loses;
+        let mark = if loses { server } else { Server::First };
+        let mut known = Known::default();
+        let transaction = |content: &mut Content| {
+            match (asked, open) {
+                (Asked::Logout { generation, .. }, _) if content.clients[client].generation > generation => {}
+                (_, Some((seq, _))) if serial => content.change_as(seq, client, logout, mark),
+                _ => content.change(client, logout, mark),
+            }
+            known = if loses { content.newest() } else { known };
         };
         let listed = open.map(|(_, listed)| listed).filter(|_| self.has(Fault::NodesBeforeCommit));
         let tries = tries - 1;
@@ -158,11 +194,12 @@ impl Protocol {
             && found > generation
             && self.has(Fault::RetryWithoutCommit)
         {
-            state.writes[index] = Write::Confirmed { server, elapsed: 0 };
+            state.writes[index] = Write::Confirmed { server, elapsed: 0, known: Known::default() };
             return;
         }
-        state.writes[index] = match self.commit(state, server, transaction) {
-            Outcome::Waits(wait) => Write::Committed { tries, server, wait, listed },
+        let outcome = self.commit(state, server, transaction);
+        state.writes[index] = match outcome {
+            Outcome::Waits(wait) => Write::Committed { tries, server, wait, listed, known },
             Outcome::Unconfirmed => Write::Idle { tries },
         };
         if state.told.first_tick && logout {

@@ -1,0 +1,151 @@
+//! A database that has lost what it was asked to keep: noticed by whoever knew of it, and done again.
+
+use super::{
+    Action, Fault, Protocol,
+    action::NodeStep,
+    state::{History, Node, Standing, State, Write},
+    store::{Changed, Content, Known, Lost, Outcome, Server},
+};
+
+impl Protocol {
+    /// What a node without a row may do on this server.
+    pub(super) fn join_actions(
+        &self,
+        state: &State,
+        index: usize,
+        server: Server,
+        actions: &mut Vec<Action>,
+    ) {
+        let node = &state.nodes[index];
+        let mut may = |step| actions.push(Action::Node(index, step));
+        // What was changed here is in memory before that is looked at.
+        let changing =
+            self.answered_by(index).any(|write| matches!(state.writes[write], Write::Committed { .. }));
+        if changing || !self.may_commit(state) {
+            return;
+        }
+        if self.stands(node, state.store.at(server)) {
+            if self.row_to_join(state, index, server).is_some() {
+                may(NodeStep::Join { server });
+            }
+        } else if node.history.remembers {
+            may(NodeStep::Repeat { server });
+        } else {
+            match node.standing {
+                Standing::Waiting { since } if since >= self.scenario.terms.wait => {
+                    may(NodeStep::End { server })
+                }
+                Standing::Waiting { .. } => {}
+                _ => may(NodeStep::Wait),
+            }
+        }
+    }
+
+    /// The changes that this node answers for.
+    pub(super) fn answered_by(&self, index: usize) -> impl Iterator<Item = usize> {
+        let answerers = self.scenario.answerers.iter().enumerate();
+        answerers.filter(move |&(_, &answerer)| answerer == index).map(|(write, _)| write)
+    }
+
+    /// Whether a node may believe a server.
+    fn stands(&self, node: &Node, content: &Content) -> bool {
+        let History { known, remembers, .. } = node.history;
+        let Lost { repeated, ended } = content.lost;
+        let has = if self.has(Fault::NumbersAlone) { content.head >= known.seq } else { content.has(known) };
+        self.has(Fault::TimelineAlone) || has || repeated >= known.seq || ended && !remembers
+    }
+
+    pub(super) fn history_step(&self, state: &mut State, index: usize, step: NodeStep) {
+        match step {
+            NodeStep::Keep => {
+                let History { known, witness, .. } = &mut state.nodes[index].history;
+                *witness = *known;
+            }
+            NodeStep::Wait => state.nodes[index].standing = Standing::Waiting { since: 0 },
+            NodeStep::Repeat { server } => {
+                let (memory, known) = (state.nodes[index].memory.clone(), state.nodes[index].history.known);
+                // What was committed here is known, and not what was committed elsewhere before it.
+                let whole = if self.has(Fault::RepeatsMoreThanItKnows) { known.seq } else { memory.applied };
+                let merges = !self.has(Fault::RepeatsWhatTheDatabaseHas);
+                self.mend(state, index, server, |content| {
+                    content.lost.repeated = content.lost.repeated.max(whole);
+                    if let Some(remembered) = memory.clients[0].filter(|_| merges) {
+                        let policy = &mut content.clients[0];
+                        policy.generation = policy.generation.max(remembered.generation);
+                        policy.revision = policy.revision.max(remembered.revision);
+                    }
+                });
+            }
+            NodeStep::End { server } => self.mend(state, index, server, |content| content.lost.ended = true),
+            _ => {}
+        }
+    }
+
+    /// Does this to a database that has lost something, and waits until everybody has that.
+    fn mend(&self, state: &mut State, index: usize, server: Server, with: impl FnOnce(&mut Content)) {
+        let known = state.nodes[index].history.known;
+        let mut mended = Known::default();
+        let outcome = self.commit(state, server, |content| {
+            with(content);
+            // Numbers go on from the highest that is known.
+            content.head = content.head.max(known.seq) + 1;
+            content.clients[0].revision += 1;
+            let revision = content.clients[0].revision;
+            content.changes[usize::from(content.head) - 1] =
+                Some(Changed { client: 0, revision, mark: server });
+            mended = content.newest();
+        });
+        if outcome != Outcome::Waits(0) {
+            return;
+        }
+        let (head, ids) = (mended.seq, state.store.at(server).listed());
+        let node = &mut state.nodes[index];
+        node.history.known = mended;
+        let awaited = !self.has(Fault::RepeatsWithoutWaiting);
+        node.standing = if awaited { Standing::Settling { since: 0, head, ids } } else { Standing::Out };
+    }
+
+    /// Whoever has to know of what was mended does.
+    pub(super) fn is_settled(&self, state: &State, server: Server, since: u8, head: u8, ids: u8) -> bool {
+        since >= self.scenario.terms.wait || state.store.at(server).acked(ids, head)
+    }
+
+    /// It comes to this server, knowing what it knows.
+    pub(super) fn arrive(&self, state: &mut State, index: usize, server: Server) {
+        if !self.scenario.loses {
+            return;
+        }
+        let answered = state.told.answered[index];
+        let first = state.store.at(Server::First);
+        let node = &mut state.nodes[index];
+        let remembered = node.memory.clients[0].filter(|_| node.history.remembers);
+        let remembered = remembered.map_or(0, |policy| policy.generation);
+        // Nobody but logouts touches client 0 there.
+        let Known { seq, mark } = node.history.witness;
+        let of_it = |change: &&Changed| change.client == 0 && change.mark == Server::First;
+        let changes = first.changes.iter().take(if mark == Server::First { seq.into() } else { 0 });
+        let witnessed = changes.flatten().filter(of_it).count() as u8;
+        node.history.knew = node.history.knew.max(remembered).max(answered).max(witnessed);
+        node.history.place = server;
+    }
+
+    /// What a verification at this node must hold to, of what was promised.
+    ///
+    /// On a database that went back: what a process knew of that serves there, or has served there.
+    pub(super) fn binding(&self, state: &State, server: Server, promised: u8) -> u8 {
+        if self.scenario.loses && server == Server::Second {
+            promised.min(state.told.served)
+        } else {
+            promised
+        }
+    }
+
+    /// A lease begins: what this node knew of binds everybody on this server.
+    pub(super) fn serves(&self, state: &mut State, index: usize) {
+        let node = &state.nodes[index];
+        if self.scenario.loses && node.memory.server == Server::Second {
+            let known = node.memory.clients[0].map_or(0, |policy| policy.generation);
+            state.told.served = state.told.served.max(known).max(node.history.knew);
+        }
+    }
+}
