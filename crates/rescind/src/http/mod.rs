@@ -190,7 +190,7 @@ fn new_request_id(clock: &Clock, random: &Random) -> HeaderValue {
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    error!(panic = text.unwrap_or("no text"), "a handler panicked");
+    error!(panic = secret::shown(text.unwrap_or("no text")), "a handler panicked");
     ApiError::new(Class::Internal, "Internal server error").into_response()
 }
 

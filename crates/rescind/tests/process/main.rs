@@ -23,6 +23,7 @@ mod history;
 mod json;
 mod logs;
 mod master_key;
+mod permissions;
 mod postgres;
 mod power_cut;
 mod process;

@@ -97,7 +97,7 @@ fn a_database_of_no_use_is_told_without_its_password() {
             1,
             "RESCIND_DATABASE__URL_FILE names ",
         );
-        let flag = run(serve(dir.path()).args(["--database-url", &url]));
+        let flag = run(serve(&dir.path().join("data")).args(["--database-url", &url]));
         refused(&flag, &canary, 1, problem);
         fs::write(&file, format!("[database]\nurl = {url:?}")).unwrap();
         refused(&start(&[("RESCIND_CONFIG", name)]), &canary, 1, problem);

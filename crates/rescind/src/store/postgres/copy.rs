@@ -4,10 +4,7 @@ use std::{path::Path, pin::pin};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use tokio::{
-    sync::mpsc::channel,
-    task::{JoinError, spawn_blocking},
-};
+use tokio::{sync::mpsc::channel, task::spawn_blocking};
 
 use super::{
     Postgres,
@@ -16,7 +13,7 @@ use super::{
     rows::{Number, get},
 };
 use crate::store::{
-    Copied, StoreError,
+    Copied, StoreError, ended,
     sqlite::export::{Rows, export, last_ids},
 };
 
@@ -126,8 +123,4 @@ async fn copy_table(
     } else {
         Err(StoreError::Unavailable(format!("of {count} rows of {table}, {written} arrived").into()))
     }
-}
-
-fn ended(error: JoinError) -> StoreError {
-    StoreError::Unavailable(error.into())
 }
