@@ -310,7 +310,7 @@ async fn a_collector_of_no_use_is_told_without_its_password() {
     }
 }
 
-// check 108
+// check 108, 109
 #[test]
 fn a_secret_in_a_variable_that_there_is_not_is_not_repeated() {
     let canary = Canary::new(PASSWORD);
