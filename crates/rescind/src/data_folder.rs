@@ -4,7 +4,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -12,8 +12,9 @@ use tempfile::{NamedTempFile, TempDir};
 use thiserror::Error;
 
 use crate::{
+    permissions::{self, PermissionError},
     random::Random,
-    secret::{MasterKey, SealError},
+    secret::{self, MasterKey, SealError},
 };
 
 /// A data folder that this process alone may change, until dropped.
@@ -31,6 +32,9 @@ pub enum FolderError {
         "data folder {0} is in use by another rescind; stop that one, or name another folder with --data-dir"
     )]
     InUse(PathBuf),
+    /// It is a file.
+    #[error("{0} is no folder: name the data folder with --data-dir")]
+    NoFolder(PathBuf),
     /// The machine says no.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
@@ -39,9 +43,9 @@ pub enum FolderError {
         "{0} is missing, and the store beside it is sealed under it: put it back, or set RESCIND_MASTER_KEY or RESCIND_MASTER_KEY_FILE"
     )]
     KeyMissing(PathBuf),
-    /// Others can read the master key.
-    #[error("{0} can be read by other users: chmod 600 it")]
-    KeyExposed(PathBuf),
+    /// Others can read or write what is for us alone.
+    #[error(transparent)]
+    Permissions(#[from] PermissionError),
     /// What a restore would put there is there.
     #[error("{0} is there, from a restore before: move it away")]
     Replaced(PathBuf),
@@ -54,11 +58,16 @@ impl DataFolder {
     /// Takes the folder, making it if there is none.
     pub fn take(path: &Path) -> Result<DataFolder, FolderError> {
         let io = |e| FolderError::Io(path.to_owned(), e);
+        if path.exists() && !path.is_dir() {
+            return Err(FolderError::NoFolder(path.to_owned()));
+        }
         let made: Vec<_> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
         for made in std::iter::once(path).chain(made) {
             sync_name(made).map_err(io)?;
         }
+        permissions::close_if_empty(path)?;
+        permissions::require_ours(path, is_ours)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -121,12 +130,8 @@ impl DataFolder {
     pub fn master_key(&self, nothing_sealed: bool, random: &Random) -> Result<MasterKey, FolderError> {
         let path = self.path.join("master.key");
         let io = |e| FolderError::Io(path.clone(), e);
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => Err(FolderError::KeyExposed(path)),
-            Ok(_) => {
-                let text = zeroize::Zeroizing::new(fs::read_to_string(&path).map_err(io)?);
-                MasterKey::parse(&text).map_err(|e| FolderError::KeyUnreadable(path, e))
-            }
+        match secret::read(&path) {
+            Ok(text) => MasterKey::parse(&text).map_err(|e| FolderError::KeyUnreadable(path, e)),
             Err(e) if e.kind() == io::ErrorKind::NotFound && nothing_sealed => {
                 let key = MasterKey::generate(random);
                 self.write_durably(&path, key.to_text().as_bytes()).map_err(io)?;
@@ -146,6 +151,11 @@ impl DataFolder {
         file.persist_noclobber(path)?;
         File::open(&self.path)?.sync_all()
     }
+}
+
+/// The names of the files that are for us alone: the store and what lies beside it, the lock, the key.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("rescind.db") || matches!(name, "rescind.lock" | "master.key")
 }
 
 /// A folder that was made is there after a power cut only if the one that it was made in was flushed. One that
@@ -169,6 +179,8 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -190,9 +202,6 @@ mod tests {
         assert_eq!(*folder.master_key(false, &random).unwrap().to_text(), *made.to_text());
         let path = dir.path().join("master.key");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(folder.master_key(false, &random), Err(FolderError::KeyExposed(_))));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short").unwrap();
         assert!(matches!(folder.master_key(false, &random), Err(FolderError::KeyUnreadable(..))));
     }

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod model;
 pub mod oauth;
 pub mod pem;
+pub mod permissions;
 pub mod quota;
 pub mod random;
 pub mod registry;

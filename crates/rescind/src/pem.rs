@@ -92,8 +92,9 @@ fn problem(text: &[u8], wanted: Wanted) -> PemError {
         }
         let label = line.strip_prefix("-----").and_then(|rest| rest.strip_suffix("-----"));
         let Some(label) = label.filter(|label| !label.contains("-----")) else { return PemError::OneLine };
-        let begins = label.strip_prefix("BEGIN ");
-        holds.extend(LABELS.iter().filter(|(known, _)| begins == Some(known)).map(|(_, what)| *what));
+        if let Some(("BEGIN", label)) = label.split_once(' ') {
+            holds.extend(LABELS.iter().filter(|(known, _)| *known == label).map(|(_, what)| *what));
+        }
     }
     match holds.first() {
         Some(_) if holds.contains(&article) => match wanted {

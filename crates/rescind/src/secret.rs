@@ -1,6 +1,10 @@
 //! API keys and secrets: their text, their hash, and the sealing of what the store must keep secret.
 
-use std::fmt;
+use std::{
+    fmt, fs,
+    io::{self, ErrorKind},
+    path::Path,
+};
 
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
@@ -182,6 +186,17 @@ impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey(…)")
     }
+}
+
+/// A file's text, without the line break at its end.
+pub fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut text = fs::read_to_string(path).map(Zeroizing::new).map_err(|e| match e.kind() {
+        ErrorKind::InvalidData => io::Error::new(ErrorKind::InvalidData, "it is no text"),
+        _ => e,
+    })?;
+    let end = text.trim_end().len();
+    text.truncate(end);
+    Ok(text)
 }
 
 /// Keys, secrets and tokens are words of at least this length.

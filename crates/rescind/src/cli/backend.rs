@@ -67,7 +67,12 @@ impl Backend {
         let path = data_folder::socket(data_dir);
         let stream = match UnixStream::connect(&path).await {
             Ok(stream) => stream,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 return Ok(None);
             }
             Err(e) => return Err(e).with_context(|| path.display().to_string()),

@@ -1,8 +1,11 @@
 //! Logs, on standard error, and traces.
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    io::{IsTerminal, stderr},
+    panic::{self, PanicHookInfo},
+};
 
-use tracing::warn;
+use tracing::{error, warn};
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets},
@@ -13,11 +16,25 @@ use tracing_subscriber::{
 
 use crate::{
     config::{Environment, Log, LogFormat, LogLevel},
+    secret,
     traces::{self, Traces},
 };
 
 /// What the targets of our own lines begin with.
 const OURS: &str = "rescind";
+
+/// What a command says of files that others may read, beside what it is asked for.
+pub(super) fn warnings() {
+    let lines = fmt::layer().with_writer(stderr).with_target(false).without_time().with_ansi(false);
+    let permissions = Targets::new().with_target("rescind::permissions", LevelFilter::WARN);
+    let _ = tracing_subscriber::registry().with(lines.with_filter(permissions)).try_init();
+}
+
+/// A panic's text may hold what was at hand.
+fn panicked(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    error!(place, text = secret::shown(panic.payload_as_str().unwrap_or("no text")), "panicked");
+}
 
 /// Text for people, JSON for machines. The traces end when they are dropped.
 pub(super) fn start(log: &Log, environment: &Environment) -> Option<Traces> {
@@ -50,6 +67,7 @@ pub(super) fn start(log: &Log, environment: &Environment) -> Option<Traces> {
     let spans = traces.as_ref().map(|traces| traces.layer().with_filter(LevelFilter::INFO));
     // A second start in one process keeps the first one's log.
     let _ = tracing_subscriber::registry().with(lines).with(spans).try_init();
+    panic::set_hook(Box::new(panicked));
     if let Some(error) = problem {
         warn!(error, "no traces are sent");
     }

@@ -24,7 +24,7 @@ use clap::{
 
 use crate::{
     config::{Config, Environment, Flags},
-    secret,
+    permissions, secret,
 };
 use output::Output;
 
@@ -127,6 +127,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 /// Runs the command line to its exit code.
 pub fn run() -> ExitCode {
+    if let Err(error) = permissions::keep_to_ourselves() {
+        Output { json: false, yes: false }.prose(&format!("warning: core dumps stay on: {error}"));
+    }
     let Cli { command, global } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
@@ -171,6 +174,9 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
     let flags =
         Flags { config: global.config.clone(), data_dir: global.data_dir.clone(), ..Flags::default() };
     let load = |flags: &Flags| Config::load(&environment, flags);
+    if !matches!(command, Command::Dev { .. } | Command::Serve { .. }) {
+        log::warnings();
+    }
     match command {
         Command::Dev { .. } if flags.config.is_some() || flags.data_dir.is_some() => {
             Err(Failure::Usage("dev takes neither --config nor --data-dir: its data is thrown away".into()))

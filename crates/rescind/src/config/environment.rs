@@ -1,11 +1,11 @@
 //! The process's environment: the only place that reads it.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, path::Path};
 
 use zeroize::Zeroizing;
 
 use super::ConfigError;
-use crate::secret;
+use crate::{permissions, secret};
 
 /// What the names of our variables begin with.
 const PREFIX: &str = "RESCIND_";
@@ -44,9 +44,14 @@ impl Environment {
         }
         let variable = format!("{name}_FILE");
         let Some(path) = self.0.get(&variable) else { return Ok(None) };
-        let read = fs::read_to_string(path.as_str()).map(Zeroizing::new);
-        let text = read.map_err(|e| ConfigError::SecretFile(variable, secret::shown(path), e))?;
-        Ok(Some(Zeroizing::new(text.trim_end().to_owned())))
+        let text = secret::read(Path::new(path.as_str())).map_err(|e| {
+            // What no path looks like may be the secret itself.
+            let shown = if path.contains(['=', '@', ' ']) { "…".to_owned() } else { secret::shown(path) };
+            ConfigError::SecretFile(variable.clone(), shown, e)
+        })?;
+        permissions::require_unwritable(&variable, Path::new(path.as_str()))
+            .map_err(|e| ConfigError::Permissions(variable, e))?;
+        Ok(Some(text))
     }
 
     /// The names of the variables that are ours, in a fixed order.

@@ -1,6 +1,6 @@
 //! Where values come from, and who is to blame for a bad one.
 
-use std::{collections::HashMap, fmt, fs, io, path::PathBuf};
+use std::{collections::HashMap, fmt, io, path::PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -10,7 +10,7 @@ use super::{
     Config, DEFAULTS, Environment,
     names::{Names, variable},
 };
-use crate::secret;
+use crate::{permissions::PermissionError, secret};
 
 /// What holds a secret, and is never shown.
 const SECRET: &str = "database.url";
@@ -27,6 +27,9 @@ pub enum ConfigError {
     /// A secret's file cannot be read. What should be its name may be the secret itself.
     #[error("{0} names {1}, which cannot be read: {2}")]
     SecretFile(String, String, io::Error),
+    /// Others may write a secret's file.
+    #[error("{0}: {1}")]
+    Permissions(String, PermissionError),
     /// A variable that is none, but for an underscore.
     #[error("environment variable {0}: no such setting: its name is {1}")]
     Variable(String, String),
@@ -118,7 +121,7 @@ impl Layers {
     }
 
     fn add_file(&mut self, path: PathBuf) -> Result<(), ConfigError> {
-        let text = fs::read_to_string(&path)
+        let text = secret::read(&path)
             .map_err(|e| ConfigError::File(secret::shown(&path.display().to_string()), e))?;
         for (section, fields) in table(path.clone(), &text)? {
             let origin = Origin::File(path.clone());
@@ -246,6 +249,8 @@ impl Default for Config {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
+
     use super::*;
 
     pub(in crate::config) fn with(variables: &[(&str, &str)]) -> Result<Config, String> {

@@ -46,6 +46,11 @@ async fn panics(_: State<Arc<App>>, headers: HeaderMap, JsonObject(body): JsonOb
     panic!("a handler's own fault: {} and {} at hand", headers.len(), body.len())
 }
 
+/// As a library does that was handed a bad value.
+async fn panics_with_a_value(_: State<Arc<App>>, JsonObject(body): JsonObject) -> ApiError {
+    panic!("not a number: {:?}", body["password"])
+}
+
 async fn has_a_rule_that_panics(State(app): State<Arc<App>>, JsonObject(body): JsonObject) -> ApiError {
     let rule = move |client: &mut Client| -> Result<(), ()> {
         client.name = body["password"].to_string();
@@ -55,7 +60,7 @@ async fn has_a_rule_that_panics(State(app): State<Arc<App>>, JsonObject(body): J
     app.store.change_client(1, origin, rule).await.unwrap_err().into()
 }
 
-// check 79, CVE-2024-8365: nor when something panics
+// check 79, 108, CVE-2024-8365: nor when something panics
 #[tokio::test]
 async fn a_panic_tells_no_secret() {
     let logs = Logs::default();
@@ -69,13 +74,18 @@ async fn a_panic_tells_no_secret() {
     let app = App::open(&config, None, Clock::manual(1_736_942_400), Random::System).await.unwrap();
     let client = NewClient { name: "a".into(), ..NewClient::default() };
     let client = admin::create_client(&app, client).await.unwrap();
-    let routes = Router::new().route("/handler", post(panics)).route("/rule", post(has_a_rule_that_panics));
+    let routes = Router::new()
+        .route("/handler", post(panics))
+        .route("/value", post(panics_with_a_value))
+        .route("/rule", post(has_a_rule_that_panics));
     let router = finish(routes, Arc::clone(&app), |_| Route::Other);
 
     let secrets = ["canary-token", &client.api_secret];
-    for (path, status, logged) in
-        [("/handler", 500, "a handler's own fault: 4 and 1 at hand"), ("/rule", 503, "a rule panicked")]
-    {
+    for (path, status, logged) in [
+        ("/handler", 500, "a handler's own fault: 4 and 1 at hand"),
+        ("/value", 500, "not a number: String(\\\"…\\\")"),
+        ("/rule", 503, "a rule panicked"),
+    ] {
         let request = Request::post(format!("{path}?access_token={}", secrets[0]))
             .header("host", "x")
             .header("content-type", "application/json")

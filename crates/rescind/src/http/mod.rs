@@ -198,7 +198,7 @@ fn new_request_id(clock: &Clock, random: &Random) -> HeaderValue {
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    ApiError::internal(Panicked(text.unwrap_or("no text").to_owned())).into_response()
+    ApiError::internal(Panicked(secret::shown(text.unwrap_or("no text")))).into_response()
 }
 
 #[derive(Debug, Error)]

@@ -34,6 +34,7 @@ use crate::{
     clock::{Clock, rfc3339},
     config::{self, ClientCertificates},
     pem::{self, PemError},
+    permissions::{self, PermissionError},
 };
 
 /// How often the files are looked at.
@@ -48,6 +49,9 @@ pub(super) enum TlsError {
     /// A file is not there or has no PEM of the right kind.
     #[error("{0} = {1:?}: {2}")]
     File(&'static str, PathBuf, PemError),
+    /// Others may write the key's file.
+    #[error("tls.key: {0}")]
+    Permissions(PermissionError),
     /// What is in it is no certificate.
     #[error("{0} = {1:?}: holds a certificate that is damaged, or is none of X.509")]
     Certificate(&'static str, PathBuf),
@@ -160,7 +164,7 @@ impl Reload {
             };
             match spawn_blocking(look).await {
                 Ok(looked) => self = looked,
-                Err(e) => return error!(error = %e, "the certificate is looked after no more"),
+                Err(_) => return error!("the certificate is looked after no more: reading it panicked"),
             }
         }
     }
@@ -199,6 +203,7 @@ impl Files {
             return Err(TlsError::Expired(certificate.clone(), rfc3339(until)));
         }
         let private = pem::private_key(key).map_err(|e| TlsError::File("tls.key", key.clone(), e))?;
+        permissions::require_unwritable("tls.key", key).map_err(TlsError::Permissions)?;
         let provider = Arc::new(ring::default_provider());
         let signing = provider.key_provider.load_private_key(private);
         let certified = CertifiedKey::new(chain, signing.map_err(|_| TlsError::Unsupported(key.clone()))?);

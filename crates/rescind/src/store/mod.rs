@@ -60,6 +60,11 @@ pub enum StoreError {
     Unsuitable(String),
 }
 
+/// A task that panicked. What it said is not told: it may be a value.
+fn ended(_: tokio::task::JoinError) -> StoreError {
+    StoreError::Unavailable("a task of the store panicked".into())
+}
+
 /// A signing key as the store keeps it: sealed.
 #[derive(Debug, Clone)]
 pub struct StoredKey {

@@ -1,8 +1,9 @@
 //! Backups, and stores made of them.
 
 use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
+    fs::{self, DirBuilder, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -88,7 +89,7 @@ async fn everything_is_back_but_tokens() {
 
     // What was there before is kept, and is a whole store.
     let replaced = dir.path().join("replaced");
-    fs::create_dir(&replaced).unwrap();
+    DirBuilder::new().mode(0o700).create(&replaced).unwrap();
     for (from, to) in [
         ("rescind.db.replaced", "rescind.db"),
         ("rescind.db.replaced-wal", "rescind.db-wal"),
@@ -196,7 +197,7 @@ async fn a_backup_holds_no_session_and_no_secret() {
     assert!(bytes.windows(9).any(|window| window == b"backed-up"));
     // Not even if it is taken for a store as it is.
     let copied = dir.path().join("copied");
-    fs::create_dir(&copied).unwrap();
+    DirBuilder::new().mode(0o700).create(&copied).unwrap();
     fs::copy(&file, copied.join("rescind.db")).unwrap();
     fs::copy(data.join("master.key"), copied.join("master.key")).unwrap();
     let server = Server::start(&copied);
@@ -224,7 +225,8 @@ fn what_is_no_backup_changes_nothing() {
     }
     // A log that lost its store is not begun anew.
     fs::remove_file(data.join("rescind.db")).unwrap();
-    fs::write(data.join("rescind.db-wal"), "what was answered").unwrap();
+    let log = OpenOptions::new().write(true).create_new(true).mode(0o600).open(data.join("rescind.db-wal"));
+    log.unwrap().write_all(b"what was answered").unwrap();
     run(rescind().arg("serve").arg("--data-dir").arg(&data)).refused(1, "put that back");
     assert_eq!(fs::read(data.join("rescind.db-wal")).unwrap(), b"what was answered");
 }

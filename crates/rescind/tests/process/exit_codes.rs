@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::{
     api::{Api, Credential, ok},
-    process::{Server, cli, json, rescind, run},
+    process::{Server, cli, json, rescind, run, serve},
 };
 
 #[test]
@@ -131,7 +131,14 @@ fn what_cannot_be_done_is_1() {
     assert_eq!(json(dir.path(), "client list").as_array().unwrap().len(), 1);
     let file = dir.path().join("a-file");
     std::fs::write(&file, "").unwrap();
-    cli(&file, ["client", "create", "--name", "c"]).refused(1, "a-file");
+    cli(&file, ["client", "create", "--name", "c"]).refused(1, "a-file is no folder: name the data folder");
+    run(&mut serve(&file)).refused(1, "a-file is no folder: name the data folder");
+    std::fs::write(&file, b"\xff").unwrap();
+    cli(dir.path(), ["config", "check", "--config", file.to_str().unwrap()])
+        .refused(1, "a-file: it is no text");
+    std::fs::write(dir.path().join("rescind.db"), "this is no database").unwrap();
+    let _ = std::fs::remove_file(dir.path().join("rescind.db-wal"));
+    cli(dir.path(), ["client", "list"]).refused(1, "rescind.db is no database, or is damaged: put it back");
 }
 
 #[tokio::test]

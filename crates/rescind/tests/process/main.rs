@@ -25,6 +25,7 @@ mod json;
 mod leases;
 mod logs;
 mod master_key;
+mod permissions;
 mod postgres;
 mod power_cut;
 mod process;

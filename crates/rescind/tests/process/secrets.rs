@@ -97,7 +97,7 @@ fn a_database_of_no_use_is_told_without_its_password() {
             1,
             "RESCIND_DATABASE__URL_FILE names ",
         );
-        let flag = run(serve(dir.path()).args(["--database-url", &url]));
+        let flag = run(serve(&dir.path().join("data")).args(["--database-url", &url]));
         refused(&flag, &canary, 1, problem);
         fs::write(&file, format!("[database]\nurl = {url:?}")).unwrap();
         refused(&start(&[("RESCIND_CONFIG", name)]), &canary, 1, problem);
@@ -310,7 +310,7 @@ async fn a_collector_of_no_use_is_told_without_its_password() {
     }
 }
 
-// check 108
+// check 108, 109
 #[test]
 fn a_secret_in_a_variable_that_there_is_not_is_not_repeated() {
     let canary = Canary::new(PASSWORD);

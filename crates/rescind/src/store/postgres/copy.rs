@@ -4,10 +4,7 @@ use std::{path::Path, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use tokio::{
-    sync::mpsc::channel,
-    task::{JoinError, spawn_blocking},
-};
+use tokio::{sync::mpsc::channel, task::spawn_blocking};
 
 use super::{
     Postgres,
@@ -19,7 +16,7 @@ use super::{
     rows::{Number, get},
 };
 use crate::store::{
-    Copied, StoreError,
+    Copied, StoreError, ended,
     sqlite::export::{Rows, export, last_ids},
 };
 
@@ -139,8 +136,4 @@ async fn copy_table(
     } else {
         Err(StoreError::Unavailable(format!("of {count} rows of {table}, {written} arrived").into()))
     }
-}
-
-fn ended(error: JoinError) -> StoreError {
-    StoreError::Unavailable(error.into())
 }

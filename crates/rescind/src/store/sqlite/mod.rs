@@ -9,6 +9,7 @@ mod rows;
 mod writer;
 
 use std::{
+    error::Error,
     fs::OpenOptions,
     io::{self, Read},
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -16,12 +17,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use rusqlite::{Connection, hooks::Wal};
+use rusqlite::{Connection, ErrorCode, hooks::Wal};
 use tracing::warn;
 
 pub(super) use lent::lent;
 
-use super::{Found, Known, Loaded, StoreError, StoredKey, Swept};
+use super::{Found, Known, Loaded, StoreError, StoredKey, Swept, ended};
 use crate::{
     audit::{Event, Origin, changes::of_client},
     metrics::Commits,
@@ -60,16 +61,29 @@ impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Sqlite, StoreError> {
         let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         let log = made.and_then(|made| Ok((made.metadata()?.len(), write_log_again(path)?)));
-        if let (0, 1..) = log.map_err(|e| StoreError::Unavailable(e.into()))? {
+        let unreachable = |e: io::Error| StoreError::Unavailable(format!("{}: {e}", path.display()).into());
+        if let (0, 1..) = log.map_err(unreachable)? {
             return Err(StoreError::Unreadable(format!(
                 "{0}-wal is here, and {0} that it belongs to is not: put that back",
                 path.display()
             )));
         }
-        let mut connection = connect(path)?;
+        let damaged = |e: &(dyn Error + 'static)| {
+            is_damaged(e).then(|| {
+            StoreError::Unreadable(format!(
+                "{} is no database, or is damaged: put it back as it was, or `rescind db restore` a backup",
+                path.display()
+            ))
+        })
+        };
+        let mut connection = connect(path).map_err(|e| damaged(&e).unwrap_or(e))?;
         // Tables and the note of them in one transaction, so that a kill between leaves neither.
         migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
-            StoreError::Unreadable(format!("its tables are not those of this version, nor older ones: {e}"))
+            damaged(&e).unwrap_or_else(|| {
+                StoreError::Unreadable(format!(
+                    "its tables are not those of this version, nor older ones: {e}"
+                ))
+            })
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
         copy_log_while_nobody_reads(&mut connection, Arc::clone(&readers.reading))?;
@@ -254,7 +268,7 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let readers = Arc::clone(&self.readers);
         let answer = tokio::task::spawn_blocking(move || readers.ask(question)).await;
-        answer.map_err(|e| StoreError::Unavailable(e.into()))?
+        answer.map_err(ended)?
     }
 }
 
@@ -316,6 +330,13 @@ fn copy_log_while_nobody_reads(
         Ok(())
     };
     Ok(connection.wal_hook(Some(after_a_commit))?)
+}
+
+/// Whether SQLite cannot read it, and never will.
+fn is_damaged(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let code = causes.find_map(|cause| cause.downcast_ref::<rusqlite::Error>()?.sqlite_error_code());
+    matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

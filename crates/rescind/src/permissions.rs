@@ -1,0 +1,177 @@
+//! Who may read and write the files that hold secrets.
+
+use std::{
+    fs::{self, Metadata, Permissions},
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::Mode,
+    process::{Resource, Rlimit, geteuid, setrlimit, umask},
+};
+use thiserror::Error;
+use tracing::warn;
+
+const OTHERS: u32 = 0o007;
+const OTHERS_READ: u32 = 0o004;
+const OTHERS_WRITE: u32 = 0o002;
+const GROUP: u32 = 0o070;
+/// In such a folder only its owner may replace a file.
+const STICKY: u32 = 0o1000;
+
+/// Why a file or folder is not used.
+#[derive(Debug, Error)]
+pub enum PermissionError {
+    /// Others may do with it what only we should.
+    #[error("{path} {problem} (mode {mode:04o}, owner uid {owner}; this process is uid {us}): {mend}")]
+    Refused { path: PathBuf, problem: &'static str, mode: u32, owner: u32, us: u32, mend: String },
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+/// Closes a folder of ours to all others as long as it is empty, as `mkdir` leaves it: nobody has put anything into it.
+pub fn close_if_empty(folder: &Path) -> Result<(), PermissionError> {
+    let io = |e| PermissionError::Io(folder.to_owned(), e);
+    let metadata = fs::metadata(folder).map_err(io)?;
+    let is_open = mode_of(&metadata) & (GROUP | OTHERS) != 0 && metadata.uid() == geteuid().as_raw();
+    if is_open && fs::read_dir(folder).map_err(io)?.next().is_none() {
+        fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// A folder of ours and its files, which are for us alone. Nobody else may read or write them, or even pass through the
+/// folder: whoever may reaches every file in it by its name, so that one wrong mode in there would be enough. The bits
+/// of a group are told and left, for Kubernetes sets them at each mount (`fsGroup`).
+pub fn require_ours(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(), PermissionError> {
+    let io = |e| PermissionError::Io(folder.to_owned(), e);
+    let mut shared = Vec::new();
+    let mut look = |path: PathBuf, metadata: &Metadata| {
+        let (file, us) = (path.display(), geteuid().as_raw());
+        let (mode, owner) = (mode_of(metadata), metadata.uid());
+        let (problem, mend) = if !is_trusted(owner, us) {
+            ("belongs to another user", format!("chown -R {us} {}, or run as uid {owner}", folder.display()))
+        } else if mode & OTHERS == 0 {
+            shared.extend((mode & GROUP != 0).then(|| format!("{file} ({mode:04o})")));
+            return Ok(());
+        } else if metadata.is_dir() {
+            let mend = format!("chmod o-rwx {file}, or name a folder to be made inside it with --data-dir");
+            ("is open to every user of this machine", mend)
+        } else {
+            ("is open to every user of this machine", format!("chmod o-rwx {file}"))
+        };
+        Err(PermissionError::Refused { path, problem, mode, owner, us, mend })
+    };
+    look(folder.to_owned(), &fs::metadata(folder).map_err(io)?)?;
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if !entry.file_name().to_str().is_some_and(&is_ours) {
+            continue;
+        }
+        match fs::metadata(entry.path()) {
+            Ok(metadata) if metadata.is_file() => look(entry.path(), &metadata)?,
+            Ok(_) => {}
+            // A log may go while it is looked at.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(PermissionError::Io(entry.path(), e)),
+        }
+    }
+    if !shared.is_empty() {
+        shared.sort_unstable();
+        let files = shared.join(", ");
+        warn!(files, "the group may read or write the data folder: chmod -R g-rwx, if that is not meant");
+    }
+    Ok(())
+}
+
+/// A file with a secret that was put there for us: nobody else may write it, or put another in its place. That others
+/// may read it is told and left, for that is how orchestrators mount secrets.
+pub fn require_unwritable(name: &str, path: &Path) -> Result<(), PermissionError> {
+    let io = |e| PermissionError::Io(path.to_owned(), e);
+    let metadata = fs::metadata(path).map_err(io)?;
+    // What is no file, a pipe of the shell's for instance, is nobody else's to write.
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    let us = geteuid().as_raw();
+    let refuse_writable = |path: &Path, metadata: &Metadata, sticky: u32| {
+        let (mode, owner) = (mode_of(metadata), metadata.uid());
+        if mode & OTHERS_WRITE == 0 || mode & sticky != 0 {
+            return Ok(());
+        }
+        let (problem, mend) =
+            ("can be written by every user of this machine", format!("chmod o-w {}", path.display()));
+        Err(PermissionError::Refused { path: path.to_owned(), problem, mode, owner, us, mend })
+    };
+    // Kubernetes mounts a link to a link.
+    let file = fs::canonicalize(path).map_err(io)?;
+    refuse_writable(&file, &metadata, 0)?;
+    for folder in
+        [path, &file].into_iter().filter_map(Path::parent).filter(|folder| !folder.as_os_str().is_empty())
+    {
+        refuse_writable(folder, &fs::metadata(folder).map_err(io)?, STICKY)?;
+    }
+    let (mode, owner) = (mode_of(&metadata), metadata.uid());
+    if mode & OTHERS_READ != 0 || !is_trusted(owner, us) {
+        let (file, mode) = (file.display(), format!("{mode:04o}"));
+        warn!(%file, mode, owner, us, "{name} can be read by other users: chmod o-r or chown it, if that is not meant");
+    }
+    Ok(())
+}
+
+/// What this process makes is for us alone, whatever the umask, and of its memory nothing gets out: it leaves no core dump,
+/// and no other process of our user may look into it.
+pub fn keep_to_ourselves() -> io::Result<()> {
+    umask(Mode::RWXG | Mode::RWXO);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // Where cores are given to a program, the kernel does not look at the limit.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+fn mode_of(metadata: &Metadata) -> u32 {
+    metadata.mode() & 0o7777
+}
+
+/// Root may do everything anyway.
+fn is_trusted(owner: u32, us: u32) -> bool {
+    owner == us || owner == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // check 111
+    #[test]
+    fn of_a_file_and_its_folder_others_have_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ours");
+        fs::write(&file, "").unwrap();
+        fs::write(dir.path().join("theirs"), "").unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        set(&dir.path().join("theirs"), 0o666);
+        for (folder, mode, is_ours) in [
+            (0o700, 0o600, true),
+            (0o770, 0o660, true),
+            (0o2770, 0o640, true),
+            (0o700, 0o604, false),
+            (0o700, 0o602, false),
+            (0o704, 0o600, false),
+            (0o702, 0o600, false),
+            (0o701, 0o600, false),
+            (0o1777, 0o600, false),
+        ] {
+            set(dir.path(), folder);
+            set(&file, mode);
+            let outcome = require_ours(dir.path(), |name| name == "ours");
+            assert_eq!(outcome.is_ok(), is_ours, "{folder:o} {mode:o}: {outcome:?}");
+        }
+        for (owner, us, trusted) in [(0, 0, true), (7, 7, true), (0, 7, true), (7, 0, false), (7, 8, false)] {
+            assert_eq!(is_trusted(owner, us), trusted, "{owner} {us}");
+        }
+    }
+}
