@@ -512,15 +512,18 @@ fn new_epoch(random: &Random) -> String {
 }
 
 /// Runs a change to its end even if whoever asked for it goes away: what the store has taken, the
-/// registry must hear of.
-pub async fn to_the_end<T: Send + 'static>(
+/// registry must hear of. It begins at once; what is awaited is its outcome alone.
+pub fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::spawn(change.in_current_span()).await {
-        Ok(outcome) => outcome,
-        Err(e) => match e.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(e) => Err(StoreError::Unavailable(e.into())),
-        },
+) -> impl Future<Output = Result<T, StoreError>> + Send {
+    let running = tokio::spawn(change.in_current_span());
+    async move {
+        match running.await {
+            Ok(outcome) => outcome,
+            Err(e) => match e.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(e) => Err(StoreError::Unavailable(e.into())),
+            },
+        }
     }
 }

@@ -9,14 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use axum::{Router, body::Body};
+use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{Method, Request, StatusCode, client::conn::http1, header::CONTENT_TYPE};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
-use tower::ServiceExt;
 
 use crate::{
     app::{App, OpenError},
@@ -24,7 +23,7 @@ use crate::{
     cluster,
     config::{Config, Environment},
     data_folder::{self, FolderError},
-    http,
+    http::{self, Door},
     random::Random,
 };
 
@@ -33,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) enum Backend {
     Server(http1::SendRequest<Body>),
-    Here(Router),
+    Here(Door),
 }
 
 impl Backend {
@@ -138,7 +137,7 @@ impl Backend {
                 let answer = timeout(PATIENCE, requests.send_request(request)).await;
                 answer.context("the server does not answer")?.context("the server went away")?.map(Body::new)
             }
-            Backend::Here(router) => router.clone().oneshot(request).await?,
+            Backend::Here(door) => door.answer(request, None, true).await,
         };
         let (status, body) = (response.status(), response.into_body());
         if status == StatusCode::OK {

@@ -60,6 +60,8 @@ pub struct Server {
     pub idle_timeout: Span,
     pub max_connections: usize,
     pub max_connections_per_address: usize,
+    pub max_requests: usize,
+    pub max_requests_per_address: usize,
     pub sessions_in_memory: usize,
 }
 

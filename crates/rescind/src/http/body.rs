@@ -1,19 +1,27 @@
 //! Request bodies: JSON objects of bounded size, in bounded time, without duplicate names.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use axum::extract::{FromRequest, Request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::{
+    BoxError,
+    body::Bytes,
+    extract::{FromRequest, Request},
+};
+use futures_util::{
+    FutureExt,
+    future::{Either, ready},
+};
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use hyper::{
     body::Body as _,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::Value;
-use tokio::time::timeout;
+use thiserror::Error;
 
 use super::error::{ApiError, Class};
 use crate::secret;
@@ -21,9 +29,19 @@ use crate::secret;
 /// Some twenty times what the longest sensible body has.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// How long a request's body may take to come, put into the request by the accept loop.
-#[derive(Debug, Clone, Copy)]
-pub struct BodyTimeout(pub Duration);
+/// Why there is no more of a request's body.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    /// It is no body, or the connection has ended.
+    #[error("the connection: {0}")]
+    Connection(#[source] hyper::Error),
+    /// Its time is over.
+    #[error("it took too long")]
+    TooSlow,
+    /// Another request has the place.
+    #[error("another request has its place")]
+    MadeRoom,
+}
 
 /// A request's JSON object; an absent body is an empty one.
 #[derive(Debug)]
@@ -36,27 +54,31 @@ pub(super) struct JsonBody<T>(pub(super) T);
 impl<S: Send + Sync> FromRequest<S> for JsonObject {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = read(request, "application/json").await?;
-        if bytes.is_empty() {
-            return Ok(JsonObject(serde_json::Map::new()));
-        }
-        match parse(&bytes)? {
-            Value::Object(object) => Ok(JsonObject(object)),
-            _ => Err(invalid("Request body must be a JSON object")),
-        }
+    fn from_request(request: Request, _: &S) -> impl Future<Output = Result<Self, ApiError>> + Send {
+        read(request, "application/json").map(|bytes| {
+            let bytes = bytes?;
+            if bytes.is_empty() {
+                return Ok(JsonObject(serde_json::Map::new()));
+            }
+            match parse(&bytes)? {
+                Value::Object(object) => Ok(JsonObject(object)),
+                _ => Err(invalid("Request body must be a JSON object")),
+            }
+        })
     }
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let JsonObject(object) = JsonObject::from_request(request, state).await?;
-        serde_path_to_error::deserialize(Value::Object(object)).map(JsonBody).map_err(|e| {
-            let path = e.path().to_string();
-            let problem = secret::without_value(&e.into_inner().to_string());
-            if path == "." { invalid(problem) } else { invalid(format!("{path}: {problem}")) }
+    fn from_request(request: Request, state: &S) -> impl Future<Output = Result<Self, ApiError>> + Send {
+        JsonObject::from_request(request, state).map(|object| {
+            let JsonObject(object) = object?;
+            serde_path_to_error::deserialize(Value::Object(object)).map(JsonBody).map_err(|e| {
+                let path = e.path().to_string();
+                let problem = secret::without_value(&e.into_inner().to_string());
+                if path == "." { invalid(problem) } else { invalid(format!("{path}: {problem}")) }
+            })
         })
     }
 }
@@ -77,37 +99,58 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
 }
 
 /// A request's body, which must be of this type, if there is one.
-pub(super) async fn read(request: Request, media_type: &'static str) -> Result<Vec<u8>, ApiError> {
-    let (head, body) = request.into_parts();
-    if body.is_end_stream() {
-        return Ok(Vec::new());
+///
+/// What is held while it is waited for is the body alone: the head would keep all that came with it.
+pub(super) fn read(
+    request: Request,
+    media_type: &'static str,
+) -> impl Future<Output = Result<Bytes, ApiError>> + Send {
+    match wanted(&request, media_type) {
+        Ok(true) => Either::Left(Limited::new(request.into_body(), MAX_LENGTH).collect().map(whole)),
+        Ok(false) => Either::Right(ready(Ok(Bytes::new()))),
+        Err(refused) => Either::Right(ready(Err(refused))),
+    }
+}
+
+/// Whether there is a body that is to be waited for.
+fn wanted(request: &Request, media_type: &str) -> Result<bool, ApiError> {
+    if request.body().is_end_stream() {
+        return Ok(false);
     }
     let content_type =
-        head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case(media_type) {
         return Err(ApiError::new(Class::UnsupportedMediaType, format!("Content-Type must be {media_type}")));
     }
-    let encodings = head.headers.get_all(CONTENT_ENCODING);
+    let encodings = request.headers().get_all(CONTENT_ENCODING);
     if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::new(Class::UnsupportedEncoding, "Content-Encoding must be identity"));
     }
-    let too_large = || {
-        let message = format!("Request body must not be longer than {MAX_LENGTH} bytes");
-        ApiError::new(Class::PayloadTooLarge, message)
-    };
     // What is announced need not be waited for.
-    if body.size_hint().lower() > MAX_LENGTH as u64 {
+    if request.body().size_hint().lower() > MAX_LENGTH as u64 {
         return Err(too_large());
     }
-    // A request that did not come over a connection brings its body along.
-    let patience = head.extensions.get().map_or(Duration::MAX, |&BodyTimeout(patience)| patience);
-    match timeout(patience, Limited::new(body, MAX_LENGTH).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(invalid("Request body could not be read")),
-        Err(_) => Err(ApiError::new(Class::BadRequest, "Request body took too long")),
-    }
+    Ok(true)
+}
+
+fn too_large() -> ApiError {
+    let message = format!("Request body must not be longer than {MAX_LENGTH} bytes");
+    ApiError::new(Class::PayloadTooLarge, message)
+}
+
+fn whole(body: Result<Collected<Bytes>, BoxError>) -> Result<Bytes, ApiError> {
+    let error = match body {
+        Ok(body) => return Ok(body.to_bytes()),
+        Err(e) if e.is::<LengthLimitError>() => return Err(too_large()),
+        Err(e) => e,
+    };
+    let error = error.downcast::<axum::Error>().map_or_else(|e| e, |e| e.into_inner());
+    Err(match error.downcast_ref() {
+        Some(BodyError::TooSlow) => ApiError::new(Class::BadRequest, "Request body took too long"),
+        Some(BodyError::MadeRoom) => ApiError::too_many("requests"),
+        Some(BodyError::Connection(_)) | None => invalid("Request body could not be read"),
+    })
 }
 
 /// Parses JSON, refusing duplicate names at any depth: which of the two is meant, readers disagree

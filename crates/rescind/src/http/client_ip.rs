@@ -2,11 +2,6 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
 use hyper::{HeaderMap, header::HeaderName};
 use ipnet::IpNet;
 
@@ -21,7 +16,7 @@ pub struct TrustedProxies {
     pub header: Option<HeaderName>,
 }
 
-/// The other end of the connection, put into a request by the accept loop.
+/// The other end of the connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub address: IpAddr,
@@ -29,18 +24,15 @@ pub struct Peer {
     pub certificate: Option<Arc<PeerCertificate>>,
 }
 
-/// Puts the [`Caller`] into the request.
-pub async fn resolve(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
-    if let Some(Peer { address: peer, certificate }) = request.extensions().get().cloned() {
-        let address = proxies.caller(peer, request.headers());
-        let through_proxy = proxies.trusts(peer.to_canonical());
-        let caller = Caller { peer, address, through_proxy, certificate };
-        request.extensions_mut().insert(caller);
-    }
-    next.run(request).await
-}
-
 impl TrustedProxies {
+    /// Who asks.
+    pub(super) fn resolve(&self, peer: &Peer, headers: &HeaderMap) -> Caller {
+        let Peer { address: peer, certificate } = peer.clone();
+        let address = self.caller(peer, headers);
+        let through_proxy = self.trusts(peer.to_canonical());
+        Caller { peer, address, through_proxy, certificate }
+    }
+
     /// The caller's address: walks the header from its right end, the hop nearest to us, over the
     /// trusted proxies to the first hop that is none. `None`: a trusted proxy did not write the header, or
     /// a hop on the way could not be read.

@@ -132,6 +132,12 @@ impl ApiError {
         self
     }
 
+    /// More of these than there is a place for. Nothing was done.
+    pub(super) fn too_many(what: &str) -> ApiError {
+        let message = format!("Too many {what}. Retry after 1 seconds.");
+        ApiError::new(Class::Unavailable, message).retry_after(1)
+    }
+
     /// When to try again.
     pub(super) fn retry_after(mut self, seconds: u64) -> ApiError {
         self.retry_after = Some(seconds);

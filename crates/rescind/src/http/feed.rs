@@ -3,14 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::{Body, Bytes},
-    extract::State,
+    extract::{FromRequestParts, State},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use http_body_util::channel::{Channel, Sender};
-use hyper::{HeaderMap, header::CONTENT_TYPE};
+use hyper::{
+    HeaderMap,
+    header::{CONNECTION, CONTENT_TYPE},
+    http::request::Parts,
+};
 use rescind_verifier::{
     Denied,
     follow::wire::{
@@ -47,22 +51,46 @@ pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route(FEED_PATH, get(follow)).route(ACK_PATH, post(acknowledge))
 }
 
-async fn follow(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, ApiError> {
-    let verifier = authenticate(&app, &headers)?;
+/// Goes with an answer to whoever has shown a valid token.
+#[derive(Debug, Clone, Copy)]
+pub struct Vouched;
+
+/// A verifier, by the token in the head of its request. Whoever has none is told so before a body is
+/// waited for, and has to connect again.
+struct Verifier(KnownVerifier);
+
+impl FromRequestParts<Arc<App>> for Verifier {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
+        let known = bearer(&parts.headers)
+            .and_then(|token| verifier(app, token).ok_or_else(|| ApiError::bearer(Denied::Revoked.into())));
+        known.map(Verifier).map_err(|error| ([(CONNECTION, "close")], error).into_response())
+    }
+}
+
+async fn follow(
+    State(app): State<Arc<App>>,
+    Verifier(verifier): Verifier,
+    headers: HeaderMap,
+) -> impl IntoResponse {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let (sender, body) = Channel::<Bytes>::new(WAITING);
     let stream = Stream { readiness: app.readiness(), app, verifier, sender };
     tokio::spawn(stream.run(last).in_current_span());
-    Ok(([(CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())
+    (Extension(Vouched), [(CONTENT_TYPE, "text/event-stream")], Body::new(body))
 }
 
 /// Whatever was answered before this question was sent is at or before the head that it is told.
 async fn acknowledge(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    Verifier(verifier): Verifier,
     JsonBody(ack): JsonBody<Ack>,
-) -> Result<Json<Acked>, ApiError> {
-    let verifier = authenticate(&app, &headers)?.id;
+) -> (Extension<Vouched>, Result<Json<Acked>, ApiError>) {
+    (Extension(Vouched), acknowledged(&app, verifier.id, ack).await)
+}
+
+async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>, ApiError> {
     let feed = app.registry.feed();
     // First the follower is recorded, so that every change that is not in the head will wait for it, and the process
     // after this one too. Then the lease is looked at, and only then the head: what was answered for anywhere before that
@@ -72,7 +100,7 @@ async fn acknowledge(
         AckMode::Exact { follower } => {
             let acked = if ack.applied.epoch == feed.head().epoch { ack.applied.seq } else { 0 };
             app.cluster.attached.renew(follower_id(verifier, follower)?, acked)?;
-            before_lending(&app).await?;
+            before_lending(app).await?;
             true
         }
         AckMode::Leave { follower } => {
@@ -93,11 +121,6 @@ fn follower_id(verifier: u64, name: String) -> Result<FollowerId, ApiError> {
         return Err(ApiError::new(Class::Validation, "follower: expected 1 to 64 visible ASCII characters"));
     }
     Ok(FollowerId { verifier, name })
-}
-
-fn authenticate(app: &App, headers: &HeaderMap) -> Result<KnownVerifier, ApiError> {
-    let token = bearer(headers)?;
-    verifier(app, token).ok_or_else(|| ApiError::bearer(Denied::Revoked.into()))
 }
 
 /// The verifier of this token, if it may follow.

@@ -14,29 +14,32 @@ mod ops;
 mod verify;
 mod wire;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
-    extract::{Request, State},
-    middleware::{self, Next},
+    extract::Request,
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use hyper::{
     Method, Version,
     header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
 };
 use svix_ksuid::{Ksuid, KsuidLike};
 use thiserror::Error;
-use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{Instrument, debug, error, info_span};
+use tower::ServiceExt;
+use tracing::{Instrument, Span, debug, error, info_span};
 
-pub use body::{BodyTimeout, parse as parse_json};
-use client_ip::TrustedProxies;
+pub use body::{BodyError, parse as parse_json};
+use client_ip::{Peer, TrustedProxies};
 use error::{ApiError, Class, Failure, only_verdicts};
+pub use feed::Vouched;
 pub use wire::{Enveloped, too_many_connections};
 
-use crate::{app::App, audit, clock::Clock, metrics::Route, random::Random, secret, traces};
+use crate::{
+    app::App, audit, clock::Clock, config::Undecided, metrics::Route, random::Random, secret, traces,
+};
 
 const REQUEST_ID: &str = "x-request-id";
 const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
@@ -45,23 +48,29 @@ const KSUID_EPOCH: u64 = 1_400_000_000;
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
+/// What a listener's requests lead to.
+pub struct Door {
+    app: Arc<App>,
+    routes: Router,
+    route_of: RouteOf,
+    /// Whose word is taken for who asks; where nobody is asked for, `None`.
+    proxies: Option<TrustedProxies>,
+}
+
 /// What clients, proxies and APIs ask.
-pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Router {
-    let routes = auth::routes()
-        .merge(verify::routes())
-        .merge(oauth::routes())
-        .layer(middleware::from_fn_with_state(proxies, client_ip::resolve));
-    finish(routes, app, public_route)
+pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Door {
+    let routes = auth::routes().merge(verify::routes()).merge(oauth::routes());
+    Door { proxies: Some(proxies), ..door(routes, app, public_route) }
 }
 
 /// What probes ask, and what verifiers follow.
-pub fn management(app: Arc<App>) -> Router {
-    finish(ops::routes().merge(feed::routes()), app, management_route)
+pub fn management(app: Arc<App>) -> Door {
+    door(ops::routes().merge(feed::routes()), app, management_route)
 }
 
 /// The same and the admin API, for whoever may open the data folder.
-pub fn local(app: Arc<App>) -> Router {
-    finish(ops::routes().merge(admin::routes()), app, management_route)
+pub fn local(app: Arc<App>) -> Door {
+    door(ops::routes().merge(admin::routes()), app, management_route)
 }
 
 fn public_route(path: &str) -> Route {
@@ -90,52 +99,85 @@ fn management_route(path: &str) -> Route {
 /// Tells what a path leads to.
 type RouteOf = fn(&str) -> Route;
 
-fn finish(routes: Router<Arc<App>>, app: Arc<App>, route_of: RouteOf) -> Router {
-    routes
+fn door(routes: Router<Arc<App>>, app: Arc<App>, route_of: RouteOf) -> Door {
+    let routes = routes
         .fallback(async || ApiError::new(Class::NotFound, "No such path"))
         .method_not_allowed_fallback(async || {
             ApiError::new(Class::MethodNotAllowed, "Method not allowed on this path")
         })
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state((Arc::clone(&app), route_of), frame))
-        .with_state(app)
+        .with_state(Arc::clone(&app));
+    Door { app, routes, route_of, proxies: None }
 }
 
-/// What every request and answer has.
-async fn frame(State((app, route_of)): State<(Arc<App>, RouteOf)>, request: Request, next: Next) -> Response {
-    let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id)).cloned();
-    let id = sent.unwrap_or_else(|| new_request_id(&app.clock, &app.random));
-    let span = info_span!("request", id = id.to_str().unwrap_or_default());
-    let started = app.clock.elapsed();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let route = route_of(&path);
-    traces::asked(&span, &request, route);
-
-    let mut response = async {
-        let mut response = match refusal(&request) {
-            None => audit::REQUEST.scope(id.clone(), next.run(request)).await,
-            Some(refusal) => refusal,
+impl Door {
+    /// The answer to a request, with what every answer has. One that has no place is not let in.
+    ///
+    /// Until a request's body is there, all that is held of it is in this future. So that is small, and
+    /// has nothing of the buffer in which the head came.
+    pub fn answer(
+        &self,
+        mut request: Request,
+        peer: Option<&Peer>,
+        has_place: bool,
+    ) -> impl Future<Output = Response> + Send + use<> {
+        let app = Arc::clone(&self.app);
+        let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id));
+        let sent = sent.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
+        let id = sent.unwrap_or_else(|| new_request_id(&app.clock, &app.random));
+        let span = info_span!("request", id = id.to_str().unwrap_or_default());
+        let started = app.clock.elapsed();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let route = (self.route_of)(&path);
+        traces::asked(&span, &request, route);
+        let refusal = span.in_scope(|| match has_place {
+            true => refusal(&request),
+            false => Some(turned_away(&app, route)),
+        });
+        if let (Some(proxies), Some(peer)) = (&self.proxies, peer) {
+            let caller = proxies.resolve(peer, request.headers());
+            request.extensions_mut().insert(caller);
+        }
+        let routed = match refusal {
+            Some(refusal) => Err(refusal),
+            None => {
+                let routed = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
+                Ok(Box::pin(audit::REQUEST.scope(id.clone(), routed)))
+            }
         };
-        if let Some(Failure(cause)) = response.extensions_mut().remove()
-            && let Some(times) = app.log_limits.failures.due(Arc::clone(&cause))
-        {
-            error!(status = %response.status(), %cause, times, "failed");
-        }
-        if route == Route::Verify {
-            response = only_verdicts(response);
-        }
-        let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(started));
-        app.metrics.answered(route, status, took);
-        // A token may have been put into the path.
-        debug!(%method, path = secret::shown(&path), status, took_us = took.as_micros(), "answered");
-        response
+        let answered = async move {
+            let mut response = match routed {
+                Ok(routed) => routed.await.map_or_else(panicked, |Ok(response)| response),
+                Err(refusal) => refusal,
+            };
+            if let Some(Failure(cause)) = response.extensions_mut().remove()
+                && let Some(times) = app.log_limits.failures.due(Arc::clone(&cause))
+            {
+                error!(status = %response.status(), %cause, times, "failed");
+            }
+            if route == Route::Verify {
+                response = only_verdicts(response);
+            }
+            let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(started));
+            app.metrics.answered(route, status, took);
+            // A token may have been put into the path.
+            debug!(%method, path = secret::shown(&path), status, took_us = took.as_micros(), "answered");
+            traces::answered(&Span::current(), response.status());
+            response.headers_mut().insert(REQUEST_ID, id);
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        };
+        answered.instrument(span)
     }
-    .instrument(span.clone())
-    .await;
-    traces::answered(&span, response.status());
-    response.headers_mut().insert(REQUEST_ID, id);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+}
+
+/// There are too many requests under way. A verdict is one that a proxy understands.
+fn turned_away(app: &App, route: Route) -> Response {
+    match (route, app.undecided) {
+        (Route::Verify, Undecided::Forbidden) => {
+            ApiError::new(Class::Forbidden, "Not able to decide now").into_response()
+        }
+        _ => ApiError::too_many("requests").into_response(),
+    }
 }
 
 fn is_sane(id: &HeaderValue) -> bool {
@@ -209,9 +251,9 @@ struct Panicked(String);
 mod tests {
     use axum::{
         body::{Body, to_bytes},
+        extract::State,
         routing::any,
     };
-    use tower::ServiceExt;
 
     use super::*;
     use crate::{app::to_the_end, config::Config};
@@ -245,7 +287,7 @@ mod tests {
                     app.store.clients().await.map(drop).map_err(ApiError::from)
                 }),
             );
-        let router = finish(routes, app, public_route);
+        let door = door(routes, app, public_route);
         for _ in 0..2 {
             for (path, status, expected) in [
                 ("/auth/login", 500, FAILED),
@@ -255,7 +297,7 @@ mod tests {
                 ("/auth/logout", 200, ""),
             ] {
                 let request = Request::builder().uri(path).header(HOST, "x").body(Body::empty()).unwrap();
-                let response = router.clone().oneshot(request).await.unwrap();
+                let response = door.answer(request, None, true).await;
                 assert_eq!(response.status().as_u16(), status, "{path}");
                 assert!(
                     response.headers().contains_key(REQUEST_ID)

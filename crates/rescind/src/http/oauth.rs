@@ -9,6 +9,7 @@ use axum::{
     routing::{get, post},
 };
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use futures_util::FutureExt;
 use hyper::{HeaderMap, header::AUTHORIZATION};
 use rescind_verifier::{Kind, Scopes};
 use serde::Serialize;
@@ -45,10 +46,15 @@ struct Form(HashMap<String, String>);
 impl<S: Send + Sync> FromRequest<S> for Form {
     type Rejection = OAuthError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, OAuthError> {
-        let body = read(request, "application/x-www-form-urlencoded").await?;
+    fn from_request(request: Request, _: &S) -> impl Future<Output = Result<Self, OAuthError>> + Send {
+        read(request, "application/x-www-form-urlencoded").map(|body| Form::parse(&body?))
+    }
+}
+
+impl Form {
+    fn parse(body: &[u8]) -> Result<Form, OAuthError> {
         let mut form = HashMap::new();
-        for (name, value) in form_urlencoded::parse(&body).into_owned() {
+        for (name, value) in form_urlencoded::parse(body).into_owned() {
             if [&name, &value].iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
                 return Err(invalid_request("Request body must be valid UTF-8"));
             }
@@ -60,9 +66,7 @@ impl<S: Send + Sync> FromRequest<S> for Form {
         form.retain(|_, value| !value.is_empty());
         Ok(Form(form))
     }
-}
 
-impl Form {
     fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
@@ -152,7 +156,8 @@ async fn token(
             "scope is malformed or longer than a token has room for",
         )
     })?;
-    let grant = oauth::client_credentials(&app, &credential, &caller, scopes).await.map_err(client_error)?;
+    let granting = oauth::client_credentials(&app, &credential, &caller, scopes);
+    let grant = Box::pin(granting).await.map_err(client_error)?;
     // The time of the answer: a client must not take the token for good a second too long.
     let now = app.clock.now();
     Ok(Json(Issued {

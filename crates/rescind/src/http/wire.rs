@@ -56,8 +56,7 @@ impl<IO> Enveloped<IO> {
 
 /// The answer to a connection for which there is no place.
 pub fn too_many_connections(app: &App) -> Vec<u8> {
-    let error = ApiError::new(Class::Unavailable, "Too many connections. Retry after 1 seconds.");
-    last_answer(error.retry_after(1), &app.clock, &app.random)
+    last_answer(ApiError::too_many("connections"), &app.clock, &app.random)
 }
 
 /// An answer as it stands on the wire, the last one of its connection.

@@ -185,6 +185,13 @@ pub enum Listener {
     Local,
 }
 
+impl Listener {
+    /// Its name, as labels and the log have it.
+    pub fn name(self) -> &'static str {
+        self.text()
+    }
+}
+
 label!(Listener { Public: "public", Management: "management", Local: "local" });
 
 #[cfg(test)]

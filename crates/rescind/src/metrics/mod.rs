@@ -33,7 +33,8 @@ pub struct Metrics {
     denials: Each<Denied, Counter>,
     logins: Each<Outcome, Counter>,
     refreshes: Each<Outcome, Counter>,
-    connections: Each<Listener, Connections>,
+    connections: Each<Listener, Places>,
+    requests_under_way: Each<Listener, Places>,
     /// Verifications for which memory was not enough.
     pub lookups: Counter,
     /// Sessions that the last sweep left.
@@ -46,10 +47,10 @@ pub struct Metrics {
     pub histories_lost: Counter,
 }
 
-/// One listener's connections.
+/// What a listener has a bounded number of places for.
 #[derive(Debug, Clone, Default)]
-pub struct Connections {
-    pub open: Gauge,
+pub struct Places {
+    pub taken: Gauge,
     pub turned_away: Counter,
 }
 
@@ -92,18 +93,24 @@ impl Metrics {
         let logins = each(to, "logins", "Logins, and why there was none", "outcome", Counter::default);
         let refreshes =
             each(to, "refreshes", "Refreshes, and why there was none", "outcome", Counter::default);
-        let open: Each<_, Gauge> = each(to, "connections", "Connections open", "listener", Gauge::default);
-        let turned_away: Each<_, Counter> = each(
+        let taken = each(to, "connections", "Connections open", "listener", Gauge::default);
+        let turned_away = each(
             to,
             "connections_turned_away",
             "Connections refused, or closed to make room",
             "listener",
             Counter::default,
         );
-        let connections = Each::new(|listener: Listener| Connections {
-            open: open[listener].clone(),
-            turned_away: turned_away[listener].clone(),
-        });
+        let connections = places(&taken, &turned_away);
+        let taken = each(to, "requests_under_way", "Requests not yet answered", "listener", Gauge::default);
+        let turned_away = each(
+            to,
+            "requests_turned_away",
+            "Requests refused, or given up to make room, because there were too many",
+            "listener",
+            Counter::default,
+        );
+        let requests_under_way = places(&taken, &turned_away);
         let lookups =
             one(to, "verification_lookups", "Verifications that asked the store", Counter::default());
         let sessions_live = one(to, "sessions_live", "Sessions stored that are not over", Gauge::default());
@@ -139,6 +146,7 @@ impl Metrics {
             logins,
             refreshes,
             connections,
+            requests_under_way,
             lookups,
             sessions_live,
             tokens_not_cached,
@@ -169,13 +177,25 @@ impl Metrics {
     }
 
     /// Where a listener counts its connections.
-    pub fn connections(&self, listener: Listener) -> Connections {
+    pub fn connections(&self, listener: Listener) -> Places {
         self.connections[listener].clone()
+    }
+
+    /// Where a listener counts its requests under way.
+    pub fn requests_under_way(&self, listener: Listener) -> Places {
+        self.requests_under_way[listener].clone()
     }
 }
 
 fn outcome(result: Result<&Grant, &auth::Error>) -> Outcome {
     result.map_or_else(Outcome::from, |_| Outcome::Granted)
+}
+
+fn places(taken: &Each<Listener, Gauge>, turned_away: &Each<Listener, Counter>) -> Each<Listener, Places> {
+    Each::new(|listener: Listener| Places {
+        taken: taken[listener].clone(),
+        turned_away: turned_away[listener].clone(),
+    })
 }
 
 /// Registers a metric without labels.

@@ -1,9 +1,13 @@
 //! From an accepted socket to requests.
 
-use std::{io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, ops::Sub, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request};
-use hyper::{body::Incoming, service::service_fn};
+use axum::{body::Body, extract::Request};
+use futures_util::FutureExt;
+use hyper::{
+    body::{Body as _, Incoming},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -15,12 +19,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConnection};
-use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::{
+    asked::{Asked, AwaitedBody},
     pool::{Admitted, Full, Pool},
-    slot::Overdue,
+    slot::{Overdue, Patience, Slot},
     tls::{Side, Tls, peer_certificate},
     watched::Watched,
 };
@@ -28,10 +32,11 @@ use crate::{
     app::App,
     certificate::PeerCertificate,
     http::{
-        self, BodyTimeout, Enveloped,
+        self, Door, Enveloped, Vouched,
         client_ip::{Peer, TrustedProxies},
     },
     limiter::network,
+    metrics::Listener,
 };
 
 /// Where hyper gives up. The service's own limits are lower; the longest target that hyper reads fits in.
@@ -53,15 +58,35 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a listener's connections lead to, and under what conditions.
 pub(super) struct Gate {
+    pub(super) listener: Listener,
     pub(super) app: Arc<App>,
-    pub(super) router: Router,
-    pub(super) pool: Arc<Pool>,
+    pub(super) door: Door,
+    pub(super) connections: Arc<Pool<Slot>>,
+    pub(super) requests: Arc<Pool<Asked>>,
+    pub(super) patience: Patience,
     /// Theirs are counted in all only.
     pub(super) proxies: TrustedProxies,
     pub(super) tls: Option<(Arc<Tls>, Side)>,
     pub(super) http: auto::Builder<TokioExecutor>,
     /// Becomes true when the service stops. Its sender waits for the last connection to let go of it.
     pub(super) draining: watch::Receiver<bool>,
+}
+
+/// How many connections and requests there was no place for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct TurnedAway {
+    pub(super) connections: u64,
+    pub(super) requests: u64,
+}
+
+impl Sub for TurnedAway {
+    type Output = TurnedAway;
+
+    fn sub(self, before: TurnedAway) -> TurnedAway {
+        let (connections, requests) =
+            (self.connections - before.connections, self.requests - before.requests);
+        TurnedAway { connections, requests }
+    }
 }
 
 /// HTTP/1.1, and HTTP/2 where the connection begins with its preface.
@@ -84,14 +109,12 @@ pub(super) fn http() -> auto::Builder<TokioExecutor> {
 }
 
 /// Accepts for ever.
-pub(super) async fn accept_tcp(listener: TcpListener, gate: Gate) {
-    let gate = Arc::new(gate);
+pub(super) async fn accept_tcp(listener: TcpListener, gate: Arc<Gate>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let peer = peer.ip().to_canonical();
-                let counted = Some(network(peer)).filter(|_| !gate.proxies.trusts(peer));
-                match gate.pool.admit(counted) {
+                match gate.admit(gate.counted(peer)) {
                     Ok(admitted) => {
                         let _ = stream.set_nodelay(true);
                         tokio::spawn(Arc::clone(&gate).lead(stream, Some(peer), admitted));
@@ -105,13 +128,12 @@ pub(super) async fn accept_tcp(listener: TcpListener, gate: Gate) {
 }
 
 /// Accepts for ever.
-pub(super) async fn accept_local(listener: UnixListener, gate: Gate) {
-    let gate = Arc::new(gate);
+pub(super) async fn accept_local(listener: UnixListener, gate: Arc<Gate>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // When the pool is full, whoever asks sees the connection closed.
-                if let Ok(admitted) = gate.pool.admit(None) {
+                if let Ok(admitted) = gate.admit(None) {
                     tokio::spawn(Arc::clone(&gate).lead(stream, None, admitted));
                 }
             }
@@ -146,18 +168,40 @@ impl Gate {
         shown.ok().map(Arc::new)
     }
 
+    pub(super) fn turned_away(&self) -> TurnedAway {
+        TurnedAway { connections: self.connections.turned_away(), requests: self.requests.turned_away() }
+    }
+
+    /// The network that has most of what there was no place for.
+    pub(super) fn most_from(&self, turned_away: TurnedAway) -> Option<IpAddr> {
+        match turned_away.requests {
+            0 => self.connections.most_from(),
+            _ => self.requests.most_from(),
+        }
+    }
+
+    /// Whom a connection from there counts for. Aside from the public, any may make room for any.
+    fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
+        let is_anybody = self.listener == Listener::Public && !self.proxies.trusts(peer);
+        is_anybody.then(|| network(peer))
+    }
+
+    fn admit(&self, network: Option<IpAddr>) -> Result<Arc<Admitted<Slot>>, Full> {
+        self.connections.admit(Slot::new(network, self.app.clock.clone())).map(Arc::new)
+    }
+
     async fn drained(&self) {
         // What is waited for is not kept: it is locked while it is held.
         drop(self.draining.clone().wait_for(|&draining| draining).await);
     }
 
     /// A connection's life.
-    async fn lead<IO>(self: Arc<Gate>, io: IO, address: Option<IpAddr>, admitted: Admitted)
+    async fn lead<IO>(self: Arc<Gate>, io: IO, address: Option<IpAddr>, admitted: Arc<Admitted<Slot>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let slot = Arc::clone(&admitted.slot);
-        let io = Watched::new(io, Arc::clone(&slot), self.pool.bounds.request);
+        let slot = Arc::clone(&admitted.guest);
+        let io = Watched::new(io, Arc::clone(&slot), self.patience.request);
         tokio::select! {
             biased;
             () = slot.closed() => debug!("a connection was closed to make room"),
@@ -165,11 +209,11 @@ impl Gate {
         }
     }
 
-    async fn open<IO>(&self, io: Watched<IO>, address: Option<IpAddr>, admitted: &Admitted)
+    async fn open<IO>(&self, io: Watched<IO>, address: Option<IpAddr>, admitted: &Arc<Admitted<Slot>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut overdue = Overdue::new(Arc::clone(&admitted.slot), self.pool.bounds);
+        let mut overdue = Overdue::new(Arc::clone(&admitted.guest), self.patience);
         let mut peer = address.map(|address| Peer { address, certificate: None });
         let Some((tls, side)) = &self.tls else {
             return self.serve(io, peer, admitted, overdue).await;
@@ -191,24 +235,34 @@ impl Gate {
         }
     }
 
-    async fn serve<IO>(&self, io: IO, peer: Option<Peer>, admitted: &Admitted, mut overdue: Overdue)
-    where
+    async fn serve<IO>(
+        &self,
+        io: IO,
+        peer: Option<Peer>,
+        admitted: &Arc<Admitted<Slot>>,
+        mut overdue: Overdue,
+    ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Gate { app, router, pool, http, .. } = self;
-        let slot = &admitted.slot;
-        let body_timeout = BodyTimeout(pool.bounds.request);
-        let service = service_fn(|mut request: Request<Incoming>| {
-            let under_way = slot.begin(request.version());
-            request.extensions_mut().insert(body_timeout);
-            if let Some(peer) = peer.clone() {
-                request.extensions_mut().insert(peer);
-            }
-            let answer = router.clone().oneshot(request);
-            async move {
-                let _under_way = under_way;
-                answer.await
-            }
+        let Gate { app, http, .. } = self;
+        let service = service_fn(|request: Request<Incoming>| {
+            let asked = Asked::new(&admitted.guest, request.version(), app.clock.clone());
+            let place = self.requests.admit(asked).ok();
+            let request = request.map(|body| match &place {
+                Some(place) if !body.is_end_stream() => {
+                    let asked = Arc::clone(&place.guest);
+                    Body::new(AwaitedBody::new(body, asked, self.patience.request))
+                }
+                _ => Body::empty(),
+            });
+            let connection = Arc::clone(admitted);
+            self.door.answer(request, peer.as_ref(), place.is_some()).map(move |answer| {
+                if answer.extensions().get::<Vouched>().is_some() {
+                    connection.set_aside();
+                }
+                drop(place);
+                Ok::<_, Infallible>(answer)
+            })
         });
         let io = TokioIo::new(Enveloped::new(io, app.clock.clone(), app.random.clone()));
         let mut connection = pin!(http.serve_connection(io, service));

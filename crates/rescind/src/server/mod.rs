@@ -1,6 +1,7 @@
 //! Listeners, connections, and an orderly end.
 
 mod accept;
+mod asked;
 mod pool;
 mod slot;
 mod tls;
@@ -34,23 +35,28 @@ use crate::{
     http::{self, client_ip::TrustedProxies},
     metrics::Listener,
 };
-use accept::{Gate, accept_local, accept_tcp};
-use pool::{Bounds, Pool};
+use accept::{Gate, TurnedAway, accept_local, accept_tcp};
+use pool::{Bounds, Newcomers, Pool};
+use slot::Patience;
 use tls::{Reload, Side};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Operators and followers have places of their own, whatever goes on in public.
-const MANAGEMENT_CONNECTIONS: usize = 1000;
-const LOCAL_CONNECTIONS: usize = 100;
+/// How often it is looked whether somebody was turned away, and how often it is told at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Operators and probes have places of their own, whatever goes on in public. Verifiers have others
+/// beside them, once they have shown their token; whoever has not makes room for whoever comes.
+const MANAGEMENT: Bounds = Bounds { aside: 1000, ..Bounds::of_anybody(500) };
+const LOCAL: Bounds = Bounds::of_anybody(100);
 /// Files that are open for other purposes: the store, listeners, connections to a database.
 const OTHER_FILES: usize = 250;
 
 /// A service with its listeners bound, not yet answering.
 pub struct Server {
     app: Arc<App>,
-    public: (TcpListener, Gate),
-    management: (TcpListener, Gate),
-    local: (UnixListener, Gate),
+    public: (TcpListener, Arc<Gate>),
+    management: (TcpListener, Arc<Gate>),
+    local: (UnixListener, Arc<Gate>),
     reload: Option<Reload>,
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
@@ -65,13 +71,17 @@ impl Server {
             header: config.server.client_address_header.clone(),
         };
         let (tls, reload) = tls::open(&config.tls, app.clock.clone())?.unzip();
-        let bounds = bounds(&config.server);
-        let aside = |connections| Bounds { in_all: connections, per_network: connections, ..bounds };
         let drain = watch::Sender::new(false);
-        let gate = |listener, router, bounds| Gate {
+        let gate = |listener, door, connections, requests| Gate {
+            listener,
             app: Arc::clone(&app),
-            router,
-            pool: Pool::new(bounds, app.metrics.connections(listener), app.clock.clone(), app.random.clone()),
+            door,
+            connections: Pool::new(connections, app.metrics.connections(listener), app.random.clone()),
+            requests: Pool::new(requests, app.metrics.requests_under_way(listener), app.random.clone()),
+            patience: Patience {
+                request: config.server.request_timeout.into(),
+                idle: config.server.idle_timeout.into(),
+            },
             proxies: TrustedProxies::default(),
             tls: None,
             http: accept::http().http1_only(),
@@ -81,20 +91,36 @@ impl Server {
             proxies: proxies.clone(),
             tls: tls.clone().map(|tls| (tls, Side::Public)),
             http: accept::http(),
-            ..gate(Listener::Public, http::public(Arc::clone(&app), proxies), bounds)
+            ..gate(
+                Listener::Public,
+                http::public(Arc::clone(&app), proxies),
+                connections(&config.server),
+                Bounds {
+                    in_all: config.server.max_requests,
+                    per_network: config.server.max_requests_per_address,
+                    aside: 0,
+                    newcomers: Newcomers::OfAnybody,
+                },
+            )
         };
         let management = Gate {
             tls: tls.filter(|_| config.tls.management).map(|tls| (tls, Side::Management)),
-            ..gate(Listener::Management, http::management(Arc::clone(&app)), aside(MANAGEMENT_CONNECTIONS))
+            ..gate(
+                Listener::Management,
+                http::management(Arc::clone(&app)),
+                MANAGEMENT,
+                // One at a time on each connection.
+                Bounds::of_anybody(MANAGEMENT.in_all + MANAGEMENT.aside),
+            )
         };
-        let local = gate(Listener::Local, http::local(Arc::clone(&app)), aside(LOCAL_CONNECTIONS));
+        let local = gate(Listener::Local, http::local(Arc::clone(&app)), LOCAL, LOCAL);
         Ok(Server {
-            public: (bind("server.listen", "--listen", listen).await?, public),
+            public: (bind("server.listen", "--listen", listen).await?, Arc::new(public)),
             management: (
                 bind("server.management_listen", "--management-listen", management_listen).await?,
-                management,
+                Arc::new(management),
             ),
-            local: (bind_local(&app.folder().socket())?, local),
+            local: (bind_local(&app.folder().socket())?, Arc::new(local)),
             reload,
             drain,
             drain_timeout: drain_timeout.into(),
@@ -126,11 +152,12 @@ impl Server {
         });
         let (write_all, writing_all) = oneshot::channel::<()>();
         let audit = tokio::spawn(audit::run(Arc::clone(&app), async { _ = writing_all.await }));
-        let pool = Arc::clone(&public.1.pool);
+        let gates = [&public.1, &management.1, &local.1].map(Arc::clone);
         let public = accept_tcp(public.0, public.1);
         let management = accept_tcp(management.0, management.1);
         let local = accept_local(local.0, local.1);
-        let sweeping = sweep(&app, &pool);
+        let telling = tell_turned_away(gates);
+        let sweeping = sweep(&app);
         let reloading = async {
             match reload {
                 Some(reload) => reload.run().await,
@@ -142,7 +169,7 @@ impl Server {
             // The accept loops end with this block, and their listeners with them.
             tokio::select! {
                 () = &mut stop => {}
-                () = async { tokio::join!(public, management, local, sweeping, reloading); } => {}
+                () = async { tokio::join!(public, management, local, telling, sweeping, reloading); } => {}
             }
         }
         info!("draining");
@@ -165,9 +192,10 @@ impl Server {
 }
 
 /// As configured, as far as the process may open files.
-fn bounds(config: &config::Server) -> Bounds {
+fn connections(config: &config::Server) -> Bounds {
     let files = usize::try_from(raise_file_limit()).unwrap_or(usize::MAX);
-    let most = files.saturating_sub(MANAGEMENT_CONNECTIONS + LOCAL_CONNECTIONS + OTHER_FILES).max(100);
+    let most =
+        files.saturating_sub(MANAGEMENT.in_all + MANAGEMENT.aside + LOCAL.in_all + OTHER_FILES).max(100);
     let in_all = config.max_connections.min(most);
     if in_all < config.max_connections {
         warn!(files, in_all, "server.max_connections is more than the process may open: see ulimit -n");
@@ -175,8 +203,8 @@ fn bounds(config: &config::Server) -> Bounds {
     Bounds {
         in_all,
         per_network: config.max_connections_per_address,
-        request: config.request_timeout.into(),
-        idle: config.idle_timeout.into(),
+        aside: 0,
+        newcomers: Newcomers::OfOthers,
     }
 }
 
@@ -210,18 +238,33 @@ fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
     bound().with_context(|| format!("cannot listen on {}; a shorter --data-dir may help", path.display()))
 }
 
-async fn sweep(app: &Arc<App>, public: &Pool) {
-    let mut ticks = interval(SWEEP_EVERY);
+/// Tells of whom there was no place for: at once, and then at most once a minute.
+async fn tell_turned_away(gates: [Arc<Gate>; 3]) {
+    let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = 0;
+    let mut told = gates.each_ref().map(|_| (TurnedAway::default(), Duration::ZERO));
     loop {
         ticks.tick().await;
-        let so_far = public.turned_away();
-        if so_far > told {
-            let turned_away = so_far - told;
-            warn!(turned_away, "connections were refused or closed: there were too many");
-            told = so_far;
+        for (gate, (before, next)) in gates.iter().zip(&mut told) {
+            let (so_far, now) = (gate.turned_away(), gate.app.clock.elapsed());
+            if so_far == *before || now < *next {
+                continue;
+            }
+            let since = so_far - *before;
+            let TurnedAway { connections, requests } = since;
+            let most_from = gate.most_from(since).map(tracing::field::display);
+            let listener = gate.listener.name();
+            warn!(listener, connections, requests, most_from, "turned away: there were too many");
+            (*before, *next) = (so_far, now + TELL_EVERY);
         }
+    }
+}
+
+async fn sweep(app: &Arc<App>) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
         if let Err(e) = admin::upgrade_key(app).await {
             warn!(error = %e, "the signing key could not be followed by one with a refresh key");
         }

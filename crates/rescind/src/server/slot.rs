@@ -14,13 +14,22 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::pool::Bounds;
+use super::pool::Guest;
 use crate::clock::Clock;
+
+/// For how long a peer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For a handshake, a head, a body, and an answer's next byte.
+    pub(super) request: Duration,
+    /// Where nothing is asked.
+    pub(super) idle: Duration,
+}
 
 /// One connection, as its listener's pool knows it.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) network: Option<IpAddr>,
+    network: Option<IpAddr>,
     clock: Clock,
     doing: Mutex<Doing>,
     close: Notify,
@@ -40,8 +49,8 @@ enum Phase {
     Head,
     /// Nothing is asked.
     Idle,
-    /// So many requests are under way.
-    Busy(u32),
+    /// Requests are under way: so many that are worked on, and so many whose bodies are waited for.
+    Busy { worked_on: u32, awaited: u32 },
 }
 
 impl Slot {
@@ -69,34 +78,42 @@ impl Slot {
     }
 
     /// A request's head is there.
-    pub(super) fn begin(self: &Arc<Slot>, version: Version) -> UnderWay {
+    pub(super) fn begin(&self, version: Version) {
+        self.lock().multiplexed = version == Version::HTTP_2;
+        self.change(1, 0);
+    }
+
+    /// A request that was worked on waits for its body.
+    pub(super) fn awaits(&self) {
+        self.change(-1, 1);
+    }
+
+    /// A request that waited for its body is worked on.
+    pub(super) fn goes_on(&self) {
+        self.change(1, -1);
+    }
+
+    /// A request that was worked on is over.
+    pub(super) fn end(&self) {
+        self.change(-1, 0);
+    }
+
+    /// So many more requests are worked on, and so many more bodies waited for.
+    fn change(&self, worked_on: i32, awaited: i32) {
         let mut doing = self.lock();
-        doing.multiplexed = version == Version::HTTP_2;
-        doing.phase = match doing.phase {
-            Phase::Busy(n) => Phase::Busy(n + 1),
-            Phase::Head | Phase::Idle => Phase::Busy(1),
+        let (before, waited) = match doing.phase {
+            Phase::Busy { worked_on, awaited } => (worked_on, awaited),
+            Phase::Head | Phase::Idle => (0, 0),
         };
-        UnderWay(Arc::clone(self))
-    }
-
-    fn end(&self) {
-        let mut doing = self.lock();
-        doing.phase = match doing.phase {
-            Phase::Busy(n) if n > 1 => Phase::Busy(n - 1),
-            _ => Phase::Idle,
+        let after = (before.saturating_add_signed(worked_on), waited.saturating_add_signed(awaited));
+        doing.phase = match after {
+            (0, 0) => Phase::Idle,
+            (worked_on, awaited) => Phase::Busy { worked_on, awaited },
         };
-        doing.since = self.clock.elapsed();
-    }
-
-    /// Since when no request is under way, if none is.
-    pub(super) fn idle_since(&self) -> Option<Duration> {
-        let doing = self.lock();
-        (!matches!(doing.phase, Phase::Busy(_))).then_some(doing.since)
-    }
-
-    /// Ends the connection.
-    pub(super) fn close(&self) {
-        self.close.notify_one();
+        // From when on nothing is done for it.
+        if after == (0, 0) || (before > 0 && after.0 == 0) {
+            doing.since = self.clock.elapsed();
+        }
     }
 
     /// Waits for somebody to end the connection.
@@ -105,12 +122,12 @@ impl Slot {
     }
 
     /// When it will have taken too long.
-    fn deadline(&self, bounds: &Bounds) -> Option<Duration> {
+    fn deadline(&self, patience: &Patience) -> Option<Duration> {
         let doing = self.lock();
         match doing.phase {
-            Phase::Head => Some(doing.since + bounds.request),
-            Phase::Idle => Some(doing.since + bounds.idle),
-            Phase::Busy(_) => None,
+            Phase::Head => Some(doing.since + patience.request),
+            Phase::Idle => Some(doing.since + patience.idle),
+            Phase::Busy { .. } => None,
         }
     }
 
@@ -119,13 +136,19 @@ impl Slot {
     }
 }
 
-/// A request that is being answered, until it is dropped.
-#[derive(Debug)]
-pub(super) struct UnderWay(Arc<Slot>);
+impl Guest for Slot {
+    fn network(&self) -> Option<IpAddr> {
+        self.network
+    }
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.end();
+    fn waits_since(&self) -> Option<Duration> {
+        let doing = self.lock();
+        let is_worked_on = matches!(doing.phase, Phase::Busy { worked_on: 1.., .. });
+        (!is_worked_on).then_some(doing.since)
+    }
+
+    fn make_room(&self) {
+        self.close.notify_one();
     }
 }
 
@@ -135,14 +158,14 @@ impl Drop for UnderWay {
 /// earlier one; so a timer is set anew once in a while, and not for each request.
 pub(super) struct Overdue {
     slot: Arc<Slot>,
-    bounds: Bounds,
+    patience: Patience,
     /// Fires at this time by the clock, or somewhat later.
     timer: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 impl Overdue {
-    pub(super) fn new(slot: Arc<Slot>, bounds: Bounds) -> Overdue {
-        Overdue { slot, bounds, timer: None }
+    pub(super) fn new(slot: Arc<Slot>, patience: Patience) -> Overdue {
+        Overdue { slot, patience, timer: None }
     }
 }
 
@@ -150,10 +173,10 @@ impl Future for Overdue {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Overdue { slot, bounds, timer } = &mut *self;
+        let Overdue { slot, patience, timer } = &mut *self;
         loop {
             // Whoever is busy now will be woken when it no longer is.
-            let Some(deadline) = slot.deadline(bounds) else { return Poll::Pending };
+            let Some(deadline) = slot.deadline(patience) else { return Poll::Pending };
             match timer {
                 Some((fires, sleep)) if *fires <= deadline => {
                     ready!(sleep.as_mut().poll(cx));

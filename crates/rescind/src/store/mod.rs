@@ -184,13 +184,14 @@ impl Crowd {
     }
 }
 
-/// Asks whichever store it is.
+/// Asks whichever store it is. What that takes is allocated when it is asked, for requests hold on to
+/// their futures from their heads on.
 macro_rules! ask {
     ($self:ident, $question:ident($($with:expr),*)) => {
         async {
             match $self {
-                Store::Sqlite(store) => store.$question($($with),*).await,
-                Store::Postgres(store) => store.$question($($with),*).await,
+                Store::Sqlite(store) => Box::pin(store.$question($($with),*)).await,
+                Store::Postgres(store) => Box::pin(store.$question($($with),*)).await,
             }
         }
         .instrument(step!("store", question = stringify!($question)))
@@ -393,8 +394,8 @@ impl Store {
     /// does not have what was written since: it is asked to commit, which it cannot.
     pub async fn find_surely(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         match self {
-            Store::Sqlite(sqlite) => sqlite.find(client, session).await,
-            Store::Postgres(postgres) => postgres.find_surely(client, session).await,
+            Store::Sqlite(sqlite) => Box::pin(sqlite.find(client, session)).await,
+            Store::Postgres(postgres) => Box::pin(postgres.find_surely(client, session)).await,
         }
     }
 
