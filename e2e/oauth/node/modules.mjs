@@ -27,7 +27,9 @@ const modules = {
   'express-oauth2-jwt-bearer': (token) =>
     new Promise((resolve, reject) => {
       // What express would hand it.
-      const request = { headers: { authorization: `Bearer ${token}` }, query: {}, body: {}, is: () => false }
+      const headers = { host: 'api.example', authorization: `Bearer ${token}` }
+      const get = (name) => headers[name.toLowerCase()]
+      const request = { method: 'GET', protocol: 'https', originalUrl: '/', headers, query: {}, body: {}, get, is: () => false }
       middleware(request, {}, (error) => (error ? reject(error) : resolve()))
     }),
 }
