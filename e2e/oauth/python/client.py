@@ -104,8 +104,8 @@ def main():
         # The pair of a login is revoked as a session's tokens, by its refresh token.
         body = {"username": app["api_key"], "password": app["api_secret"]}
         pair = client.post(f"{url}/auth/login", json=body, withhold_token=True).json()["data"]
-        told = introspect(asking, pair["refresh_token"]).json()
-        check(f"{method}: a refresh token is told as one", told["token_type"] == "refresh_token", told)
+        told = introspect(asking, pair["refresh_token"], token_type_hint="refresh_token").json()
+        check(f"{method}: another's refresh token is inactive", told == {"active": False}, told)
         answer = revoke(client, pair["refresh_token"])
         told = introspect(asking, pair["access_token"]).json()
         check(f"{method}: its revocation ends the access token", told == {"active": False}, told)

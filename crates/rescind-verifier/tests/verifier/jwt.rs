@@ -165,7 +165,7 @@ fn critical_extensions_are_refused() {
     assert_eq!(authenticate(&token), Err(Denied::Malformed));
 }
 
-// check 39
+// check 39, 92
 #[test]
 fn each_kind_is_refused_for_the_other() {
     let verifier = verifier_of(&[KEY]);

@@ -38,6 +38,7 @@ fn every_command(dir: &Path) {
     keys(dir);
     tokens(dir);
     end_of_a_client(dir, id);
+    enforcement(dir);
 }
 
 fn clients(dir: &Path, id: u64) {
@@ -96,6 +97,20 @@ fn allowlists(dir: &Path, id: u64) {
     let emptied = cli(dir, remove.into_iter().chain(["--allow-any", "--json"])).json();
     assert_eq!(emptied["allow"], json!([]));
     assert!(cli(dir, ["client", "allow", "check", &id, "192.0.2.1"]).stdout.starts_with("yes"));
+}
+
+fn enforcement(dir: &Path) {
+    let created = json(dir, "client create --name gateway --scope introspect --enforces-allowlist");
+    assert_eq!(created["enforces_allowlist"], true);
+    let id = created["client_id"].to_string();
+    let show = || cli(dir, ["client", "show", &id]).stdout;
+    let line = "enforces      allowlists of the tokens that it introspects\n";
+    assert!(show().contains(line));
+    assert_eq!(json(dir, &format!("client enforces-allowlist {id} no"))["enforces_allowlist"], false);
+    assert!(!show().contains(line));
+    assert_eq!(json(dir, &format!("client enforces-allowlist {id} yes"))["enforces_allowlist"], true);
+    cli(dir, ["client", "enforces-allowlist", &id]).refused(2, "<yes|no>");
+    cli(dir, ["client", "enforces-allowlist", &id, "maybe"]).refused(2, "invalid value 'maybe'");
 }
 
 fn certificates(dir: &Path, id: u64) {

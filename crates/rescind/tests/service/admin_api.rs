@@ -110,6 +110,29 @@ async fn certificates() {
     ask(&app, "POST", "/clients/2/certificates", json!({})).await.is_error(404, "no such client");
 }
 
+// check 93
+#[tokio::test]
+async fn who_enforces_allowlists() {
+    let app = TestApp::start().await;
+    let created = post(&app, "/clients", json!({"name": "a", "enforces_allowlist": true})).await;
+    assert_eq!(created["enforces_allowlist"], true);
+    assert_eq!(get(&app, "/clients/1").await["enforces_allowlist"], true);
+    let change = async |body: Value| ask(&app, "POST", "/clients/1/enforces-allowlist", body).await;
+    for enforces in [false, false, true] {
+        let changed = change(json!({"enforces_allowlist": enforces})).await;
+        assert_eq!((changed.status, &changed.json()["enforces_allowlist"]), (200, &json!(enforces)));
+    }
+    // What was so before is no event.
+    let events = get(&app, "/audit?kind=enforcement_changed").await;
+    let details: Vec<_> = events["events"].as_array().unwrap().iter().map(|event| &event["detail"]).collect();
+    assert_eq!(details, ["it enforces none", "it enforces allowlists"]);
+    change(json!({})).await.is_error(400, "missing field `enforces_allowlist`");
+    let text = "enforces_allowlist: invalid type: string \"yes\", expected a boolean";
+    change(json!({"enforces_allowlist": "yes"})).await.is_error(400, text);
+    let body = json!({"enforces_allowlist": true});
+    ask(&app, "POST", "/clients/2/enforces-allowlist", body).await.is_error(404, "no such client");
+}
+
 // check 68, 69, 70
 #[tokio::test]
 async fn allowlists() {

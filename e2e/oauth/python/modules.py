@@ -1,0 +1,167 @@
+"""Resource servers' modules, unmodified, before an API: each takes an access token and refuses the refresh
+token that came with it. e2e/oauth/run calls it with the file that names the server and its clients."""
+
+import json
+import logging
+import sys
+
+import jwt
+import requests
+from authlib.oauth2.rfc7662 import IntrospectTokenValidator
+from joserfc import jwt as jose
+from joserfc.jwk import KeySet
+
+AUDIENCE = "https://api.example"
+
+failed = 0
+
+
+def check(what, good, got=None):
+    global failed
+    print(f"ok     modules: {what}" if good else f"FAILED modules: {what}: {got!r}")
+    failed += not good
+
+
+def attempt(call):
+    """What comes of it: whether it was taken, and what was said."""
+    try:
+        return True, call()
+    except Exception as error:
+        return False, error
+
+
+def apache(names, location):
+    """mod_auth_openidc and mod_oauth2, as apache.conf has them."""
+
+    def takes(token):
+        url = f"{names['apache']}/{location}/index.html"
+        answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+        return answer.status_code == 200, (answer.status_code, answer.text)
+
+    return takes
+
+
+def django_oauth_toolkit(names):
+    """A view behind its decorator. It keeps what it was told, for a second at least."""
+    import django
+    from django.conf import settings
+
+    settings.configure(
+        ALLOWED_HOSTS=["api.example"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "oauth2_provider"],
+        LOGGING_CONFIG=None,
+        OAUTH2_PROVIDER={
+            "RESOURCE_SERVER_INTROSPECTION_URL": f"{names['url']}/oauth2/introspect",
+            "RESOURCE_SERVER_INTROSPECTION_CREDENTIALS": (names["api"]["api_key"], names["api"]["api_secret"]),
+            "RESOURCE_SERVER_TOKEN_CACHING_SECONDS": 1,
+        },
+        ROOT_URLCONF=__name__,
+        SECRET_KEY="of a test that keeps nothing",
+        USE_TZ=True,
+    )
+    django.setup()
+    # Each refusal would be a line.
+    logging.getLogger("django").addHandler(logging.NullHandler())
+    from django.core.management import call_command
+    from django.http import HttpResponse
+    from django.test import Client
+    from django.urls import path
+    from oauth2_provider.decorators import protected_resource
+
+    call_command("migrate", verbosity=0)
+    view = protected_resource()(lambda request: HttpResponse("orders"))
+    # ROOT_URLCONF: Django looks for them here.
+    globals()["urlpatterns"] = [path("orders", view)]
+    client = Client(headers={"host": "api.example"})
+
+    def takes(token):
+        answer = client.get("/orders", secure=True, headers={"authorization": f"Bearer {token}"})
+        return answer.status_code == 200, (answer.status_code, answer.content)
+
+    return takes
+
+
+def authlib(names):
+    class Validator(IntrospectTokenValidator):
+        def introspect_token(self, token_string):
+            credentials = (names["api"]["api_key"], names["api"]["api_secret"])
+            url, form = f"{names['url']}/oauth2/introspect", {"token": token_string}
+            return requests.post(url, data=form, auth=credentials, timeout=20).json()
+
+    validator = Validator()
+
+    def takes(token):
+        return attempt(lambda: validator.validate_token(validator.authenticate_token(token), ["orders:read"], None))
+
+    return takes
+
+
+def pyjwt(names, algorithms):
+    keys = jwt.PyJWKClient(f"{names['url']}/.well-known/jwks.json", cache_keys=False, lifespan=1)
+
+    def takes(token):
+        def decode():
+            key = keys.get_signing_key_from_jwt(token)
+            return jwt.decode(token, key, algorithms=algorithms, audience=AUDIENCE, issuer=names["url"])
+
+        return attempt(decode)
+
+    return takes
+
+
+def joserfc(names, algorithms):
+    keys = KeySet.import_key_set(requests.get(f"{names['url']}/.well-known/jwks.json", timeout=20).json())
+    registry = jose.JWTClaimsRegistry(
+        iss={"essential": True, "value": names["url"]}, aud={"essential": True, "value": AUDIENCE}
+    )
+
+    def takes(token):
+        def decode():
+            registry.validate(jose.decode(token, keys, algorithms=algorithms).claims)
+
+        return attempt(decode)
+
+    return takes
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        names = json.load(file)
+
+    def login(client):
+        body = {"username": client["api_key"], "password": client["api_secret"]}
+        return requests.post(f"{names['url']}/auth/login", json=body, timeout=20).json()["data"]
+
+    introspecting = {
+        "mod_auth_openidc": apache(names, "mod_auth_openidc"),
+        "mod_oauth2": apache(names, "mod_oauth2"),
+        "django-oauth-toolkit": django_oauth_toolkit(names),
+        "Authlib": authlib(names),
+    }
+    verifying = {}
+    if names["algorithm"] != "HS256":
+        verifying = {
+            "PyJWT": pyjwt(names, ["EdDSA", "ES256"]),
+            "PyJWT that takes HS256 as well": pyjwt(names, ["EdDSA", "ES256", "HS256"]),
+            "joserfc": joserfc(names, ["Ed25519", "EdDSA", "ES256"]),
+            "joserfc that takes HS256 as well": joserfc(names, ["Ed25519", "EdDSA", "ES256", "HS256"]),
+        }
+    for name, takes in {**introspecting, **verifying}.items():
+        pair, name = login(names["app"]), f"{names['algorithm']}: {name}"
+        good, got = takes(pair["access_token"])
+        check(f"{name} takes an access token", good, got)
+        good, got = takes(pair["refresh_token"])
+        check(f"{name} refuses a refresh token", not good, got)
+        body = {"refresh_token": pair["refresh_token"]}
+        answer = requests.post(f"{names['url']}/auth/refresh", json=body, timeout=20)
+        check(f"{name}: which is a good one", answer.status_code == 200, answer.text)
+    for name, takes in introspecting.items():
+        # What a module does not look at, it cannot let in from anywhere.
+        good, got = takes(login(names["bound"])["access_token"])
+        check(f"{names['algorithm']}: {name} refuses a token with an allowlist", not good, got)
+
+
+main()
+sys.exit(failed != 0)
