@@ -33,9 +33,9 @@ macro_rules! answered_by {
 macro_rules! decisive {
     ($columns:expr, $from:expr) => {
         concat!(
-            "SELECT ",
+            "SELECT answered_by, found.* FROM (SELECT ",
             $crate::store::postgres::authority::answered_by!(),
-            ", found.* FROM (SELECT) AS asked LEFT JOIN (SELECT true AS is_there, ",
+            ") AS asked LEFT JOIN (SELECT true AS is_there, ",
             $columns,
             " ",
             $from,
