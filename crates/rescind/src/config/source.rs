@@ -306,6 +306,10 @@ mod tests {
                 "server.client_address_header = \"X-Real-IP\" (/rescind.toml): expected server.trusted_proxies to name the proxies that write it",
             ),
             (
+                "[database]\naccept_lost_commits = true\nrequire_synchronous = true",
+                "database.require_synchronous = true (/rescind.toml): expected false beside database.accept_lost_commits = true",
+            ),
+            (
                 "[server]\nrequest_timeout = '0s'",
                 "server.request_timeout = \"0s\" (/rescind.toml): expected at least 1s",
             ),
