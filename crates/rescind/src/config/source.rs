@@ -358,6 +358,10 @@ pub(super) mod tests {
                 "server.trusted_proxies = [\"::ffff:0:0/96\"] (/rescind.toml): 0.0.0.0/0 lets every address of its kind say who the caller is: say so with server.trust_any_proxy = true",
             ),
             (
+                "[database]\naccept_lost_commits = true\nrequire_synchronous = true",
+                "database.require_synchronous = true (/rescind.toml): expected false beside database.accept_lost_commits = true",
+            ),
+            (
                 "[server]\nrequest_timeout = '0s'",
                 "server.request_timeout = \"0s\" (/rescind.toml): expected at least 1s",
             ),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::try_join_all;
+use tokio::try_join;
 use tokio_postgres::{Row, SimpleQueryMessage};
 use tracing::{info, warn};
 
@@ -33,9 +34,9 @@ macro_rules! answered_by {
 macro_rules! decisive {
     ($columns:expr, $from:expr) => {
         concat!(
-            "SELECT ",
+            "SELECT answered_by, found.* FROM (SELECT ",
             $crate::store::postgres::authority::answered_by!(),
-            ", found.* FROM (SELECT) AS asked LEFT JOIN (SELECT true AS is_there, ",
+            ") AS asked LEFT JOIN (SELECT true AS is_there, ",
             $columns,
             " ",
             $from,
@@ -83,7 +84,9 @@ const NOBODY: &str =
 /// Names the session, and looks whether the name is there in the next statement.
 pub(super) async fn begin(session: &mut Connection) -> Result<(), StoreError> {
     let named = session.simple(NAME).await?;
-    session.set_name(said(&named).unwrap_or_default());
+    // What a session has been reset to is an empty name.
+    let name = said(&named).filter(|name| !name.is_empty());
+    session.set_name(name.ok_or_else(|| StoreError::Unsuitable(SHARED.into()))?);
     session.prepared([STANDING]).await?;
     session.standing().await?;
     Ok(())
@@ -142,6 +145,27 @@ impl Committed {
             ));
         }
         Ok(())
+    }
+}
+
+impl Connection {
+    /// Commits what was begun, and looks whether that was in this session, as it was set. Everything is sent
+    /// when first polled. `warnings` were counted before.
+    pub(super) async fn commit_and_look(&self, warnings: u64) -> Result<Committed, StoreError> {
+        let (before, (), after) = try_join!(biased; self.standing(), self.batch("COMMIT"), self.standing())?;
+        self.vouch(warnings)?;
+        Ok(Committed { before, after })
+    }
+
+    /// Whether that is as durable as it has to be.
+    pub(super) fn accept(&self, committed: &Committed) -> Result<(), StoreError> {
+        if self.requires_stand_by() { committed.is_replicated() } else { Ok(()) }
+    }
+
+    /// Commits what was begun, as durably as it has to be.
+    pub(super) async fn commit(&self, warnings: u64) -> Result<(), StoreError> {
+        let committed = self.commit_and_look(warnings).await?;
+        self.accept(&committed)
     }
 }
 

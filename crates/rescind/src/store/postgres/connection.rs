@@ -12,7 +12,7 @@ use std::{
 };
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout, try_join};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Row, SimpleQueryMessage, Statement,
     config::{LoadBalanceHosts, TargetSessionAttrs},
@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use super::{
     PostgresOptions,
-    authority::{self, Committed, STANDING, Standing},
+    authority::{self, STANDING, Standing},
     fault,
     place::{PLACE, Place, Places},
     tls,
@@ -88,8 +88,9 @@ impl Connector {
     async fn connect_for(&self, limit: Duration) -> Result<Connection, StoreError> {
         let connecting = self.options.statement_timeout + ON_THE_WAY;
         let connected = timeout(connecting, self.config.connect(self.tls.clone())).await;
-        let (client, mut connection) =
-            connected.map_err(|_| fault::silent())?.map_err(|e| fault::at_connect(e, &self.options.url))?;
+        let (client, mut connection) = connected
+            .map_err(|_| fault::silent_at_connect())?
+            .map_err(|e| fault::at_connect(e, &self.options.url))?;
         let warnings = Arc::new(AtomicU64::new(0));
         let (bell, rung) = watch::channel(());
         let heard = Arc::clone(&warnings);
@@ -302,23 +303,8 @@ impl Connection {
         Standing::of(&self.one(&self.statements[STANDING], &[]).await?)
     }
 
-    /// Commits what was begun, and looks whether that was in this session, as it was set. Everything is sent
-    /// when first polled. `warnings` were counted before.
-    pub(super) async fn commit_and_look(&self, warnings: u64) -> Result<Committed, StoreError> {
-        let (before, (), after) = try_join!(biased; self.standing(), self.batch("COMMIT"), self.standing())?;
-        self.vouch(warnings)?;
-        Ok(Committed { before, after })
-    }
-
-    /// Whether that is as durable as it has to be.
-    pub(super) fn accept(&self, committed: &Committed) -> Result<(), StoreError> {
-        if self.requires_stand_by { committed.is_replicated() } else { Ok(()) }
-    }
-
-    /// Commits what was begun, as durably as it has to be.
-    pub(super) async fn commit(&self, warnings: u64) -> Result<(), StoreError> {
-        let committed = self.commit_and_look(warnings).await?;
-        self.accept(&committed)
+    pub(super) fn requires_stand_by(&self) -> bool {
+        self.requires_stand_by
     }
 
     /// Is sent when first polled. Returns how many rows it was that changed.

@@ -17,6 +17,13 @@ pub(super) fn silent() -> StoreError {
     StoreError::Unavailable("PostgreSQL does not answer".into())
 }
 
+/// No answer to a new connection came in time.
+pub(super) fn silent_at_connect() -> StoreError {
+    let said = "PostgreSQL does not answer to a new connection; or a pooler before it has none to spare \
+                (PgBouncer: default_pool_size)";
+    StoreError::Unavailable(said.into())
+}
+
 /// An error of a statement.
 pub(super) fn during(error: tokio_postgres::Error) -> StoreError {
     let said = in_words(&error);

@@ -84,16 +84,15 @@ async fn a_commit_that_is_released_as_nobody_is_waited_for_any_more_is_no_succes
     without_stand_by(&url, &db).await;
     let strict = Arc::new(strict(&url).await);
     let mut lease = strict.postgres().unwrap().lease_connection().await.unwrap();
-    let waiting = async |store: &Arc<Store>| {
+    let released = async |store: &Arc<Store>| {
         let (store, id) = (Arc::clone(store), client.id);
         let logout = tokio::spawn(async move { store.change_client(id, conformance::origin(), raise).await });
         until(&db, WAITING).await;
-        logout
+        set_names(&db, "").await;
+        logout.await.unwrap()
     };
 
-    let logout = waiting(&strict).await;
-    set_names(&db, "").await;
-    assert!(why(logout.await.unwrap()).contains("wait for no stand-by"));
+    assert!(why(released(&strict).await).contains("wait for no stand-by"));
     // Nor is any that does not even wait.
     let logout = strict.change_client(client.id, conformance::origin(), raise).await;
     assert!(why(logout).contains("wait for no stand-by"));
@@ -106,10 +105,8 @@ async fn a_commit_that_is_released_as_nobody_is_waited_for_any_more_is_no_succes
     assert!(why(refused).contains("synchronous_standby_names is empty"));
 
     // Where that is not required it is a success.
-    set_names(&db, "nobody").await;
-    let logout = waiting(&lenient).await;
-    set_names(&db, "").await;
-    logout.await.unwrap().unwrap().unwrap().unwrap();
+    without_stand_by(&url, &db).await;
+    released(&lenient).await.unwrap().unwrap().unwrap();
 }
 
 // check 112
