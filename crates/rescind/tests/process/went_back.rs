@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     api::{Api, Credential, Tokens, ok},
+    fixture,
     process::{self, Outcome, PATIENCE, Server, cli, json, rescind},
 };
 
@@ -186,13 +187,17 @@ impl Node {
 
     /// In a folder that may be of one before.
     fn again(dir: TempDir, url: String) -> Node {
+        Node::again_with(dir, url, &[])
+    }
+
+    fn again_with(dir: TempDir, url: String, more: &[(&str, &str)]) -> Node {
         let master_key = "5a".repeat(32);
         let variables = [
             ("RESCIND_DATABASE__URL", url.as_str()),
             ("RESCIND_MASTER_KEY", &master_key),
             ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0"),
         ];
-        let server = Server::start_with(dir.path(), &variables);
+        let server = Server::start_with(dir.path(), &[&variables[..], more].concat());
         let api = Api::new(&server.url);
         Node { dir, url, server, api }
     }
@@ -378,6 +383,17 @@ async fn what_a_stand_by_had_not_heard_of_is_done_again_before_it_is_served_from
     assert_eq!(three.verify(&anew).await, 401);
     let events = json(one.dir.path(), "audit list --kind history_lost");
     assert!(events[0]["detail"].as_str().unwrap().contains("repeated: 3 clients"), "{events}");
+
+    // The old primary comes back instead, and knows nothing of that.
+    standby.kill();
+    primary.run().await;
+    for node in &mut nodes {
+        node.says_why("taken over from (timeline 1 after 2)").await;
+        assert_ne!(node.verify(&given.live).await, 200);
+        node.server.wait_for("ERROR", |line| {
+            (line.contains("ERROR") && line.contains("this node cannot renew its lease")).then_some(())
+        });
+    }
 }
 
 // check 96
@@ -437,6 +453,60 @@ async fn what_a_recovery_to_a_point_in_time_lost_is_done_again_or_every_token_is
         assert_eq!(node.verify(&anew).await, 200);
         assert_eq!(json(node.dir.path(), "key list").as_array().unwrap().len(), 1);
     }
+}
+
+// check 96
+#[tokio::test]
+async fn a_node_that_was_restarted_waits_for_one_that_remembers() {
+    let folder = folder();
+    let mut before = Postgres::start(folder.path(), "before").await;
+    let mut nodes = [(); 2].map(|()| Node::start(&[&before]));
+    for node in &mut nodes {
+        node.joined();
+    }
+    let given = Given::given(&nodes[0]).await;
+    let mut copy = before.copy(&folder.path().join("copy"));
+    copy.port = before.port;
+    given.take_back(&nodes[1]).await;
+    let [mut remembers, restarted] = nodes;
+    let Node { dir, url, server, .. } = restarted;
+    server.stop(Signal::TERM).await;
+    // It comes back when the other one waits for it, and not before.
+    remembers.server.signal(Signal::STOP);
+    before.stop(Signal::INT);
+    // As it was when it was copied, on the same timeline: only what is in it tells.
+    copy.run().await;
+    let patient = [("RESCIND_CLUSTER__LEASE", "40s"), ("RESCIND_CLUSTER__MARGIN", "4s")];
+    let mut restarted = Node::again_with(dir, url, &patient);
+    let told = restarted.server.wait_for_log("the database is older than what was answered, or another one");
+    assert_eq!(told["level"], "ERROR");
+    restarted.says_why("remembers nothing").await;
+    remembers.server.signal(Signal::CONT);
+    assert_eq!(restarted.joined(), REPEATED[1]);
+    assert_eq!(remembers.joined(), REPEATED[0]);
+    for node in [&restarted, &remembers] {
+        node.server.ready().await;
+        given.are_taken_back(node).await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_another_database_ends_nothing() {
+    let shared = fixture::Server::shared();
+    let (one, other) = (shared.database().await, shared.database().await);
+    let [mut node, mut elsewhere] =
+        [one, other.clone()].map(|url| Node::again(tempfile::tempdir().unwrap(), url));
+    node.joined();
+    elsewhere.joined();
+    for _ in 0..5 {
+        node.client();
+    }
+    let tokens = elsewhere.api.login(&elsewhere.client()).await;
+    let folders = stopped([node, elsewhere]).await;
+    let mut moved = Node::again(folders.into_iter().next().unwrap().0, other);
+    assert_eq!(moved.joined(), "confirmed");
+    moved.server.ready().await;
+    assert_eq!(moved.verify(&tokens).await, 200);
 }
 
 // check 96
