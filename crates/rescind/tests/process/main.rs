@@ -26,6 +26,7 @@ mod postgres;
 mod power_cut;
 mod process;
 mod restart;
+mod servers;
 mod tls;
 #[cfg(feature = "otel")]
 mod traces;

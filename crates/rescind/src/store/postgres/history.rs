@@ -24,7 +24,7 @@ use crate::{
 
 const POSITION: &str = "
     SELECT head.history, head.seq, newest.mark, known.mark AS found, lost.repeated, lost.ended,
-           EXISTS (SELECT FROM change WHERE seq <= $1) AS reaches_back
+           EXISTS (SELECT FROM change WHERE seq <= $1) AS reaches_back, pg_is_in_recovery() AS is_standby
     FROM head LEFT JOIN change AS newest ON newest.seq = head.seq
               LEFT JOIN change AS known ON known.seq = $1
               LEFT JOIN lost ON lost.history = $2";
@@ -184,6 +184,9 @@ impl Postgres {
 pub(super) async fn position(db: &mut Connection, known: &Known) -> Result<Position, StoreError> {
     let [position] = db.prepared([POSITION]).await?;
     let row = db.one(&position, &[&Number(known.seq), &known.history]).await?;
+    if get(&row, "is_standby")? {
+        return Err(StoreError::Unavailable("a stand-by answers, which may lag behind".into()));
+    }
     Ok(Position {
         head: rows::known(&row)?,
         found: get(&row, "found")?,
