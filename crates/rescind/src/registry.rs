@@ -1,5 +1,7 @@
 //! What this process holds in memory: every client and credential, and the sessions met lately.
 
+mod remembered;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -15,7 +17,6 @@ use crate::{
     certificate::CertificateNames,
     door::Door,
     feed::{Changed, Feed},
-    memory::{Highest, Memory, RememberedClient},
     model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
     secret::{ApiKey, SecretHash},
 };
@@ -242,49 +243,6 @@ impl Registry {
 
     fn count_ending(&self) -> u64 {
         self.endings.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
-    /// All that it holds, in case that the store has lost it. Keys and verifiers it does not hold.
-    pub fn memory(&self) -> Memory {
-        let ends: HashMap<_, _> = self
-            .credentials
-            .pin()
-            .values()
-            .map(|known| (known.credential.id, known.credential.expires_at))
-            .collect();
-        let remembered = |known: &KnownClient| RememberedClient {
-            status: known.status,
-            generation: known.policy.generation,
-            revision: known.policy.revision,
-            allowlist: known.policy.allowlist.clone(),
-            certificates: known.certificates.clone(),
-            scopes: known.policy.scopes.clone(),
-            enforces_allowlist: known.enforces_allowlist,
-            credentials: known
-                .policy
-                .credentials
-                .iter()
-                .map(|id| (*id, ends.get(id).copied().flatten()))
-                .collect(),
-        };
-        let mut pairs = vec![];
-        for shard in &self.shards {
-            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            let refreshed = shard.old.iter().chain(&shard.young).filter(|(_, state)| state.pair > 1);
-            pairs.extend(refreshed.map(|(id, state)| (state.client, *id, state.pair)));
-        }
-        Memory {
-            clients: self.clients.pin().iter().map(|(id, known)| (*id, remembered(known))).collect(),
-            ended: self.feed.ended().iter().map(|ended| ended.session).collect(),
-            pairs,
-            highest: Highest {
-                client: self.highest_client.load(Ordering::Relaxed),
-                credential: self.highest_credential.load(Ordering::Relaxed),
-                session: self.highest_session.load(Ordering::Relaxed),
-                ..Highest::default()
-            },
-            ..Memory::default()
-        }
     }
 
     /// What changed, in order.

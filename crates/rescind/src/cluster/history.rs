@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::node::{Broken, PAUSE};
+use super::{broken::Broken, node::PAUSE};
 use crate::{
     app::App,
     audit::By,

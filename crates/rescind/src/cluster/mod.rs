@@ -2,6 +2,7 @@
 //! acknowledgements, and joining. ARCHITECTURE.md has the protocol (Gray & Cheriton, "Leases", 1989).
 
 mod attached;
+mod broken;
 mod history;
 mod known;
 mod lease;

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use thiserror::Error;
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -18,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Roll,
+    broken::Broken,
     history::{self, History},
     settle::settle_attached,
 };
@@ -35,31 +35,6 @@ const MAX_TOLD: usize = 16;
 /// More changed clients than that are loaded with all the others at once.
 const ONE_BY_ONE: usize = 256;
 
-/// Why a node has to begin anew.
-#[derive(Debug, Error)]
-pub(super) enum Broken {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the database did not answer in time")]
-    Silent,
-    #[error("the other nodes took this one for dead")]
-    Fenced,
-    #[error("the database went back, or another one came in its place: change {now} after {known}")]
-    WentBack { now: u64, known: u64 },
-    #[error(
-        "the database is of another installation: name the right one in database.url, or restart this node to use \
-         that one"
-    )]
-    Foreign,
-}
-
-impl Broken {
-    /// It answers, and is not used all the same: only whoever runs it can change that.
-    fn is_refusal(&self) -> bool {
-        matches!(self, Broken::Foreign | Broken::Store(StoreError::Unsuitable(_)))
-    }
-}
-
 /// Keeps this process a node until `stop`, through whatever befalls the database.
 pub async fn run(app: &Arc<App>, postgres: &Postgres, stop: impl Future<Output = ()>) {
     let mut node = Node::new(app, postgres);
@@ -73,7 +48,7 @@ pub async fn run(app: &Arc<App>, postgres: &Postgres, stop: impl Future<Output =
                 app.cluster.lease.end();
                 node.id = None;
             }
-            let why = chain(&broken);
+            let why = broken.in_words();
             if broken.is_refusal() {
                 app.cluster.refuse(Some(why.clone()));
             }
@@ -169,9 +144,9 @@ impl<'a> Node<'a> {
                     info!(node = id, name, change, history, "joined the cluster");
                 }
             }
+            self.app.cluster.refuse(None);
             if let Some(Away { since, .. }) = away.take() {
                 let away = self.app.clock.elapsed().saturating_sub(since);
-                self.app.cluster.refuse(None);
                 info!(?away, "this node renews its lease again");
             }
             self.keep_known();
@@ -193,8 +168,13 @@ impl<'a> Node<'a> {
         if self.remembers {
             alone = Some(self.app.alone().await);
         }
-        let history =
+        let mut history =
             history::ensure(self.app, self.postgres, connection, self.remembers, &mut self.lost).await?;
+        // What was done in an attempt before this one is not told of as if nothing had been lost.
+        if history == History::Stands(Standing::Confirmed) && self.lost.is_some() {
+            history = self.history.unwrap_or(history);
+        }
+        self.history = Some(history);
         self.postgres.approve(connection.place());
         // Whoever has waited for that at the first start may hold what is needed to be alone.
         let _alone = match alone {
@@ -209,9 +189,11 @@ impl<'a> Node<'a> {
         let id = in_time(self.app, connection.join(&self.app.cluster.node_name, wait)).await?;
         self.unused = Some((connection.place().clone(), id));
         (self.acked, self.settling) = (0, None);
+        // Elsewhere the same numbers may be other nodes'.
+        self.beats.clear();
         self.load(connection).await?;
         (self.id, self.unused, self.remembers) = (Some(id), None, true);
-        (self.lost, self.history) = (None, Some(history));
+        self.lost = None;
         if history == History::RepeatedHere {
             self.postgres.ring().await;
         }
@@ -394,7 +376,7 @@ impl<'a> Node<'a> {
         };
         match in_time(self.app, left).await {
             Ok(()) => info!(node = id, "left the cluster"),
-            Err(broken) => warn!(error = %chain(&broken), "the others will wait for this node's lease"),
+            Err(broken) => warn!(error = %broken.in_words(), "the others will wait for this node's lease"),
         }
     }
 }
@@ -412,9 +394,4 @@ async fn settled(settling: &mut Option<(u64, Settled)>) -> u64 {
     let seq = *seq;
     *settling = None;
     seq
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -32,6 +32,7 @@ mod process;
 mod restart;
 mod secret_files;
 mod secrets;
+mod servers;
 mod tls;
 #[cfg(feature = "otel")]
 mod traces;

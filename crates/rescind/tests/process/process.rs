@@ -161,6 +161,11 @@ impl Server {
         self.process.wait_for_log(message)
     }
 
+    /// The next line for which `wanted` has an answer.
+    pub(crate) fn wait_for<T>(&mut self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        self.process.wait_for(what, wanted)
+    }
+
     /// Waits until it says that it is ready.
     pub(crate) async fn ready(&self) {
         let management = Api::new(&self.management);

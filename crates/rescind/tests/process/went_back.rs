@@ -1,174 +1,18 @@
 //! Servers whose database goes back in time, or moves: a stand-by that had not followed, a recovery to a point in
 //! time, a copy on another server.
 
-use std::{
-    fs::{self, File},
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
     api::{Api, Credential, Tokens, ok},
+    fixture,
     process::{self, Outcome, PATIENCE, Server, cli, json, rescind},
+    servers::{Postgres, folder, program, run},
 };
-
-/// A PostgreSQL server. It ends with the thread that started it.
-struct Postgres {
-    data: PathBuf,
-    port: u16,
-    process: Option<Child>,
-}
-
-/// One of the server's programs, as whoever it runs as: it refuses to be root's.
-fn program(name: &str) -> Command {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let binaries = versions.map(|version| version.path().join("bin")).max().unwrap_or_default();
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "QUIT"]).current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
-    if geteuid().is_root() {
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-    }
-    command.arg(binaries.join(name));
-    command
-}
-
-#[track_caller]
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A folder that whoever the server runs as may write into.
-fn folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    if geteuid().is_root() {
-        run(Command::new("chown").arg("postgres").arg(folder.path()));
-    }
-    folder
-}
-
-impl Postgres {
-    /// A new one, with a database for the service.
-    async fn start(folder: &Path, name: &str) -> Postgres {
-        let mut postgres = Postgres { data: folder.join(name), port: free_port(), process: None };
-        run(program("initdb")
-            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
-            .arg(&postgres.data));
-        let archive = folder.join("archive");
-        let copy = format!("mkdir -p {0} && cp %p {0}/%f", archive.display());
-        let settings = format!(
-            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nshared_buffers = '32MB'\n\
-             max_connections = 100\nwal_keep_size = '256MB'\nwal_retrieve_retry_interval = '100ms'\n\
-             archive_mode = on\narchive_command = '{copy}'\nrestore_command = 'cp {}/%f %p'\n",
-            archive.display()
-        );
-        postgres.configure(&settings);
-        postgres.run().await;
-        postgres.ask("postgres", "CREATE DATABASE rescind").await;
-        postgres
-    }
-
-    /// A copy of it as it is now, elsewhere. It does not run.
-    fn copy(&self, to: &Path) -> Postgres {
-        run(program("pg_basebackup")
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()])
-            .args(["-X", "stream", "-c", "fast", "--no-sync", "-D"])
-            .arg(to));
-        Postgres { data: to.to_owned(), port: free_port(), process: None }
-    }
-
-    fn configure(&self, settings: &str) {
-        let file = self.data.join("postgresql.auto.conf");
-        let before = fs::read_to_string(&file).unwrap_or_default();
-        fs::write(&file, before + settings).unwrap();
-    }
-
-    fn signal_file(&self, name: &str) {
-        fs::write(self.data.join(name), "").unwrap();
-    }
-
-    /// Starts it, and waits until it answers.
-    async fn run(&mut self) {
-        let log = File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
-        let mut command = program("postgres");
-        command.arg("-D").arg(&self.data).args(["-p", &self.port.to_string()]);
-        self.process = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        self.until("postgres", "SELECT 1", "1").await;
-    }
-
-    /// Asks for one value, as text.
-    async fn try_ask(&self, database: &str, sql: &str) -> Option<String> {
-        let url = format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.ok()?;
-        tokio::spawn(connection);
-        let answers = client.simple_query(sql).await.ok()?;
-        Some(
-            answers
-                .iter()
-                .find_map(|answer| match answer {
-                    tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                    _ => None,
-                })
-                .unwrap_or_default(),
-        )
-    }
-
-    async fn ask(&self, database: &str, sql: &str) -> String {
-        self.try_ask(database, sql).await.unwrap_or_else(|| panic!("{sql}"))
-    }
-
-    async fn until(&self, database: &str, sql: &str, wanted: &str) {
-        let asking = async {
-            while self.try_ask(database, sql).await.as_deref() != Some(wanted) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let log = self.data.with_extension("log");
-        tokio::time::timeout(PATIENCE, asking)
-            .await
-            .unwrap_or_else(|_| panic!("{sql}: {}", fs::read_to_string(log).unwrap_or_default()));
-    }
-
-    /// What was written so far is on the stand-by.
-    async fn until_followed(&self) {
-        let sql = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
-        self.until("postgres", sql, "1").await;
-    }
-
-    async fn promote(&self) {
-        self.until("postgres", "SELECT pg_promote()", "t").await;
-        self.until("postgres", "SELECT pg_is_in_recovery()", "f").await;
-    }
-
-    fn stop(&mut self, how: Signal) {
-        if let Some(mut process) = self.process.take() {
-            let _ = kill_process(Pid::from_child(&process), how);
-            process.wait().unwrap();
-        }
-    }
-
-    /// Killed, as when its machine is.
-    fn kill(&mut self) {
-        self.stop(Signal::QUIT);
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 /// A server of ours on these.
 struct Node {
@@ -186,13 +30,17 @@ impl Node {
 
     /// In a folder that may be of one before.
     fn again(dir: TempDir, url: String) -> Node {
+        Node::again_with(dir, url, &[])
+    }
+
+    fn again_with(dir: TempDir, url: String, more: &[(&str, &str)]) -> Node {
         let master_key = "5a".repeat(32);
         let variables = [
             ("RESCIND_DATABASE__URL", url.as_str()),
             ("RESCIND_MASTER_KEY", &master_key),
             ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0"),
         ];
-        let server = Server::start_with(dir.path(), &variables);
+        let server = Server::start_with(dir.path(), &[&variables[..], more].concat());
         let api = Api::new(&server.url);
         Node { dir, url, server, api }
     }
@@ -378,6 +226,17 @@ async fn what_a_stand_by_had_not_heard_of_is_done_again_before_it_is_served_from
     assert_eq!(three.verify(&anew).await, 401);
     let events = json(one.dir.path(), "audit list --kind history_lost");
     assert!(events[0]["detail"].as_str().unwrap().contains("repeated: 3 clients"), "{events}");
+
+    // The old primary comes back instead, and knows nothing of that.
+    standby.kill();
+    primary.run().await;
+    for node in &mut nodes {
+        node.says_why("taken over from (timeline 1 after 2)").await;
+        assert_ne!(node.verify(&given.live).await, 200);
+        node.server.wait_for("ERROR", |line| {
+            (line.contains("ERROR") && line.contains("this node cannot renew its lease")).then_some(())
+        });
+    }
 }
 
 // check 96
@@ -437,6 +296,60 @@ async fn what_a_recovery_to_a_point_in_time_lost_is_done_again_or_every_token_is
         assert_eq!(node.verify(&anew).await, 200);
         assert_eq!(json(node.dir.path(), "key list").as_array().unwrap().len(), 1);
     }
+}
+
+// check 96
+#[tokio::test]
+async fn a_node_that_was_restarted_waits_for_one_that_remembers() {
+    let folder = folder();
+    let mut before = Postgres::start(folder.path(), "before").await;
+    let mut nodes = [(); 2].map(|()| Node::start(&[&before]));
+    for node in &mut nodes {
+        node.joined();
+    }
+    let given = Given::given(&nodes[0]).await;
+    let mut copy = before.copy(&folder.path().join("copy"));
+    copy.port = before.port;
+    given.take_back(&nodes[1]).await;
+    let [mut remembers, restarted] = nodes;
+    let Node { dir, url, server, .. } = restarted;
+    server.stop(Signal::TERM).await;
+    // It comes back when the other one waits for it, and not before.
+    remembers.server.signal(Signal::STOP);
+    before.stop(Signal::INT);
+    // As it was when it was copied, on the same timeline: only what is in it tells.
+    copy.run().await;
+    let patient = [("RESCIND_CLUSTER__LEASE", "40s"), ("RESCIND_CLUSTER__MARGIN", "4s")];
+    let mut restarted = Node::again_with(dir, url, &patient);
+    let told = restarted.server.wait_for_log("the database is older than what was answered, or another one");
+    assert_eq!(told["level"], "ERROR");
+    restarted.says_why("remembers nothing").await;
+    remembers.server.signal(Signal::CONT);
+    assert_eq!(restarted.joined(), REPEATED[1]);
+    assert_eq!(remembers.joined(), REPEATED[0]);
+    for node in [&restarted, &remembers] {
+        node.server.ready().await;
+        given.are_taken_back(node).await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_another_database_ends_nothing() {
+    let shared = fixture::Server::shared();
+    let (one, other) = (shared.database().await, shared.database().await);
+    let [mut node, mut elsewhere] =
+        [one, other.clone()].map(|url| Node::again(tempfile::tempdir().unwrap(), url));
+    node.joined();
+    elsewhere.joined();
+    for _ in 0..5 {
+        node.client();
+    }
+    let tokens = elsewhere.api.login(&elsewhere.client()).await;
+    let folders = stopped([node, elsewhere]).await;
+    let mut moved = Node::again(folders.into_iter().next().unwrap().0, other);
+    assert_eq!(moved.joined(), "confirmed");
+    moved.server.ready().await;
+    assert_eq!(moved.verify(&tokens).await, 200);
 }
 
 // check 96

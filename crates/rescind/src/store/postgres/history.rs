@@ -111,7 +111,14 @@ impl Postgres {
     ) -> Result<Option<Repeated>, StoreError> {
         let mut alone = Alone::begin(self.connection_to(place).await?).await?;
         let here = position(&mut alone.db, known).await?;
+        // What others have done already is only added to.
         let by_others = here.standing(known, true).is_some();
+        if !by_others {
+            let (history, repeated, highest) = (known.history, known.seq, memory.highest);
+            alone
+                .begin_history(known.seq, &[Lost { history, repeated, ended: false, highest }], origin)
+                .await?;
+        }
         let clients = alone.narrow_clients(memory, origin).await?;
         let sessions = alone.move_sessions_on(memory).await?;
         let (keys, verifiers) = alone.take_back(memory, new, origin).await?;
@@ -121,9 +128,7 @@ impl Postgres {
             return Ok(None);
         }
         alone.events.push(lost_event(origin, &here.head, known, &format!("repeated: {repeated}")));
-        let lost =
-            Lost { history: known.history, repeated: known.seq, ended: false, highest: memory.highest };
-        self.newest.set(alone.commit(known.seq, &[lost], origin).await?);
+        self.newest.set(alone.commit().await?);
         Ok(Some(repeated))
     }
 
@@ -160,8 +165,9 @@ impl Postgres {
         let mut alone = Alone::begin(db).await?;
         // What was known here may be of another history than what the database has.
         let known = self.known();
-        let here = position(&mut alone.db, &known).await?.head;
-        let (keys, newest) = alone.end(&[here, known], key, &origin).await?;
+        let mut lost = vec![position(&mut alone.db, &known).await?.head];
+        lost.extend(Some(known).filter(|known| known.seq > 0));
+        let (keys, newest) = alone.end(&lost, key, &origin).await?;
         self.newest.set(newest);
         Ok(keys)
     }
@@ -224,22 +230,29 @@ impl Alone {
         Ok(())
     }
 
-    /// Begins another history, and commits. Returns its newest change.
-    async fn commit(mut self, seq: u64, lost: &[Lost], origin: &Origin) -> Result<Known, StoreError> {
-        let Alone { db, warnings, told, events } = &mut self;
-        let [begin, add, tell, record] = db.prepared([BEGIN_HISTORY, LOST, TELL, INSERT]).await?;
-        db.execute(&begin, &[&Number(seq)]).await?;
+    /// What comes is of another history, and no id or number of those is given again.
+    async fn begin_history(&mut self, seq: u64, lost: &[Lost], origin: &Origin) -> Result<(), StoreError> {
+        let [begin, add] = self.db.prepared([BEGIN_HISTORY, LOST]).await?;
+        self.db.execute(&begin, &[&Number(seq)]).await?;
         for Lost { history, repeated, ended, highest } in lost {
             let Highest { client, credential, verifier, key, session } = highest;
             let [client, credential, verifier, key, session] =
                 [client, credential, verifier, key, session].map(|&id| Number(id));
             let (repeated, at) = (Number(*repeated), Number(origin.at));
-            db.execute(
-                &add,
-                &[history, &repeated, ended, &at, &client, &credential, &verifier, &key, &session],
-            )
-            .await?;
+            self.db
+                .execute(
+                    &add,
+                    &[history, &repeated, ended, &at, &client, &credential, &verifier, &key, &session],
+                )
+                .await?;
         }
+        Ok(())
+    }
+
+    /// Returns the newest change.
+    async fn commit(mut self) -> Result<Known, StoreError> {
+        let Alone { db, warnings, told, events } = &mut self;
+        let [tell, record] = db.prepared([TELL, INSERT]).await?;
         if told.is_empty() {
             // A history has a change of its own from its beginning on.
             told.push(ChangedRow::Keys);
@@ -341,6 +354,14 @@ impl Alone {
         key: StoredKey,
         origin: &Origin,
     ) -> Result<(Vec<StoredKey>, Known), StoreError> {
+        let ended = |known: &Known| Lost {
+            history: known.history,
+            repeated: 0,
+            ended: true,
+            highest: Highest::default(),
+        };
+        let seq = lost.iter().map(|known| known.seq).max().unwrap_or(0);
+        self.begin_history(seq, &lost.iter().map(ended).collect::<Vec<_>>(), origin).await?;
         let [insert, verifiers] = self.db.prepared([INSERT_KEY, rows::VERIFIERS]).await?;
         let before = keys::keys(&mut self.db).await?;
         let verifiers = rows::read(&self.db.query(&verifiers, &[]).await?, rows::verifier)?;
@@ -349,14 +370,6 @@ impl Alone {
         let after = keys::keys(&mut self.db).await?;
         self.events.extend(of_end(&before, &after, &verifiers, origin));
         self.told.extend([ChangedRow::Keys, ChangedRow::Verifiers]);
-        let ended = |known: &Known| Lost {
-            history: known.history,
-            repeated: 0,
-            ended: true,
-            highest: Highest::default(),
-        };
-        let seq = lost.iter().map(|known| known.seq).max().unwrap_or(0);
-        let newest = self.commit(seq, &lost.iter().map(ended).collect::<Vec<_>>(), origin).await?;
-        Ok((after, newest))
+        Ok((after, self.commit().await?))
     }
 }

@@ -5,6 +5,7 @@ mod copy;
 mod doubt;
 #[path = "../../../../tests/fixture/postgres.rs"]
 mod fixture;
+mod history;
 mod nodes;
 mod start;
 mod tls;

@@ -1,0 +1,36 @@
+//! Why a node cannot go on as it did.
+
+use std::{error::Error, iter::successors};
+
+use crate::store::StoreError;
+
+/// Why a node has to begin anew.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the database did not answer in time")]
+    Silent,
+    #[error("the other nodes took this one for dead")]
+    Fenced,
+    #[error("the database went back, or another one came in its place: change {now} after {known}")]
+    WentBack { now: u64, known: u64 },
+    #[error(
+        "the database is of another installation: name the right one in database.url, or restart this node to use \
+         that one"
+    )]
+    Foreign,
+}
+
+impl Broken {
+    /// It answers, and is not used all the same: only whoever runs it can change that.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Broken::Foreign | Broken::Store(StoreError::Unsuitable(_)))
+    }
+
+    /// With its causes, on one line.
+    pub(super) fn in_words(&self) -> String {
+        let causes = successors(Some(self as &dyn Error), |&e| e.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+}

@@ -1,0 +1,187 @@
+//! A database that has lost something.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{
+    memory::{Highest, Memory, RememberedClient},
+    model::{Client, KnownVerifier, Phase, Status},
+    secret::SecretHash,
+    store::{Known, Mark, Repeated, Standing},
+};
+
+/// A store with a client, a session, two keys and a verifier, and a change that it has lost.
+async fn behind(url: &str) -> (Store, Client, Known) {
+    let store = Store::connect(&options(url)).await.unwrap();
+    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    conformance::login(&store, &client, 1000).await;
+    store.rotate_key(conformance::key("k1"), 5000, conformance::origin()).await.unwrap();
+    store.rotate_key(conformance::key("k2"), 5000, conformance::origin()).await.unwrap();
+    let verifier = KnownVerifier {
+        id: 0,
+        name: "v".into(),
+        token_hash: SecretHash([1; 32]),
+        shares_hs256: true,
+        created_at: 1,
+    };
+    store.create_verifier(verifier, conformance::origin()).await.unwrap();
+    let head = store.load().await.unwrap().head;
+    (store, client, Known { seq: 50, mark: Mark(9), ..head })
+}
+
+fn memory(client: &Client) -> Memory {
+    let Client { status, revision, allowlist, certificates, scopes, .. } = client.clone();
+    let credentials = [].into();
+    let known =
+        RememberedClient { status, generation: 3, revision, allowlist, certificates, scopes, credentials };
+    Memory {
+        clients: [(client.id, known)].into(),
+        ended: vec![1],
+        pairs: vec![],
+        keys: vec![2],
+        verifiers: vec![],
+        highest: Highest { client: 7, credential: 8, verifier: 1, key: 2, session: 5000 },
+    }
+}
+
+async fn repeat(store: &Store, known: &Known, memory: &Memory) -> Option<Repeated> {
+    let postgres = store.postgres().unwrap();
+    let place = postgres.place().unwrap();
+    postgres.repeat(&place, known, memory, conformance::key("new"), &conformance::origin()).await.unwrap()
+}
+
+async fn standing(store: &Store, known: &Known, remembers: bool) -> Option<Standing> {
+    store.postgres().unwrap().position(known).await.unwrap().standing(known, remembers)
+}
+
+// check 96
+#[tokio::test]
+async fn what_was_lost_is_repeated_once_and_its_ids_are_not_given_again() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    assert_eq!(standing(&store, &known, true).await, None);
+    let before = store.load().await.unwrap().head;
+    let repeated = repeat(&store, &known, &memory(&client)).await;
+    assert_eq!(repeated, Some(Repeated { clients: 1, sessions: 1, keys: 1, verifiers: 1 }));
+
+    let after = store.load().await.unwrap();
+    assert!(after.head.seq > 50 && after.head.history != before.history, "{:?}", after.head);
+    assert_eq!(store.postgres().unwrap().known(), after.head);
+    let [changed] = after.clients.as_slice() else { panic!("one client") };
+    assert_eq!((changed.generation, changed.status), (3, Status::Active));
+    assert!(changed.credentials[0].revoked_at.is_some() && changed.revision > client.revision);
+    assert_eq!(store.find(1, 1).await.unwrap().session.unwrap().phase, Phase::Ended);
+    assert_eq!(after.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["k2"]);
+    assert_eq!(after.verifiers, []);
+    // Whoever is on the change before is told of all of it.
+    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
+    assert_eq!(lease.changes(before.seq).await.unwrap().len(), 4);
+
+    let next = store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
+    assert!(next.id > 1000 && next.credentials[0].id > 1000, "{next:?}");
+    assert!(conformance::login(&store, &next, 1000).await.id > 5000 + (1 << 32));
+
+    // It is known to have been done. Who remembers no more has nothing to add.
+    for remembers in [true, false] {
+        assert_eq!(standing(&store, &known, remembers).await, Some(Standing::Repeated));
+    }
+    assert_eq!(repeat(&store, &known, &memory(&client)).await, None);
+    // Who remembers more adds that, and the history stays the same.
+    let mut more = memory(&client);
+    more.clients.get_mut(&client.id).unwrap().generation = 9;
+    let added = repeat(&store, &known, &more).await;
+    assert_eq!(added, Some(Repeated { clients: 1, ..Repeated::default() }));
+    let head = store.load().await.unwrap().head;
+    assert!(head.history == after.head.history && head.seq > after.head.seq);
+    // And who knows of a later change, of which nobody has told.
+    assert_eq!(standing(&store, &Known { seq: 51, ..known }, false).await, None);
+}
+
+#[tokio::test]
+async fn where_every_key_was_retired_another_one_signs() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    let memory = Memory { keys: vec![], ..memory(&client) };
+    assert_eq!(repeat(&store, &known, &memory).await.unwrap().keys, 2);
+    let keys = store.keys().await.unwrap();
+    assert_eq!(keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["new"]);
+    assert!(keys[0].id > 1000);
+}
+
+// check 96
+#[tokio::test]
+async fn what_nobody_remembers_is_ended_once_and_repeated_by_who_does_after_all() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    let postgres = store.postgres().unwrap();
+    let place = postgres.place().unwrap();
+    let end = async |kid: &str| {
+        let (key, origin) = (conformance::key(kid), conformance::origin());
+        postgres.end_history(&place, &known, key, &origin).await.unwrap()
+    };
+    let keys = end("k3").await.unwrap();
+    assert_eq!(keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["k3"]);
+    assert_eq!(store.load().await.unwrap().verifiers, []);
+    assert!(end("k4").await.is_none());
+    assert_eq!(standing(&store, &known, false).await, Some(Standing::Ended));
+    assert_eq!(standing(&store, &known, true).await, None);
+    assert_eq!(repeat(&store, &known, &memory(&client)).await.unwrap().clients, 1);
+    // The new key came after all that is remembered.
+    assert_eq!(store.keys().await.unwrap().len(), 1);
+
+    // By hand, what is known here is ended as well as what the database has.
+    let elsewhere = Known { history: Mark(5), seq: 9999, mark: Mark(5) };
+    postgres.set_known(elsewhere);
+    store.end_tokens(conformance::key("k5"), conformance::origin()).await.unwrap();
+    assert_eq!(standing(&store, &elsewhere, false).await, Some(Standing::Ended));
+    assert!(store.load().await.unwrap().head.seq > 9999);
+}
+
+#[tokio::test]
+async fn refresh_tokens_that_were_used_stay_so() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    let [live, other] =
+        [conformance::login(&store, &client, 1000).await, conformance::login(&store, &client, 1000).await];
+    let pairs = vec![(client.id, live.id, 4), (client.id + 1, other.id, 4), (client.id, other.id + 99, 4)];
+    let memory = Memory { pairs, highest: Highest::default(), ..Memory::default() };
+    assert_eq!(repeat(&store, &known, &memory).await.unwrap().sessions, 1);
+    let pair = async |id| store.find(client.id, id).await.unwrap().session.unwrap().pair;
+    assert_eq!((pair(live.id).await, pair(other.id).await), (4, 1));
+}
+
+// The owner of the tables alone may move their sequences.
+#[tokio::test]
+async fn a_user_that_may_only_use_the_tables_repeats_as_well() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    drop(store);
+    let db = connect(&url).await;
+    let user = url.rsplit_once('/').unwrap().1.replace("test_", "user_");
+    db.batch_execute(&format!(
+        "CREATE ROLE {user} LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}"
+    ))
+    .await
+    .unwrap();
+    let store = Store::connect(&options(&url.replace("postgres@", &format!("{user}@")))).await.unwrap();
+    repeat(&store, &known, &memory(&client)).await.unwrap();
+    assert!(conformance::login(&store, &client, 1000).await.id > 1 << 32);
+}
+
+#[tokio::test]
+async fn changes_at_the_same_time_come_before_or_after_and_none_is_lost() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    let store = Arc::new(store);
+    let mut logouts = JoinSet::new();
+    for _ in 0..20 {
+        let (store, client) = (Arc::clone(&store), client.clone());
+        logouts.spawn(async move { conformance::logout(&store, &client).await });
+    }
+    let repeated = repeat(&store, &known, &memory(&client)).await;
+    logouts.join_all().await;
+    assert!(repeated.is_some());
+    assert!(store.clients().await.unwrap()[0].generation >= 20);
+}
