@@ -16,7 +16,7 @@ use thiserror::Error;
 use tracing::info;
 
 pub use audit::{EventView, EventsView, EventsWanted, events};
-pub use backup::{RestoreError, Restored, backup, restore};
+pub use backup::{EndError, RestoreError, Restored, after_going_back, backup, restore};
 pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, NewClient, change_allowlist, check_address, client,

@@ -83,6 +83,7 @@ kinds! {
     VerifierRevoked "verifier_revoked",
     StoreBackedUp "store_backed_up",
     StoreRestored "store_restored",
+    StoreWentBack "store_went_back",
     RefreshTokenReused "refresh_token_reused",
     Throttled "throttled",
     QuotaExceeded "quota_exceeded",

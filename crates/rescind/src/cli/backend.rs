@@ -17,8 +17,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 use tower::ServiceExt;
 
+use super::output::prose;
 use crate::{
-    app::{App, OpenError},
+    app::{App, OpenError, WENT_BACK},
     clock::Clock,
     config::{Config, Environment},
     data_folder::{self, FolderError},
@@ -55,7 +56,12 @@ impl Backend {
         match App::open(config, master_key.as_deref().map(String::as_str), Clock::System, Random::System)
             .await
         {
-            Ok(app) => Ok(Backend::Here(http::local(app))),
+            Ok(app) => {
+                if let Some(found) = app.went_back {
+                    prose(&format!("warning: {found}: {WENT_BACK}."));
+                }
+                Ok(Backend::Here(http::local(app)))
+            }
             Err(OpenError::Folder(FolderError::InUse(path))) => bail!(
                 "a rescind has {} and does not answer on its socket; if it is just starting or stopping, try again",
                 path.display()

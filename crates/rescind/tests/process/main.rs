@@ -30,3 +30,4 @@ mod restart;
 mod tls;
 #[cfg(feature = "otel")]
 mod traces;
+mod went_back;
