@@ -15,10 +15,11 @@ use rescind_verifier::Algorithm;
 use svix_ksuid::{Ksuid, KsuidLike};
 use thiserror::Error;
 use tokio::sync::{Mutex, RwLock, watch};
-use tracing::{Instrument, info, warn};
+use tracing::{Instrument, error, info, warn};
 
 use crate::{
-    audit::{Audit, By},
+    admin::{self, EndError},
+    audit::{Audit, By, Origin},
     caching::{self, Caching},
     clock::Clock,
     cluster::{self, Cluster, KnownFile, Lease, Receipt},
@@ -34,7 +35,7 @@ use crate::{
     random::Random,
     registry::Registry,
     secret::{MasterKey, PEPPER, Pepper, SealError},
-    store::{Store, StoreError, StoredKey},
+    store::{Sqlite, Store, StoreError, StoredKey, WentBack},
     traces::step,
 };
 
@@ -42,6 +43,11 @@ use crate::{
 const SWEEP_MARGIN: u64 = 3600;
 /// Changes kept in a database for nodes that were away. Whoever missed more loads everything.
 const CHANGES_KEPT: u64 = 10_000;
+
+/// What was done where the store was not what was last written here.
+pub const WENT_BACK: &str = "every token has been ended, and every verifier revoked: clients log in again. What was done since that store was \
+     written is lost: credentials that were revoked are good again, allowlists are what they were then. Look through \
+     them before others reach the server";
 
 /// One process's parts.
 pub struct App {
@@ -63,6 +69,8 @@ pub struct App {
     pub pepper: Pepper,
     pub master: MasterKey,
     pub undecided: Undecided,
+    /// The store was not what was last written here, so every token was ended.
+    pub went_back: Option<WentBack>,
     /// Callers may show a certificate.
     pub asks_for_certificates: bool,
     /// Held while the keys change, so that memory takes the changes over in the store's order.
@@ -134,6 +142,8 @@ pub enum OpenError {
     Sealed(#[from] SealError),
     #[error("{0}")]
     Keys(#[from] KeyringError),
+    #[error(transparent)]
+    WentBack(#[from] EndError),
     #[error("tokens.issuer or tokens.audience cannot be written in a token")]
     Profile,
 }
@@ -151,7 +161,7 @@ impl App {
         let folder = DataFolder::take(&config.server.data_dir)?;
         let store = match config.postgres() {
             Some(options) => Store::connect(&options).await?,
-            None => Store::open_file(&folder.store())?,
+            None => Store::open_file(&folder.store(), &random)?,
         };
         let mut loaded = store.load().await?;
         let master = match master_key {
@@ -166,6 +176,13 @@ impl App {
                 master.open(PEPPER, &store.set_pepper(new).await?)?
             }
         };
+        let went_back = store.embedded().and_then(Sqlite::went_back);
+        if let Some(found) = went_back {
+            let origin = Origin::new(clock.now(), By::Service, &config.node_name());
+            admin::after_going_back(&store, found, &loaded.keys, &master, origin, &random).await?;
+            error!(%found, "{WENT_BACK}");
+            loaded = store.load().await?;
+        }
         let lease = match store.postgres() {
             None => Lease::unlimited(clock.clone()),
             // Only a node that has joined may answer from memory.
@@ -226,6 +243,7 @@ impl App {
             highest_verifier: AtomicU64::new(highest(loaded.verifiers.iter().map(|v| v.id))),
             verifiers: ArcSwap::from_pointee(loaded.verifiers),
             undecided: config.forward_auth.unavailable,
+            went_back,
             asks_for_certificates: config.tls.client_ca.is_some(),
             changing_keys: Mutex::new(()),
             changing_verifiers: Mutex::new(()),

@@ -1,4 +1,4 @@
-//! The data folder: the store's file, the master key, the management socket, and the lock that says
+//! The data folder: the store's file, the master key, the management socket, and the locks that say
 //! which process has them.
 
 use std::{
@@ -21,7 +21,9 @@ use crate::{
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    /// Of the folder itself, which nobody can remove while it is used, and of `rescind.lock` in it, which is all that
+    /// older versions look at.
+    _locks: [File; 2],
 }
 
 /// Why a data folder cannot be used.
@@ -68,18 +70,19 @@ impl DataFolder {
         }
         permissions::close_if_empty(path)?;
         permissions::require_ours(path, is_ours)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.join("rescind.lock"))
-            .map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(DataFolder { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_owned())),
-            Err(TryLockError::Error(e)) => Err(io(e)),
-        }
+        let lock = |file: io::Result<File>| {
+            let file = file.map_err(io)?;
+            match file.try_lock() {
+                Ok(()) => Ok(file),
+                Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_owned())),
+                Err(TryLockError::Error(e)) => Err(io(e)),
+            }
+        };
+        let folder = lock(File::open(path))?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let file = lock(options.open(path.join("rescind.lock")))?;
+        Ok(DataFolder { path: path.to_owned(), _locks: [folder, file] })
     }
 
     /// The embedded store's file.
@@ -87,23 +90,32 @@ impl DataFolder {
         self.path.join("rescind.db")
     }
 
-    /// Puts a closed store's file in the place of the store, which is kept beside it as `rescind.db.replaced`.
+    /// Puts a closed store's file, and its mark beside it, in the place of the store, which is kept there as
+    /// `rescind.db.replaced` and `rescind.mark.replaced`.
     pub fn replace_store(&self, with: &Path) -> Result<(), FolderError> {
         let replaced = self.path.join("rescind.db.replaced");
         if replaced.exists() {
             return Err(FolderError::Replaced(replaced));
         }
-        // The store before its log: nobody opens a log without its store.
-        for part in ["", "-wal", "-shm"] {
-            let from = self.path.join(format!("rescind.db{part}"));
-            match fs::rename(&from, self.path.join(format!("rescind.db.replaced{part}"))) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(FolderError::Io(from, e)),
-                _ => {}
+        let rename = |from: PathBuf, to: PathBuf| {
+            let renamed = fs::rename(&from, to).and_then(|()| File::open(&self.path)?.sync_all());
+            renamed.map_err(|e| FolderError::Io(from, e))
+        };
+        // One after the other, wherever it is cut short. The store before its log: nobody opens a log without its store.
+        // Its mark last: without its log it is not taken for all.
+        for (from, to) in [
+            ("rescind.db", "rescind.db.replaced"),
+            ("rescind.db-wal", "rescind.db.replaced-wal"),
+            ("rescind.db-shm", "rescind.db.replaced-shm"),
+            ("rescind.mark", "rescind.mark.replaced"),
+        ] {
+            match rename(self.path.join(from), self.path.join(to)) {
+                Err(FolderError::Io(_, e)) if e.kind() == io::ErrorKind::NotFound => {}
+                renamed => renamed?,
             }
         }
-        let io = |e| FolderError::Io(self.path.clone(), e);
-        fs::rename(with, self.store()).map_err(io)?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(io)
+        rename(with.with_extension("mark"), self.path.join("rescind.mark"))?;
+        rename(with.to_owned(), self.store())
     }
 
     /// A file beside the store, for its owner alone, that is there until dropped.
@@ -183,13 +195,26 @@ mod tests {
 
     use super::*;
 
+    // check 99
     #[test]
     fn one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = DataFolder::take(&dir.path().join("a/b")).unwrap();
-        assert!(matches!(DataFolder::take(&dir.path().join("a/b")), Err(FolderError::InUse(_))));
+        let path = dir.path().join("a/b");
+        let folder = DataFolder::take(&path).unwrap();
+        assert!(matches!(DataFolder::take(&path), Err(FolderError::InUse(_))));
+        // Nor by another name, or when all in it is removed.
+        std::os::unix::fs::symlink(&path, dir.path().join("c")).unwrap();
+        fs::remove_file(path.join("rescind.lock")).unwrap();
+        for name in [&path, &dir.path().join("c")] {
+            assert!(matches!(DataFolder::take(name), Err(FolderError::InUse(_))));
+        }
         drop(folder);
-        assert!(DataFolder::take(&dir.path().join("a/b")).is_ok());
+        // One of before locks the file alone.
+        let older = File::create(path.join("rescind.lock")).unwrap();
+        older.lock().unwrap();
+        assert!(matches!(DataFolder::take(&path), Err(FolderError::InUse(_))));
+        drop(older);
+        assert!(DataFolder::take(&path).is_ok());
     }
 
     #[test]

@@ -10,13 +10,13 @@ use tracing::info;
 use super::Error;
 use crate::{
     app::App,
-    audit::{By, Kind, Origin},
-    cluster::Receipt,
+    audit::{By, Event, Kind, Origin},
+    cluster::{LONGEST_LEASE, Receipt},
     data_folder::{DataFolder, FolderError},
     issuer::generate_key,
     random::Random,
     secret::{MasterKey, PEPPER, SealError},
-    store::{Store, StoreError},
+    store::{Sqlite, Store, StoreError, StoredKey, WentBack},
 };
 
 /// What a restored store holds.
@@ -45,6 +45,24 @@ pub enum RestoreError {
     Sealed(#[from] SealError),
     #[error(transparent)]
     Folder(#[from] FolderError),
+}
+
+/// Why not every token has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+}
+
+impl From<EndError> for RestoreError {
+    fn from(error: EndError) -> RestoreError {
+        match error {
+            EndError::Store(error) => error.into(),
+            EndError::Sealed(error) => error.into(),
+        }
+    }
 }
 
 /// Everything but the sessions, in a file that is there until dropped.
@@ -77,14 +95,12 @@ pub async fn restore(
     fs::copy(from, &file)?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
 
-    let store = Store::restore(&file, &folder.store()).await?;
+    let store = Store::restore(&file, &folder.store(), random).await?;
     let loaded = store.load().await?;
     master.open(PEPPER, &loaded.pepper.ok_or(RestoreError::Empty)?)?;
-    let algorithm = loaded.keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
-    let now = origin.at;
-    let key = generate_key(algorithm, master, random, now, now)?;
-    let kid = key.kid.clone();
-    store.end_tokens(key, origin).await?;
+    let kid = end_every_token(&store, &loaded.keys, master, origin, random).await?;
+    // It may be the copy of a store, which has had a mark.
+    store.embedded().map_or(Ok(()), Sqlite::vouch)?;
     // Closed, it has no log beside it.
     drop(store);
     folder.replace_store(&file)?;
@@ -113,4 +129,39 @@ pub async fn restored(app: &Arc<App>) -> Result<EndedTokens, Error> {
     let receipt = app.end_tokens(key, origin).await??;
     info!(kid, "every token was ended: the database was restored");
     Ok(EndedTokens { kid, receipt })
+}
+
+/// Sees to it that an embedded store which is not what was last written here gives nothing back: every token ends, and
+/// every verifier's token, which may have been revoked. What it may have lent is waited for.
+pub async fn after_going_back(
+    store: &Store,
+    found: WentBack,
+    keys: &[StoredKey],
+    master: &MasterKey,
+    origin: Origin,
+    random: &Random,
+) -> Result<(), EndError> {
+    let Some(embedded) = store.embedded() else { return Ok(()) };
+    let event = origin.event(Kind::StoreWentBack);
+    store.record(vec![Event { detail: Some(found.to_string()), ..event }]).await?;
+    embedded.set_lent(LONGEST_LEASE).await?;
+    end_every_token(store, keys, master, origin, random).await?;
+    // Whatever ends this before leaves all of it to be done again.
+    Ok(embedded.vouch()?)
+}
+
+/// Puts a new signing key in the place of all that there are. Returns its name.
+async fn end_every_token(
+    store: &Store,
+    keys: &[StoredKey],
+    master: &MasterKey,
+    origin: Origin,
+    random: &Random,
+) -> Result<String, EndError> {
+    let algorithm = keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
+    let now = origin.at;
+    let key = generate_key(algorithm, master, random, now, now)?;
+    let kid = key.kid.clone();
+    store.end_tokens(key, origin).await?;
+    Ok(kid)
 }

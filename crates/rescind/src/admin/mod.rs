@@ -16,7 +16,9 @@ use thiserror::Error;
 use tracing::info;
 
 pub use audit::{EventView, EventsView, EventsWanted, events};
-pub use backup::{EndedTokens, RestoreError, Restored, backup, restore, restored};
+pub use backup::{
+    EndError, EndedTokens, RestoreError, Restored, after_going_back, backup, restore, restored,
+};
 pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, EnforcementChange, NewClient, change_allowlist,

@@ -85,6 +85,7 @@ kinds! {
     StoreBackedUp "store_backed_up",
     StoreRestored "store_restored",
     HistoryLost "history_lost",
+    StoreWentBack "store_went_back",
     RefreshTokenReused "refresh_token_reused",
     Throttled "throttled",
     QuotaExceeded "quota_exceeded",

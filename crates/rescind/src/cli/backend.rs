@@ -17,8 +17,9 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
+use super::output::prose;
 use crate::{
-    app::{App, OpenError},
+    app::{App, OpenError, WENT_BACK},
     clock::Clock,
     cluster,
     config::{Config, Environment},
@@ -160,7 +161,12 @@ async fn open_here(config: &Config, environment: &Environment, make: bool) -> an
     }
     let master_key = environment.master_key()?;
     match App::open(config, master_key.as_deref().map(String::as_str), Clock::System, Random::System).await {
-        Ok(app) => Ok(app),
+        Ok(app) => {
+            if let Some(found) = app.went_back {
+                prose(&format!("warning: {found}: {WENT_BACK}."));
+            }
+            Ok(app)
+        }
         Err(OpenError::Folder(FolderError::InUse(path))) => bail!(
             "a rescind has {} and does not answer on its socket; if it is just starting or stopping, try again",
             path.display()

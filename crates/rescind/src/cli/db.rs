@@ -76,7 +76,7 @@ async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
         Some(options) => (None, Store::connect(&options).await?),
         None => {
             let folder = existing(config)?;
-            let store = Store::open_file(&folder.store())?;
+            let store = Store::open_file(&folder.store(), &Random::System)?;
             (Some(folder), store)
         }
     };
@@ -194,7 +194,7 @@ async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result
             output.prose(&format!("{sessions} sessions"));
         }
     };
-    let copied = Store::copy(&folder.store(), &to, progress).await?;
+    let copied = Store::copy(&folder.store(), &to, &Random::System, progress).await?;
     output.data(&copied, |copied| {
         format!(
             "Copied {} clients, {} credentials, {} sessions and {} events to {}.\n\

@@ -15,6 +15,11 @@ pub(super) struct Output {
     pub(super) yes: bool,
 }
 
+/// A word beside the data, however that is wanted.
+pub(super) fn prose(text: &str) {
+    eprintln!("{text}");
+}
+
 impl Output {
     /// Data: as JSON if asked for, else as `text` writes it.
     pub(super) fn data<T: Serialize>(
@@ -41,7 +46,7 @@ impl Output {
 
     /// A word beside the data.
     pub(super) fn prose(&self, text: &str) {
-        eprintln!("{text}");
+        prose(text);
     }
 
     /// Asks before something is destroyed.

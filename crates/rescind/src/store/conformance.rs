@@ -16,6 +16,7 @@ use audit::*;
 use crate::{
     audit::{By, Origin},
     model::{Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
+    random::Random,
     secret::SecretHash,
 };
 
@@ -44,7 +45,9 @@ impl Home {
 
     async fn open(&self) -> Store {
         match self {
-            Home::Folder(folder) => Store::open_file(&folder.path().join("rescind.db")).unwrap(),
+            Home::Folder(folder) => {
+                Store::open_file(&folder.path().join("rescind.db"), &Random::System).unwrap()
+            }
             Home::Database(url) => Store::connect(&options(url)).await.unwrap(),
         }
     }

@@ -29,13 +29,14 @@ use crate::{
     audit::{Event, Origin, Page, Retention, Wanted},
     metrics::Commits,
     model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
+    random::Random,
     traces::step,
 };
 pub use history::{Known, Mark, Position, Repeated, Standing};
 pub use postgres::{
     Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Place, Postgres, PostgresOptions, Renewed,
 };
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, WentBack};
 
 /// What is durable, wherever it is.
 #[derive(Debug)]
@@ -201,8 +202,8 @@ macro_rules! ask {
 
 impl Store {
     /// Opens the file, making it if there is none, and brings its tables up to date.
-    pub fn open_file(path: &Path) -> Result<Store, StoreError> {
-        Sqlite::open(path).map(Store::Sqlite)
+    pub fn open_file(path: &Path, random: &Random) -> Result<Store, StoreError> {
+        Sqlite::open(path, random).map(Store::Sqlite)
     }
 
     /// Connects to the database, and brings its tables up to date.
@@ -215,17 +216,22 @@ impl Store {
     pub async fn copy(
         from: &Path,
         to: &PostgresOptions,
+        random: &Random,
         progress: impl FnMut(u64) + Send,
     ) -> Result<Copied, StoreError> {
         // Brings its tables up to date, too.
-        drop(Sqlite::open(from)?);
+        if let Some(found) = Sqlite::open(from, random)?.went_back() {
+            return Err(StoreError::Unsuitable(format!(
+                "{found}: start `rescind serve` on it once, which ends every token"
+            )));
+        }
         Postgres::connect(to.clone()).await?.move_in(from, sqlite::lent(from), progress).await
     }
 
     /// Opens a copy of a backup, if it is whole, to stand in for the store in the file at `replaced`: what that has
     /// lent is waited for.
-    pub async fn restore(path: &Path, replaced: &Path) -> Result<Store, StoreError> {
-        let sqlite = Sqlite::open(path)?;
+    pub async fn restore(path: &Path, replaced: &Path, random: &Random) -> Result<Store, StoreError> {
+        let sqlite = Sqlite::open(path, random)?;
         sqlite.check().await?;
         sqlite.set_lent(sqlite::lent(replaced)).await?;
         Ok(Store::Sqlite(sqlite))

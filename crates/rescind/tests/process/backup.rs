@@ -167,7 +167,7 @@ async fn another_machine_needs_the_file_and_the_master_key() {
     let mut here: Vec<_> =
         fs::read_dir(&elsewhere).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     here.sort();
-    assert_eq!(here, ["master.key", "rescind.db", "rescind.lock"]);
+    assert_eq!(here, ["master.key", "rescind.db", "rescind.lock", "rescind.mark"]);
     assert_eq!(fs::metadata(elsewhere.join("rescind.db")).unwrap().permissions().mode() & 0o777, 0o600);
     let server = Server::start(&elsewhere);
     assert_eq!(

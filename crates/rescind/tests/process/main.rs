@@ -10,6 +10,7 @@ mod canary;
 mod cluster;
 mod commands;
 mod configuration;
+mod copied_back;
 mod crash;
 mod database;
 mod database_tls;

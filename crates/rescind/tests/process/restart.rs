@@ -99,6 +99,7 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
     drop(silent);
 }
 
+// check 99
 #[tokio::test]
 async fn one_server_at_a_time_has_a_data_folder() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,8 +107,15 @@ async fn one_server_at_a_time_has_a_data_folder() {
     let second = run(&mut serve(dir.path()));
     second.refused(1, "is in use by another rescind; stop that one, or name another folder with --data-dir");
     assert!(second.stderr.contains(dir.path().to_str().unwrap()), "{second:?}");
+    // Its files are no matter: a folder is used for as long as its process lives.
+    std::fs::remove_file(dir.path().join("rescind.lock")).unwrap();
+    run(&mut serve(dir.path())).refused(1, "is in use by another rescind");
     // The first is none the worse for it: its socket is there and answers.
     assert_eq!(json(dir.path(), "status")["ready"], true);
+    std::fs::rename(dir.path().join("rescind.sock"), dir.path().join("moved")).unwrap();
+    cli(dir.path(), ["client", "create", "--name", "second"]).refused(1, "does not answer on its socket");
+    cli(dir.path(), ["db", "migrate"]).refused(1, "is in use by another rescind");
+    std::fs::rename(dir.path().join("moved"), dir.path().join("rescind.sock")).unwrap();
 
     let (status, _) = server.stop(Signal::KILL).await;
     assert_eq!(status.code(), None);

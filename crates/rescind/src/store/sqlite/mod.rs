@@ -5,6 +5,7 @@ mod backup;
 pub(super) mod export;
 mod keys;
 mod lent;
+mod mark;
 mod rows;
 mod writer;
 
@@ -17,17 +18,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use rusqlite::{Connection, ErrorCode, hooks::Wal};
+use rusqlite::{Connection, ErrorCode, config::DbConfig, hooks::Wal};
 use tracing::warn;
 
 pub(super) use lent::lent;
+pub use mark::WentBack;
 
 use super::{Found, Known, Loaded, StoreError, StoredKey, Swept, ended};
 use crate::{
     audit::{Event, Origin, changes::of_client},
     metrics::Commits,
     model::{Client, ClientId, Session, SessionId, UnixSeconds},
+    random::Random,
 };
+use mark::{Found as Before, Marker, Stamp};
 use writer::Writer;
 
 mod migrations {
@@ -45,6 +49,7 @@ const LOG_PAGES: i32 = 1000;
 #[derive(Debug)]
 pub struct Sqlite {
     writer: Writer,
+    marker: Arc<Mutex<Marker>>,
     readers: Arc<Readers>,
     commits: Commits,
 }
@@ -58,11 +63,14 @@ struct Readers {
 }
 
 impl Sqlite {
-    pub(super) fn open(path: &Path) -> Result<Sqlite, StoreError> {
-        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        let log = made.and_then(|made| Ok((made.metadata()?.len(), write_log_again(path)?)));
+    pub(super) fn open(path: &Path, random: &Random) -> Result<Sqlite, StoreError> {
+        let made = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path);
+        let before = made.and_then(|made| {
+            Ok((made.metadata()?.len(), write_log_again(path)?, Before::look(path, &made)?))
+        });
         let unreachable = |e: io::Error| StoreError::Unavailable(format!("{}: {e}", path.display()).into());
-        if let (0, 1..) = log.map_err(unreachable)? {
+        let (length, log, before) = before.map_err(unreachable)?;
+        if let (0, 1..) = (length, log) {
             return Err(StoreError::Unreadable(format!(
                 "{0}-wal is here, and {0} that it belongs to is not: put that back",
                 path.display()
@@ -77,6 +85,7 @@ impl Sqlite {
         })
         };
         let mut connection = connect(path).map_err(|e| damaged(&e).unwrap_or(e))?;
+        let newest = Stamp::read(&connection)?;
         // Tables and the note of them in one transaction, so that a kill between leaves neither.
         migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
             damaged(&e).unwrap_or_else(|| {
@@ -87,9 +96,25 @@ impl Sqlite {
         })?;
         let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
         copy_log_while_nobody_reads(&mut connection, Arc::clone(&readers.reading))?;
+        let readers = Arc::new(readers);
+        let marker =
+            Marker::open(path, before, newest, random).map_err(|e| StoreError::Unavailable(e.into()))?;
+        let marker = Arc::new(Mutex::new(marker));
         let commits = Commits::none();
-        let writer = Writer::start(connection, commits.clone())?;
-        Ok(Sqlite { writer, readers: Arc::new(readers), commits })
+        let writer = Writer::start(connection, Arc::clone(&readers), Arc::clone(&marker), commits.clone())?;
+        Ok(Sqlite { writer, marker, readers, commits })
+    }
+
+    /// Why this is not what was last written here, if it is not. As long as nobody vouches for it, every opening finds
+    /// that anew.
+    pub fn went_back(&self) -> Option<WentBack> {
+        self.marker.lock().unwrap_or_else(PoisonError::into_inner).went_back()
+    }
+
+    /// Takes it for what was last written here: nothing that is forgotten in it can do any harm.
+    pub fn vouch(&self) -> Result<(), StoreError> {
+        let mut marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        marker.vouch().map_err(|e| StoreError::Unavailable(e.into()))
     }
 
     pub(super) fn commits(&self) -> &Commits {
@@ -348,6 +373,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
          PRAGMA busy_timeout = 5000;
          PRAGMA wal_autocheckpoint = 0;",
     )?;
+    // The mark has to be told before the log goes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

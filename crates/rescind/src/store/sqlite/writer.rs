@@ -1,13 +1,19 @@
 //! The one thread that writes: whatever waits is committed together.
 
 use std::{
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    error::Error,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 use tokio::sync::oneshot;
+use tracing::warn;
 
+use super::{Readers, mark::Marker};
 use crate::{
     clock::Clock,
     metrics::Commits,
@@ -31,11 +37,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, commits: Commits) -> Result<Writer, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        readers: Arc<Readers>,
+        marker: Arc<Mutex<Marker>>,
+        commits: Commits,
+    ) -> Result<Writer, StoreError> {
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&connection, &waiting, &commits))
+            .spawn(move || {
+                run(&connection, &waiting, &marker, &commits);
+                if let Err(error) = close(&connection, &readers, &marker) {
+                    warn!(error, "the log could not be copied into the database, and stays");
+                }
+            })
             .map_err(|e| StoreError::Unavailable(e.into()))?;
         Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
     }
@@ -74,18 +90,20 @@ fn stopped() -> StoreError {
     StoreError::Unavailable("the writer has stopped".into())
 }
 
-fn run(connection: &Connection, waiting: &Receiver<Job>, commits: &Commits) {
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+fn run(connection: &Connection, waiting: &Receiver<Job>, marker: &Mutex<Marker>, commits: &Commits) {
     while let Ok(first) = waiting.recv() {
         let batch = std::iter::once(first).chain(waiting.try_iter()).take(MAX_BATCH);
         // A disk goes by no clock of a test's.
         let begun_at = Clock::System.elapsed();
-        let (answers, outcome) = commit(connection, batch);
+        let (answers, outcome) = commit(connection, batch, marker);
         if outcome.is_ok() {
             commits.took.took(Clock::System.elapsed().saturating_sub(begun_at));
             commits.changes.count(answers.len() as u64);
         }
         for answer in answers {
-            answer(outcome.as_ref().copied().map_err(|e| StoreError::Unavailable(e.to_string().into())));
+            answer(outcome.as_ref().map(|()| ()).map_err(|e| StoreError::Unavailable(e.to_string().into())));
         }
     }
 }
@@ -93,15 +111,48 @@ fn run(connection: &Connection, waiting: &Receiver<Job>, commits: &Commits) {
 fn commit(
     connection: &Connection,
     batch: impl Iterator<Item = Job>,
-) -> (Vec<Answer>, Result<(), rusqlite::Error>) {
+    marker: &Mutex<Marker>,
+) -> (Vec<Answer>, Outcome) {
+    let mut marker = marker.lock().unwrap_or_else(PoisonError::into_inner);
     let begun = connection.execute_batch("BEGIN IMMEDIATE");
+    let before = connection.total_changes();
     // Where the transaction could not begin, the jobs run into that and fail by themselves.
     let answers = batch.map(|job| job(connection)).collect();
-    let outcome = begun.and_then(|()| connection.execute_batch("COMMIT"));
+    let changed = connection.total_changes() != before && !connection.is_autocommit();
+    let (last, next) = marker.next();
+    let outcome = begun
+        .and_then(|()| if changed { next.write(last, connection) } else { Ok(()) })
+        .and_then(|()| connection.execute_batch("COMMIT"));
     if outcome.is_err() && !connection.is_autocommit() {
         let _ = connection.execute_batch("ROLLBACK");
     }
-    (answers, outcome)
+    let marked = match outcome {
+        Ok(()) if changed => marker.committed(next).map_err(Into::into),
+        outcome => outcome.map_err(Into::into),
+    };
+    (answers, marked)
+}
+
+/// Leaves the database in one file, if it can be.
+fn close(connection: &Connection, readers: &Readers, marker: &Mutex<Marker>) -> Result<(), String> {
+    let mut marker = marker.lock().unwrap_or_else(PoisonError::into_inner);
+    if marker.went_back().is_some() {
+        return Ok(());
+    }
+    let _nobody_reads = readers.reading.write().unwrap_or_else(PoisonError::into_inner);
+    readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    let copied = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| {
+        Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)? == row.get::<_, i64>(2)?))
+    });
+    if copied.map_err(|e| e.to_string())? != (false, true) {
+        return Err("somebody reads it".into());
+    }
+    marker.closed().map_err(|e| e.to_string())?;
+    // Now it may go.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+        .map(|_| ())
+        .map_err(|e| e.to_string())
 }
 
 fn in_savepoint<T>(

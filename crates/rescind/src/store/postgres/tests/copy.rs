@@ -6,13 +6,14 @@ use super::*;
 use crate::{
     audit::Wanted,
     model::{Client, KnownVerifier, Phase, Session as Login, Status},
+    random::Random,
     secret::SecretHash,
     store::{ChangedRow, Copied, StoreError},
 };
 
 /// A store with some of everything.
 async fn some_of_everything(path: &Path) -> Store {
-    let store = Store::open_file(path).unwrap();
+    let store = Store::open_file(path, &Random::System).unwrap();
     store.set_pepper(vec![0, 92, 255]).await.unwrap();
     store.rotate_key(None, conformance::key("k1"), 5, conformance::origin()).await.unwrap();
     store.rotate_key(None, conformance::key("k2"), 5, conformance::origin()).await.unwrap();
@@ -50,7 +51,9 @@ async fn everything_is_copied_and_goes_on_from_there() {
     let before = some_of_everything(&file).await;
     let url = Server::shared().database().await;
     let mut progress = vec![];
-    let copied = Store::copy(&file, &options(&url), |sessions| progress.push(sessions)).await.unwrap();
+    let copied = Store::copy(&file, &options(&url), &Random::System, |sessions| progress.push(sessions))
+        .await
+        .unwrap();
     assert_eq!(copied, Copied { clients: 2, credentials: 2, sessions: 3, events: 8 });
     assert_eq!(progress, [3]);
 
@@ -88,7 +91,7 @@ async fn a_node_that_started_on_the_empty_database_hears_of_all_that_was_copied(
     let url = Server::shared().database().await;
     let early = Store::connect(&options(&url)).await.unwrap();
     let mut lease = early.postgres().unwrap().lease_connection().await.unwrap();
-    Store::copy(&file, &options(&url), |_| {}).await.unwrap();
+    Store::copy(&file, &options(&url), &Random::System, |_| {}).await.unwrap();
     let changes = lease.changes(0).await.unwrap();
     assert_eq!(changes.iter().map(|change| change.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     for told in [
@@ -111,7 +114,7 @@ async fn a_database_that_holds_something_is_left_alone() {
     let url = Server::shared().database().await;
     let taken = Store::connect(&options(&url)).await.unwrap();
     taken.first_key(conformance::key("k9"), conformance::origin()).await.unwrap();
-    let refused = Store::copy(&file, &options(&url), |_| {}).await;
+    let refused = Store::copy(&file, &options(&url), &Random::System, |_| {}).await;
     assert!(matches!(refused, Err(StoreError::Unsuitable(_))), "{refused:?}");
     assert_eq!(taken.load().await.unwrap().clients, []);
     assert_eq!(taken.keys().await.unwrap().len(), 1);
@@ -126,7 +129,7 @@ async fn a_copy_that_fails_leaves_nothing() {
     let store = Store::connect(&options(&url)).await.unwrap();
     let db = connect(&url).await;
     db.batch_execute("ALTER TABLE session ADD CHECK (id < 3)").await.unwrap();
-    let failed = Store::copy(&file, &options(&url), |_| {}).await;
+    let failed = Store::copy(&file, &options(&url), &Random::System, |_| {}).await;
     assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
     let loaded = store.load().await.unwrap();
     assert!(loaded.clients.is_empty() && loaded.keys.is_empty() && loaded.pepper.is_none());

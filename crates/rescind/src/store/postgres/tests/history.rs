@@ -17,8 +17,8 @@ async fn behind(url: &str) -> (Store, Client, Known) {
     let store = Store::connect(&options(url)).await.unwrap();
     let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
     conformance::login(&store, &client, 1000).await;
-    store.rotate_key(conformance::key("k1"), 5000, conformance::origin()).await.unwrap();
-    store.rotate_key(conformance::key("k2"), 5000, conformance::origin()).await.unwrap();
+    store.rotate_key(None, conformance::key("k1"), 5000, conformance::origin()).await.unwrap();
+    store.rotate_key(None, conformance::key("k2"), 5000, conformance::origin()).await.unwrap();
     let verifier = KnownVerifier {
         id: 0,
         name: "v".into(),
@@ -32,10 +32,18 @@ async fn behind(url: &str) -> (Store, Client, Known) {
 }
 
 fn memory(client: &Client) -> Memory {
-    let Client { status, revision, allowlist, certificates, scopes, .. } = client.clone();
+    let Client { status, revision, allowlist, certificates, scopes, enforces_allowlist, .. } = client.clone();
     let credentials = [].into();
-    let known =
-        RememberedClient { status, generation: 3, revision, allowlist, certificates, scopes, credentials };
+    let known = RememberedClient {
+        status,
+        generation: 3,
+        revision,
+        allowlist,
+        certificates,
+        scopes,
+        enforces_allowlist,
+        credentials,
+    };
     Memory {
         clients: [(client.id, known)].into(),
         ended: vec![1],

@@ -1,0 +1,430 @@
+//! What tells the store from an older one: a mark beside it, outside of the database.
+//!
+//! Every commit counts itself in the database (`user_version`), with the number of the opening that it was made under
+//! (`application_id`); both are in the file's first page, and so in every part of the log that is whole. The mark says
+//! how far the commits had come that were answered, and which log they are in:
+//!
+//! - After each commit, and before that is answered, the mark is written, and not flushed. It never says more than the
+//!   disk has, so no power cut makes it wrong, and after a kill it is exact.
+//! - The first commit in another log is answered only when the mark is flushed. So after a power cut too it is known
+//!   that the file without the log is not all, and which log belongs to it.
+//! - When the log has been copied into the file and is going to be removed, the mark says first that the file is all.
+
+use std::{
+    fmt,
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::Connection;
+use tempfile::NamedTempFile;
+
+use crate::random::Random;
+
+/// The size of a log's header. Its salts are random in a new log; when it is begun anew, the first is one more.
+const LOG_HEADER: usize = 32;
+const LOG_SALTS: u64 = 16;
+const LOG_MAGIC: [[u8; 4]; 2] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83]];
+/// Where the database's file has `user_version` and `application_id`.
+const FILE_COUNT: u64 = 60;
+const FILE_OPENING: u64 = 68;
+
+/// Why the store is not what was last written here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WentBack {
+    /// There has been a mark.
+    Unmarked,
+    /// It is none that this program has written.
+    Unreadable,
+    /// The log is gone, or another one is in its place.
+    Log,
+    /// The file is older, or from elsewhere.
+    File,
+}
+
+impl fmt::Display for WentBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WentBack::Unmarked => "rescind.mark, which tells the store from an older one, is missing",
+            WentBack::Unreadable => "rescind.mark, which tells the store from an older one, cannot be read",
+            WentBack::Log => {
+                "rescind.db-wal, with the last changes of rescind.db, is missing or another one's"
+            }
+            WentBack::File => {
+                "rescind.db, or its log, is older than what was last written here, or from elsewhere"
+            }
+        })
+    }
+}
+
+/// One commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// A random number of the opening that it was made under. 0 before there were marks.
+    opening: u32,
+    /// One more at every commit, and after the last 0.
+    count: u32,
+}
+
+impl Stamp {
+    /// As the database has it.
+    pub(super) fn read(db: &Connection) -> rusqlite::Result<Stamp> {
+        let number = |name| db.pragma_query_value(None, name, |row| row.get(0)).map(i32::cast_unsigned);
+        Ok(Stamp { opening: number("application_id")?, count: number("user_version")? })
+    }
+
+    /// Writes it into the database instead of the one before.
+    pub(super) fn write(self, before: Stamp, db: &Connection) -> rusqlite::Result<()> {
+        if self.opening != before.opening {
+            db.pragma_update(None, "application_id", self.opening.cast_signed())?;
+        }
+        db.pragma_update(None, "user_version", self.count.cast_signed())
+    }
+
+    fn is_not_before(self, other: Stamp) -> bool {
+        self.count.wrapping_sub(other.count) <= u32::MAX / 2
+    }
+}
+
+/// A log, told from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Salts(u32, u32);
+
+impl Salts {
+    /// Whether it is this log, begun anew or not.
+    fn follows(self, other: Salts) -> bool {
+        self == other || self.0 == other.0.wrapping_add(1)
+    }
+}
+
+/// What the mark says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    /// The opening that may write.
+    opening: u32,
+    /// The last commit answered.
+    newest: Stamp,
+    /// The last commit that the database's file had without its log.
+    file: Stamp,
+    /// The log that has the others. `None`: the file has all.
+    log: Option<Salts>,
+}
+
+impl Mark {
+    /// As long as any other, within one sector of a disk.
+    fn text(&self) -> String {
+        let Mark { opening, newest, file, log } = self;
+        let stamp = |stamp: &Stamp| format!("{:08x}:{:08x}", stamp.opening, stamp.count);
+        let log = log.map_or("-".repeat(17), |Salts(one, two)| format!("{one:08x}:{two:08x}"));
+        format!("rescind 1 opening {opening:08x} newest {} file {} log {log}\n", stamp(newest), stamp(file))
+    }
+
+    fn parse(text: &str) -> Option<Mark> {
+        let mut words = text.split_whitespace();
+        let mut after = |name: &str| (words.next()? == name).then(|| words.next()).flatten();
+        let number = |text: &str| u32::from_str_radix(text, 16).ok();
+        let pair = |text: &str| {
+            let (one, two) = text.split_once(':')?;
+            Some((number(one)?, number(two)?))
+        };
+        let stamp = |text| pair(text).map(|(opening, count)| Stamp { opening, count });
+        after("rescind").filter(|version| *version == "1")?;
+        let mark = Mark {
+            opening: number(after("opening")?)?,
+            newest: stamp(after("newest")?)?,
+            file: stamp(after("file")?)?,
+            log: pair(after("log")?).map(|(one, two)| Salts(one, two)),
+        };
+        (mark.text() == text).then_some(mark)
+    }
+
+    /// Whether what is found is all that was answered, and what may have been on its way.
+    fn judge(&self, found: &Found, newest: Stamp) -> Result<(), WentBack> {
+        if let Some(log) = self.log
+            && !found.log.is_some_and(|found| found.follows(log))
+        {
+            return Err(WentBack::Log);
+        }
+        let knows = |stamp: Stamp, from: Stamp, others: &[u32]| {
+            stamp.is_not_before(from) && (stamp.opening == from.opening || others.contains(&stamp.opening))
+        };
+        // While the log is copied into it, the file may have any of its commits.
+        let file = knows(found.file, self.file, &[self.newest.opening, self.opening]);
+        if file && knows(newest, self.newest, &[self.opening]) { Ok(()) } else { Err(WentBack::File) }
+    }
+}
+
+/// What there is before the database is opened.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// `None`: the store is a new one.
+    is_new: bool,
+    mark: Option<String>,
+    file: Stamp,
+    log: Option<Salts>,
+}
+
+impl Found {
+    /// `file` is the database's, which nobody has open: to close it would end SQLite's locks on it.
+    pub(super) fn look(path: &Path, file: &File) -> io::Result<Found> {
+        let length = file.metadata()?.len();
+        let word = |at| {
+            let mut word = [0; 4];
+            if length >= at + 4 {
+                file.read_exact_at(&mut word, at)?;
+            }
+            Ok::<_, io::Error>(u32::from_be_bytes(word))
+        };
+        let log = match File::open(log_of(path)) {
+            Ok(log) => salts(&log)?,
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let mark = match File::open(mark_of(path)) {
+            Ok(mut mark) => {
+                let mut bytes = vec![];
+                mark.read_to_end(&mut bytes)?;
+                Some(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let file = Stamp { opening: word(FILE_OPENING)?, count: word(FILE_COUNT)? };
+        Ok(Found { is_new: length == 0, mark, file, log })
+    }
+
+    /// Whether it is what was last written here. `newest` is the last commit in file and log.
+    fn judge(&self, newest: Stamp) -> Result<(), WentBack> {
+        match &self.mark {
+            _ if self.is_new => Ok(()),
+            // A store from before there were marks.
+            None if newest == Stamp::default() => Ok(()),
+            None => Err(WentBack::Unmarked),
+            Some(text) => Mark::parse(text).ok_or(WentBack::Unreadable)?.judge(self, newest),
+        }
+    }
+}
+
+/// The mark of a store that is open.
+#[derive(Debug)]
+pub(super) struct Marker {
+    path: PathBuf,
+    /// The last commit.
+    current: Stamp,
+    mark: Mark,
+    /// The store's state is not vouched for yet: the mark is left as it was found.
+    went_back: Option<WentBack>,
+    file: Option<File>,
+    log: Option<File>,
+    /// What the disk is known to have the mark say of the log.
+    flushed: Option<Option<Salts>>,
+}
+
+impl Marker {
+    /// The mark of a database with this newest commit. If that is what was last written here, the mark says from now on
+    /// that it is open.
+    pub(super) fn open(path: &Path, found: Found, newest: Stamp, random: &Random) -> io::Result<Marker> {
+        // Never 0, which is that of before there were marks.
+        let opening = u32::from_be_bytes(*random.bytes()) | 1;
+        let went_back = found.judge(newest).err();
+        let mut marker = Marker {
+            path: path.to_owned(),
+            current: newest,
+            mark: Mark { opening, newest, file: found.file, log: None },
+            went_back,
+            file: None,
+            log: None,
+            flushed: None,
+        };
+        if went_back.is_none() {
+            marker.vouch()?;
+        }
+        Ok(marker)
+    }
+
+    pub(super) fn went_back(&self) -> Option<WentBack> {
+        self.went_back
+    }
+
+    /// From now on the store as it is is what was last written here.
+    pub(super) fn vouch(&mut self) -> io::Result<()> {
+        (self.mark.newest, self.mark.log) = (self.current, self.salts()?);
+        let path = mark_of(&self.path);
+        let text = self.mark.text();
+        let file = match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => {
+                file.set_len(text.len() as u64)?;
+                file
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let mut file = NamedTempFile::new_in(folder_of(&self.path))?;
+                file.write_all(text.as_bytes())?;
+                file.as_file().sync_all()?;
+                file.persist(&path)?
+            }
+            Err(e) => return Err(e),
+        };
+        self.file = Some(file);
+        self.flush()?;
+        self.went_back = None;
+        Ok(())
+    }
+
+    /// The stamps of the last commit and of the next.
+    pub(super) fn next(&self) -> (Stamp, Stamp) {
+        let Marker { current, mark: Mark { opening, .. }, .. } = *self;
+        (current, Stamp { opening, count: current.count.wrapping_add(1) })
+    }
+
+    /// Takes over that this commit is on the disk. Only then may it be answered for.
+    pub(super) fn committed(&mut self, stamp: Stamp) -> io::Result<()> {
+        self.current = stamp;
+        if self.went_back.is_some() {
+            return Ok(());
+        }
+        let log = self.salts()?;
+        if log != self.mark.log {
+            // It is begun anew only when the file has all that was before.
+            (self.mark.file, self.mark.log) = (self.mark.newest, log);
+        }
+        self.mark.newest = stamp;
+        if self.flushed == Some(log) { self.write() } else { self.flush() }
+    }
+
+    /// The log has been copied into the file, and is written no more.
+    pub(super) fn closed(&mut self) -> io::Result<()> {
+        self.mark = Mark { newest: self.current, file: self.current, log: None, ..self.mark };
+        self.flush()
+    }
+
+    fn write(&self) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.write_all_at(self.mark.text().as_bytes(), 0),
+            None => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flushed = None;
+        self.write()?;
+        if let Some(file) = &self.file {
+            file.sync_all()?;
+        }
+        // The names of the mark and of a log that is new.
+        File::open(folder_of(&self.path))?.sync_all()?;
+        self.flushed = Some(self.mark.log);
+        Ok(())
+    }
+
+    /// Those of the log, which stays the same file for as long as the store is open.
+    fn salts(&mut self) -> io::Result<Option<Salts>> {
+        let log = match self.log.take() {
+            Some(log) => log,
+            None => match File::open(log_of(&self.path)) {
+                Ok(log) => log,
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(e),
+            },
+        };
+        let salts = salts(&log);
+        self.log = Some(log);
+        salts
+    }
+}
+
+fn salts(log: &File) -> io::Result<Option<Salts>> {
+    let mut header = [0; LOG_HEADER];
+    match log.read_exact_at(&mut header, 0) {
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    if !LOG_MAGIC.iter().any(|magic| header.starts_with(magic)) {
+        return Ok(None);
+    }
+    let mut words = [[0; 4]; 2];
+    for (word, bytes) in words.iter_mut().zip(header[LOG_SALTS as usize..].chunks(4)) {
+        word.copy_from_slice(bytes);
+    }
+    Ok(Some(Salts(u32::from_be_bytes(words[0]), u32::from_be_bytes(words[1]))))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+fn mark_of(path: &Path) -> PathBuf {
+    path.with_extension("mark")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn stamp(opening: u32, count: u32) -> Stamp {
+        Stamp { opening, count }
+    }
+
+    const OPEN: Mark =
+        Mark { opening: 9, newest: stamp(7, 50), file: stamp(5, 40), log: Some(Salts(u32::MAX, 3)) };
+
+    fn found(mark: &Mark, file: Stamp, log: Option<Salts>) -> Found {
+        Found { is_new: false, mark: Some(mark.text()), file, log }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_nothing_else() {
+        for mark in [OPEN, Mark { log: None, ..OPEN }] {
+            let text = mark.text();
+            assert_eq!((Mark::parse(&text), text.len()), (Some(mark), OPEN.text().len()));
+            assert!(text.len() < 512);
+            for bad in ["", "rescind 1", text.trim_end(), &text.replace(' ', "  "), &text.to_uppercase()] {
+                assert_eq!(Mark::parse(bad), None, "{bad:?}");
+            }
+        }
+    }
+
+    // check 97
+    #[test]
+    fn all_that_was_answered_has_to_be_there() {
+        let newest = OPEN.newest;
+        let judge = |file, log, newest| found(&OPEN, file, log).judge(newest);
+        // Whatever may have been on its way when the power went, or was copied into the file.
+        for log in [OPEN.log, Some(Salts(0, 77))] {
+            for file in [OPEN.file, stamp(7, 45), newest, stamp(9, 51)] {
+                for newest in [newest, stamp(9, 51), stamp(9, 60)] {
+                    assert_eq!(judge(file, log, newest), Ok(()), "{file:?} {log:?} {newest:?}");
+                }
+            }
+        }
+        for log in [None, Some(Salts(7, 3)), Some(Salts(1, 3)), Some(Salts(u32::MAX - 1, 3))] {
+            assert_eq!(judge(OPEN.file, log, newest), Err(WentBack::Log), "{log:?}");
+        }
+        for file in [stamp(5, 39), stamp(0, 0), stamp(6, 45)] {
+            assert_eq!(judge(file, OPEN.log, newest), Err(WentBack::File), "{file:?}");
+        }
+        for newest in [stamp(7, 49), stamp(5, 50), stamp(8, 60), stamp(0, 0)] {
+            assert_eq!(judge(OPEN.file, OPEN.log, newest), Err(WentBack::File), "{newest:?}");
+        }
+        // Of a file that has all no log is missed.
+        let closed = Mark { file: newest, log: None, ..OPEN };
+        assert_eq!(found(&closed, newest, None).judge(newest), Ok(()));
+        assert_eq!(found(&closed, newest, OPEN.log).judge(stamp(9, 51)), Ok(()));
+        assert_eq!(found(&closed, stamp(5, 49), None).judge(stamp(5, 49)), Err(WentBack::File));
+    }
+
+    #[test]
+    fn the_count_begins_anew_after_the_last_number() {
+        let last = Mark { newest: stamp(7, u32::MAX), file: stamp(7, u32::MAX), ..OPEN };
+        assert_eq!(found(&last, last.file, OPEN.log).judge(stamp(9, 0)), Ok(()));
+        let first = Mark { newest: stamp(7, 0), file: stamp(7, 0), ..OPEN };
+        assert_eq!(found(&first, first.file, OPEN.log).judge(stamp(7, u32::MAX)), Err(WentBack::File));
+    }
+}
