@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::App;
+use crate::{app::App, clock_watch::ClockView};
 
 /// How the process is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct StatusView {
     pub sessions_in_memory: usize,
     /// Exact verifiers that follow this process.
     pub attached_verifiers: usize,
+    #[serde(default)]
+    pub clock: ClockView,
     /// Absent where one process has the store to itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cluster: Option<ClusterView>,
@@ -56,6 +58,7 @@ pub fn status(app: &App) -> StatusView {
         clients: app.registry.clients(),
         sessions_in_memory: app.registry.sessions(),
         attached_verifiers: app.cluster.attached.count(),
+        clock: app.clock_watch.view(app.cluster.roll().map(|_| app.cluster.clock.ahead())),
         cluster: cluster(app),
     }
 }

@@ -2,7 +2,7 @@
 
 use rescind_verifier::{Denied, Kind, StandingToken, VerifiedToken};
 
-use super::{Caller, Error, address_denied};
+use super::{Caller, Error, address_denied, refused};
 use crate::{
     app::App,
     registry::Asked,
@@ -33,7 +33,7 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
     let now = app.clock.now();
     match app.issuer.keyring().verifier().stand(token, now, &app.registry) {
         Err(Denied::NotKnown) => {}
-        decided => return Ok(decided?),
+        decided => return decided.map_err(|denied| refused(app, denied)),
     }
 
     app.metrics.lookups.inc();

@@ -2,6 +2,7 @@
 //! acknowledgements, and joining. ARCHITECTURE.md has the protocol (Gray & Cheriton, "Leases", 1989).
 
 mod attached;
+mod clock;
 mod lease;
 mod node;
 mod settle;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::{clock::Clock, config::Config, store::NodeRow};
 pub use attached::{Attached, FollowerId, Outcome, TooMany};
+pub use clock::{Apart, NodeClock};
 pub use lease::{Lapsed, Lease};
 pub use node::run;
 pub use settle::{Receipt, settle};
@@ -25,6 +27,8 @@ pub struct Cluster {
     pub lease: Lease,
     /// How long leases are.
     pub terms: Terms,
+    /// Whether its wall clock is that of the others.
+    pub clock: NodeClock,
     /// The exact verifiers that follow this process.
     pub attached: Attached,
     /// For people.
@@ -53,6 +57,7 @@ impl Cluster {
         Cluster {
             lease,
             terms,
+            clock: NodeClock::default(),
             attached: Attached::new(clock, terms),
             node_name: config.node_name(),
             readings: settle::Readings::default(),

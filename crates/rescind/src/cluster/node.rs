@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::{Roll, settle::settle_attached};
+use super::{Roll, clock::ahead_of, settle::settle_attached};
 use crate::{
     app::App,
     store::{ChangedRow, LeaseConnection, NodeRow, Postgres, StoreError},
@@ -174,6 +174,7 @@ impl<'a> Node<'a> {
             seq = settled(&mut self.settling) => self.acked = seq,
             () = std::future::ready(()) => {}
         }
+        self.compare_clocks(connection, id).await?;
         // Before the question is sent: what the answer does not have was committed after this.
         let asked_at = self.app.clock.elapsed();
         let renewed = in_time(self.app, connection.renew(id, self.acked)).await?.ok_or(Broken::Fenced)?;
@@ -190,6 +191,24 @@ impl<'a> Node<'a> {
             Roll { node: id, applied: self.applied, head: renewed.head, nodes: self.roll(renewed.nodes) };
         self.app.cluster.publish(roll);
         Ok(())
+    }
+
+    /// Whether tokens may be issued by this node's wall clock.
+    async fn compare_clocks(&mut self, connection: &mut LeaseConnection, id: u64) -> Result<(), Broken> {
+        let app = self.app;
+        let before = app.clock.now();
+        let clocks = in_time(app, connection.clocks(id)).await?;
+        let ahead = ahead_of(clocks.now, before, app.clock.now());
+        match app.cluster.clock.compare(ahead, &clocks.others) {
+            Some(true) => warn!(
+                ahead_seconds = ahead,
+                "this node's clock is not the database's: it deletes nothing by it, and gives no tokens as long as another \
+                 node's is; set the one right that is wrong"
+            ),
+            Some(false) => info!("this node's clock is the database's again"),
+            None => {}
+        }
+        in_time(app, connection.tell_clock(id, ahead)).await
     }
 
     /// Applies the changes since, in their order. Each says what changed; how it is now is looked up,

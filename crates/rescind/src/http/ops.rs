@@ -38,6 +38,12 @@ async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result
         let message = "Not able to answer safely now: this node has no lease";
         return Err(ApiError::new(Class::Unavailable, message));
     }
+    if let Err(apart) = app.cluster.clock.check() {
+        return Err(ApiError::new(
+            Class::Unavailable,
+            format!("Not able to issue tokens safely now: {apart}"),
+        ));
+    }
     if !app.is_ready() {
         return Err(ApiError::new(Class::Unavailable, "Draining: send new work elsewhere"));
     }

@@ -6,6 +6,7 @@
 //! elsewhere is changed together with the head (see the migration), last before the commit.
 
 mod audit;
+mod clock;
 mod connection;
 mod copy;
 mod fault;

@@ -145,7 +145,7 @@ impl Postgres {
 /// The connection that a node renews its lease on, and hears the doorbell.
 #[derive(Debug)]
 pub struct LeaseConnection {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl LeaseConnection {
@@ -222,7 +222,7 @@ impl LeaseConnection {
         self.connection.rung().await
     }
 
-    async fn write(&mut self, sql: &'static str, with: Parameters<'_>) -> Result<(), StoreError> {
+    pub(super) async fn write(&mut self, sql: &'static str, with: Parameters<'_>) -> Result<(), StoreError> {
         let warnings = self.connection.warnings();
         let [statement] = self.connection.prepared([sql]).await?;
         self.connection.execute(&statement, with).await?;
