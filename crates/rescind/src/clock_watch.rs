@@ -47,7 +47,7 @@ struct Doubt {
 /// The time, as far as it can be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time {
-    /// What was over by then is over.
+    /// What was over by then is over, whatever the wall clock says.
     pub surely: UnixSeconds,
     /// By how many seconds the wall clock is ahead of what it should be; negative if it is behind.
     pub ahead: i64,
@@ -103,8 +103,9 @@ impl ClockWatch {
         if state.doubt.is_none() {
             (state.believed, state.at) = (wall, boot);
         }
-        let is_due = wall.abs_diff(state.saved) >= SAVE_EVERY;
-        let save = (state.doubt.is_none() && is_due).then_some(wall);
+        // Of a clock in doubt what is sure is kept, so that a new process does not begin further back.
+        let known = if state.doubt.is_some() { least } else { wall };
+        let save = Some(known).filter(|known| known.abs_diff(state.saved) >= SAVE_EVERY);
         let turn = match (doubted, state.doubt) {
             (None, Some(_)) => Some(Turn::Doubted),
             (Some(_), None) => Some(Turn::Believed),
@@ -180,7 +181,9 @@ mod tests {
         for day in 1..100 {
             clock.advance(DAY);
             let time = watch.look(false);
-            assert_eq!((time.surely, time.turn), (clock.now() - 100 * DAY.unsigned_abs(), None), "{day}");
+            let sure = clock.now() - 100 * DAY.unsigned_abs();
+            assert_eq!((time.surely, time.turn, time.save), (sure, None, Some(sure)), "{day}");
+            watch.saved(sure);
         }
         clock.advance(DAY);
         let time = watch.look(false);
@@ -212,7 +215,7 @@ mod tests {
         assert_eq!(watch.look(true).turn, Some(Turn::Doubted));
         clock.advance(400 * DAY);
         let time = watch.look(true);
-        assert_eq!((time.surely, time.turn, time.save), (clock.now(), None, None));
+        assert_eq!((time.surely, time.turn, time.save), (clock.now(), None, Some(clock.now())));
         assert_eq!(watch.look(false).turn, Some(Turn::Believed));
     }
 

@@ -85,7 +85,7 @@ mod tests {
         store::PostgresServer,
     };
 
-    const MASTER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    const MASTER_KEY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
     const DAY: i64 = 86_400;
 
     #[test]

@@ -22,7 +22,7 @@ async fn many_first_starts_at_once_make_one_store() {
     }
     assert_eq!(starts.join_all().await, [0; 4]);
     let migrations = "SELECT count(*) FROM refinery_schema_history";
-    assert_eq!(connect(&url).await.query_one(migrations, &[]).await.unwrap().get::<_, i64>(0), 3);
+    assert_eq!(connect(&url).await.query_one(migrations, &[]).await.unwrap().get::<_, i64>(0), 4);
 }
 
 #[tokio::test]
