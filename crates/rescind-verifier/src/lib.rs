@@ -46,7 +46,7 @@ pub use ipnet::IpNet;
 pub use keys::{Algorithm, Key, KeyError, KeySet, MAX_TOKEN_LENGTH, header_segment};
 pub use policy::{ClientPolicy, SessionState, State};
 pub use scopes::{ScopeError, Scopes};
-pub use verifier::{StandingToken, VerifiedToken, Verifier};
+pub use verifier::{MAX_CLOCK_DIFFERENCE, StandingToken, VerifiedToken, Verifier};
 
 /// The number that names a client, as `sub` carries it.
 pub type ClientId = u64;

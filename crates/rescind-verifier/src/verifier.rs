@@ -4,7 +4,7 @@ use crate::{Claims, ClientPolicy, Denied, KeySet, Kind, Profile, Scopes, State, 
 
 /// How far in the future a token may have been issued: what the clocks of two nodes may differ by,
 /// in seconds. Expiry has no such leeway.
-const MAX_CLOCK_DIFFERENCE: UnixSeconds = 60;
+pub const MAX_CLOCK_DIFFERENCE: UnixSeconds = 60;
 
 /// The keys and the profile that tokens are checked against. See the crate's rules.
 #[derive(Debug, Clone)]

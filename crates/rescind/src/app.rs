@@ -22,6 +22,7 @@ use crate::{
     audit::{Audit, By, Origin},
     caching::{self, Caching},
     clock::Clock,
+    clock_watch::{ClockWatch, Turn},
     cluster::{self, Cluster, KnownFile, Lease, Receipt},
     config::{Config, Undecided},
     data_folder::{DataFolder, FolderError},
@@ -30,7 +31,7 @@ use crate::{
     limiter::Limiter,
     log_limit::LogLimit,
     metrics::Metrics,
-    model::{ClientId, KnownVerifier, TokenRules},
+    model::{ClientId, KnownVerifier, TokenRules, UnixSeconds},
     quota::Quota,
     random::Random,
     registry::Registry,
@@ -58,6 +59,8 @@ pub struct App {
     pub registry: Registry,
     pub issuer: Issuer,
     pub limiter: Limiter,
+    /// Whether the wall clock can be believed.
+    pub clock_watch: ClockWatch,
     pub audit: Audit,
     pub quotas: Quotas,
     pub caching: Caching,
@@ -100,6 +103,8 @@ pub struct LogLimits {
     pub unreadable: LogLimit<IpAddr>,
     /// Refresh tokens used again.
     pub reused: LogLimit<ClientId>,
+    /// Tokens from the future.
+    pub from_future: LogLimit<()>,
     /// Requests that failed, by what made them.
     pub failures: LogLimit<Arc<str>>,
     /// Lines on what clients did well that were left out, since that was last told.
@@ -114,6 +119,7 @@ impl LogLimits {
             uncertified: LogLimit::new(1, clock.clone()),
             unreadable: LogLimit::new(1, clock.clone()),
             reused: LogLimit::new(1, clock.clone()),
+            from_future: LogLimit::new(1, clock.clone()),
             // Whoever was told 500 or 503 may ask for it by the request's id.
             failures: LogLimit::new(10, clock.clone()),
             left_out: AtomicU64::new(0),
@@ -176,6 +182,8 @@ impl App {
                 master.open(PEPPER, &store.set_pepper(new).await?)?
             }
         };
+        // Before anything is written by this clock.
+        let clock_watch = ClockWatch::new(store.last_used().await?, clock.clone());
         let went_back = store.embedded().and_then(Sqlite::went_back);
         if let Some(found) = went_back {
             let origin = Origin::new(clock.now(), By::Service, &config.node_name());
@@ -229,6 +237,7 @@ impl App {
             issuer: Issuer::new(profile, &loaded.keys, &master)?,
             rules: config.token_rules(),
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
+            clock_watch,
             audit,
             quotas: Quotas {
                 logins: Quota::new(config.limits.logins_per_minute, clock.clone()),
@@ -265,7 +274,7 @@ impl App {
 
     /// Whether new work is welcome, and can be done.
     pub fn is_ready(&self) -> bool {
-        *self.ready.borrow() && self.cluster.lease.check().is_ok()
+        *self.ready.borrow() && self.cluster.lease.check().is_ok() && self.cluster.clock.check().is_ok()
     }
 
     /// Tells when it no longer is.
@@ -388,7 +397,7 @@ impl App {
         if left_out > 0 {
             info!(left_out, "lines on logins, refreshes and logouts were left out: a client had too many");
         }
-        let now = self.clock.now();
+        let now = self.surely().await?;
         let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {
             let origin = self.audit.origin(By::Service, None);
@@ -422,6 +431,27 @@ impl App {
 
 fn highest(ids: impl Iterator<Item = u64>) -> u64 {
     ids.max().unwrap_or(0)
+}
+
+impl App {
+    /// The time by which what is over may be deleted for good.
+    async fn surely(&self) -> Result<UnixSeconds, StoreError> {
+        let time = self.clock_watch.look(self.cluster.clock.is_off());
+        match time.turn {
+            Some(Turn::Doubted) => warn!(
+                ahead_seconds = time.ahead,
+                "the machine's clock is not believed: nothing is deleted by it until it is set right, or has gone on for as \
+                 long as it is off. If the service was stopped for so long, nothing need be done"
+            ),
+            Some(Turn::Believed) => info!("the machine's clock is believed again"),
+            None => {}
+        }
+        if let Some(now) = time.save {
+            self.store.used_at(now).await?;
+            self.clock_watch.saved(now);
+        }
+        Ok(time.surely)
+    }
 }
 
 fn new_epoch(random: &Random) -> String {

@@ -18,19 +18,34 @@ pub enum Clock {
     /// The machine's clocks.
     System,
     /// Clocks that stand still until a test moves them.
-    Manual(Arc<AtomicU64>),
+    Manual(Arc<Hands>),
+}
+
+/// What a manual clock shows.
+#[derive(Debug)]
+pub struct Hands {
+    wall: AtomicU64,
+    boot: AtomicU64,
 }
 
 impl Clock {
     /// A clock that stands at `now` until advanced.
     pub fn manual(now: UnixSeconds) -> Clock {
-        Clock::Manual(Arc::new(AtomicU64::new(now)))
+        Clock::Manual(Arc::new(Hands { wall: AtomicU64::new(now), boot: AtomicU64::new(now) }))
     }
 
     /// Moves a manual clock by so many seconds, back if negative. The system's clock stays as it is.
     pub fn advance(&self, seconds: i64) {
-        if let Clock::Manual(now) = self {
-            now.fetch_add(seconds.cast_unsigned(), Ordering::SeqCst);
+        if let Clock::Manual(hands) = self {
+            hands.boot.fetch_add(seconds.cast_unsigned(), Ordering::SeqCst);
+        }
+        self.set_ahead(seconds);
+    }
+
+    /// Sets a manual clock's wall time so many seconds ahead, back if negative, though no time has passed.
+    pub fn set_ahead(&self, seconds: i64) {
+        if let Clock::Manual(hands) = self {
+            hands.wall.fetch_add(seconds.cast_unsigned(), Ordering::SeqCst);
         }
     }
 
@@ -38,7 +53,7 @@ impl Clock {
     pub fn now(&self) -> UnixSeconds {
         match self {
             Clock::System => clock_gettime(ClockId::Realtime).tv_sec.cast_unsigned(),
-            Clock::Manual(now) => now.load(Ordering::SeqCst),
+            Clock::Manual(hands) => hands.wall.load(Ordering::SeqCst),
         }
     }
 
@@ -49,7 +64,7 @@ impl Clock {
                 let t = clock_gettime(ClockId::Boottime);
                 Duration::new(t.tv_sec.cast_unsigned(), u32::try_from(t.tv_nsec).unwrap_or(0))
             }
-            Clock::Manual(now) => Duration::from_secs(now.load(Ordering::SeqCst)),
+            Clock::Manual(hands) => Duration::from_secs(hands.boot.load(Ordering::SeqCst)),
         }
     }
 }
@@ -75,5 +90,7 @@ mod tests {
         let clock = Clock::manual(100);
         clock.advance(-1);
         assert_eq!((clock.now(), clock.elapsed()), (99, Duration::from_secs(99)));
+        clock.set_ahead(10);
+        assert_eq!((clock.now(), clock.elapsed()), (109, Duration::from_secs(99)));
     }
 }

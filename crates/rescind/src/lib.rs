@@ -8,6 +8,7 @@ pub mod caching;
 pub mod certificate;
 pub mod cli;
 pub mod clock;
+pub mod clock_watch;
 pub mod cluster;
 pub mod config;
 pub mod data_folder;

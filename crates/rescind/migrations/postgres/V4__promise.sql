@@ -76,3 +76,12 @@ REVOKE ALL ON FUNCTION ids_go_on() FROM PUBLIC;
 CREATE TRIGGER ids_go_on AFTER INSERT OR UPDATE ON lost FOR EACH ROW EXECUTE FUNCTION ids_go_on();
 -- How many records callers have, each client's by itself; 0 stands for callers of whom no client is known.
 CREATE INDEX audit_of_caller ON audit (coalesce(client_id, 0), id) WHERE actor = 'caller';
+
+-- When the store was used last, by a clock that was believed. No row: by a program that saved none.
+CREATE TABLE clock (
+    id      bigint PRIMARY KEY CHECK (id = 1),
+    used_at bigint NOT NULL
+);
+
+-- By how many seconds a node's clock is ahead of the database's. A program from before does not say.
+ALTER TABLE node ADD COLUMN clock_ahead bigint NOT NULL DEFAULT 0;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, store::Postgres};
+use crate::{app::App, clock_watch::ClockView, store::Postgres};
 
 /// How the process is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct StatusView {
     /// Why the database that this node finds is not used; absent where it is, or where there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
+    #[serde(default)]
+    pub clock: ClockView,
     /// Absent where one process has the store to itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cluster: Option<ClusterView>,
@@ -65,6 +67,7 @@ pub fn status(app: &App) -> StatusView {
         sessions_in_memory: app.registry.sessions(),
         attached_verifiers: app.cluster.attached.count(),
         refused: app.cluster.refusal().map(|why| why.to_string()),
+        clock: app.clock_watch.view(app.cluster.roll().map(|_| app.cluster.clock.ahead())),
         cluster: cluster(app),
     }
 }

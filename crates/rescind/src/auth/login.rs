@@ -94,6 +94,7 @@ async fn try_open_session(
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
+    app.cluster.clock.check().map_err(StoreError::from)?;
     let place =
         app.quotas.logins.take(client).map_err(|over| over_quota(app, client, caller, over.retry_after))?;
     let now = app.clock.now();

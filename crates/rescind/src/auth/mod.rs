@@ -185,6 +185,19 @@ pub(crate) fn failed(app: &App, whose: Failed<'_>, caller: &Caller, error: Error
     }
 }
 
+/// The token is good for nothing.
+fn refused(app: &App, denied: Denied) -> Error {
+    if denied == Denied::NotYetValid
+        && let Some(times) = app.log_limits.from_future.due(())
+    {
+        warn!(
+            times,
+            "a token was refused that was issued in the future: this machine's clock is behind, or was ahead when it issued it"
+        );
+    }
+    denied.into()
+}
+
 /// All is well with this client's caller but the address.
 pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Error {
     if caller.address.is_none()

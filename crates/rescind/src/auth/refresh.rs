@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{
     Caller, Error, Failed, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, over_quota,
-    uncertified,
+    refused, uncertified,
 };
 use crate::{
     app::{App, to_the_end},
@@ -25,12 +25,13 @@ pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
 
 async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
+    app.cluster.clock.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let keyring = app.issuer.keyring().clone();
     let claims = keyring.authenticate(token, Kind::Refresh, now).map_err(|denied| {
         // One that was good once is no guess, though its key may have been retired.
         let whose = keyring.client_of(token).map_or(Failed::Unknown(token.as_bytes()), Failed::Client);
-        failed(app, whose, caller, denied.into())
+        failed(app, whose, caller, refused(app, denied))
     })?;
     let (client, session) = (claims.client, claims.session);
 

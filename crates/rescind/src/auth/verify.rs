@@ -2,7 +2,7 @@
 
 use rescind_verifier::{Denied, Kind, StandingToken, VerifiedToken};
 
-use super::{Caller, Error, address_denied};
+use super::{Caller, Error, address_denied, refused};
 use crate::{
     app::App,
     model::UnixSeconds,
@@ -35,7 +35,7 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
     match app.issuer.keyring().stand(token, now, &app.registry) {
         // Its own allocation: nearly every request does without it.
         Err(Denied::NotKnown) => Box::pin(look_up(app, token, now)).await,
-        decided => Ok(decided?),
+        decided => decided.map_err(|denied| refused(app, denied)),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
         ClusterView, CreatedCredential, CreatedVerifier, CredentialView, KeyRotation, KeyView, NewCredential,
         NewVerifier, Rotation, StatusView, TokenView, VerifierView,
     },
+    clock_watch::ClockView,
     config::{Config, Environment, Span},
     model::ClientId,
 };
@@ -247,7 +248,7 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
         let status: StatusView = server.get("/admin/v1/status").await?;
         output.data(&status, |s| {
             format!(
-                "{}{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}\nattached verifiers  {}{}",
+                "{}{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}\nattached verifiers  {}{}{}",
                 if s.ready { "ready" } else { "not ready" },
                 s.refused.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
                 s.version,
@@ -255,11 +256,31 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
                 s.clients,
                 s.sessions_in_memory,
                 s.attached_verifiers,
+                clock(&s.clock),
                 s.cluster.as_ref().map(cluster).unwrap_or_default()
             )
         })?;
         if status.ready { Ok(()) } else { Err(Failure::NotReady("not ready".into())) }
     })
+}
+
+/// What is wrong with the clock.
+fn clock(clock: &ClockView) -> String {
+    let by = |seconds: i64| match seconds {
+        0.. => format!("{seconds} s ahead"),
+        ..0 => format!("{} s behind", seconds.unsigned_abs()),
+    };
+    let database = clock.ahead_of_database_seconds.map(|ahead| format!(", {} of the database's", by(ahead)));
+    match clock.in_doubt {
+        true => {
+            format!(
+                "\nclock               in doubt: {}{}",
+                by(clock.ahead_seconds),
+                database.unwrap_or_default()
+            )
+        }
+        false => String::new(),
+    }
 }
 
 fn cluster(cluster: &ClusterView) -> String {

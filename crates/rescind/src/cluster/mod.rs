@@ -3,6 +3,7 @@
 
 mod attached;
 mod broken;
+mod clock;
 mod history;
 mod known;
 mod lease;
@@ -17,6 +18,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::{clock::Clock, config::Config, store::NodeRow};
 pub use attached::{Attached, FollowerId, Outcome, TooMany};
+pub use clock::{Apart, NodeClock};
 pub use history::confirm;
 pub use known::KnownFile;
 pub use lease::{Lapsed, Lease};
@@ -32,6 +34,8 @@ pub struct Cluster {
     pub lease: Lease,
     /// How long leases are.
     pub terms: Terms,
+    /// Whether its wall clock is that of the others.
+    pub clock: NodeClock,
     /// The exact verifiers that follow this process.
     pub attached: Attached,
     lent: lent::Lent,
@@ -77,6 +81,7 @@ impl Cluster {
         Cluster {
             lease,
             terms,
+            clock: NodeClock::default(),
             attached,
             lent: lent::Lent::new(lent),
             node_name: config.node_name(),

@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use super::{
     Roll,
     broken::Broken,
+    clock::ahead_of,
     history::{self, History},
     settle::settle_attached,
 };
@@ -220,6 +221,7 @@ impl<'a> Node<'a> {
             seq = settled(&mut self.settling) => self.acked = seq,
             () = std::future::ready(()) => {}
         }
+        self.compare_clocks(connection, id).await?;
         // Before the question is sent: what the answer does not have was committed after this.
         let asked_at = self.app.clock.elapsed();
         let renewed = in_time(self.app, connection.renew(id, self.acked)).await?.ok_or(Broken::Fenced)?;
@@ -241,6 +243,24 @@ impl<'a> Node<'a> {
         };
         self.app.cluster.publish(roll);
         Ok(())
+    }
+
+    /// Whether tokens may be issued by this node's wall clock.
+    async fn compare_clocks(&mut self, connection: &mut LeaseConnection, id: u64) -> Result<(), Broken> {
+        let app = self.app;
+        let before = app.clock.now();
+        let clocks = in_time(app, connection.clocks(id)).await?;
+        let ahead = ahead_of(clocks.now, before, app.clock.now());
+        match app.cluster.clock.compare(ahead, &clocks.others) {
+            Some(true) => warn!(
+                ahead_seconds = ahead,
+                "this node's clock is not the database's: it deletes nothing by it, and gives no tokens as long as another \
+                 node's is; set the one right that is wrong"
+            ),
+            Some(false) => info!("this node's clock is the database's again"),
+            None => {}
+        }
+        in_time(app, connection.tell_clock(id, ahead)).await
     }
 
     /// Applies the changes since, in their order. Each says what changed; how it is now is looked up,

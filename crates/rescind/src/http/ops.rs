@@ -48,6 +48,12 @@ async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result
         }
         return Err(ApiError::new(Class::Unavailable, message));
     }
+    if let Err(apart) = app.cluster.clock.check() {
+        return Err(ApiError::new(
+            Class::Unavailable,
+            format!("Not able to issue tokens safely now: {apart}"),
+        ));
+    }
     if !app.is_ready() {
         return Err(ApiError::new(Class::Unavailable, "Draining: send new work elsewhere"));
     }

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{admin, app::App};
+use crate::{admin, app::App, clock_watch::ClockView};
 
 /// The media type of the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,6 +52,12 @@ impl Collector for Now {
         gauge("credentials", "Credentials that were not revoked", self.0.registry.credentials() as f64)?;
         gauge("sessions_in_memory", "Sessions remembered", status.sessions_in_memory as f64)?;
         gauge("attached_verifiers", "Exact verifiers that follow", status.attached_verifiers as f64)?;
+        let ClockView { in_doubt, ahead_seconds, ahead_of_database_seconds } = status.clock;
+        gauge("clock_in_doubt", "The wall clock is not believed", f64::from(u8::from(in_doubt)))?;
+        gauge("clock_ahead_seconds", "Of what the store and the boot clock tell", ahead_seconds as f64)?;
+        if let Some(ahead) = ahead_of_database_seconds {
+            gauge("clock_ahead_of_database_seconds", "Of the database's clock", ahead as f64)?;
+        }
         let Some(cluster) = status.cluster else { return Ok(()) };
         let seconds = |ms: u64| ms as f64 / 1000.0;
         gauge("lease_seconds", "For how long memory may still answer", seconds(cluster.lease_ms))?;

@@ -9,6 +9,8 @@
 #[cfg(test)]
 mod conformance;
 mod history;
+#[cfg(test)]
+pub(crate) use postgres::tests::Server as PostgresServer;
 mod postgres;
 mod sqlite;
 mod values;
@@ -284,6 +286,17 @@ impl Store {
         let mut clients = ask!(self, clients())?;
         clients.retain(|client| client.status != Status::Deleted);
         Ok(clients)
+    }
+
+    /// The time by which the store was used last, by a clock that was believed. Where none was saved yet, the
+    /// newest of what it holds; 0 if that is nothing.
+    pub async fn last_used(&self) -> Result<UnixSeconds, StoreError> {
+        ask!(self, last_used())
+    }
+
+    /// Saves a time that is believed.
+    pub async fn used_at(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        ask!(self, used_at(now))
     }
 
     /// Every signing key, in the order of creation.

@@ -69,7 +69,7 @@ fn the_fields_of_everything_that_is_printed() {
         &printed("audit list")[0],
         "id at kind by client_id api_key session address node request_id detail count",
     );
-    has_fields(&printed("status"), "ready version store clients sessions_in_memory attached_verifiers");
+    has_fields(&printed("status"), "ready version store clients sessions_in_memory attached_verifiers clock");
     has_fields(
         &printed("token inspect x"),
         "verdict stands kind client_id session pair generation scopes issued_at expires_at",

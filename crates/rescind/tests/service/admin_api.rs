@@ -298,7 +298,7 @@ async fn tokens_and_status() {
     assert_eq!(inspect(&renewed.access).await["verdict"], "expired");
     let status = json!({
         "ready": true, "version": env!("CARGO_PKG_VERSION"), "store": "sqlite", "clients": 1,
-        "sessions_in_memory": 1, "attached_verifiers": 0,
+        "sessions_in_memory": 1, "attached_verifiers": 0, "clock": {"in_doubt": false, "ahead_seconds": 0},
     });
     assert_eq!(get(&app, "/status").await, status);
 }

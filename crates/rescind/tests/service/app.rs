@@ -50,6 +50,11 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
+    /// The clock, which goes on.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Starts it again on the same folder.
     pub(crate) async fn start_with(self, change: impl FnOnce(&mut Config)) -> TestApp {
         let Stopped { clock, folder, mut config } = self;

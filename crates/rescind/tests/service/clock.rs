@@ -1,5 +1,9 @@
 //! Clocks that are set, and callers that go away.
 
+use rescind::{
+    admin::{self, KeyRotation},
+    audit::Wanted,
+};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -7,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    app::{HOUR, TestApp},
+    app::{DAY, HOUR, TestApp},
     reply::Reply,
 };
 
@@ -69,6 +73,83 @@ async fn a_clock_that_was_ahead_for_a_while_loses_no_session() {
     app.advance(-7 * 24 * HOUR - HOUR);
     assert!(app.stands(&pair.access).await);
     app.renew(&pair).await;
+}
+
+/// What a sweep could delete: events, sessions and keys.
+async fn stored(app: &TestApp) -> (usize, usize, usize) {
+    let wanted = Wanted { after: None, limit: 1000, kind: None, client: None, since: 0 };
+    let events = app.app.store.records(wanted).await.unwrap().records.len();
+    let mut sessions = 0;
+    for id in 1..=3 {
+        sessions += usize::from(app.app.store.find(1, id).await.unwrap().session.is_some());
+    }
+    (events, sessions, app.app.store.keys().await.unwrap().len())
+}
+
+// check 103
+#[tokio::test]
+async fn a_clock_that_jumps_a_hundred_days_deletes_nothing_and_one_put_right_sweeps() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let pair = app.grant(&client).await;
+    app.grant(&client).await;
+    admin::rotate_key(&app.app, KeyRotation::default()).await.unwrap();
+    app.grant(&client).await;
+    app.app.sweep().await.unwrap();
+    let before = stored(&app).await;
+    assert_eq!((before.1, before.2), (3, 2));
+
+    app.clock.set_ahead(100 * DAY);
+    for _ in 0..3 {
+        assert_eq!(app.app.sweep().await.unwrap(), 0);
+        app.advance(HOUR);
+    }
+    assert_eq!(stored(&app).await, before);
+    let clock = admin::status(&app.app).clock;
+    assert_eq!(
+        (clock.in_doubt, clock.ahead_seconds, clock.ahead_of_database_seconds),
+        (true, 100 * DAY, None)
+    );
+    // A new process by the same clock believes it no more.
+    let app = app.restart().await;
+    app.app.sweep().await.unwrap();
+    assert_eq!(stored(&app).await.1, 3);
+    assert!(admin::status(&app.app).clock.in_doubt);
+
+    app.clock.set_ahead(-100 * DAY);
+    assert_eq!(app.app.sweep().await.unwrap(), 0);
+    assert!(!admin::status(&app.app).clock.in_doubt);
+    assert!(app.app.store.find(1, 1).await.unwrap().session.is_some());
+    app.renew(&pair).await;
+    // What is over by then goes, by the time that has passed.
+    for _ in 0..9 {
+        app.advance(DAY);
+        app.app.sweep().await.unwrap();
+    }
+    let after = stored(&app).await;
+    assert_eq!((after.1, after.2), (0, 1));
+}
+
+// check 103
+#[tokio::test]
+async fn after_a_long_stop_what_is_over_goes_when_the_clock_has_gone_on_for_as_long() {
+    let app = TestApp::start().await;
+    app.grant(&app.client().await).await;
+    app.app.sweep().await.unwrap();
+    let stopped = app.stop().await;
+    stopped.clock().set_ahead(20 * DAY);
+    let app = stopped.start_with(|_| {}).await;
+    app.app.sweep().await.unwrap();
+    assert_eq!(stored(&app).await.1, 1);
+    app.advance(6 * DAY);
+    app.app.sweep().await.unwrap();
+    // By the time that has passed for sure it lives on.
+    assert_eq!(stored(&app).await.1, 1);
+    assert!(admin::status(&app.app).clock.in_doubt);
+    app.advance(14 * DAY);
+    app.app.sweep().await.unwrap();
+    assert!(!admin::status(&app.app).clock.in_doubt);
+    assert_eq!(stored(&app).await.1, 0);
 }
 
 #[tokio::test]

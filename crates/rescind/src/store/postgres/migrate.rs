@@ -21,7 +21,7 @@ const IS_NEW: &str = decisive!("to_regclass('refinery_schema_history') IS NULL A
 const NOT_GRANTED: &str = "
     SELECT count(*) > 0 AS some, current_user::text AS role, current_schema()::text AS schema
     FROM unnest(ARRAY['refinery_schema_history', 'schema', 'sealed_secret', 'signing_key', 'client', 'credential',
-                      'verifier', 'session', 'head', 'change', 'node', 'audit', 'lost']) AS relation,
+                      'verifier', 'session', 'head', 'change', 'node', 'audit', 'lost', 'clock']) AS relation,
          unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
     WHERE NOT has_table_privilege(to_regclass(relation), privilege)";
 pub(super) const VERSION: &str = decisive!("max(version) AS version", "FROM refinery_schema_history");

@@ -7,6 +7,7 @@
 
 mod audit;
 mod authority;
+mod clock;
 mod connection;
 mod copy;
 mod fault;

@@ -273,7 +273,7 @@ impl LeaseConnection {
         self.connection.rung().await
     }
 
-    async fn write(&mut self, sql: &'static str, with: Parameters<'_>) -> Result<(), StoreError> {
+    pub(super) async fn write(&mut self, sql: &'static str, with: Parameters<'_>) -> Result<(), StoreError> {
         let warnings = self.connection.warnings();
         let [statement] = self.connection.prepared([sql]).await?;
         self.connection.execute(&statement, with).await?;

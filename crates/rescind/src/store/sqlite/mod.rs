@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod clock;
 pub(super) mod export;
 mod keys;
 mod lent;

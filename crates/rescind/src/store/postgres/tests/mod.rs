@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use tokio_postgres::Client as Session;
 
-pub(in crate::store) use fixture::{Server, connect};
+pub(crate) use fixture::Server;
+pub(in crate::store) use fixture::connect;
 
 use super::{Number, PostgresOptions};
 use crate::store::{Store, conformance};
