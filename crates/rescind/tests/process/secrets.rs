@@ -113,7 +113,7 @@ fn a_database_of_no_use_is_told_without_its_password() {
         format!("[database]\npool_size = \"{url}\""),
         format!("[database]\npassword = \"{PASSWORD}\""),
         format!("[server]\nurl = \"{url}\""),
-        format!("[server]\nlisten = \"{url}\""),
+        format!("[audit]\nkeep = \"{url}\""),
         format!("[server]\ntrusted_proxies = [\"{url}\"]"),
         format!("[tokens]\non_reuse = \"{url}\""),
         format!("[secrets]\ndatabase = \"{url}\""),
@@ -310,7 +310,7 @@ async fn a_collector_of_no_use_is_told_without_its_password() {
     }
 }
 
-// check 108
+// check 108, 109
 #[test]
 fn a_secret_in_a_variable_that_there_is_not_is_not_repeated() {
     let canary = Canary::new(PASSWORD);
