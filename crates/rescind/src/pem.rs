@@ -91,10 +91,11 @@ fn problem(text: &[u8], wanted: Wanted) -> PemError {
             continue;
         }
         let label = line.strip_prefix("-----").and_then(|rest| rest.strip_suffix("-----"));
-        let Some(label) = label.filter(|label| !label.contains("-----")) else { return PemError::OneLine };
-        if let Some(("BEGIN", label)) = label.split_once(' ') {
-            holds.extend(LABELS.iter().filter(|(known, _)| *known == label).map(|(_, what)| *what));
+        if label.is_none_or(|label| label.contains("-----")) {
+            return PemError::OneLine;
         }
+        let begins = |known: &str| line == format!("-----BEGIN {known}-----");
+        holds.extend(LABELS.iter().filter(|(known, _)| begins(known)).map(|(_, what)| *what));
     }
     match holds.first() {
         Some(_) if holds.contains(&article) => match wanted {

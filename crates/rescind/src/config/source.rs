@@ -127,7 +127,12 @@ impl Layers {
             let origin = Origin::File(path.clone());
             let Value::Table(fields) = fields else {
                 let problem = "expected a key within a section such as [server]".into();
-                return Err(ConfigError::Key { key: section, shown: String::new(), origin, problem });
+                return Err(ConfigError::Key {
+                    key: secret::shown(&section),
+                    shown: String::new(),
+                    origin,
+                    problem,
+                });
             };
             for (field, value) in fields {
                 self.set(&format!("{section}.{field}"), value, origin.clone())?;

@@ -113,7 +113,7 @@ fn a_database_of_no_use_is_told_without_its_password() {
         format!("[database]\npool_size = \"{url}\""),
         format!("[database]\npassword = \"{PASSWORD}\""),
         format!("[server]\nurl = \"{url}\""),
-        format!("[server]\nlisten = \"{url}\""),
+        format!("[audit]\nkeep = \"{url}\""),
         format!("[server]\ntrusted_proxies = [\"{url}\"]"),
         format!("[tokens]\non_reuse = \"{url}\""),
         format!("[secrets]\ndatabase = \"{url}\""),
