@@ -149,8 +149,7 @@ impl Door {
             if route == Route::Verify {
                 response = only_verdicts(response);
             }
-            let (status, took) =
-                (response.status().as_u16(), app.clock.elapsed().saturating_sub(started));
+            let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(started));
             app.metrics.answered(route, status, took);
             debug!(%method, path, status, took_us = took.as_micros(), "answered");
             traces::answered(&Span::current(), response.status());

@@ -224,8 +224,13 @@ impl Gate {
         }
     }
 
-    async fn serve<IO>(&self, io: IO, peer: Option<Peer>, admitted: &Arc<Admitted<Slot>>, mut overdue: Overdue)
-    where
+    async fn serve<IO>(
+        &self,
+        io: IO,
+        peer: Option<Peer>,
+        admitted: &Arc<Admitted<Slot>>,
+        mut overdue: Overdue,
+    ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Gate { app, http, .. } = self;

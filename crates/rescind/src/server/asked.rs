@@ -29,7 +29,10 @@ pub(super) struct Asked {
 enum Doing {
     WorkedOn,
     /// Its body is waited for, by this waker's task.
-    Awaited { since: Duration, waker: Waker },
+    Awaited {
+        since: Duration,
+        waker: Waker,
+    },
     /// Another one has its place.
     MadeRoom,
 }

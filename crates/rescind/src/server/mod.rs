@@ -193,7 +193,8 @@ impl Server {
 /// As configured, as far as the process may open files.
 fn connections(config: &config::Server) -> Bounds {
     let files = usize::try_from(raise_file_limit()).unwrap_or(usize::MAX);
-    let most = files.saturating_sub(MANAGEMENT.in_all + MANAGEMENT.aside + LOCAL.in_all + OTHER_FILES).max(100);
+    let most =
+        files.saturating_sub(MANAGEMENT.in_all + MANAGEMENT.aside + LOCAL.in_all + OTHER_FILES).max(100);
     let in_all = config.max_connections.min(most);
     if in_all < config.max_connections {
         warn!(files, in_all, "server.max_connections is more than the process may open: see ulimit -n");
