@@ -32,10 +32,12 @@ use tokio::{runtime::Runtime, task::JoinSet};
 mod memory;
 mod slow;
 mod timing;
+mod waiting;
 
 use memory::memory;
 use slow::slow;
 use timing::timing;
+use waiting::waiting;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CALLER: Caller = Caller::direct(HOME);
@@ -46,13 +48,14 @@ const ON_REQUEST: &str = "memory";
 type Part = (&'static str, fn(&Runtime));
 
 fn main() {
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("start", start),
         ("logout", logout),
         ("login", login),
         ("verify", verify),
         ("slow", slow),
         ("timing", timing),
+        ("waiting", waiting),
         (ON_REQUEST, memory),
     ];
     // Cargo adds --bench.
@@ -280,7 +283,11 @@ impl Server {
 
     /// With these settings, by their names in the environment.
     fn start_with(dir: &Path, settings: &[(&str, &str)]) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
+        Server::start_program(env!("CARGO_BIN_EXE_rescind").as_ref(), dir, settings)
+    }
+
+    fn start_program(program: &Path, dir: &Path, settings: &[(&str, &str)]) -> Server {
+        let mut command = Command::new(program);
         command.envs(settings.iter().copied());
         command.args([
             "serve",

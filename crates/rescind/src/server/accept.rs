@@ -12,6 +12,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener},
@@ -213,12 +214,26 @@ impl Gate {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut overdue = Overdue::new(Arc::clone(&admitted.guest), self.patience);
-        let mut peer = address.map(|address| Peer { address, certificate: None });
-        let Some((tls, side)) = &self.tls else {
-            return self.serve(io, peer, admitted, overdue).await;
-        };
-        let handshake = TlsAcceptor::from(tls.config(*side)).accept(io);
+        let overdue = Overdue::new(Arc::clone(&admitted.guest), self.patience);
+        let peer = address.map(|address| Peer { address, certificate: None });
+        match &self.tls {
+            None => self.serve(io, peer, admitted, overdue).await,
+            // Twice as large: a plain connection is to have no room for it.
+            Some((tls, side)) => Box::pin(self.shake(tls.config(*side), io, peer, admitted, overdue)).await,
+        }
+    }
+
+    async fn shake<IO>(
+        &self,
+        tls: Arc<ServerConfig>,
+        io: Watched<IO>,
+        mut peer: Option<Peer>,
+        admitted: &Arc<Admitted<Slot>>,
+        mut overdue: Overdue,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = TlsAcceptor::from(tls).accept(io);
         let shaken = tokio::select! {
             shaken = handshake => shaken,
             () = &mut overdue => Err(io::ErrorKind::TimedOut.into()),

@@ -13,8 +13,8 @@ use std::{
 
 use crate::{metrics::Places, random::Random};
 
-/// So many, taken at random, are looked at for the one that makes room: whoever holds a fifth of all
-/// is missed once in a thousand times.
+/// So many places, taken at random, are looked at for the one that makes room: whoever holds a fifth of
+/// all is missed once in a thousand times.
 const SAMPLE: usize = 32;
 
 /// Whoever may have a place.
@@ -59,15 +59,23 @@ pub(super) struct Pool<G> {
     bounds: Bounds,
     random: Random,
     table: Mutex<Table<G>>,
-    places: Places,
+    counts: Places,
 }
 
 #[derive(Debug)]
 struct Table<G> {
-    guests: Box<[Option<Arc<G>>]>,
+    places: Box<[Option<Taken<G>>]>,
     free: Vec<usize>,
-    per_network: HashMap<IpAddr, usize>,
+    /// The places that each network has.
+    per_network: HashMap<IpAddr, Vec<usize>>,
     aside: usize,
+}
+
+#[derive(Debug)]
+struct Taken<G> {
+    guest: Arc<G>,
+    /// Where the place stands among its network's.
+    nth: usize,
 }
 
 /// A guest's place, given back when dropped.
@@ -84,14 +92,14 @@ pub(super) struct Admitted<G: Guest> {
 pub(super) struct Full;
 
 impl<G: Guest> Pool<G> {
-    pub(super) fn new(bounds: Bounds, places: Places, random: Random) -> Arc<Pool<G>> {
+    pub(super) fn new(bounds: Bounds, counts: Places, random: Random) -> Arc<Pool<G>> {
         let table = Table {
-            guests: (0..bounds.in_all).map(|_| None).collect(),
+            places: (0..bounds.in_all).map(|_| None).collect(),
             free: (0..bounds.in_all).rev().collect(),
             per_network: HashMap::new(),
             aside: 0,
         };
-        Arc::new(Pool { bounds, random, table: Mutex::new(table), places })
+        Arc::new(Pool { bounds, random, table: Mutex::new(table), counts })
     }
 
     /// A place for a guest.
@@ -102,8 +110,8 @@ impl<G: Guest> Pool<G> {
         let guest = Arc::new(guest);
         let found = self.find_place(&guest);
         match found {
-            Ok(_) => _ = self.places.taken.inc(),
-            Err(Full) => _ = self.places.turned_away.inc(),
+            Ok(_) => _ = self.counts.taken.inc(),
+            Err(Full) => _ = self.counts.turned_away.inc(),
         }
         Ok(Admitted { guest, place: found?, pool: Arc::clone(self), is_aside: AtomicBool::new(false) })
     }
@@ -111,39 +119,36 @@ impl<G: Guest> Pool<G> {
     fn find_place(&self, guest: &Arc<G>) -> Result<usize, Full> {
         let mut table = self.lock();
         let network = guest.network();
-        let own = table.taken_by(network);
-        let within_share = own < self.bounds.per_network;
-        let place = match table.free.pop_if(|_| within_share) {
-            Some(place) => place,
-            None => table.longest_waiting(&self.random, |of, taken| {
-                let is_own = of == network && self.bounds.newcomers == Newcomers::OfAnybody;
-                is_own || (within_share && taken > own)
-            })?,
+        let own = table.places_of(network).len();
+        let of_own = self.bounds.newcomers == Newcomers::OfAnybody;
+        let place = if own >= self.bounds.per_network {
+            let its_own = sample(&self.random, own).map(|i| table.places_of(network)[i]);
+            table.longest_waiting(its_own, |_, _| of_own)?
+        } else if let Some(place) = table.free.pop() {
+            place
+        } else {
+            let any = sample(&self.random, table.places.len());
+            table.longest_waiting(any, |of, taken| (of_own && of == network) || taken > own)?
         };
-        if let Some(network) = network {
-            *table.per_network.entry(network).or_default() += 1;
-        }
-        let evicted = table.guests[place].replace(Arc::clone(guest));
-        if let Some(evicted) = &evicted {
-            table.forget(evicted.network());
-        }
+        let evicted = table.leave(place);
+        table.take(place, guest);
         drop(table);
         if let Some(evicted) = evicted {
             evicted.make_room();
-            self.places.turned_away.inc();
+            self.counts.turned_away.inc();
         }
         Ok(place)
     }
 
     /// How many guests were refused or had to go for want of a place so far.
     pub(super) fn turned_away(&self) -> u64 {
-        self.places.turned_away.get()
+        self.counts.turned_away.get()
     }
 
     /// The network that has most places, if any has one.
     pub(super) fn most_from(&self) -> Option<IpAddr> {
         let table = self.lock();
-        table.per_network.iter().max_by_key(|(_, taken)| **taken).map(|(network, _)| *network)
+        table.per_network.iter().max_by_key(|(_, places)| places.len()).map(|(network, _)| *network)
     }
 
     fn lock(&self) -> MutexGuard<'_, Table<G>> {
@@ -151,51 +156,73 @@ impl<G: Guest> Pool<G> {
     }
 }
 
+/// So many as are looked at of that many, at random.
+fn sample(random: &Random, of: usize) -> impl Iterator<Item = usize> {
+    let bytes = random.bytes::<{ SAMPLE * 4 }>();
+    let all = of <= SAMPLE;
+    (0..of.min(SAMPLE)).map(move |i| {
+        let four = bytes.as_chunks::<4>().0[i];
+        if all { i } else { u32::from_le_bytes(four) as usize % of }
+    })
+}
+
 impl<G: Guest> Table<G> {
-    fn taken_by(&self, network: Option<IpAddr>) -> usize {
-        network.and_then(|network| self.per_network.get(&network)).copied().unwrap_or(0)
+    fn places_of(&self, network: Option<IpAddr>) -> &[usize] {
+        network.and_then(|network| self.per_network.get(&network)).map_or(&[], Vec::as_slice)
     }
 
-    /// Among some taken at random, the place of the one that has waited longest of the network that has
-    /// most. Of a network and what it has, `may_go` tells whether any of its guests has to go.
+    /// Among these places, that of the guest that has waited longest of the network that has most. Of a
+    /// network and what it has, `may_go` tells whether any of its guests has to go.
     fn longest_waiting(
         &self,
-        random: &Random,
+        places: impl Iterator<Item = usize>,
         may_go: impl Fn(Option<IpAddr>, usize) -> bool,
     ) -> Result<usize, Full> {
-        let bytes = random.bytes::<{ SAMPLE * 4 }>();
-        let (numbers, _) = bytes.as_chunks::<4>();
-        let places = numbers.iter().map(|&four| u32::from_le_bytes(four) as usize % self.guests.len());
         let candidates = places.filter_map(|place| {
-            let guest = self.guests[place].as_ref()?;
+            let Taken { guest, .. } = self.places[place].as_ref()?;
             let network = guest.network();
-            let taken = self.taken_by(network);
+            let taken = self.places_of(network).len();
             let since = guest.waits_since().filter(|_| may_go(network, taken))?;
             Some((taken, Reverse(since), place))
         });
         candidates.max().map(|(.., place)| place).ok_or(Full)
     }
 
-    fn forget(&mut self, network: Option<IpAddr>) {
-        if let Some(network) = network
-            && let Some(taken) = self.per_network.get_mut(&network)
-        {
-            *taken -= 1;
-            if *taken == 0 {
-                self.per_network.remove(&network);
-            }
+    /// Gives a place that is nobody's to a guest.
+    fn take(&mut self, place: usize, guest: &Arc<G>) {
+        let mut nth = 0;
+        if let Some(network) = guest.network() {
+            let places = self.per_network.entry(network).or_default();
+            nth = places.len();
+            places.push(place);
         }
+        self.places[place] = Some(Taken { guest: Arc::clone(guest), nth });
     }
 
-    /// Gives the place back, if it still is this guest's.
-    fn leave(&mut self, place: usize, guest: &Arc<G>) -> bool {
-        let is_there = self.guests[place].as_ref().is_some_and(|there| Arc::ptr_eq(there, guest));
-        if is_there {
-            self.guests[place] = None;
-            self.free.push(place);
-            self.forget(guest.network());
+    /// Makes a place nobody's.
+    fn leave(&mut self, place: usize) -> Option<Arc<G>> {
+        let Taken { guest, nth } = self.places[place].take()?;
+        if let Some(network) = guest.network()
+            && let Some(places) = self.per_network.get_mut(&network)
+        {
+            places.swap_remove(nth);
+            match places.get(nth) {
+                Some(&moved) => _ = self.places[moved].as_mut().map(|moved| moved.nth = nth),
+                None if places.is_empty() => _ = self.per_network.remove(&network),
+                None => {}
+            }
         }
-        is_there
+        Some(guest)
+    }
+
+    /// Gives a guest's place back, if it still is its own.
+    fn give_back(&mut self, place: usize, guest: &Arc<G>) -> bool {
+        let is_its_own = self.places[place].as_ref().is_some_and(|taken| Arc::ptr_eq(&taken.guest, guest));
+        if is_its_own {
+            self.leave(place);
+            self.free.push(place);
+        }
+        is_its_own
     }
 }
 
@@ -205,7 +232,7 @@ impl<G: Guest> Admitted<G> {
         let mut table = self.pool.lock();
         if !self.is_aside.load(Ordering::Relaxed)
             && table.aside < self.pool.bounds.aside
-            && table.leave(self.place, &self.guest)
+            && table.give_back(self.place, &self.guest)
         {
             table.aside += 1;
             self.is_aside.store(true, Ordering::Relaxed);
@@ -215,12 +242,12 @@ impl<G: Guest> Admitted<G> {
 
 impl<G: Guest> Drop for Admitted<G> {
     fn drop(&mut self) {
-        self.pool.places.taken.dec();
+        self.pool.counts.taken.dec();
         let mut table = self.pool.lock();
         if *self.is_aside.get_mut() {
             table.aside -= 1;
         } else {
-            table.leave(self.place, &self.guest);
+            table.give_back(self.place, &self.guest);
         }
     }
 }
@@ -364,10 +391,8 @@ mod tests {
         fourth.guest.is_worked_on();
         assert!(pool.admit(request(1, &clock)).is_err());
         drop((open, fourth, other, another));
-        assert_eq!(
-            (pool.lock().free.len(), pool.lock().per_network.len(), pool.places.taken.get()),
-            (4, 0, 0)
-        );
+        let table = pool.lock();
+        assert_eq!((table.free.len(), table.per_network.len(), pool.counts.taken.get()), (4, 0, 0));
     }
 
     // check 101
@@ -389,7 +414,8 @@ mod tests {
         // One that had to go is not set aside any more.
         known[2].set_aside();
         drop((known, others));
-        assert_eq!((pool.lock().free.len(), pool.lock().aside, pool.places.taken.get()), (2, 0, 0));
+        let table = pool.lock();
+        assert_eq!((table.free.len(), table.aside, pool.counts.taken.get()), (2, 0, 0));
     }
 
     // check 55
@@ -418,13 +444,13 @@ mod tests {
                 }
                 evicted.extend(open.extract_if(.., |admitted| is_closed(admitted)));
                 let still_open = (open.len() + evicted.len()) as i64;
-                prop_assert_eq!(pool.places.taken.get(), still_open);
+                prop_assert_eq!(pool.counts.taken.get(), still_open);
                 let table = pool.lock();
-                prop_assert_eq!(table.guests.iter().flatten().count(), open.len());
+                prop_assert_eq!(table.places.iter().flatten().count(), open.len());
                 prop_assert_eq!(table.free.len() + open.len(), 12);
                 for who in 1..6 {
                     let count = open.iter().filter(|a| a.guest.network() == from(who)).count();
-                    prop_assert_eq!(table.taken_by(from(who)), count);
+                    prop_assert_eq!(table.places_of(from(who)).len(), count);
                     prop_assert!(count <= 5);
                 }
             }

@@ -1,6 +1,6 @@
 //! What is logged, and what is never logged nor written.
 
-use std::fs;
+use std::{fs, io::Read, net::TcpStream};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -9,6 +9,8 @@ use crate::{
     api::{Api, Credential, Tokens, ok},
     process::{Server, json},
 };
+
+const TURNED_AWAY: &str = "turned away: there were too many";
 
 // check 79
 #[tokio::test]
@@ -100,6 +102,33 @@ async fn what_a_proxy_does_wrong_is_told_once_however_often_it_does() {
 
 fn signature(token: &str) -> &str {
     token.rsplit('.').next().unwrap()
+}
+
+// check 100
+#[tokio::test]
+async fn that_somebody_was_turned_away_is_told_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start_with(dir.path(), &[("RESCIND_SERVER__MAX_CONNECTIONS_PER_ADDRESS", "1")]);
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let _held = TcpStream::connect(&address).unwrap();
+    let refused = || {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    };
+    refused();
+    let line = server.wait_for_log(TURNED_AWAY);
+    assert_eq!((&line["listener"], &line["level"]), (&"public".into(), &"WARN".into()), "{line}");
+    assert_eq!((&line["most_from"], &line["requests"]), (&"127.0.0.1".into(), &0.into()), "{line}");
+    assert!(line["connections"].as_u64() >= Some(1), "{line}");
+    // Those that come within the minute are told with it.
+    for _ in 0..30 {
+        refused();
+    }
+    let (status, log) = server.stop(Signal::TERM).await;
+    assert!(status.success());
+    assert_eq!(log.iter().filter(|line| line.contains(TURNED_AWAY)).count(), 1, "{log:#?}");
 }
 
 #[tokio::test]

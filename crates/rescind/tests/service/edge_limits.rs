@@ -15,10 +15,10 @@ use crate::{
     reply::Reply,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const ASK: &str = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
 
-fn bounded(in_all: usize, per_address: usize) -> impl FnOnce(&mut Config) {
+pub(crate) fn bounded(in_all: usize, per_address: usize) -> impl FnOnce(&mut Config) {
     move |config| {
         config.server.max_connections = in_all;
         config.server.max_connections_per_address = per_address;
@@ -26,14 +26,14 @@ fn bounded(in_all: usize, per_address: usize) -> impl FnOnce(&mut Config) {
 }
 
 /// A connection from this address of this machine.
-async fn from(address: &str, to: SocketAddr) -> TcpStream {
+pub(crate) async fn from(address: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
     socket.connect(to).await.unwrap()
 }
 
 /// Whether a request is answered there; not if the connection is closed, or refused.
-async fn is_served(stream: &mut TcpStream) -> bool {
+pub(crate) async fn is_served(stream: &mut TcpStream) -> bool {
     let mut answer = [0; 4096];
     let asked = async {
         stream.write_all(ASK.as_bytes()).await?;
@@ -49,7 +49,7 @@ async fn is_served(stream: &mut TcpStream) -> bool {
 }
 
 /// What is said to somebody who says nothing, up to the end.
-async fn refusal(mut stream: TcpStream) -> Reply {
+pub(crate) async fn refusal(mut stream: TcpStream) -> Reply {
     let mut received = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut received)).await.unwrap().unwrap();
     let (head, body) = received.split_once("\r\n\r\n").unwrap();

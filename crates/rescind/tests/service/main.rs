@@ -16,6 +16,7 @@ mod edge_http2;
 mod edge_limits;
 mod edge_slow;
 mod edge_tls;
+mod edge_waiting;
 mod envelope;
 #[path = "../fixture/postgres.rs"]
 mod fixture;
@@ -27,6 +28,7 @@ mod follow_exact_cut;
 mod follow_exact_race;
 mod follow_fake;
 mod follow_feed;
+mod follow_flood;
 mod follow_keys;
 mod follow_proxy;
 mod follow_race;

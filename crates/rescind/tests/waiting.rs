@@ -1,0 +1,182 @@
+//! What the service holds for requests whose bodies have not come. A binary of its own: the counting
+//! allocator is the process's.
+
+#![cfg(test)]
+
+use std::{
+    alloc::System,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use rescind::{
+    admin::{self, NewVerifier},
+    app::App,
+    clock::Clock,
+    config::Config,
+    metrics::Listener,
+    random::Random,
+    server::Server,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
+use tokio::task::{spawn_blocking, yield_now};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes on the heap for a request, at most, before its body is there.
+const AT_MOST: usize = 4096;
+const CONNECTIONS: usize = 5;
+const STREAMS: u32 = 100;
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+/// What waits for a body in public.
+const PATHS: [(&str, &str); 5] = [
+    ("/auth/login", JSON),
+    ("/auth/refresh", JSON),
+    ("/oauth2/token", FORM),
+    ("/oauth2/introspect", FORM),
+    ("/oauth2/revoke", FORM),
+];
+
+struct Service {
+    app: Arc<App>,
+    public: SocketAddr,
+    management: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Service {
+    async fn start() -> Service {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.server.listen = "127.0.0.1:0".parse().unwrap();
+        config.server.management_listen = config.server.listen;
+        config.server.data_dir = folder.path().join("data");
+        let app = App::open(&config, None, Clock::System, Random::System).await.unwrap();
+        let server = Server::bind(Arc::clone(&app), &config).await.unwrap();
+        let (public, management) = (server.address().unwrap(), server.management_address().unwrap());
+        tokio::spawn(server.run(std::future::pending()));
+        Service { app, public, management, _folder: folder }
+    }
+
+    /// Bytes held for each of the requests that `send` sends, once the service waits for all their
+    /// bodies.
+    async fn held(&self, listener: Listener, requests: usize, send: impl FnOnce() + Send + 'static) -> usize {
+        let under_way = self.app.metrics.requests_under_way(listener).taken;
+        let before = live();
+        spawn_blocking(send).await.unwrap();
+        while under_way.get() < requests as i64 {
+            yield_now().await;
+        }
+        // There is one thread: whatever is to be polled has been, several times.
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        (live() - before) / requests
+    }
+}
+
+fn live() -> usize {
+    let Stats { bytes_allocated, bytes_deallocated, .. } = ALLOCATOR.stats();
+    bytes_allocated - bytes_deallocated
+}
+
+/// Connections on which something was asked and answered.
+fn kept(address: SocketAddr, ask: &[u8], answer: &[u8]) -> Vec<TcpStream> {
+    let open = |_| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(ask).unwrap();
+        let mut received = vec![];
+        while !received.windows(answer.len()).any(|window| window == answer) {
+            let mut some = [0; 1024];
+            let read = stream.read(&mut some).unwrap();
+            assert!(read > 0, "closed after {received:?}");
+            received.extend_from_slice(&some[..read]);
+        }
+        stream
+    };
+    (0..CONNECTIONS).map(open).collect()
+}
+
+async fn http1(service: &Service, listener: Listener, head: String) -> usize {
+    let address = if listener == Listener::Public { service.public } else { service.management };
+    let ask = move || kept(address, b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"}}");
+    let streams = spawn_blocking(ask).await.unwrap();
+    let sending = streams.iter().map(|stream| stream.try_clone().unwrap()).collect::<Vec<_>>();
+    service
+        .held(listener, CONNECTIONS, move || {
+            for mut stream in sending {
+                stream.write_all(head.as_bytes()).unwrap();
+            }
+        })
+        .await
+}
+
+fn head(path: &str, content_type: &str, more: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: 60\r\n{more}\r\n"
+    )
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    let mut bytes = vec![0, 0, length, kind, flags];
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+async fn http2(service: &Service, path: &str, content_type: &str) -> usize {
+    const PING: &[u8] = b"a ping..";
+    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    opening.extend(frame(4, 0, 0, &[]));
+    opening.extend(frame(6, 0, 0, PING));
+    let public = service.public;
+    let connections = spawn_blocking(move || kept(public, &opening, PING)).await.unwrap();
+    // Each field written out in full (RFC 7541 §6.2.2).
+    let mut fields = vec![];
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "x"),
+        ("content-type", content_type),
+    ] {
+        fields.push(0);
+        for text in [name, value] {
+            fields.push(u8::try_from(text.len()).unwrap());
+            fields.extend_from_slice(text.as_bytes());
+        }
+    }
+    let requests: Vec<u8> = (0..STREAMS).flat_map(|i| frame(1, 4, i * 2 + 1, &fields)).collect();
+    let sending = connections.iter().map(|stream| stream.try_clone().unwrap()).collect::<Vec<_>>();
+    let all = CONNECTIONS * STREAMS as usize;
+    service
+        .held(Listener::Public, all, move || {
+            for mut connection in sending {
+                connection.write_all(&requests).unwrap();
+            }
+        })
+        .await
+}
+
+// check 100
+#[tokio::test]
+async fn a_request_whose_body_has_not_come_is_held_in_little_memory() {
+    for (path, content_type) in PATHS {
+        let service = Service::start().await;
+        let held = http1(&service, Listener::Public, head(path, content_type, "")).await;
+        assert!((100..=AT_MOST).contains(&held), "{path} over HTTP/1.1: {held}");
+        let service = Service::start().await;
+        let held = http2(&service, path, content_type).await;
+        assert!((100..=AT_MOST).contains(&held), "{path} over HTTP/2: {held}");
+    }
+    let service = Service::start().await;
+    let new = NewVerifier { name: "test".into(), share_hs256: false };
+    let token = admin::create_verifier(&service.app, new).await.unwrap().token;
+    let head = head("/feed/v1/ack", JSON, &format!("Authorization: Bearer {token}\r\n"));
+    let held = http1(&service, Listener::Management, head).await;
+    assert!((100..=AT_MOST).contains(&held), "/feed/v1/ack: {held}");
+}
