@@ -20,11 +20,11 @@ use super::{
 use crate::history::Verdict;
 
 /// Settings of a lease and its margin: such that the verifier gets most of it, and the next process knows nothing of it.
-const LONG: [(&str, &str); 2] = [("RESCIND_CLUSTER__LEASE", "8s"), ("RESCIND_CLUSTER__MARGIN", "800ms")];
+const LONG: [(&str, &str); 2] = [("RESCIND_CLUSTER__LEASE", "5s"), ("RESCIND_CLUSTER__MARGIN", "500ms")];
 const SHORT: [(&str, &str); 2] = [("RESCIND_CLUSTER__LEASE", "1s"), ("RESCIND_CLUSTER__MARGIN", "100ms")];
 
 /// Longer than any lease here.
-const OVER: Duration = Duration::from_secs(10);
+const OVER: Duration = Duration::from_secs(6);
 
 /// Who answers for the logout.
 #[derive(Debug, Clone, Copy)]

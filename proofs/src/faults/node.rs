@@ -112,7 +112,12 @@ impl Node {
     /// Starts it where it cannot serve, and waits for its end; what it said.
     pub(super) async fn fails_to_start(&self) -> anyhow::Result<(ExitStatus, String)> {
         let status = self.spawn(0)?.ended().await?;
-        Ok((status, fs::read_to_string(&self.log)?))
+        Ok((status, self.said()?))
+    }
+
+    /// What it has said so far.
+    pub(super) fn said(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(&self.log)?)
     }
 
     fn spawn(&self, ahead: Ahead) -> anyhow::Result<Process> {

@@ -8,6 +8,7 @@ use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     caller::{Caller, Credential, Tokens, Which},
+    clock::{between, now},
     cluster::Setup,
     node::Node,
     scenarios::Recording,
@@ -17,6 +18,8 @@ use crate::history::Kind;
 /// So many sessions, and so many logins at once.
 const SESSIONS: usize = 3072;
 const AT_ONCE: usize = 64;
+/// As many of them as come about in this time, and are raced in this time.
+const TIME: Duration = Duration::from_secs(8);
 
 /// The server remembers sessions in so many places by their numbers, and here two in each. Those of one place are
 /// raced together, so that what is learned of one pushes out what was just learned of another.
@@ -30,7 +33,8 @@ pub(super) async fn run(setup: &Setup) -> anyhow::Result<String> {
     let caller = Caller::new(&node.door, &recording.recorder)?;
     let credential = Credential::create(&node.door.command_line, "client").await?;
     let mut places = vec![vec![]; PLACES];
-    for _ in 0..SESSIONS / AT_ONCE {
+    let since = now();
+    for _ in (0..SESSIONS / AT_ONCE).take_while(|_| between(since, now()) < TIME) {
         let logins = (0..AT_ONCE).map(|_| {
             let (caller, credential) = (caller.clone(), credential.clone());
             async move { caller.login(&credential).await.given() }
@@ -41,7 +45,8 @@ pub(super) async fn run(setup: &Setup) -> anyhow::Result<String> {
         }
     }
     let mut rng = StdRng::seed_from_u64(setup.seed);
-    for sessions in places {
+    let since = now();
+    for sessions in places.into_iter().take_while(|_| between(since, now()) < TIME) {
         let races = sessions.into_iter().map(|tokens| {
             let after = Duration::from_millis(rng.random_range(0..100));
             race(caller.clone(), credential.clone(), tokens, after)

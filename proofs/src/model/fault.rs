@@ -70,13 +70,15 @@ pub enum Fault {
     RepeatsMoreThanItKnows,
     /// A node repeats what it knows, and serves before the others have that.
     RepeatsWithoutWaiting,
+    /// What is repeated does not keep the ids of lost sessions from being given again.
+    IdsGivenAgain,
     /// A logout is answered before it is known in the folder of whoever answers.
     AnswersBeforeKeeping,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 29] = [
+    pub const ALL: [Fault; 30] = [
         Fault::ReadOnlyRenewal,
         Fault::T0AfterTheAnswer,
         Fault::AckBeforePublish,
@@ -105,6 +107,7 @@ impl Fault {
         Fault::RepeatsWhatTheDatabaseHas,
         Fault::RepeatsMoreThanItKnows,
         Fault::RepeatsWithoutWaiting,
+        Fault::IdsGivenAgain,
         Fault::AnswersBeforeKeeping,
     ];
 
@@ -147,6 +150,7 @@ impl Fault {
                 Scenario::lost_answers()
             }
             Fault::NumbersAlone | Fault::RepeatsMoreThanItKnows => Scenario::lost_order(),
+            Fault::IdsGivenAgain => Scenario::lost_ids(),
             Fault::AnswersBeforeKeeping => Scenario::lost_memory(),
             Fault::WaitWithoutDrift => Scenario::clocks(),
             Fault::ThinMargin => {

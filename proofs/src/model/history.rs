@@ -41,6 +41,39 @@ impl Protocol {
         }
     }
 
+    /// What it knows goes into its folder at any time. (Where nobody is killed it matters only to what it is about to
+    /// answer.)
+    pub(super) fn keep_actions(&self, state: &State, index: usize, may: &mut impl FnMut(NodeStep)) {
+        let History { known, witness, .. } = state.nodes[index].history;
+        let matters = self.scenario.crash || self.is_answering(state, index);
+        if self.scenario.loses && matters && witness != known {
+            may(NodeStep::Keep);
+        }
+    }
+
+    fn is_answering(&self, state: &State, index: usize) -> bool {
+        let mut writes = self.answered_by(index).map(|write| &state.writes[write]);
+        writes.any(|write| !matches!(write, Write::Idle { .. } | Write::Answered))
+    }
+
+    /// What nobody looks at any more is brought into one form.
+    pub(super) fn settle_history(&self, state: &mut State) {
+        if !self.scenario.loses {
+            return;
+        }
+        for index in 0..self.scenario.nodes {
+            let answering = self.is_answering(state, index);
+            let served = state.told.served;
+            let History { witness, knew, .. } = &mut state.nodes[index].history;
+            if !self.scenario.crash && !answering {
+                *witness = Known::default();
+            }
+            if *knew <= served {
+                *knew = 0;
+            }
+        }
+    }
+
     /// The changes that this node answers for.
     pub(super) fn answered_by(&self, index: usize) -> impl Iterator<Item = usize> {
         let answerers = self.scenario.answerers.iter().enumerate();
@@ -50,9 +83,10 @@ impl Protocol {
     /// Whether a node may believe a server.
     fn stands(&self, node: &Node, content: &Content) -> bool {
         let History { known, remembers, .. } = node.history;
-        let Lost { repeated, ended } = content.lost;
+        // Whoever remembers looks whether there is more to repeat.
+        let Lost { repeated, ended } = if remembers { Lost::default() } else { content.lost };
         let has = if self.has(Fault::NumbersAlone) { content.head >= known.seq } else { content.has(known) };
-        self.has(Fault::TimelineAlone) || has || repeated >= known.seq || ended && !remembers
+        self.has(Fault::TimelineAlone) || has || repeated >= known.seq || ended
     }
 
     pub(super) fn history_step(&self, state: &mut State, index: usize, step: NodeStep) {
@@ -69,8 +103,13 @@ impl Protocol {
                 let merges = !self.has(Fault::RepeatsWhatTheDatabaseHas);
                 self.mend(state, index, server, |content| {
                     content.lost.repeated = content.lost.repeated.max(whole);
-                    if let Some(remembered) = memory.clients[0].filter(|_| merges) {
-                        let policy = &mut content.clients[0];
+                    if !self.has(Fault::IdsGivenAgain) {
+                        content.given = content.given.max(memory.given);
+                    }
+                    let policy = &mut content.clients[0];
+                    // A session that was lost with its end is not there, and its id is not given again.
+                    let there = !self.scenario.ids || policy.revision > 0;
+                    if let Some(remembered) = memory.clients[0].filter(|_| merges && there) {
                         policy.generation = policy.generation.max(remembered.generation);
                         policy.revision = policy.revision.max(remembered.revision);
                     }
@@ -89,8 +128,9 @@ impl Protocol {
             with(content);
             // Numbers go on from the highest that is known.
             content.head = content.head.max(known.seq) + 1;
-            content.clients[0].revision += 1;
-            let revision = content.clients[0].revision;
+            let policy = &mut content.clients[0];
+            policy.revision += u8::from(!self.scenario.ids || policy.revision > 0);
+            let revision = policy.revision;
             content.changes[usize::from(content.head) - 1] =
                 Some(Changed { client: 0, revision, mark: server });
             mended = content.newest();

@@ -146,6 +146,7 @@ impl Protocol {
             state.follower.age = 0;
         }
         row::settle(state);
+        self.settle_history(state);
     }
 }
 
@@ -161,14 +162,14 @@ impl Model for Protocol {
             id if id < scenario.serving => Node {
                 standing: Standing::Joined,
                 id: id as u8,
-                memory: Memory::load(Server::First, &content),
+                memory: Memory::load(Server::First, &content, scenario.ids),
                 lease: scenario.terms.lasts,
                 ..Node::out()
             },
             _ => Node::out(),
         });
-        let told =
-            Told { issued: [1; store::CLIENTS], first_tick: self.has(Fault::IssueTime), ..Told::default() };
+        let issued = [u8::from(!scenario.ids); store::CLIENTS];
+        let told = Told { issued, first_tick: self.has(Fault::IssueTime), ..Told::default() };
         vec![State {
             store: Store::new(content, scenario.loses),
             nodes,

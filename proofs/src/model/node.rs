@@ -47,9 +47,7 @@ impl Protocol {
                     if self.scenario.crash {
                         may(NodeStep::Crash);
                     }
-                    if self.scenario.loses && node.history.witness != node.history.known {
-                        may(NodeStep::Keep);
-                    }
+                    self.keep_actions(state, index, &mut may);
                     if self.scenario.forget {
                         let known = (0..CLIENTS).filter(|&client| node.memory.clients[client].is_some());
                         known.for_each(|client| may(NodeStep::Forget { client }));
@@ -106,7 +104,7 @@ impl Protocol {
             NodeStep::Join { server } => self.join(state, index, server),
             NodeStep::Load { server } => {
                 let content = state.store.at(server);
-                let (memory, known) = (Memory::load(server, content), content.newest());
+                let (memory, known) = (Memory::load(server, content, self.scenario.ids), content.newest());
                 let node = &mut state.nodes[index];
                 let mut history = node.history;
                 if self.scenario.loses {

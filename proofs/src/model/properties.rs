@@ -72,7 +72,9 @@ fn is_durable(protocol: &Protocol, state: &State) -> bool {
     let durable = state.store.durable();
     if protocol.scenario.loses {
         let binding = state.told.promised[0].min(state.told.served);
-        return durable.clients[0].generation >= binding || durable.lost.ended || !state.store.promoted();
+        let gone = protocol.scenario.ids && durable.clients[0].revision == 0;
+        let holds = durable.clients[0].generation >= binding || durable.lost.ended || gone;
+        return holds || !state.store.promoted();
     }
     let mut promised = state.told.promised.iter().zip(&durable.clients);
     let consumed = state.told.consumed.iter().filter(|&&times| times > 0).count();

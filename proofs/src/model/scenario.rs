@@ -12,12 +12,15 @@ pub enum Asked {
     Logout { client: usize, generation: u8 },
     /// Something that takes no token back.
     Touch { client: usize },
+    /// A login, whose session is given the next id. The one with the first id is looked at in client 0's place.
+    Open,
 }
 
 impl Asked {
     pub(super) fn client(self) -> usize {
         match self {
             Asked::Logout { client, .. } | Asked::Touch { client } => client,
+            Asked::Open => 0,
         }
     }
 }
@@ -53,7 +56,9 @@ pub struct Scenario {
     pub fail_over: bool,
     /// Commits are answered before the stand-by has them, and the first server dies when that is promoted.
     pub loses: bool,
-    /// Nobody renews a lease before the fail-over.
+    /// Client 0 is a session, which is there once it was opened, and is not loaded with the rest.
+    pub ids: bool,
+    /// Nobody renews a lease before the fail-over, nor verifies anything.
     pub quiet: bool,
     pub login: bool,
     pub refreshers: usize,
@@ -82,6 +87,7 @@ impl Scenario {
             log: 0,
             fail_over: false,
             loses: false,
+            ids: false,
             quiet: false,
             login: false,
             refreshers: 0,
@@ -158,6 +164,13 @@ impl Scenario {
         Scenario { name: "lost answers and memory", crash: true, quiet: true, ..Scenario::lost_answers() }
     }
 
+    /// A session is opened and revoked, which is lost, and another one is opened.
+    pub const fn lost_ids() -> Scenario {
+        let writes = &[Asked::Open, LOGOUT, Asked::Open];
+        let base = Scenario::lost_answers();
+        Scenario { name: "lost ids", ids: true, writes, answerers: &[0, 0, 1], quiet: true, ..base }
+    }
+
     /// Two callers hold the same refresh token.
     pub const fn sessions() -> Scenario {
         let none = Scenario { nodes: 0, serving: 0, rows: 0, ..Scenario::lost_commits() };
@@ -197,6 +210,7 @@ impl Scenario {
             Scenario::lost_answers(),
             Scenario::lost_order(),
             Scenario::lost_memory(),
+            Scenario::lost_ids(),
             Scenario::sessions(),
             Scenario::attached(),
         ]

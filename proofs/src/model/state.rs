@@ -129,6 +129,8 @@ pub struct Memory {
     pub applied: u8,
     /// `None` is forgotten, as a session may be.
     pub clients: [Option<Policy>; CLIENTS],
+    /// So many ids of sessions are known to have been given.
+    pub given: u8,
     /// The keys are new: no token from before stands.
     pub ended: bool,
 }
@@ -303,17 +305,16 @@ pub struct Watch {
 
 impl Memory {
     /// What a node loads.
-    pub fn load(server: Server, content: &Content) -> Memory {
-        Memory {
-            server,
-            applied: content.head,
-            clients: content.clients.map(Some),
-            ended: content.lost.ended,
-        }
+    pub fn load(server: Server, content: &Content, ids: bool) -> Memory {
+        // Of sessions, those that have ended.
+        let known = |policy: &Policy| !ids || policy.generation > 0;
+        let clients = content.clients.map(|policy| Some(policy).filter(known));
+        let Content { head: applied, given, lost, .. } = *content;
+        Memory { server, applied, clients, given, ended: lost.ended }
     }
 
     fn empty() -> Memory {
-        Memory { server: Server::First, applied: 0, clients: [None; CLIENTS], ended: false }
+        Memory { server: Server::First, applied: 0, clients: [None; CLIENTS], given: 0, ended: false }
     }
 
     /// Takes over a client, unless what is known is as new.

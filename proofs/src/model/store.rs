@@ -20,6 +20,8 @@ pub struct Content {
     pub rows: [Row; ROWS],
     /// The one session whose refreshing is looked at.
     pub session: Session,
+    /// So many ids of sessions have been given.
+    pub given: u8,
     /// `lost`: what is known to be missing of the first server's history.
     pub lost: Lost,
 }
@@ -248,6 +250,10 @@ impl Store {
         self.promoted = Some(self.durable().clone());
         self.log.drain(..self.log.len() - 1);
         self.unshown = 0;
+        if self.loses {
+            // Nobody will look at these again.
+            self.log[0].rows = Default::default();
+        }
     }
 
     /// Every content that there is, for what must treat all alike.

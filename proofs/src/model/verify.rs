@@ -47,6 +47,9 @@ impl Protocol {
     /// revoked may be accepted; and memory learns from what is ahead of it.
     fn matters(&self, state: &State, at: usize, client: usize, token: u8) -> bool {
         let Some(Verifier { memory, lease, .. }) = state.verifier(at) else { return false };
+        if self.scenario.quiet && !state.store.promoted() {
+            return false;
+        }
         let leased = lease > 0 || self.has(Fault::StateBeforeDeadline);
         let ahead = memory.clients[client].is_none_or(|known| known.generation < token);
         let teaches = ahead || self.scenario.forget;
@@ -66,7 +69,6 @@ impl Protocol {
         // Where there is no lease, or another than before, it fails closed.
         let Some(Verifier { id, memory, lease, age }) = state.verifier(at) else { return };
         let known = memory.clients[client];
-        let known = known.filter(|_| !memory.ended);
         if memory.ended && !matches!(step, VerifyStep::ReadDeadline) {
             // Its key is good no more.
             return;
@@ -99,6 +101,12 @@ impl Protocol {
             (VerifyStep::Ask { server }, Step::Ahead { id: leased }) if id == leased => {
                 let policy = state.store.at(server).clients[client];
                 Some(Step::Answered { id, policy, applied: memory.applied })
+            }
+            // There is no such session.
+            (VerifyStep::Learn, Step::Answered { policy, .. })
+                if self.scenario.ids && policy.revision == 0 =>
+            {
+                None
             }
             (VerifyStep::Learn, Step::Answered { id: asker, policy, applied }) => {
                 if id == asker {

@@ -5,7 +5,7 @@ use super::{
     action::WriteStep,
     scenario::Asked,
     state::{History, Node, State, Write},
-    store::{CHANGES, Content, Known, Outcome, Server},
+    store::{CHANGES, Content, Known, Outcome, Policy, Server},
 };
 
 impl Protocol {
@@ -88,8 +88,11 @@ impl Protocol {
             Asked::Logout { client, generation } => {
                 state.told.issued[client] & 1 << generation != 0
                     && content.clients[client].generation >= generation
+                    && (!self.scenario.ids || content.clients[client].revision > 0)
             }
             Asked::Touch { .. } => true,
+            // There is one session to be lost, and one that could be given its id.
+            Asked::Open => state.store.promoted() == (content.given > 0 || state.told.issued[0] > 0),
         };
         room && !locked && issued
     }
@@ -122,14 +125,19 @@ impl Protocol {
             (WriteStep::ReadClock, Write::Committed { server, listed, known, .. }) => {
                 if let Some(&answerer) = self.scenario.answerers.get(index) {
                     let policy = state.store.at(server).clients[asked.client()];
+                    let given = state.store.at(server).given;
                     let node = &mut state.nodes[answerer];
                     node.memory.learn(asked.client(), policy);
+                    node.memory.given = node.memory.given.max(given);
                     if node.history.known.seq < known.seq {
                         node.history.known = known;
                     }
                 }
+                if asked == Asked::Open && state.store.at(server).clients[0].revision > 0 {
+                    state.told.issued[0] |= 1;
+                }
                 state.writes[index] = match (asked, listed) {
-                    (Asked::Touch { .. }, _) => Write::Answered,
+                    (Asked::Touch { .. } | Asked::Open, _) => Write::Answered,
                     (_, Some(ids)) => {
                         Write::Listed { server, elapsed: 0, head: state.store.at(server).head, ids, known }
                     }
@@ -146,7 +154,9 @@ impl Protocol {
                     let promised = &mut state.told.promised[client];
                     *promised = (*promised).max(generation + 1);
                     if let Some(&answerer) = self.scenario.answerers.get(index) {
-                        state.told.answered[answerer] = generation + 1;
+                        if self.scenario.crash {
+                            state.told.answered[answerer] = generation + 1;
+                        }
                         let History { knew, .. } = &mut state.nodes[answerer].history;
                         *knew = (*knew).max(generation + 1);
                         if let Write::Confirmed { server, .. } | Write::Listed { server, .. } =
@@ -182,6 +192,12 @@ impl Protocol {
         let transaction = |content: &mut Content| {
             match (asked, open) {
                 (Asked::Logout { generation, .. }, _) if content.clients[client].generation > generation => {}
+                (Asked::Open, _) => {
+                    content.given += 1;
+                    if content.given == 1 {
+                        content.clients[0] = Policy { revision: 1, generation: 0 };
+                    }
+                }
                 (_, Some((seq, _))) if serial => content.change_as(seq, client, logout, mark),
                 _ => content.change(client, logout, mark),
             }
