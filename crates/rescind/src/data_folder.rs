@@ -210,7 +210,7 @@ mod tests {
         }
         drop(folder);
         // One of before locks the file alone.
-        let older = File::create(path.join("rescind.lock")).unwrap();
+        let older = OpenOptions::new().write(true).open(path.join("rescind.lock")).unwrap();
         older.lock().unwrap();
         assert!(matches!(DataFolder::take(&path), Err(FolderError::InUse(_))));
         drop(older);
