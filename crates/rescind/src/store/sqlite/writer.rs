@@ -103,7 +103,7 @@ fn run(connection: &Connection, waiting: &Receiver<Job>, marker: &Mutex<Marker>,
             commits.changes.count(answers.len() as u64);
         }
         for answer in answers {
-            answer(outcome.as_ref().map(|()| ()).map_err(|e| StoreError::Unavailable(e.to_string().into())));
+            answer(outcome.as_ref().copied().map_err(|e| StoreError::Unavailable(e.to_string().into())));
         }
     }
 }
