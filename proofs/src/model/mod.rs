@@ -37,7 +37,7 @@ pub use scenario::{Asked, Scenario};
 pub use state::State;
 
 use state::{Broken, Follower, Login, Memory, Node, Refresher, Renewal, Standing, Told, Write};
-use store::{Content, Outcome, Row, Server, Store};
+use store::{Content, OPENED, Outcome, Row, Server, Store};
 
 /// The protocol within one scenario, with at most one fault.
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ impl Model for Protocol {
         let scenario = &self.scenario;
         let mut content = Content::default();
         content.rows[..scenario.serving].fill(Row::Present { acked: 0, beat: 0 });
-        let nodes = array::from_fn(|id| match id {
+        let mut nodes = array::from_fn(|id| match id {
             id if id < scenario.serving => Node {
                 standing: Standing::Joined,
                 id: id as u8,
@@ -168,10 +168,18 @@ impl Model for Protocol {
             },
             _ => Node::out(),
         });
-        let issued = [u8::from(!scenario.ids); store::CLIENTS];
-        let told = Told { issued, first_tick: self.has(Fault::IssueTime), ..Told::default() };
+        let told =
+            Told { issued: [1; store::CLIENTS], first_tick: self.has(Fault::IssueTime), ..Told::default() };
+        let mut store = Store::new(content, scenario.loses);
+        if scenario.ids {
+            store.commit(Server::First, true, |content| {
+                content.given = 1;
+                content.clients[0] = OPENED;
+            });
+            nodes[0].memory.given = 1;
+        }
         vec![State {
-            store: Store::new(content, scenario.loses),
+            store,
             nodes,
             follower: Follower::detached(),
             writes: [Write::Idle { tries: scenario.tries }; state::WRITES],

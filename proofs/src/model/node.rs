@@ -64,7 +64,7 @@ impl Protocol {
 
     fn renewal_actions(&self, state: &State, node: &Node, may: &mut impl FnMut(NodeStep)) {
         match node.renewal {
-            Renewal::Idle if self.scenario.quiet && !state.store.promoted() => {}
+            Renewal::Idle if self.scenario.quiet && self.is_idle(state, node) => {}
             Renewal::Idle => may(NodeStep::ReadClock),
             Renewal::Sent { .. } => {
                 state.store.servers().for_each(|server| may(NodeStep::ReadHead { server }))
@@ -86,6 +86,16 @@ impl Protocol {
             }
             Renewal::Applied { .. } => may(NodeStep::Extend),
         }
+    }
+
+    /// A renewal would bring nothing.
+    fn is_idle(&self, state: &State, node: &Node) -> bool {
+        let content = state.store.at(node.memory.server);
+        let row = content.rows[usize::from(node.id)];
+        let applied = node.memory.applied;
+        let told = matches!(row, Row::Present { acked, .. } if acked == applied && applied == content.head);
+        let current = state.store.servers().any(|server| server == node.memory.server);
+        !state.store.promoted() || current && told && node.lease == self.scenario.terms.lasts
     }
 
     /// The row that a node would join with.

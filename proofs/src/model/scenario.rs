@@ -56,9 +56,9 @@ pub struct Scenario {
     pub fail_over: bool,
     /// Commits are answered before the stand-by has them, and the first server dies when that is promoted.
     pub loses: bool,
-    /// Client 0 is a session, which is there once it was opened, and is not loaded with the rest.
+    /// Client 0 is a session, which node 0 has opened on the first server, and which is not loaded with the rest.
     pub ids: bool,
-    /// Nobody renews a lease before the fail-over, nor verifies anything.
+    /// Nobody renews a lease before the fail-over, nor verifies anything; and nobody renews one in vain.
     pub quiet: bool,
     pub login: bool,
     pub refreshers: usize,
@@ -164,11 +164,11 @@ impl Scenario {
         Scenario { name: "lost answers and memory", crash: true, quiet: true, ..Scenario::lost_answers() }
     }
 
-    /// A session is opened and revoked, which is lost, and another one is opened.
+    /// A session has just been opened; it is revoked, all of which is lost, and another one is opened.
     pub const fn lost_ids() -> Scenario {
-        let writes = &[Asked::Open, LOGOUT, Asked::Open];
         let base = Scenario::lost_answers();
-        Scenario { name: "lost ids", ids: true, writes, answerers: &[0, 0, 1], quiet: true, ..base }
+        let writes = &[LOGOUT, Asked::Open];
+        Scenario { name: "lost ids", ids: true, writes, answerers: &[0, 1], quiet: true, ..base }
     }
 
     /// Two callers hold the same refresh token.

@@ -60,6 +60,9 @@ pub struct Policy {
     pub generation: u8,
 }
 
+/// A session in a client's place, as it is opened.
+pub(super) const OPENED: Policy = Policy { revision: 1, generation: 0 };
+
 /// A place for a node's row. Ids are given in order and never again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Row {

@@ -5,7 +5,7 @@ use super::{
     action::WriteStep,
     scenario::Asked,
     state::{History, Node, State, Write},
-    store::{CHANGES, Content, Known, Outcome, Policy, Server},
+    store::{CHANGES, Content, Known, OPENED, Outcome, Server},
 };
 
 impl Protocol {
@@ -91,8 +91,7 @@ impl Protocol {
                     && (!self.scenario.ids || content.clients[client].revision > 0)
             }
             Asked::Touch { .. } => true,
-            // There is one session to be lost, and one that could be given its id.
-            Asked::Open => state.store.promoted() == (content.given > 0 || state.told.issued[0] > 0),
+            Asked::Open => state.store.promoted(),
         };
         room && !locked && issued
     }
@@ -132,9 +131,6 @@ impl Protocol {
                     if node.history.known.seq < known.seq {
                         node.history.known = known;
                     }
-                }
-                if asked == Asked::Open && state.store.at(server).clients[0].revision > 0 {
-                    state.told.issued[0] |= 1;
                 }
                 state.writes[index] = match (asked, listed) {
                     (Asked::Touch { .. } | Asked::Open, _) => Write::Answered,
@@ -195,7 +191,7 @@ impl Protocol {
                 (Asked::Open, _) => {
                     content.given += 1;
                     if content.given == 1 {
-                        content.clients[0] = Policy { revision: 1, generation: 0 };
+                        content.clients[0] = OPENED;
                     }
                 }
                 (_, Some((seq, _))) if serial => content.change_as(seq, client, logout, mark),
