@@ -83,7 +83,10 @@ class Database:
 
     def start(self, data):
         command = as_owner([f"{BINARIES}/postgres", "-D", data, "-p", str(self.ports[data])])
-        return Child(command, self.ports[data], self.folder)
+        child = Child(command, self.ports[data], self.folder)
+        asked = [f"{BINARIES}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.ports[data])]
+        wait_for("a database", lambda: subprocess.run(asked, timeout=10).returncode == 0)
+        return child
 
     def start_standby(self):
         self.children[self.standby] = self.start(self.standby)

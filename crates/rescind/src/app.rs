@@ -2,12 +2,9 @@
 
 mod changing;
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -29,9 +26,9 @@ use crate::{
     feed::{Changed, Feed},
     issuer::{Issuer, KeyringError, generate_key, generate_upgrade},
     limiter::Limiter,
-    log_limit::LogLimit,
+    log_limit::LogLimits,
     metrics::Metrics,
-    model::{ClientId, KnownVerifier, TokenRules, UnixSeconds},
+    model::{KnownVerifier, TokenRules, UnixSeconds},
     quota::Quota,
     random::Random,
     registry::Registry,
@@ -91,41 +88,6 @@ pub struct App {
     folder: DataFolder,
 }
 
-/// For the lines that callers cause, by who causes them.
-pub struct LogLimits {
-    /// What `/verify` was asked for and cannot be read.
-    pub parameters: LogLimit<IpAddr>,
-    /// Trusted proxies that name no caller.
-    pub proxies: LogLimit<IpAddr>,
-    /// Callers without the certificate that their client is bound to.
-    pub uncertified: LogLimit<ClientId>,
-    /// Certificates that cannot be read.
-    pub unreadable: LogLimit<IpAddr>,
-    /// Refresh tokens used again.
-    pub reused: LogLimit<ClientId>,
-    /// Tokens from the future.
-    pub from_future: LogLimit<()>,
-    /// Requests that failed, by what made them.
-    pub failures: LogLimit<Arc<str>>,
-    /// Lines on what clients did well that were left out, since that was last told.
-    pub left_out: AtomicU64,
-}
-
-impl LogLimits {
-    fn new(clock: &Clock) -> LogLimits {
-        LogLimits {
-            parameters: LogLimit::new(1, clock.clone()),
-            proxies: LogLimit::new(1, clock.clone()),
-            uncertified: LogLimit::new(1, clock.clone()),
-            unreadable: LogLimit::new(1, clock.clone()),
-            reused: LogLimit::new(1, clock.clone()),
-            from_future: LogLimit::new(1, clock.clone()),
-            // Whoever was told 500 or 503 may ask for it by the request's id.
-            failures: LogLimit::new(10, clock.clone()),
-            left_out: AtomicU64::new(0),
-        }
-    }
-}
 /// Hashed under the pepper, it names the installation.
 const INSTALLATION: &str = "installation";
 

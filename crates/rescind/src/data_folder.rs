@@ -210,7 +210,9 @@ mod tests {
         }
         drop(folder);
         // One of before locks the file alone.
-        let older = File::create(path.join("rescind.lock")).unwrap();
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let older = options.open(path.join("rescind.lock")).unwrap();
         older.lock().unwrap();
         assert!(matches!(DataFolder::take(&path), Err(FolderError::InUse(_))));
         drop(older);

@@ -4,15 +4,54 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::Hash,
-    sync::{Mutex, PoisonError},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
-use crate::clock::Clock;
+use crate::{clock::Clock, model::ClientId};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Subjects that are told apart. The others have one line together.
 const SUBJECTS: usize = 64;
+
+/// For the lines that callers cause, by who causes them.
+#[derive(Debug)]
+pub struct LogLimits {
+    /// What `/verify` was asked for and cannot be read.
+    pub parameters: LogLimit<IpAddr>,
+    /// Trusted proxies that name no caller.
+    pub proxies: LogLimit<IpAddr>,
+    /// Callers without the certificate that their client is bound to.
+    pub uncertified: LogLimit<ClientId>,
+    /// Certificates that cannot be read.
+    pub unreadable: LogLimit<IpAddr>,
+    /// Refresh tokens used again.
+    pub reused: LogLimit<ClientId>,
+    /// Tokens from the future.
+    pub from_future: LogLimit<()>,
+    /// Requests that failed, by what made them.
+    pub failures: LogLimit<Arc<str>>,
+    /// Lines on what clients did well that were left out, since that was last told.
+    pub left_out: AtomicU64,
+}
+
+impl LogLimits {
+    /// Nothing written yet.
+    pub fn new(clock: &Clock) -> LogLimits {
+        LogLimits {
+            parameters: LogLimit::new(1, clock.clone()),
+            proxies: LogLimit::new(1, clock.clone()),
+            uncertified: LogLimit::new(1, clock.clone()),
+            unreadable: LogLimit::new(1, clock.clone()),
+            reused: LogLimit::new(1, clock.clone()),
+            from_future: LogLimit::new(1, clock.clone()),
+            // Whoever was told 500 or 503 may ask for it by the request's id.
+            failures: LogLimit::new(10, clock.clone()),
+            left_out: AtomicU64::new(0),
+        }
+    }
+}
 
 /// Decides when a line is due. There is one for each line, so that no line keeps another one back.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ipnet::IpNet;
-use rescind_verifier::{Allowlist, Scopes};
+use rescind_verifier::{Allowlist, Scopes, follow::wire::EndedSession};
 
 use crate::{
     certificate::CertificateNames,
@@ -19,7 +19,7 @@ pub struct Memory {
     /// Every client, deleted ones included.
     pub clients: HashMap<ClientId, RememberedClient>,
     /// Sessions that ended before their time, and have not run out yet.
-    pub ended: Vec<SessionId>,
+    pub ended: Vec<EndedSession>,
     /// The newest pair of each session that was refreshed, of those met lately.
     pub pairs: Vec<(ClientId, SessionId, u64)>,
     /// The signing keys that are good.

@@ -83,5 +83,5 @@ CREATE TABLE clock (
     used_at bigint NOT NULL
 );
 
--- By how many seconds a node's clock is ahead of the database's. A program from before does not say.
-ALTER TABLE node ADD COLUMN clock_ahead bigint NOT NULL DEFAULT 0;
+-- By how many seconds a node's clock is ahead of the database's. NULL: it has not said so, as programs from before never do.
+ALTER TABLE node ADD COLUMN clock_ahead bigint;

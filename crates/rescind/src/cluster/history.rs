@@ -29,6 +29,11 @@ pub(super) enum History {
 }
 
 impl History {
+    /// Nothing was missing.
+    pub(super) fn is_whole(self) -> bool {
+        self == History::Stands(Standing::Confirmed)
+    }
+
     /// For the log.
     pub(super) fn text(self) -> &'static str {
         match self {
@@ -40,20 +45,20 @@ impl History {
 }
 
 /// Makes sure that nothing is missing of what this process knows of, before it serves from this database.
-/// `remembers`: what is in memory is of before. `told`: of what was known that is lost, the log has that.
+/// `remembers`: what is in memory is of before, and all of it up to this change. `told`: of what was known that is lost, the log has that.
 /// Called while nothing else changes memory.
 pub(super) async fn ensure(
     app: &Arc<App>,
     postgres: &Postgres,
     connection: &mut LeaseConnection,
-    remembers: bool,
+    remembers: Option<u64>,
     told: &mut Option<Known>,
 ) -> Result<History, Broken> {
     let known = postgres.known();
     let position = connection.position(&known).await?;
-    match position.standing(&known, remembers) {
+    match position.standing(&known, remembers.is_some()) {
         // Another node may not have remembered all that this one does.
-        Some(Standing::Repeated) if remembers => {}
+        Some(Standing::Repeated) if remembers.is_some() => {}
         Some(standing) => return Ok(History::Stands(standing)),
         None => {}
     }
@@ -61,12 +66,11 @@ pub(super) async fn ensure(
         return Err(Broken::Foreign);
     }
     if told.replace(known) != Some(known) {
-        tell(app, connection, &known, &position, remembers);
+        tell(app, connection, &known, &position, remembers.is_some());
     }
-    if remembers {
-        repeat(app, postgres, connection, &known).await
-    } else {
-        end(app, postgres, connection, &known).await
+    match remembers {
+        Some(whole) => repeat(app, postgres, connection, &known, whole).await,
+        None => end(app, postgres, connection, &known).await,
     }
 }
 
@@ -111,10 +115,11 @@ async fn repeat(
     postgres: &Postgres,
     connection: &LeaseConnection,
     known: &Known,
+    whole: u64,
 ) -> Result<History, Broken> {
     let origin = app.audit.origin(By::Service, None);
     let new = app.new_key().map_err(|e| StoreError::Unreadable(e.to_string()))?;
-    let repeated = postgres.repeat(connection.place(), known, &app.memory(), new, &origin).await?;
+    let repeated = postgres.repeat(connection.place(), known, whole, &app.memory(), new, &origin).await?;
     let Some(repeated) = repeated else { return Ok(History::Stands(Standing::Repeated)) };
     warn!(%repeated, "what the database had lost was done again");
     Ok(History::RepeatedHere)

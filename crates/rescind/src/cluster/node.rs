@@ -20,7 +20,7 @@ use super::{
     broken::Broken,
     clock::ahead_of,
     history::{self, History},
-    settle::settle_attached,
+    settle::{settle, settle_attached},
 };
 use crate::{
     app::App,
@@ -169,14 +169,19 @@ impl<'a> Node<'a> {
         if self.remembers {
             alone = Some(self.app.alone().await);
         }
+        let remembers = self.remembers.then_some(self.applied);
         let mut history =
-            history::ensure(self.app, self.postgres, connection, self.remembers, &mut self.lost).await?;
+            history::ensure(self.app, self.postgres, connection, remembers, &mut self.lost).await?;
         // What was done in an attempt before this one is not told of as if nothing had been lost.
-        if history == History::Stands(Standing::Confirmed) && self.lost.is_some() {
+        if history.is_whole() && self.lost.is_some() {
             history = self.history.unwrap_or(history);
         }
         self.history = Some(history);
         self.postgres.approve(connection.place());
+        if !history.is_whole() {
+            // Others may serve from here that did not know of what was lost. Once this one serves, they do.
+            settle(self.app).await?;
+        }
         // Whoever has waited for that at the first start may hold what is needed to be alone.
         let _alone = match alone {
             Some(alone) => alone,
@@ -195,9 +200,6 @@ impl<'a> Node<'a> {
         self.load(connection).await?;
         (self.id, self.unused, self.remembers) = (Some(id), None, true);
         self.lost = None;
-        if history == History::RepeatedHere {
-            self.postgres.ring().await;
-        }
         Ok((id, history))
     }
 

@@ -55,9 +55,6 @@ impl Collector for Now {
         let ClockView { in_doubt, ahead_seconds, ahead_of_database_seconds } = status.clock;
         gauge("clock_in_doubt", "The wall clock is not believed", f64::from(u8::from(in_doubt)))?;
         gauge("clock_ahead_seconds", "Of what the store and the boot clock tell", ahead_seconds as f64)?;
-        if let Some(ahead) = ahead_of_database_seconds {
-            gauge("clock_ahead_of_database_seconds", "Of the database's clock", ahead as f64)?;
-        }
         let Some(cluster) = status.cluster else { return Ok(()) };
         let seconds = |ms: u64| ms as f64 / 1000.0;
         gauge("lease_seconds", "For how long memory may still answer", seconds(cluster.lease_ms))?;
@@ -69,6 +66,8 @@ impl Collector for Now {
             "Whether commits wait for a stand-by",
             f64::from(u8::from(synchronous)),
         )?;
+        let ahead = ahead_of_database_seconds.unwrap_or_default();
+        gauge("clock_ahead_of_database_seconds", "Of the database's clock", ahead as f64)?;
         let mut by_node = |name, help, value: fn(&admin::NodeView) -> f64| {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             cluster.nodes.iter().try_for_each(|node| {

@@ -40,7 +40,7 @@ impl Registry {
         }
         Memory {
             clients: self.clients.pin().iter().map(|(id, known)| (*id, remembered(known))).collect(),
-            ended: self.feed.ended().iter().map(|ended| ended.session).collect(),
+            ended: self.feed.ended(),
             pairs,
             highest: Highest {
                 client: self.highest_client.load(Ordering::Relaxed),

@@ -8,9 +8,8 @@
 
 #[cfg(test)]
 mod conformance;
+mod crowd;
 mod history;
-#[cfg(test)]
-pub(crate) use postgres::tests::Server as PostgresServer;
 mod postgres;
 mod sqlite;
 mod values;
@@ -34,7 +33,10 @@ use crate::{
     random::Random,
     traces::step,
 };
+use crowd::Crowd;
 pub use history::{Known, Mark, Position, Repeated, Standing};
+#[cfg(test)]
+pub(crate) use postgres::tests::Server as PostgresServer;
 pub use postgres::{
     Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Place, Postgres, PostgresOptions, Renewed,
 };
@@ -156,36 +158,6 @@ pub struct Copied {
 
 /// Records that one batch of a sweep deletes, at most, of each kind of what goes.
 const RECORDS_SWEPT: u64 = 1000;
-
-/// Whose records of callers are too many: those of the one who has most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Crowd {
-    /// A client's id, or 0 for callers of whom no client is known.
-    client: u64,
-    /// How many of its newest stay.
-    keep: u64,
-    /// How many records have to go, of everybody's.
-    excess: u64,
-}
-
-impl Crowd {
-    /// Of these numbers of records by client, of which `most` may stay. Whoever has few keeps them all, and
-    /// those who have more keep as many as each other.
-    fn of(mut counts: Vec<(u64, u64)>, most: u64) -> Option<Crowd> {
-        let all: u64 = counts.iter().map(|(_, count)| count).sum();
-        let excess = all.checked_sub(most).filter(|&excess| excess > 0)?;
-        counts.sort_unstable_by_key(|&(_, count)| count);
-        let (mut left, mut waiting) = (most, counts.len() as u64);
-        for &(_, count) in &counts {
-            let share = left / waiting;
-            if count > share {
-                return counts.last().map(|&(client, _)| Crowd { client, keep: share, excess });
-            }
-            (left, waiting) = (left - count, waiting - 1);
-        }
-        None
-    }
-}
 
 /// Asks whichever store it is. What that takes is allocated when it is asked, for requests hold on to
 /// their futures from their heads on.
@@ -445,30 +417,4 @@ impl Store {
 fn guarded<T>(rule: impl FnOnce() -> T) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(rule))
         .map_err(|_| StoreError::Unavailable("the change was given up: a rule panicked".into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // check 102
-    #[test]
-    fn whoever_has_most_records_makes_room() {
-        let crowd = |counts: &[(u64, u64)], most| {
-            Crowd::of(counts.to_vec(), most).map(|crowd| (crowd.client, crowd.keep, crowd.excess))
-        };
-        assert_eq!(crowd(&[], 10), None);
-        assert_eq!(crowd(&[(1, 6), (2, 4)], 10), None);
-        assert_eq!(crowd(&[(1, 11)], 10), Some((1, 10, 1)));
-        assert_eq!(crowd(&[(1, 4), (2, 9), (0, 1)], 10), Some((2, 5, 4)));
-        assert_eq!(crowd(&[(1, 9), (2, 8), (3, 1)], 10), Some((1, 4, 8)));
-        // As each in turn comes down to its share, no more go than have to.
-        let mut counts = vec![(1, 900), (2, 350), (3, 20), (4, 3)];
-        while let Some(Crowd { client, keep, .. }) = Crowd::of(counts.clone(), 500) {
-            let crowd = counts.iter_mut().find(|(id, _)| *id == client).unwrap();
-            assert!(crowd.1 > keep);
-            crowd.1 = keep;
-        }
-        assert_eq!(counts, [(1, 238), (2, 239), (3, 20), (4, 3)]);
-    }
 }

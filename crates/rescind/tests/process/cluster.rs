@@ -248,7 +248,7 @@ async fn every_node_is_shown_with_what_it_has_acknowledged() {
     let documented = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let documented: Vec<_> = documented.map(|(name, _)| format!("# TYPE {name} gauge")).collect();
     let told = metrics.lines().filter(|line| {
-        ["lease", "change", "database", "node"]
+        ["clock_ahead_of", "lease", "change", "database", "node"]
             .iter()
             .any(|part| line.starts_with(&format!("# TYPE rescind_{part}_")))
     });

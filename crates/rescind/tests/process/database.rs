@@ -57,7 +57,9 @@ impl Database {
 
     /// The server's first process.
     pub(crate) async fn server(&self) -> Pid {
-        let row = connect(&self.url).await.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
+        // It is there for as long as the connection is.
+        let db = connect(&self.url).await;
+        let row = db.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
         let [_, parent] = stat(Pid::from_raw(row.get(0)).unwrap()).unwrap();
         Pid::from_raw(parent.parse().unwrap()).unwrap()
     }

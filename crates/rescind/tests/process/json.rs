@@ -42,9 +42,9 @@ fn the_fields_of_everything_that_is_printed() {
     let _server = Server::start(dir.path());
     let printed = |args: &str| json(dir.path(), args);
     has_fields(&printed("client create --name c"), "client_id name allow scopes status api_key api_secret");
-    let client = "client_id name allow certificates scopes status created_at";
+    let client = "client_id name allow enforces_allowlist certificates scopes status created_at";
     has_fields(&printed("client show 1"), client);
-    let changed = "client_id name allow certificates scopes status created_at receipt";
+    let changed = "client_id name allow enforces_allowlist certificates scopes status created_at receipt";
     for command in ["suspend 1", "resume 1", "logout 1", "allow add 1 ::1", "allow remove 1 ::1 --allow-any"]
     {
         let printed = printed(&format!("client {command}"));

@@ -100,7 +100,7 @@ async fn the_command_line_works_on_the_database_where_no_server_runs() {
     let with_url = |args: &str| {
         run(rescind().env(URL, &url).arg("--data-dir").arg(dir.path()).args(["--json"]).args(args.split(' ')))
     };
-    assert_eq!(with_url("db migrate").json(), json!({"version": 3}));
+    assert_eq!(with_url("db migrate").json(), json!({"version": 4}));
     assert_eq!(with_url("client create --name c").json()["client_id"], 1);
     assert_eq!(with_url("client list").json()[0]["name"], "c");
     let shown = with_url("config print");

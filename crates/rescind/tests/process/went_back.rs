@@ -93,11 +93,11 @@ impl Node {
     }
 }
 
-/// What is left of servers that have ended in order.
-async fn stopped(nodes: impl IntoIterator<Item = Node>) -> Vec<(TempDir, String)> {
+/// What is left of servers that have ended by this signal.
+async fn stopped(nodes: impl IntoIterator<Item = Node>, how: Signal) -> Vec<(TempDir, String)> {
     let mut left = vec![];
     for Node { dir, url, server, .. } in nodes {
-        server.stop(Signal::TERM).await;
+        server.stop(how).await;
         left.push((dir, url));
     }
     left
@@ -274,7 +274,8 @@ async fn what_a_recovery_to_a_point_in_time_lost_is_done_again_or_every_token_is
     let mut once_more = recovered("two", &under_them);
     under_them.ask("postgres", "SELECT pg_create_restore_point('two')").await;
     assert_eq!(nodes[0].api.logout(&given.live.access).await, ok());
-    let folders = stopped(nodes).await;
+    // That it was answered is on the disk before anybody is told.
+    let folders = stopped(nodes, Signal::KILL).await;
     under_them.stop(Signal::INT);
     once_more.run().await;
     once_more.until("postgres", "SELECT pg_is_in_recovery()", "f").await;
@@ -345,7 +346,7 @@ async fn a_folder_of_another_database_ends_nothing() {
         node.client();
     }
     let tokens = elsewhere.api.login(&elsewhere.client()).await;
-    let folders = stopped([node, elsewhere]).await;
+    let folders = stopped([node, elsewhere], Signal::TERM).await;
     let mut moved = Node::again(folders.into_iter().next().unwrap().0, other);
     assert_eq!(moved.joined(), "confirmed");
     moved.server.ready().await;
@@ -427,7 +428,7 @@ async fn every_token_is_ended_by_hand_with_and_without_a_server() {
     }
     let anew = nodes[1].api.login(&given.owner).await;
     assert_eq!(nodes[0].verify(&anew).await, 200);
-    let folders = stopped(nodes).await;
+    let folders = stopped(nodes, Signal::TERM).await;
     let (dir, url) = &folders[0];
     let ended = run_with(url, dir.path(), &["--yes", "--json", "db", "restored"]).json();
     assert_eq!(ended["receipt"]["nodes"], 0);

@@ -145,6 +145,17 @@ async fn what_http2_forbids_is_refused() {
     }
 }
 
+// check 105
+#[tokio::test]
+async fn connect_is_refused() {
+    let app = TestApp::start().await;
+    let mut connection = Frames::open(app.address).await;
+    let head = block(&[(":method", "CONNECT"), (":authority", "elsewhere:443")]);
+    connection.send(frame(HEADERS, END_HEADERS, 1, &head)).await.unwrap();
+    let answer = connection.next_of(&[HEADERS, RST_STREAM, GOAWAY]).await.unwrap();
+    assert_eq!((answer.kind, answer.payload[0]), (HEADERS, BAD_REQUEST));
+}
+
 // check 52: CVE-2023-44487
 #[tokio::test]
 async fn streams_opened_to_be_reset_end_the_connection() {

@@ -51,11 +51,10 @@ const BY_CLIENT: &str = "
     GROUP BY coalesce(client_id, 0)";
 const SWEEP_TOO_MANY: &str = "
     DELETE FROM audit WHERE id IN (
-        SELECT id FROM audit
-        WHERE actor = 'caller' AND coalesce(client_id, 0) = $1 AND id <= (
-            SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = $1
-            ORDER BY id DESC LIMIT 1 OFFSET $2)
-        ORDER BY id LIMIT $3)";
+        SELECT own.id FROM unnest($1::bigint[]) AS crowd (client), LATERAL (
+            SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = crowd.client
+            ORDER BY id DESC OFFSET $2) AS own
+        LIMIT $3)";
 
 impl Postgres {
     pub(in crate::store) async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
@@ -100,8 +99,9 @@ impl Postgres {
         let counts = tx.query(&by_client, &[&Number(retention.max_rows)]).await?;
         let counts = rows::read(&counts, |row| Ok((number(row, "client")?, number(row, "count")?)))?;
         let (too_many, excess) = match Crowd::of(counts, retention.max_rows) {
-            Some(Crowd { client, keep, excess }) => {
-                (tx.execute(&too_many, &[&Number(client), &Number(keep), &batch]).await?, excess)
+            Some(Crowd { clients, keep, excess }) => {
+                let clients: Vec<_> = clients.into_iter().map(Number).collect();
+                (tx.execute(&too_many, &[&clients, &Number(keep), &batch]).await?, excess)
             }
             None => (0, 0),
         };

@@ -17,10 +17,10 @@ const LAST_USED: &str = "
         0) AS used_at";
 const SAVE: &str = "
     INSERT INTO clock (id, used_at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at";
-const TELL_CLOCK: &str = "UPDATE node SET clock_ahead = $2 WHERE id = $1 AND clock_ahead <> $2";
+const TELL_CLOCK: &str = "UPDATE node SET clock_ahead = $2 WHERE id = $1 AND clock_ahead IS DISTINCT FROM $2";
 const CLOCKS: &str = "
     SELECT floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
-           ARRAY(SELECT clock_ahead FROM node WHERE id <> $1) AS others";
+           ARRAY(SELECT clock_ahead FROM node WHERE id <> $1 AND clock_ahead IS NOT NULL) AS others";
 
 /// What time it is elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,8 +43,14 @@ const LOST: &str = "
         repeated = greatest(lost.repeated, excluded.repeated), ended = lost.ended OR excluded.ended,
         client = excluded.client, credential = excluded.credential, verifier = excluded.verifier,
         key = excluded.key, session = excluded.session";
-const END_SESSIONS: &str =
-    "UPDATE session SET phase = 2 WHERE id = ANY ($1) AND phase <> 2 RETURNING id, client_id";
+/// One that was lost with its login gets a row, of nobody's: verifiers would take its tokens for good, since a
+/// signature vouches for a session that is not told to have ended.
+const END_SESSIONS: &str = "
+    INSERT INTO session (id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
+                         issued_at, access_expires_at, refresh_expires_at)
+    OVERRIDING SYSTEM VALUE
+    SELECT id, 0, 0, 0, 0, '', 0, 2, 0, 0, until, until FROM unnest($1::bigint[], $2::bigint[]) AS known (id, until)
+    ON CONFLICT (id) DO UPDATE SET phase = 2 WHERE session.phase <> 2 RETURNING id, client_id";
 const MOVE_SESSIONS_ON: &str = "
     UPDATE session SET pair = known.pair FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS known (client, id, pair)
     WHERE session.id = known.id AND session.client_id = known.client AND session.pair < known.pair";
@@ -99,12 +105,14 @@ impl Postgres {
         Ok(position)
     }
 
-    /// Does again what this process remembers and the database at this place has lost, up to `known`.
+    /// Does again what this process remembers and the database at this place has lost, up to `known`. Memory has
+    /// all of it up to `whole`, which is less where others' changes came between and this process's own.
     /// `new` is for when no key that signs is left. `None`: others have done it, and there was nothing to add.
     pub async fn repeat(
         &self,
         place: &Place,
         known: &Known,
+        whole: u64,
         memory: &Memory,
         new: StoredKey,
         origin: &Origin,
@@ -114,7 +122,7 @@ impl Postgres {
         // What others have done already is only added to.
         let by_others = here.standing(known, true).is_some();
         if !by_others {
-            let (history, repeated, highest) = (known.history, known.seq, memory.highest);
+            let (history, repeated, highest) = (known.history, known.seq.min(whole), memory.highest);
             alone
                 .begin_history(known.seq, &[Lost { history, repeated, ended: false, highest }], origin)
                 .await?;
@@ -296,8 +304,9 @@ impl Alone {
         let [end, move_on] = self.db.prepared([END_SESSIONS, MOVE_SESSIONS_ON]).await?;
         let mut moved = 0;
         for ended in memory.ended.chunks(BATCH) {
-            let ended: Vec<_> = ended.iter().copied().map(Number).collect();
-            for row in self.db.query(&end, &[&ended]).await? {
+            let ids: Vec<_> = ended.iter().map(|ended| Number(ended.session)).collect();
+            let untils: Vec<_> = ended.iter().map(|ended| Number(ended.until)).collect();
+            for row in self.db.query(&end, &[&ids, &untils]).await? {
                 let (client, session) = (number(&row, "client_id")?, number(&row, "id")?);
                 self.told.push(ChangedRow::Session { client, session });
                 moved += 1;

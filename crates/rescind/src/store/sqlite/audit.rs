@@ -36,17 +36,20 @@ impl Sqlite {
                     "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)",
                 )?;
                 let old = old.execute((now.saturating_sub(retention.keep), RECORDS_SWEPT))? as u64;
-                let Some(Crowd { client, keep, excess }) = crowd else { return Ok(old < RECORDS_SWEPT) };
+                let Some(Crowd { clients, keep, excess }) = crowd else { return Ok(old < RECORDS_SWEPT) };
                 let mut too_many = db.prepare_cached(
                     "DELETE FROM audit WHERE id IN (
-                         SELECT id FROM audit
-                         WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1 AND id <= (
-                             SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1
-                             ORDER BY id DESC LIMIT 1 OFFSET ?2)
-                         ORDER BY id LIMIT ?3)",
+                         SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1
+                         ORDER BY id DESC LIMIT ?2 OFFSET ?3)",
                 )?;
-                let too_many = too_many.execute((client, keep, RECORDS_SWEPT))? as u64;
-                Ok(old < RECORDS_SWEPT && too_many >= excess)
+                let mut gone = 0;
+                for client in clients {
+                    gone += too_many.execute((client, RECORDS_SWEPT - gone, keep))? as u64;
+                    if gone == RECORDS_SWEPT {
+                        break;
+                    }
+                }
+                Ok(old < RECORDS_SWEPT && gone >= excess)
             })
             .await
     }

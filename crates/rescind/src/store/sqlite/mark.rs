@@ -5,7 +5,8 @@
 //! how far the commits had come that were answered, and which log they are in:
 //!
 //! - After each commit, and before that is answered, the mark is written, and not flushed. It never says more than the
-//!   disk has, so no power cut makes it wrong, and after a kill it is exact.
+//!   disk has, so no power cut makes it wrong, and after a kill it is exact. A commit whose mark cannot be written is
+//!   answered all the same, for it is on the disk; but nothing more is committed before it is marked.
 //! - The first commit in another log is answered only when the mark is flushed. So after a power cut too it is known
 //!   that the file without the log is not all, and which log belongs to it.
 //! - When the log has been copied into the file and is going to be removed, the mark says first that the file is all.
@@ -290,7 +291,15 @@ impl Marker {
             (self.mark.file, self.mark.log) = (self.mark.newest, log);
         }
         self.mark.newest = stamp;
-        if self.flushed == Some(log) { self.write() } else { self.flush() }
+        if self.flushed != Some(log) {
+            return self.flush();
+        }
+        self.write().inspect_err(|_| self.flushed = None)
+    }
+
+    /// Writes what could not be written after the last commit.
+    pub(super) fn catch_up(&mut self) -> io::Result<()> {
+        if self.went_back.is_none() && self.flushed.is_none() { self.flush() } else { Ok(()) }
     }
 
     /// The log has been copied into the file, and is written no more.
@@ -362,6 +371,14 @@ fn log_of(path: &Path) -> PathBuf {
 
 fn mark_of(path: &Path) -> PathBuf {
     path.with_extension("mark")
+}
+
+#[cfg(test)]
+impl Marker {
+    /// From now on the mark cannot be written, or can be again.
+    pub(super) fn set_writable(&mut self, writable: bool) {
+        self.file = OpenOptions::new().read(true).write(writable).open(mark_of(&self.path)).ok();
+    }
 }
 
 #[cfg(test)]

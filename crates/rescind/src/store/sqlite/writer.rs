@@ -103,7 +103,7 @@ fn run(connection: &Connection, waiting: &Receiver<Job>, marker: &Mutex<Marker>,
             commits.changes.count(answers.len() as u64);
         }
         for answer in answers {
-            answer(outcome.as_ref().map(|()| ()).map_err(|e| StoreError::Unavailable(e.to_string().into())));
+            answer(outcome.as_ref().copied().map_err(|e| StoreError::Unavailable(e.to_string().into())));
         }
     }
 }
@@ -120,17 +120,24 @@ fn commit(
     let answers = batch.map(|job| job(connection)).collect();
     let changed = connection.total_changes() != before && !connection.is_autocommit();
     let (last, next) = marker.next();
-    let outcome = begun
-        .and_then(|()| if changed { next.write(last, connection) } else { Ok(()) })
-        .and_then(|()| connection.execute_batch("COMMIT"));
+    let outcome: Outcome = begun.map_err(Into::into).and_then(|()| {
+        if changed {
+            marker.catch_up()?;
+            next.write(last, connection)?;
+        }
+        Ok(connection.execute_batch("COMMIT")?)
+    });
     if outcome.is_err() && !connection.is_autocommit() {
         let _ = connection.execute_batch("ROLLBACK");
     }
-    let marked = match outcome {
-        Ok(()) if changed => marker.committed(next).map_err(Into::into),
-        outcome => outcome.map_err(Into::into),
-    };
-    (answers, marked)
+    if changed
+        && outcome.is_ok()
+        && let Err(error) = marker.committed(next)
+    {
+        // What is on the disk is told as that: memory has to take it over.
+        warn!(%error, "rescind.mark cannot be written: no change is taken until it can");
+    }
+    (answers, outcome)
 }
 
 /// Leaves the database in one file, if it can be.
@@ -171,4 +178,27 @@ fn in_savepoint<T>(
         connection.prepare_cached("RELEASE job")?.execute([])?;
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{random::Random, store::Sqlite};
+
+    // check 97
+    #[tokio::test]
+    async fn a_commit_that_cannot_be_marked_is_answered_and_no_other_made_until_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("rescind.db"), &Random::seeded(1)).unwrap();
+        let lend = async |seconds| store.set_lent(Duration::from_secs(seconds)).await;
+        let lent = async || store.load().await.unwrap().lent.as_secs();
+        store.marker.lock().unwrap().set_writable(false);
+        assert!(lend(1).await.is_ok());
+        assert!(lend(2).await.is_err());
+        assert_eq!(lent().await, 1);
+        store.marker.lock().unwrap().set_writable(true);
+        assert!(lend(3).await.is_ok());
+        assert_eq!(lent().await, 3);
+    }
 }

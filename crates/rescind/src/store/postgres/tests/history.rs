@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rescind_verifier::follow::wire::EndedSession;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -46,7 +47,7 @@ fn memory(client: &Client) -> Memory {
     };
     Memory {
         clients: [(client.id, known)].into(),
-        ended: vec![1],
+        ended: vec![ended(1)],
         pairs: vec![],
         keys: vec![2],
         verifiers: vec![],
@@ -54,10 +55,15 @@ fn memory(client: &Client) -> Memory {
     }
 }
 
+fn ended(session: u64) -> EndedSession {
+    EndedSession { session, until: 6000 }
+}
+
 async fn repeat(store: &Store, known: &Known, memory: &Memory) -> Option<Repeated> {
     let postgres = store.postgres().unwrap();
     let place = postgres.place().unwrap();
-    postgres.repeat(&place, known, memory, conformance::key("new"), &conformance::origin()).await.unwrap()
+    let (key, origin) = (conformance::key("new"), conformance::origin());
+    postgres.repeat(&place, known, known.seq, memory, key, &origin).await.unwrap()
 }
 
 async fn standing(store: &Store, known: &Known, remembers: bool) -> Option<Standing> {
@@ -105,6 +111,30 @@ async fn what_was_lost_is_repeated_once_and_its_ids_are_not_given_again() {
     assert!(head.history == after.head.history && head.seq > after.head.seq);
     // And who knows of a later change, of which nobody has told.
     assert_eq!(standing(&store, &Known { seq: 51, ..known }, false).await, None);
+}
+
+// check 96
+#[tokio::test]
+async fn a_session_that_was_lost_with_its_login_and_its_end_is_told_to_have_ended() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    let memory = Memory { ended: vec![ended(1), ended(4000)], ..memory(&client) };
+    assert_eq!(repeat(&store, &known, &memory).await.unwrap().sessions, 2);
+    assert_eq!(store.load().await.unwrap().ended.iter().map(|e| e.session).collect::<Vec<_>>(), [1, 4000]);
+    assert_eq!(store.find(client.id, 4000).await.unwrap().session.unwrap().phase, Phase::Ended);
+    assert_eq!(repeat(&store, &known, &memory).await, None);
+}
+
+// check 96
+#[tokio::test]
+async fn what_was_changed_elsewhere_before_this_processs_own_change_is_not_said_to_be_repeated() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    let postgres = store.postgres().unwrap();
+    let (place, key, origin) = (postgres.place().unwrap(), conformance::key("new"), conformance::origin());
+    postgres.repeat(&place, &known, 48, &memory(&client), key, &origin).await.unwrap();
+    assert_eq!(standing(&store, &Known { seq: 48, ..known }, false).await, Some(Standing::Repeated));
+    assert_eq!(standing(&store, &Known { seq: 49, ..known }, false).await, None);
 }
 
 #[tokio::test]
