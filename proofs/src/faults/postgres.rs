@@ -134,6 +134,9 @@ impl Postgres {
     /// Both servers are gone, and the primary is there again as it was at that moment: from the backup, and from
     /// what the one that is gone has written since.
     pub(super) async fn restore(&mut self, backup: Backup, moment: &str) -> anyhow::Result<()> {
+        // A recovery fails that meets no commit later than its target.
+        let later = ["-d", SUPERUSER, "-Atc", "SELECT pg_logical_emit_message(true, 'later', '')"];
+        self.client("psql", &later, "-c synchronous_commit=local")?;
         self.kill().await?;
         let gone = [self.standby.take(), Some(self.primary.moved())];
         let [_, Some(former)] = &gone else { bail!("there is no primary") };

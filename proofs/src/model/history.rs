@@ -97,9 +97,9 @@ impl Protocol {
             }
             NodeStep::Wait => state.nodes[index].standing = Standing::Waiting { since: 0 },
             NodeStep::Repeat { server } => {
-                let (memory, known) = (state.nodes[index].memory.clone(), state.nodes[index].history.known);
+                let memory = state.nodes[index].memory.clone();
                 // What was committed here is known, and not what was committed elsewhere before it.
-                let whole = if self.has(Fault::RepeatsMoreThanItKnows) { known.seq } else { memory.applied };
+                let whole = memory.applied;
                 let merges = !self.has(Fault::RepeatsWhatTheDatabaseHas);
                 self.mend(state, index, server, |content| {
                     content.lost.repeated = content.lost.repeated.max(whole);

@@ -58,7 +58,7 @@ pub struct Scenario {
     pub loses: bool,
     /// Client 0 is a session, which node 0 has opened on the first server, and which is not loaded with the rest.
     pub ids: bool,
-    /// Before the fail-over nobody renews a lease, verifies anything or is killed; and nobody renews one in vain.
+    /// Nobody renews a lease before the fail-over, nor verifies anything; and nobody renews one in vain.
     pub quiet: bool,
     pub login: bool,
     pub refreshers: usize,
@@ -152,15 +152,16 @@ impl Scenario {
         }
     }
 
-    /// And nodes are killed and started again.
-    pub const fn lost_memory() -> Scenario {
-        Scenario { name: "lost answers and memory", crash: true, quiet: true, ..Scenario::lost_answers() }
-    }
-
     /// And another change is made at the other node, before or after.
     pub const fn lost_order() -> Scenario {
         let writes = &[LOGOUT, OTHER_TOUCH];
-        Scenario { name: "lost answers, two changes", writes, answerers: &[1, 0], ..Scenario::lost_memory() }
+        let base = Scenario::lost_answers();
+        Scenario { name: "lost answers, two changes", writes, answerers: &[0, 1], quiet: true, ..base }
+    }
+
+    /// And nodes are killed and started again.
+    pub const fn lost_memory() -> Scenario {
+        Scenario { name: "lost answers and memory", crash: true, quiet: true, ..Scenario::lost_answers() }
     }
 
     /// A session has just been opened; it is revoked, all of which is lost, and another one is opened.
@@ -208,7 +209,6 @@ impl Scenario {
             Scenario::lost_commits(),
             Scenario::lost_answers(),
             Scenario::lost_memory(),
-            Scenario::lost_ids(),
             Scenario::sessions(),
             Scenario::attached(),
         ]
@@ -229,9 +229,10 @@ impl Scenario {
             Scenario::attached_to_two(),
             Scenario { name: "fail-over of two", nodes: 2, serving: 2, rows: 4, ..Scenario::fail_over() },
             Scenario { name: "fail-over, attached", follower: true, leave: true, ..Scenario::fail_over() },
-            Scenario::lost_order(),
             Scenario { name: "lost commits, attached", follower: true, tries: 1, ..lost },
             Scenario { name: "attached, clocks 3", terms: Terms::drifting(3), ..attached },
+            Scenario::lost_order(),
+            Scenario::lost_ids(),
         ]
     }
 
