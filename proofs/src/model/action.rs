@@ -59,7 +59,7 @@ pub enum WriteStep {
     Begin { server: Server },
     Commit { server: Server },
     GiveUp,
-    ReadClock,
+    Confirm,
     List { server: Server },
     Answer,
 }
@@ -174,7 +174,7 @@ impl fmt::Display for WriteStep {
             WriteStep::Begin { server } => write!(f, "begins its transaction on {server}"),
             WriteStep::Commit { server } => write!(f, "is committed on {server}"),
             WriteStep::GiveUp => write!(f, "waits no longer for the stand-by, and gets a warning"),
-            WriteStep::ReadClock => write!(f, "has its commit confirmed: reads t1"),
+            WriteStep::Confirm => write!(f, "has its commit confirmed"),
             WriteStep::List { server } => write!(f, "reads the head and the nodes' rows on {server}"),
             WriteStep::Answer => write!(f, "is answered 200"),
         }

@@ -66,8 +66,12 @@ pub enum Fault {
     NumbersAlone,
     /// A node takes what the database has for what is to be repeated.
     RepeatsWhatTheDatabaseHas,
+    /// A node says that it has repeated every change up to its own last one, and knows some of these alone.
+    RepeatsMoreThanItKnows,
     /// A node repeats what it knows, and serves before the others have that.
     RepeatsWithoutWaiting,
+    /// A logout is answered as if no other server had taken over since the nodes were listed.
+    AnswersOverPromotion,
     /// What is repeated does not keep the ids of lost sessions from being given again.
     IdsGivenAgain,
     /// A logout is answered before it is known in the folder of whoever answers.
@@ -76,7 +80,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 29] = [
+    pub const ALL: [Fault; 31] = [
         Fault::ReadOnlyRenewal,
         Fault::T0AfterTheAnswer,
         Fault::AckBeforePublish,
@@ -103,7 +107,9 @@ impl Fault {
         Fault::TimelineAlone,
         Fault::NumbersAlone,
         Fault::RepeatsWhatTheDatabaseHas,
+        Fault::RepeatsMoreThanItKnows,
         Fault::RepeatsWithoutWaiting,
+        Fault::AnswersOverPromotion,
         Fault::IdsGivenAgain,
         Fault::AnswersBeforeKeeping,
     ];
@@ -143,10 +149,11 @@ impl Fault {
             Fault::BlindRefresh => Scenario::sessions(),
             Fault::LeaveWhileLent => Scenario::attached(),
             Fault::LeaseOverFeeds => Scenario::attached_to_two(),
-            Fault::TimelineAlone | Fault::RepeatsWhatTheDatabaseHas | Fault::RepeatsWithoutWaiting => {
-                Scenario::lost_answers()
-            }
-            Fault::NumbersAlone => Scenario::lost_order(),
+            Fault::TimelineAlone
+            | Fault::RepeatsWhatTheDatabaseHas
+            | Fault::RepeatsWithoutWaiting
+            | Fault::AnswersOverPromotion => Scenario::lost_answers(),
+            Fault::NumbersAlone | Fault::RepeatsMoreThanItKnows => Scenario::lost_order(),
             Fault::IdsGivenAgain => Scenario::lost_ids(),
             Fault::AnswersBeforeKeeping => Scenario::lost_memory(),
             Fault::WaitWithoutDrift => Scenario::clocks(),

@@ -99,7 +99,8 @@ impl Protocol {
             NodeStep::Repeat { server } => {
                 let memory = state.nodes[index].memory.clone();
                 // What was committed here is known, and not what was committed elsewhere before it.
-                let whole = memory.applied;
+                let known = state.nodes[index].history.known;
+                let whole = if self.has(Fault::RepeatsMoreThanItKnows) { known.seq } else { memory.applied };
                 let merges = !self.has(Fault::RepeatsWhatTheDatabaseHas);
                 self.mend(state, index, server, |content| {
                     content.lost.repeated = content.lost.repeated.max(whole);
@@ -138,6 +139,7 @@ impl Protocol {
         if outcome != Outcome::Waits(0) {
             return;
         }
+        self.arrive(state, index, server);
         let (head, ids) = (mended.seq, state.store.at(server).listed());
         let node = &mut state.nodes[index];
         node.history.known = mended;
@@ -150,7 +152,7 @@ impl Protocol {
         since >= self.scenario.terms.wait || state.store.at(server).acked(ids, head)
     }
 
-    /// It comes to this server, knowing what it knows.
+    /// It uses this server from now on, knowing what it knows.
     pub(super) fn arrive(&self, state: &mut State, index: usize, server: Server) {
         if !self.scenario.loses {
             return;
@@ -160,10 +162,12 @@ impl Protocol {
         let node = &mut state.nodes[index];
         let remembered = node.memory.clients[0].filter(|_| node.history.remembers);
         let remembered = remembered.map_or(0, |policy| policy.generation);
-        // Nobody but logouts touches client 0 there.
+        // One that remembers nothing has its folder to go by: what that has, and what came before. Nobody but logouts
+        // touches client 0 there.
         let Known { seq, mark } = node.history.witness;
+        let reaches = if !node.history.remembers && mark == Server::First { seq } else { 0 };
         let of_it = |change: &&Changed| change.client == 0 && change.mark == Server::First;
-        let changes = first.changes.iter().take(if mark == Server::First { seq.into() } else { 0 });
+        let changes = first.changes.iter().take(reaches.into());
         let witnessed = changes.flatten().filter(of_it).count() as u8;
         node.history.knew = node.history.knew.max(remembered).max(answered).max(witnessed);
         node.history.place = server;

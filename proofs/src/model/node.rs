@@ -44,7 +44,7 @@ impl Protocol {
                     } else if self.scenario.leave && self.may_commit(state) {
                         may(NodeStep::DeleteRow { server: Server::First });
                     }
-                    if self.scenario.crash {
+                    if self.scenario.crash && (!self.scenario.quiet || state.store.promoted()) {
                         may(NodeStep::Crash);
                     }
                     self.keep_actions(state, index, &mut may);

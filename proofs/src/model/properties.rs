@@ -48,7 +48,9 @@ pub(super) fn properties(scenario: &Scenario) -> Vec<Property<Protocol>> {
         state.watch.is_some_and(|seen| seen.since > protocol.scenario.terms.wait)
     });
     must(scenario.loses, "what was lost is repeated, and binds", |_, state| {
-        state.told.promised[0] > 0 && state.told.served > 0 && state.store.durable().lost.repeated > 0
+        let (first, second) = (state.store.at(Server::First), state.store.durable());
+        let repeated = !second.has(first.newest()) && second.clients[0].generation > 0;
+        repeated && state.told.promised[0] > 0 && state.told.served > 0
     });
     must(scenario.loses && scenario.crash, "every token is ended", |_, state| {
         state.store.durable().lost.ended

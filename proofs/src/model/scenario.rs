@@ -152,16 +152,15 @@ impl Scenario {
         }
     }
 
-    /// And another change is made at the other node, before or after.
-    pub const fn lost_order() -> Scenario {
-        let writes = &[LOGOUT, OTHER_TOUCH];
-        let base = Scenario::lost_answers();
-        Scenario { name: "lost answers, two changes", writes, answerers: &[0, 1], quiet: true, ..base }
-    }
-
     /// And nodes are killed and started again.
     pub const fn lost_memory() -> Scenario {
         Scenario { name: "lost answers and memory", crash: true, quiet: true, ..Scenario::lost_answers() }
+    }
+
+    /// And another change is made at the other node, before or after.
+    pub const fn lost_order() -> Scenario {
+        let writes = &[LOGOUT, OTHER_TOUCH];
+        Scenario { name: "lost answers, two changes", writes, answerers: &[1, 0], ..Scenario::lost_memory() }
     }
 
     /// A session has just been opened; it is revoked, all of which is lost, and another one is opened.

@@ -220,9 +220,10 @@ pub enum Write {
     Open { tries: u8, seq: u8, listed: u8 },
     /// Committed; the answer waits for so many to be flushed. `known` is the change, where commits may be lost.
     Committed { tries: u8, server: Server, wait: u8, listed: Option<u8>, known: Known },
-    /// t1 has been read, and the clock has gone so far since.
-    Confirmed { server: Server, elapsed: u8, known: Known },
-    /// Waits until these ids have acknowledged this head.
+    /// The nodes are to be listed.
+    Confirmed { server: Server, known: Known },
+    /// t1 has been read and these ids were listed, and the clock has gone so far since: waits until they have
+    /// acknowledged this head.
     Listed { server: Server, elapsed: u8, head: u8, ids: u8, known: Known },
     /// 200.
     Answered,

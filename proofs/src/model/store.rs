@@ -3,7 +3,7 @@
 /// Clients of the model.
 pub(super) const CLIENTS: usize = 2;
 /// Changes that the feed has room for.
-pub(super) const CHANGES: usize = 4;
+pub(super) const CHANGES: usize = 6;
 /// Node rows that there may ever be.
 pub(super) const ROWS: usize = 5;
 

@@ -102,7 +102,7 @@ impl Protocol {
         }
 
         for write in &mut state.writes {
-            if let Write::Confirmed { elapsed, .. } | Write::Listed { elapsed, .. } = write {
+            if let Write::Listed { elapsed, .. } = write {
                 *elapsed = terms.wait.min(*elapsed + goes(OTHER));
             }
         }

@@ -36,20 +36,18 @@ impl Protocol {
                 Write::Committed { wait, .. } => {
                     may(WriteStep::GiveUp);
                     if wait == 0 {
-                        may(WriteStep::ReadClock);
+                        may(WriteStep::Confirm);
                     }
                 }
-                Write::Confirmed { server, elapsed, known } => {
+                Write::Confirmed { server, .. } => {
                     let servers = self.servers_since(state, server).filter(|&server| uses(server));
                     servers.for_each(|server| may(WriteStep::List { server }));
-                    if elapsed >= self.waits() && self.is_kept(answerer, known) {
-                        may(WriteStep::Answer);
-                    }
                 }
                 Write::Listed { server, elapsed, head, ids, known } => {
                     let mut servers = self.servers_since(state, server).filter(|&server| uses(server));
                     let heard = servers.any(|on| state.store.at(on).acked(ids, head));
-                    if (heard || elapsed >= self.waits()) && self.is_kept(answerer, known) {
+                    let here = uses(server) || self.has(Fault::AnswersOverPromotion);
+                    if here && (heard || elapsed >= self.waits()) && self.is_kept(answerer, known) {
                         may(WriteStep::Answer);
                     }
                 }
@@ -121,7 +119,7 @@ impl Protocol {
                     Write::Idle { tries }
                 };
             }
-            (WriteStep::ReadClock, Write::Committed { server, listed, known, .. }) => {
+            (WriteStep::Confirm, Write::Committed { server, listed, known, .. }) => {
                 if let Some(&answerer) = self.scenario.answerers.get(index) {
                     let policy = state.store.at(server).clients[asked.client()];
                     let given = state.store.at(server).given;
@@ -137,13 +135,13 @@ impl Protocol {
                     (_, Some(ids)) => {
                         Write::Listed { server, elapsed: 0, head: state.store.at(server).head, ids, known }
                     }
-                    _ => Write::Confirmed { server, elapsed: 0, known },
+                    _ => Write::Confirmed { server, known },
                 };
             }
-            (WriteStep::List { server }, Write::Confirmed { elapsed, known, .. }) => {
+            (WriteStep::List { server }, Write::Confirmed { known, .. }) => {
                 let content = state.store.at(server);
                 let (head, ids) = (content.head, content.listed());
-                state.writes[index] = Write::Listed { server, elapsed, head, ids, known };
+                state.writes[index] = Write::Listed { server, elapsed: 0, head, ids, known };
             }
             (WriteStep::Answer, _) => {
                 if let Asked::Logout { client, generation } = asked {
@@ -153,12 +151,9 @@ impl Protocol {
                         if self.scenario.crash {
                             state.told.answered[answerer] = generation + 1;
                         }
-                        let History { knew, .. } = &mut state.nodes[answerer].history;
+                        let History { knew, place, .. } = &mut state.nodes[answerer].history;
                         *knew = (*knew).max(generation + 1);
-                        if let Write::Confirmed { server, .. } | Write::Listed { server, .. } =
-                            state.writes[index]
-                            && server == Server::Second
-                        {
+                        if *place == Server::Second {
                             state.told.served = state.told.served.max(generation + 1);
                         }
                     }
@@ -206,7 +201,7 @@ impl Protocol {
             && found > generation
             && self.has(Fault::RetryWithoutCommit)
         {
-            state.writes[index] = Write::Confirmed { server, elapsed: 0, known: Known::default() };
+            state.writes[index] = Write::Confirmed { server, known: Known::default() };
             return;
         }
         let outcome = self.commit(state, server, transaction);

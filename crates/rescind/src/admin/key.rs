@@ -110,7 +110,7 @@ fn least_ahead(app: &App) -> u64 {
 /// A node that knows no refresh keys, if there is one.
 async fn node_from_before(app: &App) -> Result<Option<String>, Error> {
     let Some(postgres) = app.store.postgres() else { return Ok(None) };
-    let (_, nodes) = postgres.nodes().await?;
+    let (_, _, nodes) = postgres.nodes().await?;
     Ok(nodes.into_iter().find(|node| !node.knows_refresh_keys()).map(|node| node.name))
 }
 

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::{Outcome, forget_lent};
 use crate::{
     app::App,
-    store::{NodeRow, Postgres, StoreError},
+    store::{NodeRow, Place, Postgres, StoreError},
 };
 
 /// Between looks at the nodes' acknowledgements, at first and at most.
@@ -85,11 +85,14 @@ async fn settle_nodes(
     };
     let (members, ()) = join!(timeout(app.cluster.terms.wait(), members), postgres.ring());
     let members = members.map_err(|e| StoreError::Unavailable(e.into()))?;
+    // From now on: what they are to know may have been repeated on this server a moment before it was read.
     let wait = members.nodes.iter().map(|node| node.wait).fold(app.cluster.terms.wait(), Duration::max);
+    // There the rows are others', and so is what they have acknowledged.
+    let is_elsewhere = || postgres.place().is_none_or(|used| !used.goes_on(&members.place));
     let mut newest = Arc::clone(&members);
     let everyone = async {
         let mut pause = PAUSES.0;
-        while newest.missing(&members) > 0 {
+        while newest.missing(&members) > 0 && !is_elsewhere() {
             sleep(pause).await;
             pause = PAUSES.1.min(pause.mul_f64(1.5));
             // While the database is away there is only the time to wait for.
@@ -98,7 +101,6 @@ async fn settle_nodes(
             }
         }
     };
-    let waited = app.clock.elapsed().saturating_sub(committed_at);
     // What is answered for outlasts the database, should that go back.
     let keep = async {
         match &app.cluster.known {
@@ -106,8 +108,11 @@ async fn settle_nodes(
             None => Ok(()),
         }
     };
-    let (_, kept) = join!(timeout(wait.saturating_sub(waited), everyone), keep);
+    let (_, kept) = join!(timeout(wait, everyone), keep);
     kept.map_err(|e| StoreError::Unavailable(e.into()))?;
+    if is_elsewhere() {
+        return Err(StoreError::Unavailable("another server has taken over meanwhile".into()));
+    }
     let listed = newest.listed(&members);
     Ok((listed, listed - newest.missing(&members)))
 }
@@ -117,6 +122,7 @@ async fn settle_nodes(
 struct Reading {
     /// On the boot clock, before the question.
     asked_at: Duration,
+    place: Place,
     head: u64,
     nodes: Vec<NodeRow>,
 }
@@ -152,7 +158,7 @@ impl Readings {
             return Ok(Arc::clone(reading));
         }
         let asked_at = app.clock.elapsed();
-        let (head, nodes) = postgres.nodes().await?;
-        Ok(Arc::clone(latest.insert(Arc::new(Reading { asked_at, head, nodes }))))
+        let (place, head, nodes) = postgres.nodes().await?;
+        Ok(Arc::clone(latest.insert(Arc::new(Reading { asked_at, place, head, nodes }))))
     }
 }

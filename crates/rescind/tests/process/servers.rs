@@ -84,6 +84,16 @@ impl Postgres {
         Postgres { data: to.to_owned(), port: free_port(), process: None }
     }
 
+    /// One that follows it, and may take its place.
+    pub(crate) async fn stand_by(&self, at: &Path) -> Postgres {
+        let mut stand_by = self.copy(at);
+        let way = format!("host=127.0.0.1 port={} user=postgres", self.port);
+        stand_by.configure(&format!("primary_conninfo = '{way}'\n"));
+        stand_by.signal_file("standby.signal");
+        stand_by.run().await;
+        stand_by
+    }
+
     pub(crate) fn configure(&self, settings: &str) {
         let file = self.data.join("postgresql.auto.conf");
         let before = fs::read_to_string(&file).unwrap_or_default();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    api::{Api, Credential, Tokens, ok},
+    api::{Api, Credential, Tokens, ok, unauthorized},
     fixture,
     process::{self, Outcome, PATIENCE, Server, cli, json, rescind},
     servers::{Postgres, folder, program, run},
@@ -180,11 +180,7 @@ const REPEATED: [&str; 2] = ["what it had lost was repeated by this node", "what
 async fn what_a_stand_by_had_not_heard_of_is_done_again_before_it_is_served_from() {
     let folder = folder();
     let mut primary = Postgres::start(folder.path(), "primary").await;
-    let mut standby = primary.copy(&folder.path().join("standby"));
-    let way = format!("host=127.0.0.1 port={} user=postgres", primary.port);
-    standby.configure(&format!("primary_conninfo = '{way}'\n"));
-    standby.signal_file("standby.signal");
-    standby.run().await;
+    let mut standby = primary.stand_by(&folder.path().join("standby")).await;
     let mut nodes = [(); 3].map(|()| Node::start(&[&primary, &standby]));
     for node in &mut nodes {
         assert_eq!(node.joined(), "confirmed");
@@ -237,6 +233,50 @@ async fn what_a_stand_by_had_not_heard_of_is_done_again_before_it_is_served_from
             (line.contains("ERROR") && line.contains("this node cannot renew its lease")).then_some(())
         });
     }
+}
+
+// check 96
+#[tokio::test]
+async fn a_logout_that_waits_while_another_server_takes_over_is_not_answered_for() {
+    let folder = folder();
+    let mut primary = Postgres::start(folder.path(), "primary").await;
+    let standby = primary.stand_by(&folder.path().join("standby")).await;
+    let url = format!("postgres://postgres@127.0.0.1:{},127.0.0.1:{}/rescind", primary.port, standby.port);
+    let mut nodes = [(); 2].map(|()| {
+        let dir = tempfile::tempdir().unwrap();
+        let terms = [("RESCIND_CLUSTER__LEASE", "30s"), ("RESCIND_CLUSTER__MARGIN", "3s")];
+        Node::again_with(dir, url.clone(), &terms)
+    });
+    for node in &mut nodes {
+        node.joined();
+    }
+    let [mut one, paused] = nodes;
+    let tokens = one.api.login(&one.client()).await;
+    primary.until_followed().await;
+
+    // It waits for the other's acknowledgement. It has listed the nodes when it lists them again.
+    paused.server.signal(Signal::STOP);
+    let listed = "SELECT coalesce(max(query_start), now())::text FROM pg_stat_activity
+                  WHERE state = 'idle' AND query LIKE '%LEFT JOIN node ON true%'";
+    let before = primary.ask("rescind", listed).await;
+    let logout = tokio::spawn({
+        let (api, access) = (one.api.clone(), tokens.access.clone());
+        async move { api.logout(&access).await }
+    });
+    let mut again = before;
+    for _ in 0..2 {
+        primary.until("rescind", &format!("SELECT ({listed}) > '{again}'"), "t").await;
+        again = primary.ask("rescind", listed).await;
+    }
+    primary.until_followed().await;
+    primary.kill();
+    standby.promote().await;
+    assert_eq!(one.joined(), "confirmed");
+    assert_eq!(logout.await.unwrap().0, 503);
+
+    // It was done all the same, as whoever asks again is told.
+    assert_eq!(one.api.logout(&tokens.access).await, unauthorized("Invalid token"));
+    paused.server.signal(Signal::CONT);
 }
 
 // check 96

@@ -152,12 +152,12 @@ impl Postgres {
     }
 
     /// The newest change and every node, as they are at one moment.
-    pub async fn nodes(&self) -> Result<(u64, Vec<NodeRow>), StoreError> {
+    pub async fn nodes(&self) -> Result<(Place, u64, Vec<NodeRow>), StoreError> {
         let mut tx = self.transaction().await?;
         let [nodes] = tx.prepared([NODES]).await?;
         let found = tx.query(&nodes, &[]).await?;
         tx.done();
-        Ok((head(&found)?, nodes_of(&found)?))
+        Ok((tx.place().clone(), head(&found)?, nodes_of(&found)?))
     }
 
     /// Rings the doorbell of every node. A hint: whoever misses it hears at its next renewal.
