@@ -109,7 +109,7 @@ impl Protocol {
                     }
                     let policy = &mut content.clients[0];
                     // A session that was lost with its end is not there, and its id is not given again.
-                    let there = !self.scenario.ids || policy.revision > 0;
+                    let there = policy.is_there();
                     if let Some(remembered) = memory.clients[0].filter(|_| merges && there) {
                         policy.generation = policy.generation.max(remembered.generation);
                         policy.revision = policy.revision.max(remembered.revision);
@@ -130,7 +130,7 @@ impl Protocol {
             // Numbers go on from the highest that is known.
             content.head = content.head.max(known.seq) + 1;
             let policy = &mut content.clients[0];
-            policy.revision += u8::from(!self.scenario.ids || policy.revision > 0);
+            policy.revision += u8::from(policy.is_there());
             let revision = policy.revision;
             content.changes[usize::from(content.head) - 1] =
                 Some(Changed { client: 0, revision, mark: server });

@@ -157,6 +157,9 @@ impl Model for Protocol {
     fn init_states(&self) -> Vec<State> {
         let scenario = &self.scenario;
         let mut content = Content::default();
+        if !scenario.ids {
+            content.clients = [OPENED; store::CLIENTS];
+        }
         content.rows[..scenario.serving].fill(Row::Present { acked: 0, beat: 0 });
         let mut nodes = array::from_fn(|id| match id {
             id if id < scenario.serving => Node {

@@ -74,7 +74,7 @@ fn is_durable(protocol: &Protocol, state: &State) -> bool {
     let durable = state.store.durable();
     if protocol.scenario.loses {
         let binding = state.told.promised[0].min(state.told.served);
-        let gone = protocol.scenario.ids && durable.clients[0].revision == 0;
+        let gone = !durable.clients[0].is_there();
         let holds = durable.clients[0].generation >= binding || durable.lost.ended || gone;
         return holds || !state.store.promoted();
     }

@@ -318,9 +318,9 @@ impl Memory {
         Memory { server: Server::First, applied: 0, clients: [None; CLIENTS], given: 0, ended: false }
     }
 
-    /// Takes over a client, unless what is known is as new.
+    /// Takes over a client, unless it is not there, or what is known is as new.
     pub fn learn(&mut self, client: usize, policy: Policy) {
-        if self.clients[client].is_none_or(|known| known.revision < policy.revision) {
+        if policy.revision > self.clients[client].map_or(0, |known| known.revision) {
             self.clients[client] = Some(policy);
         }
     }

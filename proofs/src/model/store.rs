@@ -54,14 +54,20 @@ pub struct Known {
 /// A client's row, and what a node remembers of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// Counts the changes; tells newer from older.
+    /// Counts the changes; tells newer from older. 0: it is not there.
     pub revision: u8,
     /// Raised by logout.
     pub generation: u8,
 }
 
-/// A session in a client's place, as it is opened.
+/// A client as it was made, or a session in its place as it was opened.
 pub(super) const OPENED: Policy = Policy { revision: 1, generation: 0 };
+
+impl Policy {
+    pub fn is_there(self) -> bool {
+        self.revision > 0
+    }
+}
 
 /// A place for a node's row. Ids are given in order and never again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

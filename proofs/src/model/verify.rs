@@ -103,11 +103,7 @@ impl Protocol {
                 Some(Step::Answered { id, policy, applied: memory.applied })
             }
             // There is no such session.
-            (VerifyStep::Learn, Step::Answered { policy, .. })
-                if self.scenario.ids && policy.revision == 0 =>
-            {
-                None
-            }
+            (VerifyStep::Learn, Step::Answered { policy, .. }) if !policy.is_there() => None,
             (VerifyStep::Learn, Step::Answered { id: asker, policy, applied }) => {
                 if id == asker {
                     learn(&mut state.nodes[at].memory, client, policy, applied);

@@ -86,7 +86,7 @@ impl Protocol {
             Asked::Logout { client, generation } => {
                 state.told.issued[client] & 1 << generation != 0
                     && content.clients[client].generation >= generation
-                    && (!self.scenario.ids || content.clients[client].revision > 0)
+                    && content.clients[client].is_there()
             }
             Asked::Touch { .. } => true,
             Asked::Open => state.store.promoted(),

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use reqwest::{Response, StatusCode};
+use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::process::PATIENCE;
 
 /// A caller that talks to one server.
 #[derive(Clone)]
@@ -74,7 +77,7 @@ impl Api {
         let request = self.http.post(format!("{}{path}", self.url)).header("x-request-id", request_id);
         let request =
             bearer.into_iter().fold(request.json(body), |request, token| request.bearer_auth(token));
-        answer(request.send().await?).await
+        answer(request).await
     }
 
     /// The same without a body, to delete something.
@@ -84,7 +87,7 @@ impl Api {
         request_id: &str,
     ) -> Result<(Answer, Value), reqwest::Error> {
         let request = self.http.delete(format!("{}{path}", self.url)).header("x-request-id", request_id);
-        answer(request.send().await?).await
+        answer(request).await
     }
 
     pub(crate) async fn login(&self, credential: &Credential) -> Tokens {
@@ -106,7 +109,7 @@ impl Api {
     /// The outer error: the server went away.
     pub(crate) async fn try_verify(&self, token: &str) -> Result<Answer, reqwest::Error> {
         let request = self.http.get(format!("{}/verify", self.url)).bearer_auth(token);
-        Ok(answer(request.send().await?).await?.0)
+        Ok(answer(request).await?.0)
     }
 
     /// The outer error: the server went away, and whether it logged in is not known.
@@ -121,7 +124,7 @@ impl Api {
     /// The outer error: the server went away, and whether it logged out is not known.
     pub(crate) async fn try_logout(&self, token: &str) -> Result<Answer, reqwest::Error> {
         let request = self.http.post(format!("{}/auth/logout", self.url)).bearer_auth(token);
-        Ok(answer(request.send().await?).await?.0)
+        Ok(answer(request).await?.0)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -130,12 +133,11 @@ impl Api {
 
     /// The outer error: the server went away.
     pub(crate) async fn try_get(&self, path: &str) -> Result<Answer, reqwest::Error> {
-        Ok(answer(self.http.get(format!("{}{path}", self.url)).send().await?).await?.0)
+        Ok(answer(self.http.get(format!("{}{path}", self.url))).await?.0)
     }
 
     async fn tokens(&self, path: &str, body: &Value) -> Result<Result<Tokens, Answer>, reqwest::Error> {
-        let response = self.http.post(format!("{}{path}", self.url)).json(body).send().await?;
-        let (outcome, body) = answer(response).await?;
+        let (outcome, body) = answer(self.http.post(format!("{}{path}", self.url)).json(body)).await?;
         let token = |name: &str| body["data"][name].as_str().unwrap().to_owned();
         Ok(if outcome == ok() {
             Ok(Tokens { access: token("access_token"), refresh: token("refresh_token") })
@@ -145,9 +147,12 @@ impl Api {
     }
 }
 
-async fn answer(response: Response) -> Result<(Answer, Value), reqwest::Error> {
-    let status = response.status();
-    let text = response.text().await?;
+async fn answer(request: RequestBuilder) -> Result<(Answer, Value), reqwest::Error> {
+    let asking = async {
+        let response = request.send().await?;
+        Ok((response.status(), response.text().await?))
+    };
+    let (status, text) = timeout(PATIENCE * 2, asking).await.expect("an answer, or the end of the server")?;
     let body: Value = serde_json::from_str(&text).unwrap_or_default();
     let message = match status {
         StatusCode::OK => String::new(),

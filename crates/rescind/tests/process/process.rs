@@ -18,6 +18,9 @@ use crate::api::{Api, ok};
 /// Far longer than anything here takes, so that a machine under load fails no test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Of a process so much is shown when its test fails.
+const LAST_LINES: usize = 30;
+
 /// How long a proof is to be: `scripts/soak` and `scripts/powercut` ask for more than a test run does.
 #[expect(clippy::disallowed_methods, reason = "the tests' own settings, not the program's")]
 pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
@@ -118,6 +121,11 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            self.seen.extend(self.lines.try_iter());
+            let last = self.seen.len().saturating_sub(LAST_LINES);
+            eprintln!("the last that process {} said:\n{}", self.child.id(), self.seen[last..].join("\n"));
+        }
     }
 }
 
