@@ -167,7 +167,8 @@ impl DataFolder {
 
 /// The names of the files that are for us alone: the store and what lies beside it, the lock, the key.
 fn is_ours(name: &str) -> bool {
-    name.starts_with("rescind.db") || matches!(name, "rescind.lock" | "master.key")
+    ["rescind.db", "rescind.mark", "rescind.known"].iter().any(|ours| name.starts_with(ours))
+        || matches!(name, "rescind.lock" | "master.key")
 }
 
 /// A folder that was made is there after a power cut only if the one that it was made in was flushed. One that

@@ -32,7 +32,8 @@ fn used_folder() -> (tempfile::TempDir, PathBuf, Vec<PathBuf>) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     json(&data, "client create --name c");
-    let files = ["", "rescind.db", "rescind.lock", "master.key"].map(|name| data.join(name)).to_vec();
+    let files =
+        ["", "rescind.db", "rescind.mark", "rescind.lock", "master.key"].map(|name| data.join(name)).to_vec();
     (dir, data, files)
 }
 
