@@ -13,8 +13,7 @@ use rescind_verifier::follow::Mode;
 
 use crate::{
     app::TestApp,
-    follow::{Followed, stands, verdict, verifier_token},
-    follow_exact::follow_exactly,
+    follow::{Followed, exact::follow_exactly, stands, verdict, verifier_token},
 };
 
 const CLIENTS: usize = 4;

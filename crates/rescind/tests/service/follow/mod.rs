@@ -1,6 +1,17 @@
 //! A verifier in another process that follows the service: what the service has answered for, it
 //! knows within its bound.
 
+mod ask;
+mod cut;
+pub(crate) mod exact;
+mod fake;
+pub(crate) mod feed;
+mod flood;
+mod keys;
+mod proxy;
+mod race;
+mod sequence;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,

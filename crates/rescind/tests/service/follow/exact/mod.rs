@@ -1,5 +1,8 @@
 //! An exact verifier in another process: what the service has answered, it knows already.
 
+mod cut;
+mod race;
+
 use std::{net::SocketAddr, time::Duration};
 
 use reqwest::Method;
@@ -17,9 +20,7 @@ use tokio::time::timeout;
 
 use crate::{
     app::TestApp,
-    follow::{Followed, PATIENCE, stands, until, verdict, verifier_token},
-    follow_fake::Fake,
-    follow_feed::management,
+    follow::{Followed, PATIENCE, fake::Fake, feed::management, stands, until, verdict, verifier_token},
     reply::Reply,
 };
 

@@ -10,8 +10,11 @@ use tokio::time::timeout;
 
 use crate::{
     app::TestApp,
-    follow::{CALLER, PATIENCE, until, verdict, verifier_token},
-    follow_proxy::{Proxy, Weather},
+    follow::{
+        CALLER, PATIENCE,
+        proxy::{Proxy, Weather},
+        until, verdict, verifier_token,
+    },
 };
 
 #[tokio::test]
