@@ -71,7 +71,7 @@ async fn a_thousand_logouts_are_known_to_every_follower_when_they_are_answered()
     let token = verifier_token(&f.app, true).await;
     let more = [0; 2].map(|_| follow_exactly(f.app.management, &token));
     let followers = [&f.follower, &more[0], &more[1]];
-    let mut revoked = 0;
+    let mut last = String::new();
     for _ in 0..ROUNDS {
         let pair = f.app.grant(&f.client).await;
         for follower in followers {
@@ -79,12 +79,15 @@ async fn a_thousand_logouts_are_known_to_every_follower_when_they_are_answered()
         }
         f.app.logout(&pair.access).await.is_logged_out();
         for follower in followers {
+            // A machine too busy to renew a lease refuses too.
             let verdict = verdict(follower, &pair.access);
-            assert_ne!(verdict, Ok(()));
-            revoked += u32::from(verdict == Err(Denied::Revoked));
+            assert!(matches!(verdict, Err(Denied::Revoked | Denied::Stale)), "{verdict:?}");
         }
+        last = pair.access;
     }
-    assert!(revoked > ROUNDS, "refused as too old otherwise: {revoked}");
+    for follower in followers {
+        until("revoked", || verdict(follower, &last) == Err(Denied::Revoked)).await;
+    }
 }
 
 // check 17
