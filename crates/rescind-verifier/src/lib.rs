@@ -29,9 +29,17 @@
 //! let profile = Profile::new("https://id.example", "https://api.example").ok_or("needs escaping")?;
 //! let verifier = Verifier::new(KeySet::from_iter([key]), profile);
 //!
-//! let memory = Memory(Arc::new(ClientPolicy::new("billing")), SessionState::new(42, 1, false));
+//! let mut billing = ClientPolicy::new("billing");
+//! billing.credentials = vec![3];
+//! let memory = Memory(Arc::new(billing), SessionState::new(42, 1, false));
+//!
 //! let (caller, now) = (Some("203.0.113.7".parse()?), 1_736_942_460);
-//! assert_eq!(verifier.verify("eyJ…", caller, now, &memory).unwrap_err(), Denied::Malformed);
+//! # let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6IjIwMjUtMDEifQ.\
+//! #     eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJhdWQiOiJodHRwczovL2FwaS5leGFtcGxlIiwic3ViIjoiNDIi\
+//! #     LCJpYXQiOjE3MzY5NDI0MDAsImV4cCI6MTczNjk0NjAwMCwic2lkIjoiNyIsImNyZWQiOjMsImdlbiI6MCwicGFp\
+//! #     ciI6MSwic2NvcGUiOiJvcmRlcnM6cmVhZCJ9.8nLU87D-iQJVcqA5JMkeXUDgX6bDf3E-36mf72DrfKA";
+//! assert_eq!(verifier.verify(token, caller, now, &memory)?.client().name, "billing");
+//! assert_eq!(verifier.verify(token, caller, now + 3600, &memory).unwrap_err(), Denied::Expired);
 //! # Ok(())
 //! # }
 //! ```
@@ -56,16 +64,9 @@
 //! # Features
 //!
 //! - `asymmetric` (default): EdDSA and ES256 keys, for verifiers that must not be able to sign.
-#![cfg_attr(feature = "follow", doc = "- [`follow`]: a verifier that a server's feed keeps up to date.")]
-#![cfg_attr(not(feature = "follow"), doc = "- `follow`: a verifier that a server's feed keeps up to date.")]
-#![cfg_attr(
-    feature = "tower",
-    doc = "- [`tower`]: a middleware that refuses requests without a valid token."
-)]
-#![cfg_attr(
-    not(feature = "tower"),
-    doc = "- `tower`: a middleware that refuses requests without a valid token."
-)]
+//! - `follow`: the module `follow`, with a verifier that a server's feed keeps up to date.
+//! - `tower`: the module `tower`, with a middleware that refuses requests without a valid token.
+
 #![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 #[cfg(doctest)]
