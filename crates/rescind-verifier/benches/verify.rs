@@ -38,18 +38,17 @@ impl State for Memory {
 }
 
 fn memory() -> Memory {
-    let policy = |id: ClientId| ClientPolicy {
-        name: format!("client {id}"),
-        revision: 1,
-        generation: 0,
-        active: true,
-        allowlist: ["203.0.113.0/24", "2001:db8::/32"].iter().map(|net| net.parse().unwrap()).collect(),
-        scopes: "orders:read orders:write".parse().unwrap(),
-        credentials: vec![3],
+    let policy = |id: ClientId| {
+        let mut policy = ClientPolicy::new(format!("client {id}"));
+        policy.allowlist =
+            ["203.0.113.0/24", "2001:db8::/32"].iter().map(|net| net.parse().unwrap()).collect();
+        policy.scopes = "orders:read orders:write".parse().unwrap();
+        policy.credentials = vec![3];
+        policy
     };
     Memory {
         clients: (0..CLIENTS).map(|id| (id, Arc::new(policy(id)))).collect(),
-        sessions: (0..CLIENTS).map(|id| (id, SessionState { client: id, pair: 1, ended: false })).collect(),
+        sessions: (0..CLIENTS).map(|id| (id, SessionState::new(id, 1, false))).collect(),
     }
 }
 

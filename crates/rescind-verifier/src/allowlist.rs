@@ -3,33 +3,39 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 
-/// The networks that a client may call from. Empty: from anywhere.
+/// The networks that a client may call from. An empty allowlist permits every address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowlist(Box<[IpNet]>);
 
-/// Why a text is no CIDR entry.
+/// Why a text cannot be read as an entry of an allowlist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum CidrError {
-    /// Neither an address nor a network.
+    /// The text is neither an address nor a network.
     #[error(
         "{0:?} is not an address or a network: write one such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32"
     )]
     Syntax(String),
-    /// An address where a network belongs.
+    /// The address of the network has bits set beyond the prefix.
     #[error("{given} has host bits set: the network is {meant}")]
     HostBits {
-        /// What was written.
+        /// The entry as it was written.
         given: IpNet,
-        /// The network that holds it.
+        /// The network that has the address.
         meant: IpNet,
     },
 }
 
-/// Reads `10.0.0.0/8`, `2001:db8::/32` or a bare address, which is a /32 or /128. IPv4-mapped IPv6
-/// becomes IPv4.
+/// Reads an entry of an allowlist: `10.0.0.0/8`, `2001:db8::/32` or an address without a prefix, which is a
+/// /32 or /128. An IPv4 address mapped into IPv6 becomes that IPv4 address.
+///
+/// # Errors
+///
+/// [`CidrError::Syntax`] if it is neither an address nor a network, [`CidrError::HostBits`] if the address has
+/// bits set beyond the prefix.
 pub fn parse_cidr(text: &str) -> Result<IpNet, CidrError> {
     let syntax = || CidrError::Syntax(text.to_owned());
-    // The standard library reads the address: ipnet takes 010.0.0.0 for 10.0.0.0.
+    // The standard library reads the address, because ipnet reads 010.0.0.0 as 10.0.0.0.
     let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
     let address: IpAddr = address.parse().map_err(|_| syntax())?;
     let given: IpNet = match prefix {
@@ -52,19 +58,19 @@ pub fn parse_cidr(text: &str) -> Result<IpNet, CidrError> {
 }
 
 impl Allowlist {
-    /// Whether a caller at `address` may use this client's tokens. `None` is a caller whose address
-    /// could not be told: never.
+    /// Whether a caller at `address` may use this client's tokens. `None` is an address that is not known,
+    /// and is never permitted, not even by an empty allowlist.
     pub fn permits(&self, address: Option<IpAddr>) -> bool {
         let Some(address) = address.map(|a| a.to_canonical()) else { return false };
         self.0.is_empty() || self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// The entries, sorted.
+    /// The entries, sorted and without repetition.
     pub fn entries(&self) -> &[IpNet] {
         &self.0
     }
 
-    /// Every address may call.
+    /// Whether there is no entry, so that every address is permitted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,21 +1,27 @@
 use thiserror::Error;
 
-/// Why the `Authorization` header holds no token.
+/// Why a request's `Authorization` header has no token. The list is closed: these are the two answers of
+/// RFC 6750 §3.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum BearerError {
-    /// No such header, or nothing of the form `Bearer <something>` in it: the caller did not try.
+    /// There is no such header, or it is not of the form `Bearer <something>`: the caller did not try to
+    /// present a token.
     #[error("no bearer token")]
     Missing,
-    /// Several such headers, or what follows `Bearer` can be no token.
+    /// There are several such headers, or what follows `Bearer` cannot be a token.
     #[error("not exactly one bearer token")]
     Malformed,
 }
 
-/// The token of a request, from the values of all its `Authorization` header lines (RFC 6750 §2.1).
+/// Reads a request's token from the values of all its `Authorization` header lines (RFC 6750 §2.1).
 ///
-/// Several lines are refused: were the first or the last one to win, a proxy might have looked at
-/// another. The scheme's name is case-insensitive; spaces, and only those, separate it from the
-/// token; commas, and whatever else RFC 6750's `b64token` has no room for, are no part of one.
+/// Several lines are refused: if one of them were taken, a proxy in front might have looked at another one.
+/// The scheme's name is case-insensitive. Spaces, and nothing else, separate it from the token. The token has
+/// the characters of RFC 6750's `b64token` only, so no comma.
+///
+/// # Errors
+///
+/// [`BearerError::Missing`] if the caller presented no token, [`BearerError::Malformed`] if not exactly one.
 pub fn bearer_token<'h>(lines: impl IntoIterator<Item = &'h [u8]>) -> Result<&'h str, BearerError> {
     const SCHEME: &[u8] = b"Bearer ";
     let mut lines = lines.into_iter();

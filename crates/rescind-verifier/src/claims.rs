@@ -5,12 +5,12 @@ use crate::{ClientId, CredentialId, Denied, Scopes, SessionId, UnixSeconds};
 /// The largest integer that every JSON reader keeps exactly (RFC 8259 §6).
 const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// What a token may be used for, told by the header's `typ` (RFC 8725 §3.11).
+/// The two kinds of tokens, which the header's `typ` tells apart (RFC 8725 §3.11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Presented to APIs.
+    /// An access token is presented to APIs.
     Access,
-    /// Presented to `/auth/refresh` only.
+    /// A refresh token is presented to `/auth/refresh` only.
     Refresh,
 }
 
@@ -24,8 +24,8 @@ impl Kind {
     }
 }
 
-/// The two claims that all tokens of one kind of an issuer share. Both are written into the payload as
-/// they are, so neither may need escaping.
+/// The two claims that all tokens of one kind of an issuer share. Both are written into the payload without
+/// escaping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     issuer: String,
@@ -33,14 +33,15 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// `None` if either is not 1 to 255 visible ASCII characters other than `"` and `\`.
+    /// A profile of this `iss` and this `aud`. `None` if one of them is not 1 to 255 visible ASCII characters
+    /// other than `"` and `\`.
     pub fn new(issuer: &str, audience: &str) -> Option<Profile> {
         let plain = |s: &str| (1..=255).contains(&s.len()) && s.bytes().all(is_plain);
         (plain(issuer) && plain(audience))
             .then(|| Profile { issuer: issuer.to_owned(), audience: audience.to_owned() })
     }
 
-    /// That of the issuer's refresh tokens, whose audience is its own `/auth/refresh`.
+    /// The profile of the issuer's refresh tokens, whose audience is the issuer's own `/auth/refresh`.
     pub fn of_refresh_tokens(&self) -> Profile {
         let audience = format!("{}/auth/refresh", self.issuer.trim_end_matches('/'));
         Profile { issuer: self.issuer.clone(), audience }
@@ -57,7 +58,7 @@ impl Profile {
     }
 }
 
-/// What a token says. Its payload is one exact text, members in this order, integers in plain
+/// A token's claims. The payload is one exact text, with the members in this order, integers in plain
 /// decimal, nothing escaped and no white space:
 ///
 /// ```json
@@ -65,30 +66,32 @@ impl Profile {
 ///  "exp":1736946000,"sid":"7","cred":3,"gen":0,"pair":1,"scope":"orders:read orders:write"}
 /// ```
 ///
-/// `scope` is left out when empty. Reading anything else is [`Denied::Malformed`], so a duplicate,
+/// `scope` is left out when it is empty. Any other text is refused as [`Denied::Malformed`], so a duplicate,
 /// missing, unknown (`cnf`, `nbf`) or mistyped member needs no rule of its own.
+///
+/// The fields are closed: another payload would be another format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// `sub`
+    /// `sub`: the client.
     pub client: ClientId,
-    /// `iat`
+    /// `iat`: when the token was issued.
     pub issued_at: UnixSeconds,
-    /// `exp`: the first second at which the token is no longer good.
+    /// `exp`: the first second at which the token is no longer valid.
     pub expires_at: UnixSeconds,
-    /// `sid`
+    /// `sid`: the session.
     pub session: SessionId,
     /// `cred`: the credential that opened the session.
     pub credential: CredentialId,
-    /// `gen`: the client's generation that the session was born under.
+    /// `gen`: the client's generation when the session began.
     pub generation: u64,
     /// `pair`: 1 at login, one more at every refresh.
     pub pair: u64,
-    /// `scope` (RFC 8693 §4.2)
+    /// `scope` (RFC 8693 §4.2): what the token was issued for.
     pub scopes: Scopes,
 }
 
 impl Claims {
-    /// The payload's JSON text.
+    /// Writes the payload's JSON text.
     pub fn write(&self, profile: &Profile) -> String {
         let Profile { issuer, audience } = profile;
         let Claims { client, issued_at, expires_at, session, credential, generation, pair, scopes } = self;
@@ -104,7 +107,12 @@ impl Claims {
         json
     }
 
-    /// Reads a payload that carries a good signature.
+    /// Reads a payload whose signature was checked before.
+    ///
+    /// # Errors
+    ///
+    /// - [`Denied::Malformed`]: the payload is not of the one form.
+    /// - [`Denied::WrongIssuer`], [`Denied::WrongAudience`]: it is of another profile.
     pub fn read(payload: &[u8], profile: &Profile) -> Result<Claims, Denied> {
         let mut at = Cursor(payload);
         let issuer = at.literal(br#"{"iss":""#)?.plain()?;

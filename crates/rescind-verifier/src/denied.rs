@@ -1,50 +1,66 @@
 use thiserror::Error;
 
-/// Why a token was refused. The texts are for operators and logs: a caller who presents a token is
-/// told far less.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
-pub enum Denied {
-    /// Not three base64url segments, too long, or a payload outside the issuer's profile.
-    #[error("malformed")]
-    Malformed,
-    /// The header is not one the issuer writes for any key of the set.
-    #[error("unknown key or header")]
-    UnknownKey,
-    /// The signature is not the key's.
-    #[error("bad signature")]
-    BadSignature,
-    /// A refresh token where an access token belongs, or the other way round.
-    #[error("wrong kind of token")]
-    WrongKind,
-    /// Signed by a known key, for another issuer.
-    #[error("wrong issuer")]
-    WrongIssuer,
-    /// Signed by a known key, for another audience.
-    #[error("wrong audience")]
-    WrongAudience,
-    /// Issued further in the future than clocks may differ.
-    #[error("issued in the future")]
-    NotYetValid,
-    /// Past its `exp`.
-    #[error("expired")]
-    Expired,
-    /// Its client, session, pair or generation is not in the [`State`](crate::State): either newer
-    /// than it, or never issued. Whoever has the store can ask it once.
-    #[error("not known")]
-    NotKnown,
+/// Declares the reasons, and the list of all of them.
+macro_rules! denied {
+    ($($(#[$attribute:meta])* $reason:ident, $name:literal, $text:literal;)+) => {
+        /// Why a token was refused. The texts are for operators and logs: a caller who presents a token
+        /// is told far less.
+        ///
+        /// Later versions may know more reasons. Treat a reason that your program does not know as
+        /// [`Revoked`](Denied::Revoked): the token must not be accepted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+        #[non_exhaustive]
+        pub enum Denied {
+            $($(#[$attribute])* #[error($text)] $reason,)+
+        }
+
+        impl Denied {
+            /// Every reason, in the order of declaration.
+            pub const ALL: &[Denied] = &[$(Denied::$reason),+];
+
+            /// The reason's name in lower case, as metrics and the test vectors write it:
+            /// `address_not_allowed`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Denied::$reason => $name,)+
+                }
+            }
+        }
+    };
+}
+
+denied! {
+    /// The token is not three base64url segments, is too long, or its payload does not follow the
+    /// issuer's profile.
+    Malformed, "malformed", "malformed";
+    /// The header is not one that the issuer writes for a key of the set.
+    UnknownKey, "unknown_key", "unknown key or header";
+    /// The signature was not made with the key that the header names.
+    BadSignature, "bad_signature", "bad signature";
+    /// A refresh token was presented in place of an access token, or an access token in place of a
+    /// refresh token.
+    WrongKind, "wrong_kind", "wrong kind of token";
+    /// The token was signed by a known key, for another issuer.
+    WrongIssuer, "wrong_issuer", "wrong issuer";
+    /// The token was signed by a known key, for another audience.
+    WrongAudience, "wrong_audience", "wrong audience";
+    /// The token was issued further in the future than
+    /// [clocks may differ](crate::MAX_CLOCK_DIFFERENCE).
+    NotYetValid, "not_yet_valid", "issued in the future";
+    /// The token's `exp` has passed.
+    Expired, "expired", "expired";
+    /// The [`State`](crate::State) does not have the token's client, session, pair or generation. Either
+    /// the token is newer than the state, or it was never issued. A program with access to the store
+    /// can ask the store once.
+    NotKnown, "not_known", "not known";
     /// The client is suspended or deleted.
-    #[error("client is not active")]
-    ClientInactive,
-    /// The client's generation has moved on, or the session or the credential was revoked.
-    #[error("revoked")]
-    Revoked,
-    /// The caller's address is on no entry of the client's allowlist, or could not be told.
-    #[error("address not allowed")]
-    AddressNotAllowed,
-    /// What is known is older than it may be, so that nothing can be decided.
-    #[error("state too old")]
-    Stale,
-    /// It stands, but not for what is asked of it.
-    #[error("scope missing")]
-    ScopeMissing,
+    ClientInactive, "client_inactive", "client is not active";
+    /// The client's generation is higher than the token's, or the session or the credential was revoked.
+    Revoked, "revoked", "revoked";
+    /// The caller's address is on no entry of the client's allowlist, or is not known.
+    AddressNotAllowed, "address_not_allowed", "address not allowed";
+    /// The verifier's state is too old to decide about any token.
+    Stale, "stale", "state too old";
+    /// The token is valid, but lacks a scope that was required.
+    ScopeMissing, "scope_missing", "scope missing";
 }

@@ -7,20 +7,22 @@ use thiserror::Error;
 
 use crate::{Denied, Kind};
 
-/// Longer texts are refused before anything is decoded. The longest token the issuer writes, with
-/// every field at its limit, is well below it.
+/// The longest token, in bytes. A longer text is refused before anything of it is decoded. The longest token
+/// that the issuer writes, with every field at its limit, is well below this.
 pub const MAX_TOKEN_LENGTH: usize = 4096;
 
-/// What a payload of a token of that length decodes to.
+/// The longest decoded payload of such a token, in bytes.
 const MAX_PAYLOAD_LENGTH: usize = MAX_TOKEN_LENGTH / 4 * 3;
 
-/// 32 and 64 bytes, as base64url.
+/// The lengths of signatures of 32 and 64 bytes, as base64url.
 const SIGNATURE_LENGTHS: [usize; 2] = [43, 86];
 
-/// How tokens are signed. It is a property of the key, never read from a token.
+/// How tokens are signed. The algorithm is a property of the key, and never read from a token.
+///
+/// The list is closed: every verifier must know an algorithm before an issuer may sign with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// HMAC with SHA-256 (RFC 7518 §3.2): whoever verifies can also sign.
+    /// HMAC with SHA-256 (RFC 7518 §3.2). A program that can verify can also sign.
     Hs256,
     /// Ed25519 (RFC 8037 §3.1).
     EdDsa,
@@ -29,7 +31,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The value of `alg`.
+    /// The value of the header's `alg`.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Hs256 => "HS256",
@@ -38,7 +40,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of this name.
+    /// The algorithm whose `alg` is `name`. `None`: there is none.
     pub fn from_name(name: &str) -> Option<Algorithm> {
         [Algorithm::Hs256, Algorithm::EdDsa, Algorithm::Es256].into_iter().find(|a| a.name() == name)
     }
@@ -54,14 +56,15 @@ impl Algorithm {
 
 /// Why a key cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum KeyError {
-    /// RFC 7518 §3.2 asks for at least the hash's size.
+    /// An HS256 secret is shorter than 256 bits, which RFC 7518 §3.2 demands.
     #[error("an HS256 key has at least 256 bits")]
     TooShort,
-    /// The id goes into the header unescaped.
+    /// The key id has a character that would need escaping in the header, is empty or too long.
     #[error("a key id is 1 to 64 letters, digits, - or _")]
     BadId,
-    /// The bytes are no point of the curve.
+    /// The bytes of a public key are no point of its curve.
     #[error("the public key is not on its curve")]
     NotOnCurve,
 }
@@ -72,7 +75,7 @@ pub struct Key {
     id: String,
     material: Material,
     kind: Kind,
-    /// The first segment of its tokens.
+    /// The first segment of every token signed with the key.
     header: String,
 }
 
@@ -85,9 +88,13 @@ enum Material {
     Es256(p256::ecdsa::VerifyingKey),
 }
 
-/// Each verifies access tokens, unless made [for refresh tokens](Key::for_refresh_tokens).
+/// A key verifies access tokens, unless it is made [for refresh tokens](Key::for_refresh_tokens).
 impl Key {
     /// An HS256 key of at least 256 bits.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::TooShort`] and [`KeyError::BadId`].
     pub fn hs256(id: &str, secret: &[u8]) -> Result<Key, KeyError> {
         if secret.len() < 32 {
             return Err(KeyError::TooShort);
@@ -97,6 +104,10 @@ impl Key {
     }
 
     /// An Ed25519 public key (RFC 8032 §5.1.5).
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::NotOnCurve`] and [`KeyError::BadId`].
     #[cfg(feature = "asymmetric")]
     pub fn eddsa(id: &str, public: &[u8; 32]) -> Result<Key, KeyError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| KeyError::NotOnCurve)?;
@@ -104,6 +115,10 @@ impl Key {
     }
 
     /// A P-256 public key, as SEC 1 §2.3.3 writes points.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::NotOnCurve`] and [`KeyError::BadId`].
     #[cfg(feature = "asymmetric")]
     pub fn es256(id: &str, public: &[u8]) -> Result<Key, KeyError> {
         let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(public).map_err(|_| KeyError::NotOnCurve)?;
@@ -124,8 +139,8 @@ impl Key {
         Key { id, material, kind, header }
     }
 
-    /// The same key for refresh tokens, and for them alone. It is for their issuer: a refresh token is
-    /// presented to nobody else.
+    /// The same key for refresh tokens, and for no access tokens. Only the issuer needs it: refresh tokens
+    /// are presented to nobody else.
     pub fn for_refresh_tokens(self) -> Key {
         Key::of_kind(Kind::Refresh, self.id, self.material)
     }
@@ -151,8 +166,8 @@ impl Material {
             #[cfg(feature = "asymmetric")]
             Material::Es256(key) => {
                 use p256::ecdsa::{Signature, signature::Verifier};
-                // Of s and its negative, which are both good (SEC 1 §4.1.4), the issuer writes the lower:
-                // otherwise anybody could make a second text of a token.
+                // A signature with s negated is good too (SEC 1 §4.1.4), so anybody could make a second text
+                // of a token. The issuer writes the lower s, and only that is accepted.
                 Signature::from_slice(signature).is_ok_and(|signature| {
                     signature == signature.normalize_s() && key.verify(signed, &signature).is_ok()
                 })
@@ -167,13 +182,13 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The first segment of every token of this kind signed with this key.
+/// The first segment of every token of this kind that is signed with a key of this algorithm and id.
 pub fn header_segment(algorithm: Algorithm, key_id: &str, kind: Kind) -> String {
     let (alg, typ) = (algorithm.name(), kind.typ());
     URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{alg}","typ":"{typ}","kid":"{key_id}"}}"#))
 }
 
-/// The keys whose tokens are good.
+/// The keys that tokens may be signed with.
 #[derive(Debug, Clone, Default)]
 pub struct KeySet(Vec<Key>);
 

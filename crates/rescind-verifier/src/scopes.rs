@@ -2,26 +2,28 @@ use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-/// Room for some hundred scopes, and a bound on the token's length.
+/// The longest text of all scopes together, in bytes: room for some hundred scopes, and a bound on a token's
+/// length.
 const MAX_LENGTH: usize = 1024;
 
 /// A set of scopes (RFC 6749 §3.3): sorted, without repetition, joined by single spaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scopes(Box<str>);
 
-/// Why a text is no set of scopes.
+/// Why a text cannot be read as scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ScopeError {
-    /// A character outside RFC 6749's `scope-token`.
+    /// A scope has a character that RFC 6749's `scope-token` does not permit.
     #[error("{0:?} is not a scope: use visible ASCII characters other than \" and \\")]
     Character(String),
-    /// More than the tokens have room for.
+    /// The scopes are longer than a token has room for.
     #[error("scopes are longer than {MAX_LENGTH} characters together")]
     TooLong,
 }
 
 impl Scopes {
-    /// No scopes.
+    /// Whether there are no scopes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -41,7 +43,7 @@ impl Scopes {
         self.iter().any(|s| s == scope)
     }
 
-    /// Those that both have.
+    /// The scopes that both sets have.
     pub fn intersection(&self, other: &Scopes) -> Scopes {
         if self == other {
             return self.clone();
@@ -50,7 +52,7 @@ impl Scopes {
         Scopes(common.join(" ").into())
     }
 
-    /// Those that either has. No limit holds for them, as they need not fit into a token.
+    /// The scopes that one of the sets has, or both. The union may be longer than a token has room for.
     pub fn union(&self, other: &Scopes) -> Scopes {
         let mut all: Vec<&str> = self.iter().chain(other.iter()).collect();
         all.sort_unstable();

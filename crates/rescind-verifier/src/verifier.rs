@@ -2,11 +2,11 @@ use std::{net::IpAddr, ops::Deref, sync::Arc};
 
 use crate::{Claims, ClientPolicy, Denied, KeySet, Kind, Profile, Scopes, State, UnixSeconds};
 
-/// How far in the future a token may have been issued: what the clocks of two nodes may differ by,
-/// in seconds. Expiry has no such leeway.
+/// How far in the future a token may have been issued, in seconds: the difference that the clocks of two
+/// nodes may have. Expiry has no such leeway.
 pub const MAX_CLOCK_DIFFERENCE: UnixSeconds = 60;
 
-/// The keys and the profile that tokens are checked against. See the crate's rules.
+/// The keys and the profile that tokens are checked against, by the [rules](crate) of the crate.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     keys: KeySet,
@@ -19,8 +19,12 @@ impl Verifier {
         Verifier { keys, profile }
     }
 
-    /// Rules 1 to 6: what the token's text alone decides. The claims are the issuer's own words,
-    /// and say nothing of whether the token was revoked since.
+    /// Checks rules 1 to 6, for which the token's text is enough. The claims that are returned are the
+    /// issuer's: they do not say whether the token was revoked since.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that the token breaks.
     pub fn authenticate(&self, token: &str, kind: Kind, now: UnixSeconds) -> Result<Claims, Denied> {
         let claims = self.authenticate_at_any_time(token, kind)?;
         if claims.issued_at > now.saturating_add(MAX_CLOCK_DIFFERENCE) {
@@ -32,8 +36,12 @@ impl Verifier {
         Ok(claims)
     }
 
-    /// The same without a look at the times, for whoever takes a token back: it may be the only word of a
-    /// session that others still have good tokens of.
+    /// Checks the same rules but for the times (rule 6). This is for revoking a token: an expired token still
+    /// names its session, whose other tokens may be valid.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that the token breaks.
     pub fn authenticate_at_any_time(&self, token: &str, kind: Kind) -> Result<Claims, Denied> {
         let (actual, payload) = self.keys.open(token)?;
         if actual != kind {
@@ -42,14 +50,21 @@ impl Verifier {
         Claims::read(payload.as_bytes(), &self.profile)
     }
 
-    /// Rules 1 to 7, for an access token: it stands, for a caller whose address is on its client's
-    /// allowlist.
+    /// Checks rules 1 to 7, for an access token. The caller's address is not checked yet.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that the token breaks.
     pub fn stand(&self, token: &str, now: UnixSeconds, state: &impl State) -> Result<StandingToken, Denied> {
         StandingToken::decide(self.authenticate(token, Kind::Access, now)?, state)
     }
 
-    /// All the rules, for an access token. `caller` is the caller's address, `None` if it could not
-    /// be told.
+    /// Checks all the rules, for an access token. `caller` is the caller's address, `None` if that is not
+    /// known. `now` is the time, by which the token must not have expired.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that the token breaks.
     pub fn verify(
         &self,
         token: &str,
@@ -61,7 +76,7 @@ impl Verifier {
     }
 }
 
-/// An access token that keeps every rule but the last: who may present it is not decided. Only a
+/// An access token that keeps every rule but the last: its caller's address was not checked. Only a
 /// [`Verifier`] makes one.
 #[derive(Debug, Clone)]
 pub struct StandingToken {
@@ -70,7 +85,7 @@ pub struct StandingToken {
 }
 
 impl StandingToken {
-    /// Rule 7, of an access token that keeps those before.
+    /// Checks rule 7, for an access token that keeps the rules before.
     pub(crate) fn decide(claims: Claims, state: &impl State) -> Result<StandingToken, Denied> {
         let client = state.client(claims.client).ok_or(Denied::NotKnown)?;
         client.stands_behind(&claims)?;
@@ -84,42 +99,49 @@ impl StandingToken {
         Ok(StandingToken { claims, client })
     }
 
-    /// One whose issuer told that it stands.
+    /// A token that its issuer has called active.
     #[cfg(feature = "follow")]
     pub(crate) fn told(claims: Claims, client: Arc<ClientPolicy>) -> StandingToken {
         StandingToken { claims, client }
     }
 
-    /// Rule 8.
+    /// Checks rule 8: the caller's address.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::AddressNotAllowed`]: the address is not known, or not on the client's allowlist.
     pub fn presented_by(self, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
         self.client.permits(caller)?;
         Ok(VerifiedToken(self))
     }
 
-    /// What the token says.
+    /// The token's claims.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// What it may do: what it was issued for, as far as its client may still do that.
+    /// The token's scopes that its client still has.
     pub fn scopes(&self) -> Scopes {
         self.claims.scopes.intersection(&self.client.scopes)
     }
 
-    /// Whether it may do all of `needed`.
+    /// Checks that the token has all the scopes of `needed`.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::ScopeMissing`]: it lacks one.
     pub fn require(&self, needed: &Scopes) -> Result<(), Denied> {
         let scopes = self.scopes();
         if needed.iter().all(|scope| scopes.contains(scope)) { Ok(()) } else { Err(Denied::ScopeMissing) }
     }
 
-    /// Its client, as known when the token was checked.
+    /// The token's client, as it was known when the token was checked.
     pub fn client(&self) -> &ClientPolicy {
         &self.client
     }
 }
 
-/// An access token that stood when it was checked, presented by a caller who may. Only a
-/// [`Verifier`] makes one.
+/// An access token that kept every rule when it was checked. Only a [`Verifier`] makes one.
 #[derive(Debug, Clone)]
 pub struct VerifiedToken(StandingToken);
 

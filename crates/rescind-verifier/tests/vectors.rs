@@ -13,7 +13,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use generate::format::{self, Case, Vectors, verdict};
+use generate::format::{self, Case, Vectors};
 use rescind_verifier::{
     Algorithm, ClientId, ClientPolicy, Denied, Key, KeySet, Profile, SessionId, SessionState, State,
     Verifier, parse_cidr,
@@ -68,20 +68,16 @@ impl State for Memory {
 }
 
 fn memory(vectors: &Vectors) -> Memory {
-    let client = |client: &format::Client| ClientPolicy {
-        name: client.name.clone(),
-        revision: 1,
-        generation: client.generation,
-        active: client.active,
-        allowlist: client.allowlist.iter().map(|entry| parse_cidr(entry).unwrap()).collect(),
-        scopes: client.scopes.parse().unwrap(),
-        credentials: client.credentials.clone(),
+    let client = |client: &format::Client| {
+        let mut policy = ClientPolicy::new(&*client.name);
+        policy.generation = client.generation;
+        policy.active = client.active;
+        policy.allowlist = client.allowlist.iter().map(|entry| parse_cidr(entry).unwrap()).collect();
+        policy.scopes = client.scopes.parse().unwrap();
+        policy.credentials = client.credentials.clone();
+        policy
     };
-    let session = |session: &format::Session| SessionState {
-        client: session.client,
-        pair: session.pair,
-        ended: session.ended,
-    };
+    let session = |session: &format::Session| SessionState::new(session.client, session.pair, session.ended);
     Memory {
         clients: vectors.clients.iter().map(|c| (c.id, Arc::new(client(c)))).collect(),
         sessions: vectors.sessions.iter().map(|s| (s.id, session(s))).collect(),
@@ -108,7 +104,7 @@ fn every_verdict_is_the_verifiers() {
     let mut wrong = Vec::new();
     for case in &vectors.cases {
         let judged = judge(&verifier, &memory, vectors.now, case);
-        let told = judged.as_ref().map_or_else(|&denied| verdict(denied), |_| "ok");
+        let told = judged.as_ref().map_or_else(|denied| denied.name(), |_| "ok");
         if told != case.verdict || judged.ok() != case.scopes {
             wrong.push(format!("{}: {told}, not {}", case.name, case.verdict));
         }
@@ -136,7 +132,7 @@ const REASONS: [Denied; 12] = [
 fn nothing_is_left_out() {
     let cases = file().cases;
     let verdicts: HashSet<&str> = cases.iter().map(|case| case.verdict.as_str()).collect();
-    let expected: HashSet<&str> = REASONS.map(verdict).into_iter().chain(["ok"]).collect();
+    let expected: HashSet<&str> = REASONS.map(Denied::name).into_iter().chain(["ok"]).collect();
     assert_eq!(verdicts, expected);
 
     // Check 35 is about keys.

@@ -79,15 +79,14 @@ impl Client {
     /// What verification needs to know of it.
     pub fn policy(&self) -> ClientPolicy {
         let live = self.credentials.iter().filter(|c| c.revoked_at.is_none());
-        ClientPolicy {
-            name: self.name.clone(),
-            revision: self.revision,
-            generation: self.generation,
-            active: self.status == Status::Active,
-            allowlist: self.allowlist.clone(),
-            scopes: self.scopes.clone(),
-            credentials: live.map(|c| c.id).collect(),
-        }
+        let mut policy = ClientPolicy::new(&*self.name);
+        policy.revision = self.revision;
+        policy.generation = self.generation;
+        policy.active = self.status == Status::Active;
+        policy.allowlist = self.allowlist.clone();
+        policy.scopes = self.scopes.clone();
+        policy.credentials = live.map(|c| c.id).collect();
+        policy
     }
 
     /// Whether this credential may open or go on with a session.
@@ -279,7 +278,7 @@ impl Session {
 
     /// What verification needs to know of it.
     pub fn state(&self) -> SessionState {
-        SessionState { client: self.client, pair: self.pair, ended: self.phase == Phase::Ended }
+        SessionState::new(self.client, self.pair, self.phase == Phase::Ended)
     }
 
     /// What its newest pair says, expiring as asked.

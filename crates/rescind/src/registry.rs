@@ -303,11 +303,7 @@ impl Shard {
     /// Two changes of one session may arrive in either order: what is known only ever moves on.
     fn put(&mut self, id: SessionId, new: SessionState, capacity: usize) {
         let merged = match self.find(id) {
-            Some(known) => SessionState {
-                client: new.client,
-                pair: known.pair.max(new.pair),
-                ended: known.ended || new.ended,
-            },
+            Some(known) => SessionState::new(new.client, known.pair.max(new.pair), known.ended || new.ended),
             None => new,
         };
         if let Some(known) = self.old.get_mut(&id) {
@@ -352,8 +348,6 @@ mod tests {
         }
     }
 
-    const LIVE: SessionState = SessionState { client: 1, pair: 1, ended: false };
-
     fn registry(max_sessions: usize) -> Registry {
         Registry::new(max_sessions, Feed::new("epoch".into(), vec![]))
     }
@@ -391,7 +385,7 @@ mod tests {
         let asked = registry.asking();
         registry.learn(&session(7, 3, Phase::Ended), asked);
         registry.learn(&session(7, 2, Phase::Live), registry.asking());
-        assert_eq!(registry.session(7), Some(SessionState { pair: 3, ended: true, ..LIVE }));
+        assert_eq!(registry.session(7), Some(SessionState::new(1, 3, true)));
         let ended = Changed::Session(EndedSession { session: 7, until: 9 });
         let changes = registry.feed().since(beginning);
         assert_eq!(changes, Some(vec![Changed::Client(1), Changed::Client(1), ended]));

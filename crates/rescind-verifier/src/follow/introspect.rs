@@ -1,4 +1,4 @@
-//! Asking the server about one token (RFC 7662), for when the state is too old or the token too new.
+//! Asks the server about one token (RFC 7662), when the state is too old or older than the token.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{FeedError, Options, session::connect};
 use crate::{Allowlist, Claims, ClientPolicy, Denied, StandingToken, VerifiedToken, parse_cidr};
 
-/// What is told of a token that stands, as far as it decides anything here.
+/// The answer's members that decide something here. All but `active` are there only if the token is valid.
 #[derive(Deserialize)]
 struct Answer {
     active: bool,
@@ -28,7 +28,8 @@ struct Answer {
     allow: Vec<String>,
 }
 
-/// Decides over a token whose text is good. `known` is what was known of its client.
+/// Decides about a token whose text and signature are good, and whose claims are `claims`. `known` is its
+/// client's policy in the newest snapshot.
 pub(super) async fn ask(
     options: &Options,
     server: &str,
@@ -40,23 +41,21 @@ pub(super) async fn ask(
     let answer = timeout(options.mode.patience(), answer(options, server, token, caller));
     let answer = answer.await.map_err(|_| Denied::Stale)?.map_err(|_| Denied::Stale)?;
     if !answer.active {
-        // The server does not say why.
+        // The server does not say why the token is not active.
         let permitted = known.is_none_or(|known| known.allowlist.permits(caller));
         return Err(if permitted { Denied::Revoked } else { Denied::AddressNotAllowed });
     }
-    // An answer about some other token decides nothing about this one.
+    // An answer about another token decides nothing about this one.
     if answer.sub != claims.client.to_string() || answer.sid != claims.session.to_string() {
         return Err(Denied::Stale);
     }
     let entries: Result<Vec<_>, _> = answer.allow.iter().map(|entry| parse_cidr(entry)).collect();
     let policy = ClientPolicy {
-        name: known.map(|known| known.name.clone()).unwrap_or_default(),
-        revision: 0,
         generation: claims.generation,
-        active: true,
         allowlist: Allowlist::from_iter(entries.map_err(|_| Denied::Stale)?),
         scopes: answer.scope.parse().map_err(|_| Denied::Stale)?,
         credentials: vec![claims.credential],
+        ..ClientPolicy::new(known.map(|known| known.name.clone()).unwrap_or_default())
     };
     StandingToken::told(claims, Arc::new(policy)).presented_by(caller)
 }

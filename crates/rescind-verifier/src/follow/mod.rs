@@ -1,13 +1,12 @@
-//! Keeps a verifier fresh from a server's feed, so that it decides in memory like the server itself.
+//! Keeps a verifier up to date from a server's feed, so that it decides in memory like the server itself.
 //!
-//! A [`Follower`] is exact or bounded, as its [`Mode`] says. *Exact*: a server that has answered (a
-//! logout, a suspension, an allowlist narrowed) has waited until this follower knew, or could decide
-//! nothing any more. *Bounded*: it is known here within the bound, and no server waits.
+//! A [`Follower`] is exact or bounded, as its [`Mode`] says. When a server has answered a change (a logout,
+//! a suspension, a narrower allowlist), an *exact* follower already knows the change or refuses everything:
+//! the server has waited for it. A *bounded* follower knows the change within its bound, and no server waits.
 //!
-//! A follower that cannot be sure of that refuses with [`Denied::Stale`]. What it may decide until
-//! counts from before the question "am I up to date?" was sent, on a clock that runs on in suspend: a
-//! slow network, a stopped process or a sleeping machine make a follower refuse, never accept what it
-//! should not.
+//! A follower that may be out of date refuses with [`Denied::Stale`]. The time for which an answer of the
+//! server is good counts from before the question was sent, on a clock that runs on in suspend. So a slow
+//! network, a stopped process or a sleeping machine can only make a follower refuse.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -22,8 +21,8 @@
 
 mod clock;
 mod introspect;
-mod known;
 mod session;
+mod snapshot;
 pub mod sse;
 pub mod wire;
 
@@ -42,40 +41,46 @@ use tokio::{
 };
 
 use crate::{Claims, ClientPolicy, Denied, Kind, StandingToken, State, VerifiedToken};
-use known::{Held, Seen};
+use snapshot::{SnapshotView, Snapshots};
 use wire::Position;
 
-/// Servers send a heartbeat every second.
+/// A connection on which nothing arrives for so long is given up. Servers send a heartbeat every second.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Between attempts to reach the server, at first and at most.
+/// The pause between two attempts to reach the server, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Whom to follow, and how closely.
+/// Which server to follow, and how closely.
+///
+/// Later versions may add fields: make one with [`Options::new`] or [`Options::exact`].
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Options {
     /// The server's management listener, as `host:port`. It speaks plain HTTP: keep it to a network
     /// that you trust.
     pub server: String,
     /// A verifier token, as `rescind verifier create` prints it.
     pub token: String,
-    /// How closely.
+    /// How closely the server is followed.
     pub mode: Mode,
-    /// The server's public listener, as `host:port`, if [`Follower::verify_or_ask`] may ask there.
+    /// The server's public listener, as `host:port`, where [`Follower::verify_or_ask`] asks about single
+    /// tokens. `None`: it does not ask.
     pub introspection: Option<String>,
 }
 
 /// How closely a server is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
-    /// What the server has answered is known. Its answers wait for this follower, at most until the
-    /// lease has run out that it last gave: some 3 seconds.
+    /// The follower knows every change that the server has answered. The server's answers wait for this
+    /// follower, at most until the last lease that it gave has run out: some 3 seconds.
     Exact,
-    /// What the server has answered is known so much later, and nobody waits for it.
+    /// The follower knows every change so long after the server has answered it, and the server does not
+    /// wait.
     Bounded(Duration),
 }
 
 impl Mode {
-    /// For how long an answer is worth waiting for.
+    /// For how long the follower waits for an answer of the server.
     fn patience(self) -> Duration {
         match self {
             Mode::Exact => Duration::from_secs(2),
@@ -85,15 +90,28 @@ impl Mode {
 }
 
 impl Options {
-    /// Bounded by 5 seconds, and no asking.
+    /// A follower bounded by 5 seconds, that asks about no single token.
     pub fn new(server: impl Into<String>, token: impl Into<String>) -> Options {
         let mode = Mode::Bounded(Duration::from_secs(5));
         Options { server: server.into(), token: token.into(), mode, introspection: None }
     }
 
-    /// Exact, and no asking.
+    /// An exact follower, that asks about no single token.
     pub fn exact(server: impl Into<String>, token: impl Into<String>) -> Options {
-        Options { mode: Mode::Exact, ..Options::new(server, token) }
+        Options::new(server, token).with_mode(Mode::Exact)
+    }
+
+    /// The same with this mode.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Options {
+        Options { mode, ..self }
+    }
+
+    /// The same, and [`Follower::verify_or_ask`] asks about single tokens at this public listener
+    /// (`host:port`).
+    #[must_use]
+    pub fn with_introspection(self, server: impl Into<String>) -> Options {
+        Options { introspection: Some(server.into()), ..self }
     }
 }
 
@@ -106,13 +124,14 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Why the feed broke off. The follower goes on by itself; this is for logs.
+/// Why the connection to the feed ended. The follower connects again by itself: this is for logs.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum FeedError {
-    /// The server cannot be reached, or went away.
+    /// The server cannot be reached, or closed the connection.
     #[error("no connection: {0}")]
     Connection(String),
-    /// The server refuses to be followed.
+    /// The server answered with this status instead of the feed.
     #[error("the server answered {0}")]
     Refused(u16),
     /// Changes are missing: a new snapshot is needed.
@@ -120,21 +139,22 @@ pub enum FeedError {
     Gap {
         /// The last change applied.
         have: u64,
-        /// The one that came.
+        /// The change that arrived.
         got: u64,
     },
-    /// The server follows acknowledgements, but lends nothing: an older version than exact followers.
+    /// The server gives no leases. It is of a version before exact followers.
     #[error("the server gives no leases: it cannot be followed exactly")]
     NoLease,
-    /// Nothing came for too long.
+    /// Nothing arrived for too long.
     #[error("nothing was heard for too long")]
     Silent,
-    /// Not the feed of a server this version knows.
+    /// What arrived is not the feed of a server that this version can follow.
     #[error("the feed cannot be read")]
     Unreadable,
 }
 
-/// A verifier that follows a server. Cheap to clone; the feed ends with the last clone.
+/// A verifier that follows a server. It is cheap to clone, and stops following when the last clone is
+/// dropped.
 #[derive(Debug, Clone)]
 pub struct Follower {
     shared: Arc<Shared>,
@@ -144,15 +164,16 @@ pub struct Follower {
 #[derive(Debug)]
 struct Shared {
     options: Options,
-    /// What the server tells this follower by from others with the same token.
+    /// The name by which the server tells apart the followers that share a verifier token.
     name: String,
-    /// State and deadline are one object: neither is seen without the other.
-    held: RwLock<Held>,
-    /// The last change applied, for whoever waits for one.
+    /// The state and the deadline until which it may decide, behind one lock, so that a verification reads
+    /// both as they belong together.
+    snapshots: RwLock<Snapshots>,
+    /// The number of the last change applied.
     applied: watch::Sender<u64>,
-    /// Rung when a snapshot is complete: no need to wait for the next regular question.
+    /// Notified when a snapshot is complete, so that the server is asked at once.
     complete: Notify,
-    /// Why the feed broke off last; `None` while it runs.
+    /// Why the last connection to the feed ended. `None` while the follower is up to date.
     status: watch::Sender<Option<FeedError>>,
 }
 
@@ -166,13 +187,17 @@ impl Drop for Task {
 }
 
 impl Follower {
-    /// Begins to follow, in a task of the current tokio runtime. Until the first snapshot is there
-    /// everything is refused with [`Denied::Stale`].
+    /// Starts to follow the server, in a task of the current tokio runtime. Until the first snapshot has
+    /// arrived, every token is refused with [`Denied::Stale`].
+    ///
+    /// # Panics
+    ///
+    /// If it is called outside of a tokio runtime.
     pub fn start(options: Options) -> Follower {
         let shared = Arc::new(Shared {
             options,
             name: unique_name(),
-            held: RwLock::default(),
+            snapshots: RwLock::default(),
             applied: watch::Sender::new(0),
             complete: Notify::new(),
             status: watch::Sender::new(Some(FeedError::Connection("not yet".into()))),
@@ -181,72 +206,83 @@ impl Follower {
         Follower { shared, task: Arc::new(Task(Mutex::new(task))) }
     }
 
-    /// Ends it, for every clone: from now on everything is refused with [`Denied::Stale`]. An exact
-    /// follower tells the server, which then need not wait for its lease to run out: call this at the
-    /// end of an orderly shutdown.
+    /// Stops following, for every clone: from now on every token is refused with [`Denied::Stale`]. An
+    /// exact follower tells the server, so that no change waits for the rest of its lease: call this at
+    /// the end of an orderly shutdown.
     pub async fn leave(&self) {
         let mut task = self.task.0.lock().await;
         if !task.is_finished() {
             task.abort();
             let _ = (&mut *task).await;
         }
-        // Nobody is left who could extend what is taken away here. Only now may it be told.
-        *self.shared.held_mut() = Held::default();
+        // The task that extends the deadline has ended. The server may be told only after the state is gone.
+        *self.shared.snapshots_mut() = Snapshots::default();
         if self.shared.options.mode == Mode::Exact {
-            // If it cannot be told, the lease runs out by itself.
+            // If the server cannot be told, the lease runs out by itself.
             let _ = session::leave(&self.shared).await;
         }
     }
 
-    /// Decides over an access token, presented from this address.
+    /// Checks an access token that was presented from this address. `None` is an address that is not
+    /// known.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Stale`]: the follower may be out of date. Otherwise the first rule that the token breaks,
+    /// as [`Verifier::verify`](crate::Verifier::verify) reports it.
     pub fn verify(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
-        let held = self.shared.held();
-        let known = held.fresh(clock::boot()).ok_or(Denied::Stale)?;
-        let claims = known.verifier.authenticate(token, Kind::Access, known.time(clock::wall()))?;
-        let seen = Seen { known, client: claims.client };
-        StandingToken::decide(claims, &seen)?.presented_by(caller)
+        let snapshots = self.shared.snapshots();
+        let snapshot = snapshots.fresh(clock::boot()).ok_or(Denied::Stale)?;
+        let claims = snapshot.verifier.authenticate(token, Kind::Access, snapshot.time(clock::wall()))?;
+        let view = SnapshotView { snapshot, client: claims.client };
+        StandingToken::decide(claims, &view)?.presented_by(caller)
     }
 
-    /// Like [`verify`](Self::verify), but where the state is too old, or the token newer than it, the
-    /// server is asked about this one token, if `introspection` says where. That is a request over
-    /// the network, as long as the bound (exact: 2 seconds) at most: for middlewares that can wait.
+    /// Like [`verify`](Self::verify), but if the state is too old, or older than the token, the server is
+    /// asked about this one token (RFC 7662), where [`Options::introspection`] says. That is a request over
+    /// the network, and takes as long as the bound at most (exact: 2 seconds).
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify). [`Denied::Stale`]: the server did not answer in time either.
     pub async fn verify_or_ask(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
         let options = &self.shared.options;
         match (self.verify(token, caller), &options.introspection) {
             (Err(Denied::Stale | Denied::NotKnown), Some(server)) => {
-                let (claims, known) = self.read(token)?;
-                introspect::ask(options, server, token, claims, known, caller).await
+                let (claims, policy) = self.read(token)?;
+                introspect::ask(options, server, token, claims, policy, caller).await
             }
             (decided, _) => decided,
         }
     }
 
-    /// What the token says, by the keys known last, and what was known of its client.
+    /// The token's claims, by the keys of the newest snapshot, and its client's policy there.
     fn read(&self, token: &str) -> Result<(Claims, Option<Arc<ClientPolicy>>), Denied> {
-        let held = self.shared.held();
-        let known = held.newest().ok_or(Denied::Stale)?;
-        let claims = known.verifier.authenticate(token, Kind::Access, clock::wall())?;
-        let policy = Seen { known, client: claims.client }.client(claims.client);
+        let snapshots = self.shared.snapshots();
+        let snapshot = snapshots.newest().ok_or(Denied::Stale)?;
+        let claims = snapshot.verifier.authenticate(token, Kind::Access, clock::wall())?;
+        let policy = SnapshotView { snapshot, client: claims.client }.client(claims.client);
         Ok((claims, policy))
     }
 
-    /// Whether it could decide at this moment.
+    /// Whether the follower is up to date, and can decide at this moment.
     pub fn is_ready(&self) -> bool {
-        self.shared.held().fresh(clock::boot()).is_some()
+        self.shared.snapshots().fresh(clock::boot()).is_some()
     }
 
-    /// Waits until it can decide.
+    /// Waits until the follower can decide.
     pub async fn ready(&self) {
         let mut status = self.shared.status.subscribe();
         while !self.is_ready() {
-            // Every renewal of the deadline is told through the status.
+            // The status is sent again whenever the deadline is extended.
             if status.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Tells whenever the feed breaks off (why) and runs again (`None`).
+    /// Receives the reason whenever a connection to the feed ends, and `None` when the follower is up to
+    /// date again.
     pub fn status(&self) -> watch::Receiver<Option<FeedError>> {
         self.shared.status.subscribe()
     }
@@ -255,33 +291,33 @@ impl Follower {
 async fn follow(shared: Arc<Shared>) {
     let mut pause = PAUSES.0;
     loop {
-        let before = shared.held().deadline();
+        let before = shared.snapshots().deadline();
         let error = session::run(&shared).await;
         if matches!(error, FeedError::Gap { .. } | FeedError::Unreadable) {
-            shared.held_mut().distrust();
+            shared.snapshots_mut().distrust();
         }
         shared.status.send_replace(Some(error));
-        pause = if shared.held().deadline() > before { PAUSES.0 } else { PAUSES.1.min(pause * 2) };
+        pause = if shared.snapshots().deadline() > before { PAUSES.0 } else { PAUSES.1.min(pause * 2) };
         sleep(pause).await;
     }
 }
 
 impl Shared {
-    fn held(&self) -> RwLockReadGuard<'_, Held> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    fn snapshots(&self) -> RwLockReadGuard<'_, Snapshots> {
+        self.snapshots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn held_mut(&self) -> RwLockWriteGuard<'_, Held> {
-        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    fn snapshots_mut(&self) -> RwLockWriteGuard<'_, Snapshots> {
+        self.snapshots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The place that the feed may go on from.
+    /// The position that the feed may be continued from.
     fn position(&self) -> Option<Position> {
-        self.held().newest().filter(|known| known.sound).map(|known| known.position.clone())
+        self.snapshots().newest().filter(|snapshot| snapshot.sound).map(|snapshot| snapshot.position.clone())
     }
 }
 
-/// Unique among all processes: hashers are keyed at random.
+/// A name that no other process has. The standard library keys each hasher at random.
 fn unique_name() -> String {
     let random = RandomState::new();
     format!("{:016x}{:016x}", random.hash_one(0), random.hash_one(1))

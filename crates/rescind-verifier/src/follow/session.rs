@@ -20,19 +20,19 @@ use tokio::{
 
 use super::{
     FeedError, Mode, SILENCE, Shared, clock,
-    known::Known,
+    snapshot::Snapshot,
     sse::{Event, Parser},
     wire::{
         ACK_PATH, Ack, AckMode, Acked, Change, Client, EndedSession, FEED_PATH, Hello, Position, event_id,
     },
 };
 
-/// So many questions are asked in the time that one answer is good for.
+/// How often the server is asked within the time that one answer is good for.
 const QUESTIONS: u32 = 5;
-/// An answer longer than any position is none.
+/// The longest answer to an acknowledgement, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Follows until something breaks, and tells what.
+/// Follows the feed over one connection. Returns why that ended.
 pub(super) async fn run(shared: &Shared) -> FeedError {
     let followed = async {
         let stream = open(shared).await?;
@@ -62,7 +62,7 @@ async fn open(shared: &Shared) -> Result<Incoming, FeedError> {
     Ok(body)
 }
 
-/// Applies what comes.
+/// Reads the feed and applies its events.
 async fn read(shared: &Shared, mut stream: Incoming) -> Result<(), FeedError> {
     let mut parser = Parser::default();
     let mut at = At::Beginning;
@@ -79,35 +79,35 @@ async fn read(shared: &Shared, mut stream: Incoming) -> Result<(), FeedError> {
 
 /// How far a connection's feed has come.
 enum At {
-    /// Nothing was said yet of where it begins.
+    /// The server has not said yet where the feed begins.
     Beginning,
-    /// Within a snapshot.
-    Snapshot(Box<Known>),
-    /// What is known has all that came.
+    /// Parts of this snapshot have arrived.
+    Snapshot(Box<Snapshot>),
+    /// Everything that arrived is applied, and changes follow.
     Changes,
 }
 
 fn apply(shared: &Shared, event: &Event, at: At) -> Result<At, FeedError> {
     Ok(match (event.name.as_str(), at) {
-        ("snapshot", _) => At::Snapshot(Box::new(Known::begin(&data::<Hello>(event)?)?)),
-        ("clients", At::Snapshot(mut known)) => {
-            known.add_clients(data::<Vec<Client>>(event)?)?;
-            At::Snapshot(known)
+        ("snapshot", _) => At::Snapshot(Box::new(Snapshot::begin(&data::<Hello>(event)?)?)),
+        ("clients", At::Snapshot(mut snapshot)) => {
+            snapshot.add_clients(data::<Vec<Client>>(event)?)?;
+            At::Snapshot(snapshot)
         }
-        ("sessions", At::Snapshot(mut known)) => {
-            known.add_ended(&data::<Vec<EndedSession>>(event)?);
-            At::Snapshot(known)
+        ("sessions", At::Snapshot(mut snapshot)) => {
+            snapshot.add_ended(&data::<Vec<EndedSession>>(event)?);
+            At::Snapshot(snapshot)
         }
-        ("complete", At::Snapshot(known)) if data::<Position>(event)? == known.position => {
-            replace(shared, *known)?;
+        ("complete", At::Snapshot(snapshot)) if data::<Position>(event)? == snapshot.position => {
+            replace(shared, *snapshot)?;
             At::Changes
         }
         ("resumed", At::Beginning) if shared.position() == Some(data(event)?) => At::Changes,
         ("change", At::Changes) => {
             let change = data::<Change>(event)?;
             let seq = change.seq;
-            shared.held_mut().apply(change, clock::wall())?;
-            // Only now: it is acknowledged when this is heard.
+            shared.snapshots_mut().apply(change, clock::wall())?;
+            // Last, because it is what makes `renew` acknowledge the change.
             shared.applied.send_replace(seq);
             At::Changes
         }
@@ -123,29 +123,29 @@ fn apply(shared: &Shared, event: &Event, at: At) -> Result<At, FeedError> {
         ("clients" | "sessions" | "complete" | "resumed" | "change" | "heartbeat", _) => {
             return Err(FeedError::Unreadable);
         }
-        // What a later version adds cannot change a verdict.
+        // An event of a later version, which may add none that changes a verdict.
         (_, at) => at,
     })
 }
 
-/// Goes over to a complete snapshot.
-fn replace(shared: &Shared, complete: Known) -> Result<(), FeedError> {
+/// Adds a complete snapshot.
+fn replace(shared: &Shared, complete: Snapshot) -> Result<(), FeedError> {
     let seq = complete.position.seq;
-    let replaced = shared.held_mut().put(complete)?;
-    // It may be large: nobody waits for its end.
+    let replaced = shared.snapshots_mut().put(complete)?;
+    // Without the lock, because a large snapshot takes long to drop.
     drop(replaced);
     shared.applied.send_replace(seq);
     shared.complete.notify_one();
     Ok(())
 }
 
-/// Asks, again and again, where the head is, and extends the deadline when that has been applied.
+/// Asks again and again where the feed's head is, and extends the deadline when that head is applied.
 async fn renew(shared: &Shared) -> Result<(), FeedError> {
     let mode = shared.options.mode;
     let mut connection = connect(&shared.options.server).await?;
     let (mut news, mut applied) = (shared.applied.subscribe(), shared.applied.subscribe());
     let mut asked_at = None;
-    // For how long the last answer was good.
+    // For how long the last answer is good.
     let mut term = mode.patience();
     loop {
         let pause = (term / QUESTIONS).max(Duration::from_millis(1));
@@ -153,10 +153,10 @@ async fn renew(shared: &Shared) -> Result<(), FeedError> {
         tokio::select! {
             () = sleep(due.saturating_sub(clock::boot())) => {}
             () = shared.complete.notified() => {}
-            // The server waits to hear of these.
+            // A change was applied, and the server waits for the acknowledgement.
             _ = news.changed(), if mode == Mode::Exact => {}
         }
-        // What was applied until here is acknowledged by this question.
+        // This question acknowledges every change applied so far.
         news.mark_unchanged();
         let now = *asked_at.insert(clock::boot());
         let Some(position) = shared.position() else { continue };
@@ -169,7 +169,7 @@ async fn renew(shared: &Shared) -> Result<(), FeedError> {
             Mode::Bounded(bound) => bound,
         };
         if head.epoch != epoch {
-            // The server is another process than before: its snapshot is on the way.
+            // Another server process answered. Its snapshot is on the way.
             continue;
         }
         let caught_up = applied.wait_for(|&seq| seq >= head.seq);
@@ -177,14 +177,14 @@ async fn renew(shared: &Shared) -> Result<(), FeedError> {
             .await
             .map_err(|_| FeedError::Silent)?
             .map_err(|_| FeedError::Silent)?;
-        let extended = shared.held_mut().extend(&head, now.saturating_add(term));
+        let extended = shared.snapshots_mut().extend(&head, now.saturating_add(term));
         if extended.is_ok() {
             shared.status.send_replace(None);
         }
     }
 }
 
-/// Acknowledges what has been applied, and so asks where the head is.
+/// Acknowledges the changes applied so far. The answer says where the feed's head is.
 async fn ask(
     shared: &Shared,
     connection: &mut SendRequest<Full<Bytes>>,
@@ -197,7 +197,7 @@ async fn ask(
     acknowledge(shared, connection, &Ack { applied, mode }).await
 }
 
-/// Tells the server that nothing is decided here any more.
+/// Tells the server that this follower decides nothing any more.
 pub(super) async fn leave(shared: &Shared) -> Result<(), FeedError> {
     let told = async {
         let mut connection = connect(&shared.options.server).await?;
@@ -237,7 +237,7 @@ async fn send(
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, FeedError> {
     let failed = |e: hyper::Error| FeedError::Connection(e.to_string());
-    // One question follows another at once where a snapshot was completed meanwhile.
+    // A question may follow the one before at once, if a snapshot was completed in between.
     connection.ready().await.map_err(failed)?;
     let response = connection.send_request(request).await.map_err(failed)?;
     match response.status() {

@@ -3,9 +3,9 @@
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Its type.
+    /// The event's type.
     pub name: String,
-    /// Its data.
+    /// The event's data, its lines joined by line feeds.
     pub data: String,
 }
 
@@ -17,15 +17,20 @@ pub struct Parser {
     data: String,
 }
 
-/// A line or event longer than any that a server writes: the stream is something else.
+/// The longest line and event, in bytes. A server writes none as long, so a longer one shows that the stream is
+/// no feed.
 const MAX_LENGTH: usize = 16 << 20;
 
-/// The stream is no feed.
+/// Why a stream is no feed: it is not UTF-8, or has a line or event that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAFeed;
 
 impl Parser {
-    /// Takes more bytes, and gives the events that they complete.
+    /// Reads more bytes, and returns the events that they complete.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAFeed`]: the bytes are not UTF-8, or a line or an event is too long.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, NotAFeed> {
         let mut events = Vec::new();
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
@@ -57,7 +62,7 @@ impl Parser {
                 }
                 self.data.push_str(value);
             }
-            // Comments, ids and retry times tell nothing that the data does not.
+            // Comments, ids and retry times say nothing that the data does not.
             _ => {}
         }
         None

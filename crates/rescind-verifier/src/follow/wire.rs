@@ -1,5 +1,5 @@
 //! The feed's format, version 1: server-sent events on `GET /feed/v1`, acknowledged by
-//! `POST /feed/v1/ack`. Both with a verifier token as Bearer.
+//! `POST /feed/v1/ack`. Both requests carry a verifier token as Bearer.
 //!
 //! | event | data | |
 //! |---|---|---|
@@ -9,16 +9,18 @@
 //! | `complete` | [`Position`] | ends the snapshot |
 //! | `resumed` | [`Position`] | no snapshot: the changes after `Last-Event-ID` follow |
 //! | `change` | [`Change`] | one more than the `seq` before, always |
-//! | `heartbeat` | [`Position`] | nothing has changed since |
+//! | `heartbeat` | [`Position`] | nothing has changed since the last event |
 //!
 //! The id of every `complete` and `change` event is `<epoch>:<seq>`. An epoch is one server process:
-//! sequence numbers mean nothing across epochs. What does not follow the sequence is no change to
-//! skip over but a reason for a new snapshot.
+//! sequence numbers of different epochs cannot be compared. A verifier that receives a change whose number
+//! is not the next one asks for a new snapshot.
 //!
-//! An [`Ack`] says up to where the verifier has applied the feed, and is answered ([`Acked`]) with the
-//! head's [`Position`]. Whatever the server had answered before the acknowledgement was *sent* is at
-//! or before that head: so a verifier that has applied it knows a moment since which it is not behind,
-//! however slow the network. What it makes of that is its [`AckMode`].
+//! An [`Ack`] says up to which change the verifier has applied the feed. Its answer ([`Acked`]) says where
+//! the feed's head is. Every change that the server had answered before the acknowledgement was *sent* is at
+//! or before that head. So a verifier that has applied the head was up to date at the moment when it sent
+//! the acknowledgement, however slow the network is. What follows from that depends on its [`AckMode`].
+//!
+//! These types are closed: another version of the format will have a path and types of its own.
 
 use std::str::FromStr;
 
@@ -29,15 +31,15 @@ use crate::{
     Algorithm, Allowlist, ClientId, ClientPolicy, CredentialId, Key, SessionId, UnixSeconds, parse_cidr,
 };
 
-/// Where the feed is.
+/// The feed's path.
 pub const FEED_PATH: &str = "/feed/v1";
-/// Where it is acknowledged.
+/// The path for acknowledgements.
 pub const ACK_PATH: &str = "/feed/v1/ack";
 
 /// The beginning of a snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hello {
-    /// The process that sends it.
+    /// The epoch: the server process that sends the snapshot.
     pub epoch: String,
     /// The change up to which the snapshot is complete.
     pub seq: u64,
@@ -49,44 +51,44 @@ pub struct Hello {
     pub keys: Vec<WireKey>,
 }
 
-/// A place in the sequence of changes.
+/// A position in the sequence of changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The process that counts.
+    /// The server process that numbers the changes.
     pub epoch: String,
-    /// The last change.
+    /// The number of the last change.
     pub seq: u64,
 }
 
-/// How far a verifier has come.
+/// What a verifier has applied of the feed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ack {
     /// The last change applied.
     #[serde(flatten)]
     pub applied: Position,
-    /// How it follows.
+    /// How the verifier follows.
     #[serde(flatten)]
     pub mode: AckMode,
 }
 
-/// How a verifier follows, as `mode`.
+/// How a verifier follows, as the member `mode`.
 ///
-/// `follower` is a name that a process makes up at random, 1 to 64 visible ASCII characters: the
-/// processes that share a token are told apart by it.
+/// `follower` is a random name that a process gives itself, 1 to 64 visible ASCII characters. The server
+/// tells processes that share a verifier token apart by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "lowercase")]
 pub enum AckMode {
-    /// It sets its own bound, and nobody waits for it.
+    /// The verifier sets its own bound, and the server does not wait for it.
     Bounded,
-    /// It decides only within the lease that it is answered with, and while that may run, no change
-    /// is answered for before the verifier has acknowledged it.
+    /// The verifier decides only within the lease that the answer gives. While that lease may run, the
+    /// server answers no change before the verifier has acknowledged it.
     Exact {
-        /// The process.
+        /// The process's name.
         follower: String,
     },
-    /// It was exact, and decides nothing any more.
+    /// The verifier was exact, and decides nothing any more.
     Leave {
-        /// The process.
+        /// The process's name.
         follower: String,
     },
 }
@@ -94,11 +96,11 @@ pub enum AckMode {
 /// The answer to an [`Ack`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acked {
-    /// The last change there is.
+    /// The feed's last change.
     #[serde(flatten)]
     pub head: Position,
-    /// For so many milliseconds from before it asked an exact verifier may decide, once it has applied
-    /// the head.
+    /// The lease in milliseconds, counted from before the acknowledgement was sent. An exact verifier may
+    /// decide until then, once it has applied the head. `None` for other modes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
 }
@@ -106,7 +108,7 @@ pub struct Acked {
 /// A change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Change {
-    /// Its number.
+    /// The change's number.
     pub seq: u64,
     /// What changed.
     #[serde(flatten)]
@@ -119,30 +121,30 @@ pub struct Change {
 pub enum What {
     /// A client.
     Client(Client),
-    /// A session ended before its time.
+    /// A session ended before its tokens expired.
     Session(EndedSession),
-    /// The keys.
+    /// All the keys whose tokens are good.
     Keys(Vec<WireKey>),
 }
 
-/// A client's policy.
+/// A client's policy, as the feed carries it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Client {
     /// The client.
     pub client_id: ClientId,
-    /// Its name.
+    /// The client's name, for people.
     pub name: String,
-    /// The higher one is the newer.
+    /// The number of the client's last change.
     pub revision: u64,
-    /// Tokens of an older one are revoked.
+    /// Tokens of a lower generation are revoked.
     pub generation: u64,
-    /// Neither suspended nor deleted.
+    /// Whether the client is neither suspended nor deleted.
     pub active: bool,
-    /// Networks it may call from; none: from anywhere.
+    /// The networks that the client may call from. Empty: every address.
     pub allow: Vec<String>,
-    /// What it may do, joined by spaces.
+    /// The scopes that the client's tokens may have, joined by spaces.
     pub scopes: String,
-    /// Its credentials that were not revoked.
+    /// The client's credentials that were not revoked.
     pub credentials: Vec<CredentialId>,
 }
 
@@ -151,16 +153,16 @@ pub struct Client {
 pub struct EndedSession {
     /// The session.
     pub session: SessionId,
-    /// When its last token would have expired, and it may be forgotten.
+    /// When the session's last token expires. From then on the session may be forgotten.
     pub until: UnixSeconds,
 }
 
 /// A key whose tokens are good.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct WireKey {
-    /// Its id.
+    /// The key's id.
     pub kid: String,
-    /// Its algorithm.
+    /// The name of the key's algorithm.
     pub alg: String,
     /// The public key (Ed25519: RFC 8032; P-256: an uncompressed point of SEC 1), or the secret of an
     /// HS256 key, as base64url.
@@ -174,12 +176,12 @@ impl std::fmt::Debug for WireKey {
 }
 
 impl WireKey {
-    /// A key for the wire.
+    /// The wire form of a key.
     pub fn new(kid: &str, algorithm: Algorithm, key: &[u8]) -> WireKey {
         WireKey { kid: kid.to_owned(), alg: algorithm.name().to_owned(), key: URL_SAFE_NO_PAD.encode(key) }
     }
 
-    /// The key. `None`: it cannot be read.
+    /// Reads the key. `None`: it is no key of an algorithm that this build has.
     pub fn read(&self) -> Option<Key> {
         let key = URL_SAFE_NO_PAD.decode(&self.key).ok()?;
         match Algorithm::from_name(&self.alg)? {
@@ -195,7 +197,7 @@ impl WireKey {
 }
 
 impl Client {
-    /// A client's policy for the wire.
+    /// The wire form of a client's policy.
     pub fn new(client_id: ClientId, policy: &ClientPolicy) -> Client {
         Client {
             client_id,
@@ -209,7 +211,7 @@ impl Client {
         }
     }
 
-    /// The policy. `None`: it cannot be read.
+    /// Reads the policy. `None`: a network or the scopes cannot be read.
     pub fn policy(self) -> Option<ClientPolicy> {
         let entries: Option<Vec<_>> = self.allow.iter().map(|entry| parse_cidr(entry).ok()).collect();
         Some(ClientPolicy {
@@ -224,7 +226,7 @@ impl Client {
     }
 }
 
-/// An event's id.
+/// The id of an event at this position.
 pub fn event_id(position: &Position) -> String {
     format!("{}:{}", position.epoch, position.seq)
 }

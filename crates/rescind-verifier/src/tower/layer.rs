@@ -6,7 +6,7 @@ use tower_layer::Layer;
 use super::Verify;
 use crate::{Denied, Scopes, VerifiedToken};
 
-/// Lets requests through whose token stands. See the [rules](crate::tower).
+/// A layer that lets requests with a valid token through, by these [rules](crate::tower).
 #[derive(Clone)]
 pub struct VerifyLayer<D, C> {
     decide: D,
@@ -19,14 +19,14 @@ where
     D: Fn(&str, Option<IpAddr>) -> Result<VerifiedToken, Denied> + Clone,
     C: Fn(&Parts) -> Option<IpAddr> + Clone,
 {
-    /// `decide` judges a token presented by a caller, most simply with
-    /// [`Verifier::verify`](crate::Verifier::verify). `caller` finds the caller's address; for
-    /// `None`, nothing is permitted.
+    /// A layer that requires no scope. `decide` checks a token presented from an address, for example with
+    /// [`Verifier::verify`](crate::Verifier::verify). `caller` finds the caller's address: if that is
+    /// `None`, the request is refused.
     pub fn new(decide: D, caller: C) -> VerifyLayer<D, C> {
         VerifyLayer { decide, caller, required: Arc::default() }
     }
 
-    /// Demands all of these scopes too, next to those demanded before.
+    /// Requires all of these scopes, in addition to those required before.
     #[must_use]
     pub fn require(mut self, scopes: Scopes) -> VerifyLayer<D, C> {
         self.required = Arc::new(self.required.union(&scopes));

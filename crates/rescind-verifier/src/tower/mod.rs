@@ -1,19 +1,18 @@
-//! A middleware for [tower](https://docs.rs/tower) that lets a request through if its token stands.
+//! A middleware for [tower](https://docs.rs/tower) that lets a request through if its token is valid.
 //!
 //! The rules, in the order in which they are checked:
 //!
 //! 1. The token comes from the `Authorization` header alone, as [`bearer_token`](crate::bearer_token)
 //!    reads it. The query and the body are never looked at.
-//! 2. `decide` is asked about the token, with the address that `caller` finds. It is the only
-//!    judge: there is a [`VerifiedToken`](crate::VerifiedToken) only if a
-//!    [`Verifier`](crate::Verifier) made it.
-//! 3. A caller whose address could not be told (`None`) is refused, whatever `decide` says.
+//! 2. `decide` checks the token, with the address that `caller` finds. It cannot accept a token by itself:
+//!    only a [`Verifier`](crate::Verifier) makes a [`VerifiedToken`](crate::VerifiedToken).
+//! 3. A caller whose address is not known (`None`) is refused, whatever `decide` returns.
 //! 4. The token must have every scope of [`require`](VerifyLayer::require).
 //! 5. The request goes on with the `VerifiedToken` among its extensions, in place of any that was
-//!    there; nothing else about it is changed.
+//!    there. Nothing else of the request is changed.
 //!
 //! A refused request never reaches the inner service, and its body is not read. It is answered with
-//! the service's own envelope, `{"error":{"name":…,"code":…,"message":…}}`, never to be stored:
+//! the service's own envelope, `{"error":{"name":…,"code":…,"message":…}}`, and `Cache-Control: no-store`:
 //!
 //! | why | status | message | `WWW-Authenticate: Bearer realm="rescind"…` |
 //! |---|---|---|---|
@@ -24,20 +23,18 @@
 //! | a scope is missing | 403 | `Insufficient scope` | `, error="insufficient_scope", scope="…"` |
 //! | cannot be decided now | 503, `Retry-After: 1` | `The service cannot answer safely now. …` | not sent |
 //!
-//! # Where it stands
+//! # Where the layer belongs
 //!
-//! - **Allowlists are worth what `caller` is worth.** Take the peer's address from the listener.
-//!   Believe a forwarding header only if the peer is a proxy of yours, and then its last entry that
-//!   is not one of your proxies: the entries before that were written by the client. Where the
-//!   address is not certain, return `None`.
-//! - `decide` is called in place and must not block. A token that is
-//!   [not known](crate::Denied::NotKnown) is answered `Invalid token`; whoever can learn of newer
-//!   ones does so before.
-//! - The decision is made once, as the request comes in: a stream or a WebSocket that lives on is
-//!   not cut off by a later logout.
-//! - CORS belongs outside of it, for preflights carry no token. So does whatever answers requests
-//!   without the inner service, a cache above all: nothing is checked for those.
-//! - The `Authorization` header stays in the request. Do not log it, nor pass it on to another party.
+//! - **Allowlists depend on `caller`.** Take the peer's address from the listener. Read a forwarding header
+//!   only if the peer is one of your proxies, and then take the header's last entry that is not one of your
+//!   proxies: the client may have written the entries before. Return `None` if the address is not certain.
+//! - `decide` is called on the task of the request and must not block. A token that is
+//!   [not known](crate::Denied::NotKnown) is answered `Invalid token`.
+//! - The decision is made once, when the request arrives. A later logout does not end a stream or a
+//!   WebSocket that was begun before.
+//! - Put CORS outside of the layer, because preflight requests carry no token. Put caches inside of it: an
+//!   outer layer that answers by itself answers requests whose token was not checked.
+//! - The `Authorization` header stays in the request. Do not log it, and do not pass it on to another party.
 //!
 //! # Example
 //!

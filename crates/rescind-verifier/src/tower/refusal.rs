@@ -7,16 +7,16 @@ use http::{
 
 use crate::{BearerError, Denied, Scopes};
 
-/// What the caller is told.
+/// The answer to a request that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     AuthorizationRequired,
     InvalidToken,
     TokenExpired,
     AddressNotAllowed,
-    /// With the scopes that were needed.
+    /// The scopes are those that were required.
     InsufficientScope(Arc<Scopes>),
-    /// The state cannot decide now.
+    /// Nothing can be decided now, because the state is too old.
     Unavailable,
 }
 

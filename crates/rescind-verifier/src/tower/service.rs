@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::{ResponseFuture, refusal::Refusal};
 use crate::{Denied, Scopes, VerifiedToken, bearer_token};
 
-/// What [`VerifyLayer`](super::VerifyLayer) makes of a service.
+/// The service that [`VerifyLayer`](super::VerifyLayer) puts before another one.
 #[derive(Clone)]
 pub struct Verify<S, D, C> {
     inner: S,
@@ -64,7 +64,7 @@ where
         let token = bearer_token(lines.iter().map(|line| line.as_bytes()))?;
         let caller = (self.caller)(request);
         let verified = (self.decide)(token, caller).map_err(refuse)?;
-        // A `decide` that makes up an address must not stand in for one that could not be told.
+        // Also if `decide` accepts the token: it may have ignored that the address is not known.
         if caller.is_none() {
             return Err(refuse(Denied::AddressNotAllowed));
         }

@@ -135,6 +135,12 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn good() -> Scene {
+        let mut billing = ClientPolicy::new("billing");
+        billing.revision = 9;
+        billing.generation = 5;
+        billing.allowlist = ["203.0.113.0/24".parse().unwrap()].into_iter().collect();
+        billing.scopes = "orders:read orders:write".parse().unwrap();
+        billing.credentials = vec![3, 4];
         Scene {
             claims: claims(),
             kind: Kind::Access,
@@ -142,16 +148,8 @@ impl Scene {
             signer: KEY,
             spoil: |token| token,
             caller: Some("203.0.113.7".parse().unwrap()),
-            client: Some(ClientPolicy {
-                name: "billing".to_owned(),
-                revision: 9,
-                generation: 5,
-                active: true,
-                allowlist: ["203.0.113.0/24".parse().unwrap()].into_iter().collect(),
-                scopes: "orders:read orders:write".parse().unwrap(),
-                credentials: vec![3, 4],
-            }),
-            session: Some(SessionState { client: 42, pair: 2, ended: false }),
+            client: Some(billing),
+            session: Some(SessionState::new(42, 2, false)),
         }
     }
 

@@ -66,7 +66,7 @@ fn a_missing_session_does_not_hide_a_revocation() {
 #[test]
 fn a_session_is_good_for_its_own_client_up_to_its_latest_pair() {
     let at =
-        |client, pair, ended| outcome(|scene| scene.session = Some(SessionState { client, pair, ended }));
+        |client, pair, ended| outcome(|scene| scene.session = Some(SessionState::new(client, pair, ended)));
     assert_eq!(at(42, 2, false), Ok(()));
     // An older pair's access token runs out by itself.
     assert_eq!(at(42, 3, false), Ok(()));

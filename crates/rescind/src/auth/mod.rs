@@ -114,17 +114,7 @@ impl From<Denied> for Error {
             Denied::Expired => Error::TokenExpired,
             Denied::AddressNotAllowed => Error::AddressNotAllowed,
             Denied::ScopeMissing => Error::ScopeMissing,
-            Denied::Malformed
-            | Denied::UnknownKey
-            | Denied::BadSignature
-            | Denied::WrongKind
-            | Denied::WrongIssuer
-            | Denied::WrongAudience
-            | Denied::NotYetValid
-            | Denied::NotKnown
-            | Denied::Stale
-            | Denied::ClientInactive
-            | Denied::Revoked => Error::InvalidToken(denied),
+            denied => Error::InvalidToken(denied),
         }
     }
 }

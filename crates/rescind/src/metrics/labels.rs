@@ -160,22 +160,18 @@ impl From<&auth::Error> for Outcome {
     }
 }
 
-label!(Denied {
-    Malformed: "malformed",
-    UnknownKey: "unknown_key",
-    BadSignature: "bad_signature",
-    WrongKind: "wrong_kind",
-    WrongIssuer: "wrong_issuer",
-    WrongAudience: "wrong_audience",
-    NotYetValid: "not_yet_valid",
-    Expired: "expired",
-    NotKnown: "not_known",
-    ClientInactive: "client_inactive",
-    Revoked: "revoked",
-    AddressNotAllowed: "address_not_allowed",
-    Stale: "stale",
-    ScopeMissing: "scope_missing",
-});
+impl Label for Denied {
+    const ALL: &'static [Self] = Denied::ALL;
+
+    fn index(self) -> usize {
+        // It is one of them. There are few, and a refusal costs more than the search.
+        Self::ALL.iter().position(|&denied| denied == self).unwrap_or_default()
+    }
+
+    fn text(self) -> &'static str {
+        self.name()
+    }
+}
 
 /// Where connections come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A running service in a folder of its own, and the requests that tests make of it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use reqwest::{
     Method, RequestBuilder,
@@ -17,7 +17,7 @@ use rescind::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::reply::Reply;
 
@@ -26,6 +26,9 @@ pub(crate) const NOW: u64 = 1_736_942_400;
 
 pub(crate) const HOUR: i64 = 3600;
 pub(crate) const DAY: i64 = 24 * HOUR;
+
+/// When a stop is given up for hung.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The header that the trusted proxy of [`TestApp::behind_proxy`] writes.
 pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -164,18 +167,22 @@ impl TestApp {
     /// Stops the server as SIGTERM does.
     pub(crate) async fn stop(self) -> Stopped {
         let TestApp { app, clock, folder, config, stop, running, .. } = self;
+        let lock = File::open(config.server.data_dir.join("rescind.lock")).unwrap();
         stop.send(()).unwrap();
         running.await.unwrap();
-        let gone = Arc::downgrade(&app);
         drop(app);
-        // The last connections let go of it in their own tasks, and of the folder with it.
-        for _ in 0..1_000_000 {
-            if gone.strong_count() == 0 {
-                return Stopped { clock, folder, config };
-            }
-            tokio::task::yield_now().await;
-        }
-        panic!("the server is still held after it has stopped");
+        // The last connections let go of the app in their own tasks. The folder's lock is released last.
+        let (released, release) = oneshot::channel();
+        std::thread::spawn(move || {
+            let taken = lock.lock();
+            // Before it is told, for whoever is told may take the folder at once.
+            drop(lock);
+            released.send(taken)
+        });
+        let release =
+            timeout(PATIENCE, release).await.expect("the server is still held after it has stopped");
+        release.unwrap().unwrap();
+        Stopped { clock, folder, config }
     }
 
     pub(crate) async fn client(&self) -> Client {

@@ -23,7 +23,7 @@ use tokio::{io::copy_bidirectional, net::TcpListener, time::timeout};
 
 use crate::{
     app::{Client, Pair, TestApp},
-    edge_tls::{Authority, PATIENCE, connect},
+    edge::tls::{Authority, PATIENCE, connect},
     oauth::{DOORS, TOKEN, parameters},
     reply::Reply,
 };

@@ -7,8 +7,7 @@ use tokio::time::timeout;
 
 use crate::{
     app::{Client, Pair, TestApp},
-    follow::{PATIENCE, verifier_token},
-    follow_exact::renew,
+    follow::{PATIENCE, exact::renew, verifier_token},
 };
 
 /// Less than any lease here, more than an answer takes.

@@ -16,8 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     app::{Client, HOUR, Pair, TestApp},
     fixture::{Server, connect},
-    follow::until,
-    follow_feed::Stream,
+    follow::{feed::Stream, until},
     oauth::{INTROSPECTION, Who, ask, introspect, revoke},
 };
 

@@ -96,7 +96,7 @@ impl Case {
 
     /// An access token that does not.
     pub(crate) fn denied(name: impl Into<String>, token: impl Into<String>, denied: Denied) -> Case {
-        Case::new(name.into(), token.into(), verdict(denied))
+        Case::new(name.into(), token.into(), denied.name())
     }
 
     fn new(name: String, token: String, verdict: &str) -> Case {
@@ -127,25 +127,5 @@ impl Case {
 
     pub(crate) fn requires(self, scopes: &str) -> Case {
         Case { requires: Some(scopes.to_owned()), ..self }
-    }
-}
-
-/// The name of a reason in the file.
-pub(crate) fn verdict(denied: Denied) -> &'static str {
-    match denied {
-        Denied::Malformed => "malformed",
-        Denied::UnknownKey => "unknown_key",
-        Denied::BadSignature => "bad_signature",
-        Denied::WrongIssuer => "wrong_issuer",
-        Denied::WrongAudience => "wrong_audience",
-        Denied::NotYetValid => "not_yet_valid",
-        Denied::Expired => "expired",
-        Denied::NotKnown => "not_known",
-        Denied::ClientInactive => "client_inactive",
-        Denied::Revoked => "revoked",
-        Denied::AddressNotAllowed => "address_not_allowed",
-        Denied::ScopeMissing => "scope_missing",
-        // Their issuer's, which knows keys of refresh tokens as well, and the follower's.
-        Denied::WrongKind | Denied::Stale => "none of a token's or a state's",
     }
 }

@@ -8,9 +8,13 @@ use tokio::{pin, sync::oneshot, task::yield_now, time::timeout};
 
 use crate::{
     app::{Pair, TestApp},
-    follow::{Followed, PATIENCE, now, stands, until, verdict, verifier_token},
-    follow_exact::{brief, follow_exactly},
-    follow_proxy::{Proxy, Weather},
+    follow::{
+        Followed, PATIENCE,
+        exact::{brief, follow_exactly},
+        now,
+        proxy::{Proxy, Weather},
+        stands, until, verdict, verifier_token,
+    },
 };
 
 /// The lease is one second; the rest is for a busy machine.

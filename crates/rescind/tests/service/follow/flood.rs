@@ -12,8 +12,7 @@ use tokio::{
 
 use crate::{
     app::TestApp,
-    follow::{PATIENCE, stands, verdict, verifier_token},
-    follow_exact::follow_exactly,
+    follow::{PATIENCE, exact::follow_exactly, stands, verdict, verifier_token},
     raw,
 };
 

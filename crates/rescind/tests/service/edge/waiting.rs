@@ -12,9 +12,8 @@ use tokio::{
 
 use crate::{
     app::{TestApp, trust_proxy},
-    edge_limits::{PATIENCE, bounded, from, is_served, refusal},
-    follow::verifier_token,
-    follow_exact::renew,
+    edge::limits::{PATIENCE, bounded, from, is_served, refusal},
+    follow::{exact::renew, verifier_token},
     frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, frame, request},
     raw,
 };

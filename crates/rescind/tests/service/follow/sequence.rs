@@ -5,9 +5,10 @@ use std::time::Duration;
 use rescind_verifier::follow::{FeedError, Follower};
 use tokio::time::timeout;
 
-use crate::{
-    follow::{PATIENCE, follow, now, until},
-    follow_fake::{Fake, Feed},
+use crate::follow::{
+    PATIENCE,
+    fake::{Fake, Feed},
+    follow, now, until,
 };
 
 const BOUND: Duration = Duration::from_secs(1);

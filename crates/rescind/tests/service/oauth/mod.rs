@@ -1,5 +1,15 @@
 //! How the tests ask at the OAuth doors.
 
+mod allowlist;
+mod client;
+mod form;
+mod introspect;
+mod keys;
+mod metadata;
+mod outage;
+mod revoke;
+mod token;
+
 use reqwest::{RequestBuilder, header::CONTENT_TYPE};
 use rescind::{admin::NewClient, oauth::INTROSPECT};
 

@@ -13,8 +13,7 @@ use rescind_verifier::{
 
 use crate::{
     app::TestApp,
-    follow::{follow, stands, until, verdict, verifier_token},
-    follow_feed::Stream,
+    follow::{feed::Stream, follow, stands, until, verdict, verifier_token},
 };
 
 const BOUND: Duration = Duration::from_millis(500);

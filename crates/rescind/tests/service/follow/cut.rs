@@ -5,9 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use rescind_verifier::{Denied, follow::FeedError};
 use tokio::time::timeout;
 
-use crate::{
-    follow::{Followed, PATIENCE, now, refused_in_time, stands, until, verdict},
-    follow_proxy::{Proxy, Weather},
+use crate::follow::{
+    Followed, PATIENCE, now,
+    proxy::{Proxy, Weather},
+    refused_in_time, stands, until, verdict,
 };
 
 const BOUND: Duration = Duration::from_millis(300);

@@ -1,6 +1,17 @@
 //! A verifier in another process that follows the service: what the service has answered for, it
 //! knows within its bound.
 
+mod ask;
+mod cut;
+pub(crate) mod exact;
+mod fake;
+pub(crate) mod feed;
+mod flood;
+mod keys;
+mod proxy;
+mod race;
+mod sequence;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
@@ -46,7 +57,7 @@ pub(crate) async fn verifier_token(app: &TestApp, share_hs256: bool) -> String {
 }
 
 pub(crate) fn follow(address: SocketAddr, token: &str, bound: Duration) -> Follower {
-    Follower::start(Options { mode: Mode::Bounded(bound), ..Options::new(address.to_string(), token) })
+    Follower::start(Options::new(address.to_string(), token).with_mode(Mode::Bounded(bound)))
 }
 
 /// Waits for what must come, by looking again and again.
@@ -102,7 +113,7 @@ impl Followed {
         let client = app.client_allowed(&["127.0.0.0/8", "10.0.0.0/8"]).await;
         let pair = app.grant(&client).await;
         let options = Options::new(way(app.management).await.to_string(), verifier_token(&app, true).await);
-        let follower = Follower::start(Options { mode, ..options });
+        let follower = Follower::start(options.with_mode(mode));
         timeout(PATIENCE, follower.ready()).await.unwrap();
         stands(&follower, &pair.access).await;
         Followed { app, follower, client, pair }

@@ -163,7 +163,11 @@ async fn operators_get_in_whatever_goes_on_in_public() {
 // check 55: a full server that is stopped does not wait for those who say nothing
 #[tokio::test]
 async fn connections_on_which_nothing_was_asked_do_not_hold_up_the_end() {
-    let app = TestApp::with(bounded(50, 50)).await;
+    let app = TestApp::with(|config| {
+        bounded(50, 50)(config);
+        config.server.drain_timeout = "1h".parse().unwrap();
+    })
+    .await;
     let mut open = vec![];
     for i in 0..50 {
         let mut stream = from("127.0.0.1", app.address).await;
@@ -172,7 +176,5 @@ async fn connections_on_which_nothing_was_asked_do_not_hold_up_the_end() {
         }
         open.push(stream);
     }
-    let begun = rescind::clock::Clock::System.elapsed();
-    app.stop().await;
-    assert!(rescind::clock::Clock::System.elapsed() < begun + Duration::from_secs(9), "it was cut off");
+    assert!(timeout(PATIENCE, app.stop()).await.is_ok(), "they are waited for");
 }

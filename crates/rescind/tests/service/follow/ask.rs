@@ -10,8 +10,11 @@ use tokio::time::timeout;
 
 use crate::{
     app::TestApp,
-    follow::{CALLER, PATIENCE, until, verdict, verifier_token},
-    follow_proxy::{Proxy, Weather},
+    follow::{
+        CALLER, PATIENCE,
+        proxy::{Proxy, Weather},
+        until, verdict, verifier_token,
+    },
 };
 
 #[tokio::test]
@@ -20,13 +23,12 @@ async fn what_is_too_old_to_decide_is_asked_for() {
     let client = app.client_allowed(&["127.0.0.0/8"]).await;
     let pair = app.grant(&client).await;
     let proxy = Proxy::before(app.management).await;
-    let follow = |token: &str, introspection| {
-        let options = Options::new(proxy.address.to_string(), token);
-        Follower::start(Options { mode: Mode::Bounded(Duration::from_millis(500)), introspection, ..options })
+    let options = |token: &str| {
+        Options::new(proxy.address.to_string(), token).with_mode(Mode::Bounded(Duration::from_millis(500)))
     };
     let token = verifier_token(&app, true).await;
-    let asking = follow(&token, Some(app.address.to_string()));
-    let silent = follow(&token, None);
+    let asking = Follower::start(options(&token).with_introspection(app.address.to_string()));
+    let silent = Follower::start(options(&token));
     for follower in [&asking, &silent] {
         timeout(PATIENCE, follower.ready()).await.unwrap();
     }
