@@ -5,8 +5,8 @@
 
 use std::{collections::HashMap, hint::black_box, net::IpAddr, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use criterion::{Criterion, Throughput};
+use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use rescind_verifier::{
@@ -83,10 +83,10 @@ fn main() {
         scopes: "orders:read orders:write".parse().unwrap(),
     };
     let mac = Hmac::<Sha256>::new_from_slice(&SECRET).unwrap();
-    let payload = URL_SAFE_NO_PAD.encode(claims.write(&profile));
+    let payload = BASE64URL_NOPAD.encode(claims.write(&profile).as_bytes());
     let signed =
         format!("{}.{payload}", header_segment(rescind_verifier::Algorithm::Hs256, "k1", Kind::Access));
-    let tag = URL_SAFE_NO_PAD.encode(mac.clone().chain_update(&signed).finalize().into_bytes());
+    let tag = BASE64URL_NOPAD.encode(&mac.clone().chain_update(&signed).finalize().into_bytes());
     let token = format!("{signed}.{tag}");
 
     let mut validation = Validation::new(Algorithm::HS256);

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use thiserror::Error;
@@ -185,7 +185,7 @@ impl fmt::Debug for Key {
 /// The first segment of every token of this kind that is signed with a key of this algorithm and id.
 pub fn header_segment(algorithm: Algorithm, key_id: &str, kind: Kind) -> String {
     let (alg, typ) = (algorithm.name(), kind.typ());
-    URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{alg}","typ":"{typ}","kid":"{key_id}"}}"#))
+    BASE64URL_NOPAD.encode(format!(r#"{{"alg":"{alg}","typ":"{typ}","kid":"{key_id}"}}"#).as_bytes())
 }
 
 /// The keys that tokens may be signed with.
@@ -206,7 +206,7 @@ impl KeySet {
         let key = self.0.iter().find(|key| key.header == header).ok_or(Denied::UnknownKey)?;
 
         let mut bytes = [0; 64];
-        let length = URL_SAFE_NO_PAD.decode_slice(signature, &mut bytes).map_err(|_| Denied::Malformed)?;
+        let length = decode(signature, &mut bytes)?;
         if length != key.material.algorithm().signature_length() {
             return Err(Denied::Malformed);
         }
@@ -215,9 +215,16 @@ impl KeySet {
         }
 
         let mut bytes = [0; MAX_PAYLOAD_LENGTH];
-        let length = URL_SAFE_NO_PAD.decode_slice(payload, &mut bytes).map_err(|_| Denied::Malformed)?;
+        let length = decode(payload, &mut bytes)?;
         Ok((key.kind, Payload { bytes, length }))
     }
+}
+
+/// Returns how many bytes it was.
+fn decode(segment: &str, into: &mut [u8]) -> Result<usize, Denied> {
+    let length = BASE64URL_NOPAD.decode_len(segment.len()).map_err(|_| Denied::Malformed)?;
+    let into = into.get_mut(..length).ok_or(Denied::Malformed)?;
+    BASE64URL_NOPAD.decode_mut(segment.as_bytes(), into).map_err(|_| Denied::Malformed)
 }
 
 impl FromIterator<Key> for KeySet {

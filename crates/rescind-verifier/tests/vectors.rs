@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use data_encoding::BASE64URL_NOPAD;
 use generate::format::{self, Case, Vectors};
 use rescind_verifier::{
     Algorithm, ClientId, ClientPolicy, Denied, Key, KeySet, Profile, SessionId, SessionState, State,
@@ -36,7 +36,8 @@ fn the_file_is_what_the_generator_writes() {
 
 /// `None`: the key is refused.
 fn key(key: &format::Key) -> Option<Key> {
-    let bytes = URL_SAFE_NO_PAD.decode(key.secret.as_ref().xor(key.public.as_ref()).unwrap()).unwrap();
+    let bytes =
+        BASE64URL_NOPAD.decode(key.secret.as_ref().xor(key.public.as_ref()).unwrap().as_bytes()).unwrap();
     match Algorithm::from_name(&key.alg).unwrap() {
         Algorithm::Hs256 => Key::hs256(&key.kid, &bytes).ok(),
         Algorithm::EdDsa => Key::eddsa(&key.kid, bytes.as_slice().try_into().ok()?).ok(),

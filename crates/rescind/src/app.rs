@@ -9,7 +9,6 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use rescind_verifier::Algorithm;
-use svix_ksuid::{Ksuid, KsuidLike};
 use thiserror::Error;
 use tokio::sync::{Mutex, RwLock, watch};
 use tracing::{Instrument, error, info, warn};
@@ -25,6 +24,7 @@ use crate::{
     data_folder::{DataFolder, FolderError},
     feed::{Changed, Feed},
     issuer::{Issuer, KeyringError, generate_key, generate_upgrade},
+    ksuid,
     limiter::Limiter,
     log_limit::LogLimits,
     metrics::Metrics,
@@ -417,7 +417,7 @@ impl App {
 }
 
 fn new_epoch(random: &Random) -> String {
-    Ksuid::from_bytes(*random.bytes()).to_string()
+    ksuid::encode(&random.bytes()).map(char::from).iter().collect()
 }
 
 /// Runs a change to its end even if whoever asked for it goes away: what the store has taken, the

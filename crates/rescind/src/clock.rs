@@ -69,10 +69,31 @@ impl Clock {
     }
 }
 
-/// RFC 3339, UTC, whole seconds, `Z`.
+/// 9999-12-31T23:59:59Z.
+const LAST: UnixSeconds = 253_402_300_799;
+
+/// RFC 3339, UTC, whole seconds, `Z`. A later time than can be written is the last that can.
 pub fn rfc3339(at: UnixSeconds) -> String {
-    let seconds = i64::try_from(at).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+    let at = at.min(LAST);
+    let (mut days, second) = (at / 86_400, at % 86_400);
+    let mut year = 1970;
+    while let Some(rest) = days.checked_sub(365 + leap_day(year)) {
+        days = rest;
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [31, 28 + leap_day(year), 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        let Some(rest) = days.checked_sub(length) else { break };
+        days = rest;
+        month += 1;
+    }
+    let (day, hour, minute, second) = (days + 1, second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+fn leap_day(year: u64) -> u64 {
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    is_leap.into()
 }
 
 #[cfg(test)]
@@ -83,6 +104,15 @@ mod tests {
     fn whole_seconds_in_utc() {
         assert_eq!(rfc3339(1_736_946_000), "2025-01-15T13:00:00Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(rfc3339(951_868_800), "2000-03-01T00:00:00Z");
+        assert_eq!(rfc3339(1_704_067_199), "2023-12-31T23:59:59Z");
+        assert_eq!(rfc3339(1_735_603_200), "2024-12-31T00:00:00Z");
+        assert_eq!(rfc3339(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(rfc3339(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(rfc3339(LAST), "9999-12-31T23:59:59Z");
+        assert_eq!(rfc3339(u64::MAX), rfc3339(LAST));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod door;
 pub mod feed;
 pub mod http;
 pub mod issuer;
+pub mod ksuid;
 pub mod limiter;
 pub mod log_limit;
 pub mod memory;

@@ -24,7 +24,7 @@
 
 use std::str::FromStr;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -178,12 +178,12 @@ impl std::fmt::Debug for WireKey {
 impl WireKey {
     /// The wire form of a key.
     pub fn new(kid: &str, algorithm: Algorithm, key: &[u8]) -> WireKey {
-        WireKey { kid: kid.to_owned(), alg: algorithm.name().to_owned(), key: URL_SAFE_NO_PAD.encode(key) }
+        WireKey { kid: kid.to_owned(), alg: algorithm.name().to_owned(), key: BASE64URL_NOPAD.encode(key) }
     }
 
     /// Reads the key. `None`: it is no key of an algorithm that this build has.
     pub fn read(&self) -> Option<Key> {
-        let key = URL_SAFE_NO_PAD.decode(&self.key).ok()?;
+        let key = BASE64URL_NOPAD.decode(self.key.as_bytes()).ok()?;
         match Algorithm::from_name(&self.alg)? {
             Algorithm::Hs256 => Key::hs256(&self.kid, &key).ok(),
             #[cfg(feature = "asymmetric")]

@@ -1,6 +1,6 @@
 //! Keys other than HS256: the algorithm is the key's.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::Signer as _;
 use p256::ecdsa::signature::Verifier as _;
 use rescind_verifier::{Algorithm, Denied, Key, KeyError, KeySet, Kind, Verifier, header_segment};
@@ -95,7 +95,7 @@ fn every_flipped_bit_of_a_signature_is_refused() {
 fn of_the_two_es256_signatures_of_a_text_one_is_taken() {
     let token = signed(Algorithm::Es256, Algorithm::Es256);
     let (text, signature) = token.rsplit_once('.').unwrap();
-    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
     let (r, s) = p256::ecdsa::Signature::from_slice(&signature).unwrap().split_scalars();
     let twin = p256::ecdsa::Signature::from_scalars(r, -s).unwrap();
     // To the curve it is as good.

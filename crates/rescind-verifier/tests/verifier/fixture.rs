@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
 use rescind_verifier::{
     Claims, ClientId, ClientPolicy, Denied, Key, Kind, Profile, SessionId, SessionState, State, UnixSeconds,
@@ -57,7 +57,7 @@ impl Signer {
 }
 
 pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
+    BASE64URL_NOPAD.encode(bytes.as_ref())
 }
 
 pub(crate) fn profile() -> Profile {

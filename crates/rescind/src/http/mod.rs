@@ -26,7 +26,6 @@ use hyper::{
     Method, Version,
     header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
 };
-use svix_ksuid::{Ksuid, KsuidLike};
 use thiserror::Error;
 use tower::ServiceExt;
 use tracing::{Instrument, Span, debug, error, info_span};
@@ -38,13 +37,11 @@ pub use feed::Vouched;
 pub use wire::{Enveloped, too_many_connections};
 
 use crate::{
-    app::App, audit, clock::Clock, config::Undecided, metrics::Route, random::Random, secret, traces,
+    app::App, audit, clock::Clock, config::Undecided, ksuid, metrics::Route, random::Random, secret, traces,
 };
 
 const REQUEST_ID: &str = "x-request-id";
 const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
-/// 2014-05-13T16:53:20Z, where KSUIDs begin.
-const KSUID_EPOCH: u64 = 1_400_000_000;
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
@@ -227,14 +224,9 @@ fn has_sane_headers(request: &Request) -> bool {
     headers.len() <= MAX_HEADERS && bytes <= MAX_HEADER_BYTES
 }
 
-/// A KSUID: they sort by time.
 fn new_request_id(clock: &Clock, random: &Random) -> HeaderValue {
-    let seconds = u32::try_from(clock.now().saturating_sub(KSUID_EPOCH)).unwrap_or(u32::MAX);
-    let mut bytes = [0; 20];
-    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
-    bytes[4..].copy_from_slice(&*random.bytes::<16>());
-    let id = Ksuid::from_bytes(bytes).to_string();
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let id = ksuid::at(clock.now(), &random.bytes());
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
@@ -275,7 +267,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.server.data_dir = folder.path().join("data");
-        let app = App::open(&config, None, Clock::manual(KSUID_EPOCH), Random::seeded(1)).await.unwrap();
+        let app = App::open(&config, None, Clock::manual(ksuid::EPOCH), Random::seeded(1)).await.unwrap();
         let routes = Router::new()
             .route("/auth/login", any(panics))
             .route("/auth/refresh", any(panics_in_a_change))

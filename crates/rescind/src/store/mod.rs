@@ -10,6 +10,7 @@
 mod conformance;
 mod crowd;
 mod history;
+mod migrations;
 mod postgres;
 mod sqlite;
 mod values;

@@ -95,9 +95,9 @@ async fn a_sane_request_id_comes_back_and_any_other_is_replaced() {
     }
     let reply = app.send(app.request(Method::GET, "/verify")).await;
     assert!(is_ksuid(reply.header("x-request-id").unwrap()));
-    // 2025-01-15T12:00:00Z is 336,942,400 seconds after the KSUIDs' beginning.
-    let id: svix_ksuid::Ksuid = reply.header("x-request-id").unwrap().parse().unwrap();
-    assert_eq!(svix_ksuid::KsuidLike::timestamp_seconds(&id), 1_736_942_400);
+    // Those of 2025-01-15T12:00:00Z.
+    let of_that_second = "2rfForXdCfMyuqZ2zy34q5LESki"..="2rfFozKhEsdL0KEok7qDcySUAMp";
+    assert!(of_that_second.contains(&reply.header("x-request-id").unwrap()));
 }
 
 fn is_ksuid(id: &str) -> bool {

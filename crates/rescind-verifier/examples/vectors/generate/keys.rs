@@ -1,6 +1,6 @@
 //! Keys made from their names, and what is signed with them.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::Signer as _;
 use hmac::{Hmac, KeyInit, Mac};
 use rescind_verifier::{Algorithm, Claims, Kind};
@@ -113,7 +113,7 @@ impl TestKey {
 }
 
 pub(super) fn base64url(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
+    BASE64URL_NOPAD.encode(bytes.as_ref())
 }
 
 pub(super) fn hs256(secret: &[u8], text: &str) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Who signed, with which key, by which header (RFC 7515, RFC 8725).
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use data_encoding::BASE64URL_NOPAD;
 use rescind_verifier::{Claims, Denied, Kind};
 
 use super::{
@@ -230,7 +230,7 @@ fn damage() -> Vec<Case> {
     // Equal modulo the order of the group, so that only a look at its size refuses it (RFC 8032 §5.1.7).
     let token = access(ED);
     let (text, signature) = token.rsplit_once('.').unwrap();
-    let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
     add(&mut signature[32..], &ED25519_ORDER);
     let larger = format!("{text}.{}", base64url(signature));
     cases.push(Case::denied("EdDSA with S larger by the group's order", larger, Denied::BadSignature));
@@ -255,7 +255,7 @@ fn add(number: &mut [u8], other: &[u8; 32]) {
 
 /// With the lowest bit of one base64url digit changed, so that it is still one.
 fn flipped(token: &str, at: usize) -> String {
-    let digit = URL_SAFE_NO_PAD.decode(format!("{}A", &token[at..=at])).unwrap()[0];
+    let digit = BASE64URL_NOPAD.decode(format!("{}A", &token[at..=at]).as_bytes()).unwrap()[0];
     let other = base64url([digit ^ 0b100]);
     format!("{}{}{}", &token[..at], &other[..1], &token[at + 1..])
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, iter};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use data_encoding::BASE64URL_NOPAD;
 use rescind_verifier::{Algorithm, Claims, Kind, MAX_TOKEN_LENGTH, Scopes};
 use serde::{
     Deserialize, Deserializer,
@@ -140,7 +140,7 @@ const NAMES: [&str; 9] = ["iss", "aud", "sub", "iat", "exp", "sid", "cred", "gen
 
 fn parts(text: &str) -> Option<(Vec<u8>, Vec<u8>)> {
     let (header, payload) = text.split_once('.')?;
-    Some((URL_SAFE_NO_PAD.decode(header).ok()?, URL_SAFE_NO_PAD.decode(payload).ok()?))
+    Some((BASE64URL_NOPAD.decode(header.as_bytes()).ok()?, BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?))
 }
 
 fn key(id: &Value) -> Option<TestKey> {

@@ -19,7 +19,6 @@ use tokio_postgres::{
     error::Severity,
     types::ToSql,
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, warn};
 
 use super::{
@@ -27,7 +26,7 @@ use super::{
     authority::{self, STANDING, Standing},
     fault,
     place::{PLACE, Place, Places},
-    tls,
+    tls::{self, Tls},
 };
 use crate::store::StoreError;
 
@@ -44,7 +43,7 @@ pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// Makes connections, for the pool and for whoever needs one for itself.
 pub(super) struct Connector {
     config: tokio_postgres::Config,
-    tls: MakeRustlsConnect,
+    tls: Tls,
     options: PostgresOptions,
     /// A server that was taken over from is not believed.
     pub(super) places: Places,
@@ -245,7 +244,7 @@ pub(super) struct Connection {
     /// Nothing is under way, and nothing has failed.
     clean: AtomicBool,
     patience: Duration,
-    tls: MakeRustlsConnect,
+    tls: Tls,
     task: JoinHandle<()>,
     /// Its name, which no other session has.
     session: String,

@@ -11,7 +11,7 @@ use super::{
     authority::answered_by,
     connection::Connection,
     fault,
-    migrate::newest_known,
+    migrate::NEWEST_KNOWN,
     node::{JOIN, millis},
     rows::{Number, get},
 };
@@ -102,7 +102,7 @@ impl Postgres {
         db.batch(TELL_ALL).await?;
         if !lent.is_zero() {
             // Waited for like a node that is not heard of any more.
-            db.execute(&join, &[&"rescind.db", &Number(millis(lent)), &newest_known()]).await?;
+            db.execute(&join, &[&"rescind.db", &Number(millis(lent)), &NEWEST_KNOWN]).await?;
         }
         db.commit(warnings).await?;
         db.done();

@@ -1,7 +1,8 @@
 //! Bringing the tables up to date.
 
-use refinery::{Runner, error::Kind};
-use tokio_postgres::error::SqlState;
+use std::fmt::Display;
+
+use tokio_postgres::{Client, Row, error::SqlState};
 
 use super::{
     authority::decisive,
@@ -9,11 +10,13 @@ use super::{
     fault,
     rows::get,
 };
-use crate::store::StoreError;
+use crate::store::{
+    StoreError,
+    migrations::{self, Applied, HISTORY, MAKE_HISTORY, POSTGRES},
+};
 
-mod embedded {
-    refinery::embed_migrations!("migrations/postgres");
-}
+/// The newest migration that this program knows.
+pub(super) const NEWEST_KNOWN: i32 = migrations::newest(POSTGRES);
 
 /// Held by whoever brings the tables up to date: "rescind", in ASCII. Freed as its session ends.
 const LOCK: &str = "SELECT pg_advisory_lock(x'72657363696e64'::bigint)";
@@ -33,29 +36,17 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
     let mut db = connector.connect_for_long().await?;
     db.batch(LOCK).await?;
     may_use_tables(&mut db).await?;
-    // What a newer version has added is left alone.
-    let runner = embedded::migrations::runner().set_grouped(true).set_abort_missing(false);
-    if !is_up_to_date(&mut db, &runner).await? {
-        let warnings = db.warnings();
-        runner.run_async(db.client()).await.map_err(refused)?;
-        db.vouch(warnings)?;
-    }
+    bring_up_to_date(&mut db).await?;
 
     let [readable_by] = db.prepared([READABLE_BY]).await?;
     let needed: i32 = get(&db.one(&readable_by, &[]).await?, "readable_by")?;
-    if needed > newest_known() {
+    if needed > NEWEST_KNOWN {
         return Err(StoreError::Unsuitable(
             "its tables are those of a newer version, which this one cannot read: run that version".into(),
         ));
     }
     db.done();
     Ok(())
-}
-
-/// The newest migration that this program knows.
-pub(super) fn newest_known() -> i32 {
-    let runner = embedded::migrations::runner();
-    runner.get_migrations().iter().map(|migration| migration.version()).max().unwrap_or(0)
 }
 
 /// Whether the rights on those tables that there are will do.
@@ -72,30 +63,48 @@ async fn may_use_tables(db: &mut Connection) -> Result<(), StoreError> {
     )))
 }
 
-async fn is_up_to_date(db: &mut Connection, runner: &Runner) -> Result<bool, StoreError> {
+/// What a newer program has added is left alone.
+async fn bring_up_to_date(db: &mut Connection) -> Result<(), StoreError> {
     let [is_new] = db.prepared([IS_NEW]).await?;
-    if get(&db.one(&is_new, &[]).await?, "is_new")? {
-        return Ok(false);
+    let is_new = get(&db.one(&is_new, &[]).await?, "is_new")?;
+    let history = if is_new { vec![] } else { history(db.client()).await.map_err(refused)? };
+    let missing = migrations::missing(POSTGRES, &history).map_err(|e| foreign(&e))?;
+    if missing.is_empty() {
+        return Ok(());
     }
-    let applied = runner.get_applied_migrations_async(db.client()).await.map_err(refused)?;
-    Ok(runner.get_migrations().iter().all(|migration| applied.contains(migration)))
+    let script = format!("{MAKE_HISTORY};{}", migrations::script(missing));
+    let warnings = db.warnings();
+    let applying = async {
+        let tx = db.client().transaction().await?;
+        tx.batch_execute(&script).await?;
+        tx.commit().await
+    };
+    applying.await.map_err(refused)?;
+    db.vouch(warnings)
 }
 
-fn refused(error: refinery::Error) -> StoreError {
-    let foreign = || {
-        StoreError::Unsuitable(format!(
-            "its tables are not those of rescind ({error}): give it a database of its own"
-        ))
+async fn history(db: &Client) -> Result<Vec<Applied>, tokio_postgres::Error> {
+    let rows = db.query(HISTORY, &[]).await?;
+    let applied = |row: &Row| {
+        Ok(Applied { version: row.try_get(0)?, name: row.try_get(1)?, checksum: row.try_get(2)? })
     };
-    let Kind::Connection(_, cause) = error.kind() else { return foreign() };
-    let Some(cause) = cause.downcast_ref::<tokio_postgres::Error>() else { return foreign() };
-    match cause.code() {
+    rows.iter().map(applied).collect()
+}
+
+fn refused(error: tokio_postgres::Error) -> StoreError {
+    match error.code() {
         Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => StoreError::Unsuitable(format!(
             "{}: as the database's owner, make the user of database.url the owner of a database of its own, or \
              GRANT CREATE ON SCHEMA public to it",
-            fault::in_words(cause)
+            fault::in_words(&error)
         )),
-        Some(code) if code.code().starts_with("42") => foreign(),
-        _ => StoreError::Unavailable(fault::in_words(cause).into()),
+        Some(code) if code.code().starts_with("42") => foreign(&fault::in_words(&error)),
+        _ => StoreError::Unavailable(fault::in_words(&error).into()),
     }
+}
+
+fn foreign(why: &dyn Display) -> StoreError {
+    StoreError::Unsuitable(format!(
+        "its tables are not those of rescind ({why}): give it a database of its own"
+    ))
 }

@@ -10,7 +10,7 @@ use super::{
     authority::{Replication, decisive},
     connection::{Connection, Parameters},
     history, keys,
-    migrate::newest_known,
+    migrate::NEWEST_KNOWN,
     place::Place,
     rows::{self, Number, get, number},
 };
@@ -208,7 +208,7 @@ impl LeaseConnection {
         let warnings = self.connection.warnings();
         let [join] = self.connection.prepared([JOIN]).await?;
         let wait = Number(millis(wait));
-        let row = self.connection.one(&join, &[&name, &wait, &newest_known()]).await?;
+        let row = self.connection.one(&join, &[&name, &wait, &NEWEST_KNOWN]).await?;
         self.connection.vouch(warnings)?;
         number(&row, "id")
     }

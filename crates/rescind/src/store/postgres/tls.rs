@@ -1,16 +1,33 @@
 //! TLS to the server: where it is spoken, the server's certificate is verified.
 
-use std::path::Path;
+use std::{
+    convert::Infallible,
+    io,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::config::SslMode;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::{
+    Socket,
+    config::SslMode,
+    tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
+};
+use tokio_rustls::{TlsConnector, client};
 use tracing::warn;
+use x509_cert::{
+    Certificate,
+    der::{Decode, oid::db::rfc5912},
+};
 
 use crate::{pem, store::StoreError};
 
 /// Trusts the authorities of the PEM file `ca`; without one, those of the machine.
-pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<MakeRustlsConnect, StoreError> {
+pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<Tls, StoreError> {
     let mut roots = RootCertStore::empty();
     match ca {
         _ if mode == SslMode::Disable => {}
@@ -40,5 +57,118 @@ pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<MakeRustlsCo
         .with_no_client_auth();
     // For sslnegotiation=direct; others do not mind.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(MakeRustlsConnect::new(config))
+    Ok(Tls(Arc::new(config).into()))
+}
+
+/// Speaks TLS to whatever host the driver connects to.
+#[derive(Clone)]
+pub(super) struct Tls(TlsConnector);
+
+/// Speaks TLS to one host.
+pub(super) struct ToHost {
+    connector: TlsConnector,
+    host: String,
+}
+
+/// A connection that TLS is spoken on.
+pub(super) struct Stream(client::TlsStream<Socket>);
+
+impl MakeTlsConnect<Socket> for Tls {
+    type Stream = Stream;
+    type TlsConnect = ToHost;
+    type Error = Infallible;
+
+    /// The driver names the folder of a Unix socket as well, where TLS is never spoken: so the name is not looked at yet.
+    fn make_tls_connect(&mut self, host: &str) -> Result<ToHost, Infallible> {
+        Ok(ToHost { connector: self.0.clone(), host: host.to_owned() })
+    }
+}
+
+impl TlsConnect<Socket> for ToHost {
+    type Stream = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        Box::pin(async move {
+            let host = ServerName::try_from(self.host);
+            let host = host.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+            Ok(Stream(self.connector.connect(host, socket).await?))
+        })
+    }
+}
+
+impl TlsStream for Stream {
+    fn channel_binding(&self) -> ChannelBinding {
+        let (_, session) = self.0.get_ref();
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        certificate
+            .and_then(|certificate| end_point(certificate))
+            .map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+    }
+}
+
+/// The certificate's hash for the channel binding `tls-server-end-point` (RFC 5929 §4.1), by the hash function that its
+/// signature was made with. `None`: the signature is of a kind for which no hash function is defined, as Ed25519's is.
+fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    let algorithm = Certificate::from_der(certificate).ok()?.signature_algorithm().oid;
+    match algorithm {
+        // RFC 5929 has SHA-256 in the place of SHA-1.
+        rfc5912::SHA_1_WITH_RSA_ENCRYPTION
+        | rfc5912::SHA_256_WITH_RSA_ENCRYPTION
+        | rfc5912::ECDSA_WITH_SHA_256 => Some(Sha256::digest(certificate).to_vec()),
+        rfc5912::SHA_384_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_384 => {
+            Some(Sha384::digest(certificate).to_vec())
+        }
+        rfc5912::SHA_512_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_512 => {
+            Some(Sha512::digest(certificate).to_vec())
+        }
+        _ => None,
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_bound_by_the_hash_of_its_signature() {
+        let bound = |algorithm: &'static SignatureAlgorithm| {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let certificate = CertificateParams::default().self_signed(&key).unwrap();
+            (end_point(certificate.der()), certificate)
+        };
+        let (hash, certificate) = bound(&rcgen::PKCS_ECDSA_P256_SHA256);
+        assert_eq!(hash.unwrap(), *Sha256::digest(certificate.der()));
+        let (hash, certificate) = bound(&rcgen::PKCS_ECDSA_P384_SHA384);
+        assert_eq!(hash.unwrap(), *Sha384::digest(certificate.der()));
+        assert_eq!(bound(&rcgen::PKCS_ED25519).0, None);
+        assert_eq!(end_point(b"no certificate"), None);
+    }
 }

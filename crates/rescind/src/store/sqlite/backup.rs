@@ -4,7 +4,7 @@ use std::{fs::File, path::Path};
 
 use rusqlite::Connection;
 
-use super::{Sqlite, migrations};
+use super::{Sqlite, migrate::migrate};
 use crate::store::StoreError;
 
 /// What a backup does not have: what a session is may change at any moment, and a restored one would stand again; what
@@ -17,10 +17,7 @@ impl Sqlite {
         let to = to.to_owned();
         self.read(move |db| {
             let mut file = Connection::open(&to)?;
-            migrations::migrations::runner()
-                .set_grouped(true)
-                .run(&mut file)
-                .map_err(|e| StoreError::Unavailable(e.into()))?;
+            migrate(&mut file)?;
             file.close().map_err(|(_, e)| e)?;
 
             db.execute("ATTACH DATABASE ? AS backup", [to.to_string_lossy()])?;

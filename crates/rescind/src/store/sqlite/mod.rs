@@ -7,6 +7,7 @@ pub(super) mod export;
 mod keys;
 mod lent;
 mod mark;
+mod migrate;
 mod rows;
 mod writer;
 
@@ -33,11 +34,8 @@ use crate::{
     random::Random,
 };
 use mark::{Found as Before, Marker, Stamp};
+use migrate::migrate;
 use writer::Writer;
-
-mod migrations {
-    refinery::embed_migrations!("migrations/sqlite");
-}
 
 /// Readers kept open between questions.
 const IDLE_READERS: usize = 4;
@@ -87,14 +85,7 @@ impl Sqlite {
         };
         let mut connection = connect(path).map_err(|e| damaged(&e).unwrap_or(e))?;
         let newest = Stamp::read(&connection)?;
-        // Tables and the note of them in one transaction, so that a kill between leaves neither.
-        migrations::migrations::runner().set_grouped(true).run(&mut connection).map_err(|e| {
-            damaged(&e).unwrap_or_else(|| {
-                StoreError::Unreadable(format!(
-                    "its tables are not those of this version, nor older ones: {e}"
-                ))
-            })
-        })?;
+        migrate(&mut connection).map_err(|e| damaged(&e).unwrap_or(e))?;
         let readers = Readers { path: path.into(), idle: Mutex::default(), reading: Arc::default() };
         copy_log_while_nobody_reads(&mut connection, Arc::clone(&readers.reading))?;
         let readers = Arc::new(readers);

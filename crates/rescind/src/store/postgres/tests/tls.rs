@@ -5,12 +5,9 @@ use std::fs;
 use super::*;
 use crate::store::StoreError;
 
-#[tokio::test]
-async fn a_certificate_is_verified_and_its_authority_can_be_named() {
-    let server = Server::start();
-    let url = server.database().await;
+/// Gives the server a certificate of its own. Returns that.
+async fn set_up(db: &tokio_postgres::Client) -> String {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let db = connect(&url).await;
     for (file, pem) in [("server.key", made.signing_key.serialize_pem()), ("server.crt", made.cert.pem())] {
         db.batch_execute(&format!(
             "COPY (SELECT unnest(string_to_array('{pem}', E'\n'))) TO PROGRAM 'umask 077; cat > {file}'"
@@ -20,22 +17,58 @@ async fn a_certificate_is_verified_and_its_authority_can_be_named() {
     }
     db.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
     db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    let required = options(&format!("{url}?sslmode=require"));
-    let folder = tempfile::tempdir().unwrap();
-    let ca = folder.path().join("ca.pem");
-    fs::write(&ca, made.cert.pem()).unwrap();
-    let trusting = PostgresOptions { tls_ca: Some(ca.clone()), ..required.clone() };
+    made.cert.pem()
+}
 
-    // As soon as the server has heard of it.
-    let mut store = Store::connect(&trusting).await;
+/// Connects as soon as the server has heard of its new settings.
+async fn soon(options: &PostgresOptions) -> Store {
     for _ in 0..1000 {
-        if store.is_ok() {
-            break;
+        if let Ok(store) = Store::connect(options).await {
+            return store;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-        store = Store::connect(&trusting).await;
     }
-    let store = store.unwrap();
+    Store::connect(options).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_password_is_bound_to_the_certificate() {
+    let server = Server::start();
+    let url = server.database().await;
+    let db = connect(&url).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    db.batch_execute(
+        "CREATE ROLE bound LOGIN SUPERUSER PASSWORD 'right';
+         COPY (SELECT 'hostssl all bound 127.0.0.1/32 scram-sha-256' UNION ALL
+               SELECT 'host all postgres 127.0.0.1/32 trust') TO PROGRAM 'cat > pg_hba.conf'",
+    )
+    .await
+    .unwrap();
+    fs::write(&ca, set_up(&db).await).unwrap();
+    let as_bound = |password| {
+        let url = url.replace("postgres@", &format!("bound:{password}@"));
+        // The driver refuses whoever does not take part in it.
+        PostgresOptions {
+            tls_ca: Some(ca.clone()),
+            ..options(&format!("{url}?sslmode=require&channel_binding=require"))
+        }
+    };
+    soon(&as_bound("right")).await.clients().await.unwrap();
+    assert!(matches!(Store::connect(&as_bound("wrong")).await, Err(StoreError::Unsuitable(_))));
+}
+
+#[tokio::test]
+async fn a_certificate_is_verified_and_its_authority_can_be_named() {
+    let server = Server::start();
+    let url = server.database().await;
+    let db = connect(&url).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    fs::write(&ca, set_up(&db).await).unwrap();
+    let required = options(&format!("{url}?sslmode=require"));
+    let trusting = PostgresOptions { tls_ca: Some(ca.clone()), ..required.clone() };
+    let store = soon(&trusting).await;
     store.clients().await.unwrap();
     let in_the_clear = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                         WHERE application_name = 'rescind' AND NOT ssl";

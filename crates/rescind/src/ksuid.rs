@@ -1,0 +1,59 @@
+//! KSUIDs: ids of 27 characters, unique, and in the order of the time at which they are made.
+
+use rescind_verifier::UnixSeconds;
+
+/// 2014-05-13T16:53:20Z: the times of KSUIDs count from here.
+pub const EPOCH: UnixSeconds = 1_400_000_000;
+
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// The id made at this time with these random bytes.
+pub fn at(now: UnixSeconds, random: &[u8; 16]) -> [u8; 27] {
+    let seconds = u32::try_from(now.saturating_sub(EPOCH)).unwrap_or(u32::MAX);
+    let mut bytes = [0; 20];
+    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+    bytes[4..].copy_from_slice(random);
+    encode(&bytes)
+}
+
+/// The bytes as one number, its most significant byte first, in base 62. In ASCII.
+pub fn encode(bytes: &[u8; 20]) -> [u8; 27] {
+    let (words, _) = bytes.as_chunks();
+    let mut number: [u32; 5] = std::array::from_fn(|i| u32::from_be_bytes(words[i]));
+    let mut text = [0; 27];
+    for digit in text.iter_mut().rev() {
+        // Divides the number by 62, word by word.
+        let mut remainder = 0;
+        for word in &mut number {
+            let dividend = remainder << 32 | u64::from(*word);
+            *word = (dividend / 62) as u32;
+            remainder = dividend % 62;
+        }
+        *digit = DIGITS[remainder as usize];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(id: [u8; 27]) -> String {
+        String::from_utf8(id.into()).unwrap()
+    }
+
+    #[test]
+    fn ids_are_those_that_others_write() {
+        assert_eq!(text(encode(&[0; 20])), "000000000000000000000000000");
+        assert_eq!(text(encode(&[0xff; 20])), "aWgEPTl1tmebfsQzFP4bxwgy80V");
+        // The example of the format's authors, made at 2017-10-10T04:00:47Z.
+        let random = 0xB5A1_CD34_B5F9_9D11_54FB_6853_345C_9735_u128.to_be_bytes();
+        assert_eq!(text(at(EPOCH + 107_608_047, &random)), "0ujtsYcgvSTl8PAuAdqWYSMnLOv");
+    }
+
+    #[test]
+    fn times_out_of_range_are_the_first_and_the_last() {
+        assert_eq!(at(EPOCH - 1, &[7; 16]), at(EPOCH, &[7; 16]));
+        assert_eq!(at(u64::MAX, &[0xff; 16]), encode(&[0xff; 20]));
+    }
+}

@@ -1,0 +1,46 @@
+//! Bringing the tables up to date.
+
+use std::fmt::Display;
+
+use rusqlite::{Connection, ErrorCode};
+
+use crate::store::{
+    StoreError,
+    migrations::{self, Applied, HISTORY, MAKE_HISTORY, SQLITE},
+};
+
+/// Tables and the note of them are made in one transaction, so that a kill between leaves neither.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+    let tx = db.transaction()?;
+    let history = history(&tx).map_err(refused)?;
+    if let Some(newer) = history.get(SQLITE.len()) {
+        return Err(foreign(&format_args!(
+            "its migration {} ({}) is a newer one",
+            newer.version, newer.name
+        )));
+    }
+    let missing = migrations::missing(SQLITE, &history).map_err(|e| foreign(&e))?;
+    tx.execute_batch(&migrations::script(missing)).map_err(refused)?;
+    Ok(tx.commit()?)
+}
+
+fn history(db: &Connection) -> Result<Vec<Applied>, rusqlite::Error> {
+    db.execute_batch(MAKE_HISTORY)?;
+    let mut query = db.prepare(HISTORY)?;
+    let rows = query.query_map([], |row| {
+        Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? })
+    })?;
+    rows.collect()
+}
+
+fn refused(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        // The statement or the value does not fit the tables that are there.
+        None | Some(ErrorCode::Unknown) => foreign(&error),
+        Some(_) => error.into(),
+    }
+}
+
+fn foreign(why: &dyn Display) -> StoreError {
+    StoreError::Unreadable(format!("its tables are not those of this version, nor older ones: {why}"))
+}
