@@ -10,13 +10,13 @@ use tracing::info;
 use super::Error;
 use crate::{
     app::App,
-    audit::{By, Event, Kind, Origin},
     cluster::{LONGEST_LEASE, Receipt},
-    data_folder::{DataFolder, FolderError},
-    issuer::generate_key,
+    files::data_folder::{DataFolder, FolderError},
+    memory::generate_key,
+    model::{Actor, ChangeOrigin, Event, EventKind, SigningKeyRecord},
     random::Random,
     secret::{MasterKey, PEPPER, SealError},
-    store::{Sqlite, Store, StoreError, StoredKey, WentBack},
+    store::{Sqlite, Store, StoreError, WentBack},
 };
 
 /// What a restored store holds.
@@ -74,7 +74,7 @@ pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
                 .into(),
         ));
     };
-    let event = app.audit.origin(By::Operator, None).event(Kind::StoreBackedUp);
+    let event = app.audit.origin(Actor::Operator, None).event(EventKind::StoreBackedUp);
     app.store.record(vec![event]).await?;
     let file = app.folder().temporary_file().map_err(|e| StoreError::Unavailable(e.into()))?;
     store.backup(file.path()).await?;
@@ -87,7 +87,7 @@ pub async fn restore(
     folder: &DataFolder,
     from: &Path,
     master: &MasterKey,
-    origin: Origin,
+    origin: ChangeOrigin,
     random: &Random,
 ) -> Result<Restored, RestoreError> {
     let place = folder.temporary_folder()?;
@@ -124,7 +124,7 @@ pub struct EndedTokens {
 /// Ends every token, after a database was restored to what it was before: what was revoked since is not known
 /// to it.
 pub async fn restored(app: &Arc<App>) -> Result<EndedTokens, Error> {
-    let (key, origin) = (app.new_key()?, app.audit.origin(By::Operator, None));
+    let (key, origin) = (app.new_key()?, app.audit.origin(Actor::Operator, None));
     let kid = key.kid.clone();
     let receipt = app.end_tokens(key, origin).await??;
     info!(kid, "every token was ended: the database was restored");
@@ -136,13 +136,13 @@ pub async fn restored(app: &Arc<App>) -> Result<EndedTokens, Error> {
 pub async fn after_going_back(
     store: &Store,
     found: WentBack,
-    keys: &[StoredKey],
+    keys: &[SigningKeyRecord],
     master: &MasterKey,
-    origin: Origin,
+    origin: ChangeOrigin,
     random: &Random,
 ) -> Result<(), EndError> {
     let Some(embedded) = store.embedded() else { return Ok(()) };
-    let event = origin.event(Kind::StoreWentBack);
+    let event = origin.event(EventKind::StoreWentBack);
     store.record(vec![Event { detail: Some(found.to_string()), ..event }]).await?;
     embedded.set_lent(LONGEST_LEASE).await?;
     end_every_token(store, keys, master, origin, random).await?;
@@ -153,9 +153,9 @@ pub async fn after_going_back(
 /// Puts a new signing key in the place of all that there are. Returns its name.
 async fn end_every_token(
     store: &Store,
-    keys: &[StoredKey],
+    keys: &[SigningKeyRecord],
     master: &MasterKey,
-    origin: Origin,
+    origin: ChangeOrigin,
     random: &Random,
 ) -> Result<String, EndError> {
     let algorithm = keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);

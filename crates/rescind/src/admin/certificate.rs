@@ -11,8 +11,7 @@ use super::{
 };
 use crate::{
     app::App,
-    certificate::CertificateNames,
-    model::{Client, ClientId},
+    model::{CertificateNames, Client, ClientId},
 };
 
 const MAX_NAMES: usize = 64;

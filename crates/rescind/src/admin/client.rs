@@ -12,10 +12,9 @@ use super::{
 };
 use crate::{
     app::{App, to_the_end},
-    audit::By,
     clock::rfc3339,
     cluster::Receipt,
-    model::{Client, ClientId, Status},
+    model::{Actor, Client, ClientId, Status},
 };
 
 const MAX_NAME_LENGTH: usize = 200;
@@ -122,7 +121,7 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
         credentials: vec![credential],
     };
     let app = Arc::clone(app);
-    let origin = app.audit.origin(By::Operator, None);
+    let origin = app.audit.origin(Actor::Operator, None);
     let client = to_the_end(async move {
         let client = app.create_client(client, origin).await?;
         app.settle().await?;

@@ -35,10 +35,9 @@ pub use verifier::{CreatedVerifier, NewVerifier, VerifierView, create_verifier, 
 
 use crate::{
     app::{App, to_the_end},
-    audit::By,
     cluster::Receipt,
-    issuer::KeyringError,
-    model::{Client, ClientId, Status},
+    memory::KeyringError,
+    model::{Actor, Client, ClientId, Status},
     secret::SealError,
     store::StoreError,
 };
@@ -80,7 +79,7 @@ async fn change<T: Send + 'static>(
     rule: impl FnOnce(&mut Client) -> Result<T, Error> + Send + 'static,
 ) -> Result<Changed<T>, Error> {
     let app = Arc::clone(app);
-    let origin = app.audit.origin(By::Operator, None);
+    let origin = app.audit.origin(Actor::Operator, None);
     to_the_end(async move {
         let live_only = move |client: &mut Client| match client.status {
             Status::Deleted => Err(Error::NotFound("client")),

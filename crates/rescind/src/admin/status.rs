@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, clock_watch::ClockView, store::Postgres};
+use crate::{
+    app::{App, ClockView},
+    store::Postgres,
+};
 
 /// How the process is.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     app::{App, to_the_end},
+    memory::KnownCredential,
     model::{Client, Phase, Session, TokenRules, UnixSeconds},
-    registry::KnownCredential,
     store::StoreError,
 };
 

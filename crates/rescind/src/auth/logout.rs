@@ -8,16 +8,15 @@ use tracing::info;
 use super::{Caller, Error, is_logged, uncertified, verify};
 use crate::{
     app::{App, to_the_end},
-    audit::By,
     cluster::Receipt,
-    model::Client,
+    model::{Actor, Client},
 };
 
 /// Takes back every token of the client that this access token is of: one increment.
 pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), Error> {
     let verified = verify(app, token, caller).await?;
     let (client, generation) = (verified.claims().client, verified.claims().generation);
-    let (now, origin) = (app.clock.now(), app.audit.origin(By::Caller, caller.address));
+    let (now, origin) = (app.clock.now(), app.audit.origin(Actor::Caller, caller.address));
     let (logging_out, asking) = (Arc::clone(app), caller.clone());
     let outcome = to_the_end(async move {
         let app = logging_out;

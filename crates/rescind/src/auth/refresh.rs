@@ -11,8 +11,10 @@ use super::{
 };
 use crate::{
     app::{App, to_the_end},
-    audit::{self, By},
-    model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    model::{
+        Actor, Client, ClientId, EventKind, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds,
+        changes,
+    },
     store::StoreError,
 };
 
@@ -41,8 +43,11 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
             let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
-            let (quota, origin, caller) =
-                (app.quotas.refreshes.clone(), app.audit.origin(By::Caller, caller.address), caller.clone());
+            let (quota, origin, caller) = (
+                app.quotas.refreshes.clone(),
+                app.audit.origin(Actor::Caller, caller.address),
+                caller.clone(),
+            );
             let (counting, address) = (Arc::clone(&app), caller.address);
             to_the_end(async move {
                 let use_up = move |client: &Client, session: &mut Session| {
@@ -60,7 +65,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     let reused = matches!(outcome, Err(Error::Reused));
                     // What changes nothing, or comes too often, is counted.
                     let event = (reused && session.phase != before && is_on_record(&counting, client.id))
-                        .then(|| audit::changes::of_reuse(client, session, &origin));
+                        .then(|| changes::of_reuse(client, session, &origin));
                     ((outcome, reused && event.is_none()), event)
                 };
                 let Some(((outcome, counted), session)) = app.change_session(client, session, rule).await?
@@ -68,7 +73,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     return Ok(Err(Denied::NotKnown.into()));
                 };
                 if counted {
-                    app.audit.note(audit::Kind::RefreshTokenReused, Some(client), address);
+                    app.audit.note(EventKind::RefreshTokenReused, Some(client), address);
                 }
                 Ok(outcome.and_then(|place| {
                     if is_logged(&app, client) {

@@ -5,8 +5,8 @@ use rescind_verifier::{Denied, Kind, StandingToken, VerifiedToken};
 use super::{Caller, Error, address_denied, refused};
 use crate::{
     app::App,
+    memory::ReadStamp,
     model::UnixSeconds,
-    registry::Asked,
     store::{Found, StoreError},
 };
 
@@ -58,7 +58,7 @@ async fn look_up(app: &App, token: &str, now: UnixSeconds) -> Result<StandingTok
     Ok(keyring.stand(token, now, &found)?)
 }
 
-fn learn(app: &App, found: &Found, asked: Asked) {
+fn learn(app: &App, found: &Found, asked: ReadStamp) {
     if let Some(client) = &found.client {
         app.registry.learn_client(client, asked);
     }

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     cluster,
     config::{Config, Environment},
-    data_folder::{self, FolderError},
+    files::data_folder::{self, FolderError},
     http::{self, Door},
     random::Random,
 };

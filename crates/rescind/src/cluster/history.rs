@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::{broken::Broken, node::PAUSE};
 use crate::{
     app::App,
-    audit::By,
+    model::Actor,
     secret::{PEPPER, Pepper},
     store::{Known, LeaseConnection, Position, Postgres, Standing, StoreError},
 };
@@ -117,7 +117,7 @@ async fn repeat(
     known: &Known,
     whole: u64,
 ) -> Result<History, Broken> {
-    let origin = app.audit.origin(By::Service, None);
+    let origin = app.audit.origin(Actor::Service, None);
     let new = app.new_key().map_err(|e| StoreError::Unreadable(e.to_string()))?;
     let repeated = postgres.repeat(connection.place(), known, whole, &app.memory(), new, &origin).await?;
     let Some(repeated) = repeated else { return Ok(History::Stands(Standing::Repeated)) };
@@ -141,7 +141,7 @@ async fn end(
             return Ok(History::Stands(standing));
         }
     }
-    let origin = app.audit.origin(By::Service, None);
+    let origin = app.audit.origin(Actor::Service, None);
     let key = app.new_key().map_err(|e| StoreError::Unreadable(e.to_string()))?;
     let ended = postgres.end_history(connection.place(), known, key, &origin).await?;
     if ended.is_none() {

@@ -1,15 +1,15 @@
 //! A logout that is exact on several nodes and on every attached verifier: leases, the waiting for
 //! acknowledgements, and joining. ARCHITECTURE.md has the protocol (Gray & Cheriton, "Leases", 1989).
 
-mod attached;
+mod barrier;
 mod broken;
 mod clock;
+mod followers;
 mod history;
 mod known;
 mod lease;
 mod lent;
 mod node;
-mod settle;
 mod terms;
 
 use std::{sync::Arc, time::Duration};
@@ -17,14 +17,14 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 
 use crate::{clock::Clock, config::Config, store::NodeRow};
-pub use attached::{Attached, FollowerId, Outcome, TooMany};
+pub use barrier::{Receipt, settle};
 pub use clock::{Apart, NodeClock};
+pub use followers::{Attached, FollowerId, Outcome, TooMany};
 pub use history::confirm;
 pub use known::KnownFile;
 pub use lease::{Lapsed, Lease};
 pub use lent::{before_lending, forget_lent};
 pub use node::run;
-pub use settle::{Receipt, settle};
 pub use terms::{LONGEST_LEASE, Terms};
 
 /// What this process has of a cluster. One that has the store to itself is a cluster of one.
@@ -43,7 +43,7 @@ pub struct Cluster {
     pub node_name: String,
     /// What is known of the database, kept beside it. None where one process has the store to itself.
     pub known: Option<KnownFile>,
-    readings: settle::Readings,
+    readings: barrier::Readings,
     roll: ArcSwapOption<Roll>,
     refusal: ArcSwapOption<String>,
 }
@@ -85,7 +85,7 @@ impl Cluster {
             attached,
             lent: lent::Lent::new(lent),
             node_name: config.node_name(),
-            readings: settle::Readings::default(),
+            readings: barrier::Readings::default(),
             known,
             roll: ArcSwapOption::empty(),
             refusal: ArcSwapOption::empty(),

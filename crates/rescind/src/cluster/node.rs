@@ -17,10 +17,10 @@ use tracing::{error, info, warn};
 
 use super::{
     Roll,
+    barrier::{settle, settle_attached},
     broken::Broken,
     clock::ahead_of,
     history::{self, History},
-    settle::{settle, settle_attached},
 };
 use crate::{
     app::App,

@@ -10,7 +10,7 @@ use super::{
     Config, DEFAULTS, Environment,
     names::{Names, variable},
 };
-use crate::{permissions::PermissionError, secret};
+use crate::{files::permissions::PermissionError, secret};
 
 /// What holds a secret, and is never shown.
 const SECRET: &str = "database.url";

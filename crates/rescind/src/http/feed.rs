@@ -36,8 +36,8 @@ use super::{
 use crate::{
     app::App,
     cluster::{FollowerId, Lapsed, before_lending},
-    feed::Changed,
-    model::KnownVerifier,
+    memory::Changed,
+    model::VerifierRecord,
     store::StoreError,
 };
 
@@ -57,7 +57,7 @@ pub struct Vouched;
 
 /// A verifier, by the token in the head of its request. Whoever has none is told so before a body is
 /// waited for, and has to connect again.
-struct Verifier(KnownVerifier);
+struct Verifier(VerifierRecord);
 
 impl FromRequestParts<Arc<App>> for Verifier {
     type Rejection = Response;
@@ -124,7 +124,7 @@ fn follower_id(verifier: u64, name: String) -> Result<FollowerId, ApiError> {
 }
 
 /// The verifier of this token, if it may follow.
-pub(super) fn verifier(app: &App, token: &str) -> Option<KnownVerifier> {
+pub(super) fn verifier(app: &App, token: &str) -> Option<VerifierRecord> {
     let hash = app.pepper.hash(token);
     app.verifiers.load().iter().find(|verifier| verifier.token_hash == hash).cloned()
 }
@@ -132,7 +132,7 @@ pub(super) fn verifier(app: &App, token: &str) -> Option<KnownVerifier> {
 /// One follower's stream.
 struct Stream {
     app: Arc<App>,
-    verifier: KnownVerifier,
+    verifier: VerifierRecord,
     readiness: watch::Receiver<bool>,
     sender: Sender<Bytes>,
 }

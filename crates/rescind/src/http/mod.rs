@@ -11,8 +11,8 @@ mod error;
 mod feed;
 mod oauth;
 mod ops;
+mod raw_answers;
 mod verify;
-mod wire;
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
@@ -35,10 +35,16 @@ pub use body::{BodyError, parse as parse_json};
 use client_ip::{Peer, TrustedProxies};
 use error::{ApiError, Class, Failure, only_verdicts};
 pub use feed::Vouched;
-pub use wire::{Enveloped, too_many_connections};
+pub use raw_answers::{Enveloped, too_many_connections};
 
 use crate::{
-    app::App, audit, clock::Clock, config::Undecided, metrics::Route, random::Random, secret, traces,
+    app::App,
+    audit,
+    clock::Clock,
+    config::Undecided,
+    random::Random,
+    secret,
+    telemetry::{metrics::Route, traces},
 };
 
 const REQUEST_ID: &str = "x-request-id";

@@ -12,7 +12,7 @@ use hyper::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::error::{ApiError, Class};
-use crate::{admin, app::App, metrics, store::Postgres};
+use crate::{admin, app::App, store::Postgres, telemetry::metrics};
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()

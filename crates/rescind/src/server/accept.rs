@@ -24,20 +24,20 @@ use tracing::{debug, warn};
 
 use super::{
     asked::{Asked, AwaitedBody},
-    pool::{Admitted, Full, Pool},
-    slot::{Overdue, Patience, Slot},
+    conn_limit::{Admitted, Full, Pool},
+    conn_state::{Overdue, Patience, Slot},
+    io_timeout::Watched,
     tls::{Side, Tls, peer_certificate},
-    watched::Watched,
 };
 use crate::{
     app::App,
-    certificate::PeerCertificate,
     http::{
         self, Door, Enveloped, Vouched,
         client_ip::{Peer, TrustedProxies},
     },
-    limiter::network,
-    metrics::Listener,
+    limits::network,
+    model::PeerCertificate,
+    telemetry::metrics::Listener,
 };
 
 /// Where hyper gives up. The service's own limits are lower; the longest target that hyper reads fits in.

@@ -14,7 +14,7 @@ use hyper::{
 };
 use tokio::time::{Sleep, sleep};
 
-use super::{pool::Guest, slot::Slot};
+use super::{conn_limit::Guest, conn_state::Slot};
 use crate::{clock::Clock, http::BodyError};
 
 /// One request, from its head until it is dropped.

@@ -2,10 +2,10 @@
 
 mod accept;
 mod asked;
-mod pool;
-mod slot;
+mod conn_limit;
+mod conn_state;
+mod io_timeout;
 mod tls;
-mod watched;
 
 use std::{
     fs::{self, Permissions},
@@ -33,11 +33,11 @@ use crate::{
     audit, cluster,
     config::{self, Config},
     http::{self, client_ip::TrustedProxies},
-    metrics::Listener,
+    telemetry::metrics::Listener,
 };
 use accept::{Gate, TurnedAway, accept_local, accept_tcp};
-use pool::{Bounds, Newcomers, Pool};
-use slot::Patience;
+use conn_limit::{Bounds, Newcomers, Pool};
+use conn_state::Patience;
 use tls::{Reload, Side};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);

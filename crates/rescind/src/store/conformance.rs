@@ -8,14 +8,13 @@ use rescind_verifier::{Algorithm, Allowlist, State};
 use tokio::task::JoinSet;
 
 use super::{
-    Store, StoreError, StoredKey, Swept,
+    SigningKeyRecord, Store, StoreError, Swept,
     postgres::tests::{Server, copy_sessions, count_rows, options, rows_written},
 };
 use audit::*;
 
 use crate::{
-    audit::{By, Origin},
-    model::{Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
+    model::{Actor, ChangeOrigin, Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
     random::Random,
     secret::SecretHash,
 };
@@ -120,12 +119,18 @@ pub(super) fn client(api_key: &str) -> Client {
     }
 }
 
-pub(super) fn origin() -> Origin {
-    Origin { at: 1000, by: By::Operator, from: None, node: "node".into(), request: Some("r1".into()) }
+pub(super) fn origin() -> ChangeOrigin {
+    ChangeOrigin {
+        at: 1000,
+        by: Actor::Operator,
+        from: None,
+        node: "node".into(),
+        request: Some("r1".into()),
+    }
 }
 
-pub(super) fn key(kid: &str) -> StoredKey {
-    StoredKey {
+pub(super) fn key(kid: &str) -> SigningKeyRecord {
+    SigningKeyRecord {
         refresh_sealed: Some(vec![4, 5]),
         id: 0,
         kid: kid.into(),
@@ -151,7 +156,7 @@ pub(super) async fn logout(store: &Store, client: &Client) -> Client {
         Ok::<_, ()>(())
     };
     // As the client itself does it.
-    let origin = Origin { by: By::Caller, ..origin() };
+    let origin = ChangeOrigin { by: Actor::Caller, ..origin() };
     store.change_client(client.id, origin, rule).await.unwrap().unwrap().unwrap().1
 }
 
@@ -377,7 +382,7 @@ async fn logout_writes_as_much_however_many_sessions_live(home: &Home) {
             }
             logins.join_all().await;
         }
-        // By itself: its logins are no part of this, and each waits for the disk.
+        // Actor itself: its logins are no part of this, and each waits for the disk.
         Home::Database(url) => copy_sessions(url, many.id, 100_000).await,
     }
     // In a store that is shared, the others are told as well: by the head and a change.

@@ -21,17 +21,18 @@ use std::{
     time::Duration,
 };
 
-use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
+use rescind_verifier::{SessionState, State, follow::wire::EndedSession};
 use serde::Serialize;
 use thiserror::Error;
 use tracing::Instrument;
 
 use crate::{
-    audit::{Event, Origin, Page, Retention, Wanted},
-    metrics::Commits,
-    model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
+    model::{
+        ChangeOrigin, Client, ClientId, Event, Page, Retention, Session, SessionId, SigningKeyRecord, Status,
+        UnixSeconds, VerifierRecord, Wanted,
+    },
     random::Random,
-    traces::step,
+    telemetry::{metrics::Commits, traces::step},
 };
 use crowd::Crowd;
 pub use history::{Known, Mark, Position, Repeated, Standing};
@@ -70,39 +71,17 @@ fn ended(_: tokio::task::JoinError) -> StoreError {
     StoreError::Unavailable("a task of the store panicked".into())
 }
 
-/// A signing key as the store keeps it: sealed.
-#[derive(Debug, Clone)]
-pub struct StoredKey {
-    /// The number that sessions name it by.
-    pub id: u64,
-    /// The name that tokens carry.
-    pub kid: String,
-    /// How it signs.
-    pub algorithm: Algorithm,
-    /// Sealed under the master key.
-    pub sealed: Vec<u8>,
-    /// The HS256 key of the refresh tokens of the sessions that name this key, sealed as well, under
-    /// another name. `None`: a key from before there were such, which signs them itself.
-    pub refresh_sealed: Option<Vec<u8>>,
-    /// When it was made.
-    pub created_at: UnixSeconds,
-    /// From when it signs, until the next key does.
-    pub signs_from: UnixSeconds,
-    /// When its last token has run out. `None`: it is the newest.
-    pub retire_at: Option<UnixSeconds>,
-}
-
 /// What a process needs in memory before it serves.
 #[derive(Debug)]
 pub struct Loaded {
     /// Every client, deleted ones included.
     pub clients: Vec<Client>,
     /// Every signing key, in the order of creation.
-    pub keys: Vec<StoredKey>,
+    pub keys: Vec<SigningKeyRecord>,
     /// The sealed pepper; `None` in a new store.
     pub pepper: Option<Vec<u8>>,
     /// Every verifier that may follow the feed.
-    pub verifiers: Vec<KnownVerifier>,
+    pub verifiers: Vec<VerifierRecord>,
     /// Sessions that ended before their time.
     pub ended: Vec<EndedSession>,
     /// The longest lease that verifiers may have of those that had the store before. None in one that is shared.
@@ -272,7 +251,7 @@ impl Store {
     }
 
     /// Every signing key, in the order of creation.
-    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, keys())
     }
 
@@ -282,7 +261,11 @@ impl Store {
     }
 
     /// Adds a signing key if there is none. Returns every key.
-    pub async fn first_key(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn first_key(
+        &self,
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, first_key(key, origin))
     }
 
@@ -291,44 +274,52 @@ impl Store {
     pub async fn rotate_key(
         &self,
         newest: Option<u64>,
-        key: StoredKey,
+        key: SigningKeyRecord,
         retire_at: UnixSeconds,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, rotate_key(newest, key, retire_at, origin))
     }
 
     /// Forgets the keys that `retired` picks. Returns those that stay.
     pub async fn retire_keys(
         &self,
-        origin: Origin,
-        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        origin: ChangeOrigin,
+        retired: impl Fn(&SigningKeyRecord) -> bool + Send + 'static,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, retire_keys(origin, retired))
     }
 
     /// Ends every token, where it is not known what was taken back: a new signing key comes in the place of
     /// all, and no verifier is left, which could have been revoked and would be given that key. Returns the key.
-    pub async fn end_tokens(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn end_tokens(
+        &self,
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, end_tokens(key, origin))
     }
 
     /// Adds a verifier, and numbers it. Returns every one.
     pub async fn create_verifier(
         &self,
-        new: KnownVerifier,
-        origin: Origin,
-    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        new: VerifierRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<VerifierRecord>, StoreError> {
         ask!(self, create_verifier(new, origin))
     }
 
     /// Forgets a verifier. Returns those that stay.
-    pub async fn delete_verifier(&self, id: u64, origin: Origin) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub async fn delete_verifier(
+        &self,
+        id: u64,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<VerifierRecord>, StoreError> {
         ask!(self, delete_verifier(id, origin))
     }
 
     /// Adds a client with its credentials, and numbers them.
-    pub async fn create_client(&self, client: Client, origin: Origin) -> Result<Client, StoreError> {
+    pub async fn create_client(&self, client: Client, origin: ChangeOrigin) -> Result<Client, StoreError> {
         ask!(self, create_client(client, origin))
     }
 
@@ -337,7 +328,7 @@ impl Store {
     pub async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
-        origin: Origin,
+        origin: ChangeOrigin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         ask!(self, change_client(id, origin, rule))

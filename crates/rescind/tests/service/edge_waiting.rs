@@ -111,7 +111,7 @@ async fn of_one_addresss_requests_the_one_that_has_waited_longest_makes_room() {
     // A place was given back with that answer, and another address has its own.
     held.push(waiting("127.0.0.1", &app).await);
     assert!(is_served(&mut from("127.0.0.2", app.address).await).await);
-    let metrics = app.app.metrics.requests_under_way(rescind::metrics::Listener::Public);
+    let metrics = app.app.metrics.requests_under_way(rescind::telemetry::metrics::Listener::Public);
     assert_eq!((metrics.taken.get(), metrics.turned_away.get()), (3, 1));
     drop(held);
 }
@@ -152,7 +152,8 @@ async fn a_request_that_is_worked_on_makes_room_for_nobody() {
         let token = app.grant(&app.client().await).await.access;
         // It is waited for, until its lease has run out: so is the logout's answer.
         renew(&app, &verifier_token(&app, true).await, "silent").await;
-        let under_way = app.app.metrics.requests_under_way(rescind::metrics::Listener::Public).taken;
+        let under_way =
+            app.app.metrics.requests_under_way(rescind::telemetry::metrics::Listener::Public).taken;
         let logout = async {
             app.logout(&token).await.is_logged_out();
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rescind::{
     admin::{self, KeyRotation, KeyView},
-    feed::Changed,
+    memory::Changed,
 };
 use rescind_verifier::{
     Denied,

@@ -1,7 +1,7 @@
 //! How the tests ask at the OAuth doors.
 
 use reqwest::{RequestBuilder, header::CONTENT_TYPE};
-use rescind::{admin::NewClient, oauth::INTROSPECT};
+use rescind::{admin::NewClient, auth::INTROSPECT};
 
 use crate::{
     app::{Client, TestApp},

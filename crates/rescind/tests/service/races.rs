@@ -9,7 +9,6 @@ use rescind::{
     admin,
     app::App,
     auth::{self, Caller, Error, Grant, login, logout, refresh},
-    oauth,
 };
 use rescind_verifier::Kind;
 use tokio::{
@@ -281,7 +280,7 @@ async fn no_refresh_racing_the_revocation_of_its_session_brings_it_back() {
             let (new, ()) = at_once(round, renew(&app, &old), {
                 let (app, old) = (Arc::clone(&app), old.clone());
                 async move {
-                    oauth::revoke(&app, client.id, &old.pair.access_token).await.unwrap();
+                    auth::revoke(&app, client.id, &old.pair.access_token).await.unwrap();
                     for _ in 0..20 {
                         assert!(!stands(&app, &old).await, "round {round}");
                         yield_now().await;

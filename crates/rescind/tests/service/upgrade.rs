@@ -8,8 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use data_encoding::BASE64URL_NOPAD;
 use rescind::{
     admin::{self, KeyRotation},
-    audit::{Kind, Wanted},
-    store::StoredKey,
+    model::{EventKind, SigningKeyRecord, Wanted},
 };
 use serde_json::{Value, json};
 
@@ -85,7 +84,7 @@ fn read(token: &str) -> (Value, Value) {
 
 /// The refresh token is signed by its key's refresh key.
 #[track_caller]
-fn is_of_a_refresh_key(pair: &Pair, key: &StoredKey) {
+fn is_of_a_refresh_key(pair: &Pair, key: &SigningKeyRecord) {
     let (header, claims) = read(&pair.refresh);
     assert_eq!(header, json!({"alg": "HS256", "typ": "rt+jwt", "kid": key.kid}));
     assert_eq!(claims["aud"], "http://127.0.0.1:8080/auth/refresh");
@@ -93,13 +92,13 @@ fn is_of_a_refresh_key(pair: &Pair, key: &StoredKey) {
 
 /// It is signed by the key itself, as those from before.
 #[track_caller]
-fn is_of_the_key_itself(pair: &Pair, key: &StoredKey) {
+fn is_of_the_key_itself(pair: &Pair, key: &SigningKeyRecord) {
     let (header, claims) = read(&pair.refresh);
     assert_eq!(header, json!({"alg": key.algorithm.name(), "typ": "rt+jwt", "kid": key.kid}));
     assert_eq!(claims["aud"], "http://127.0.0.1:8080");
 }
 
-async fn keys(app: &TestApp) -> Vec<StoredKey> {
+async fn keys(app: &TestApp) -> Vec<SigningKeyRecord> {
     app.app.store.keys().await.unwrap()
 }
 
@@ -177,12 +176,12 @@ async fn lives_on(app: &TestApp, given: &Given) {
     let before = given.0["audit_rows"].as_u64().unwrap();
     let ids: Vec<_> = records.iter().map(|record| record.id).take_while(|id| *id <= before).collect();
     assert_eq!(ids, Vec::from_iter(1..=before));
-    let reuse = records.iter().find(|record| record.kind == Kind::RefreshTokenReused.name()).unwrap();
+    let reuse = records.iter().find(|record| record.kind == EventKind::RefreshTokenReused.name()).unwrap();
     assert_eq!((reuse.client, reuse.session), (Some(1), Some(3)));
 }
 
 /// Refresh tokens from before are good until they run out, and are traded for those of today.
-async fn old_tokens_are_traded_for_new(app: &TestApp, given: &Given, key: &StoredKey) {
+async fn old_tokens_are_traded_for_new(app: &TestApp, given: &Given, key: &SigningKeyRecord) {
     for pair in ["hs256", "refreshed", "expiring_credential", "eddsa", "allowlisted", "logged_in_again"] {
         let renewed = app.refresh(given.refresh(pair)).await.pair();
         is_of_a_refresh_key(&renewed, key);

@@ -9,8 +9,7 @@ use super::{
     rows::{self, Number, get, maybe_number, number},
 };
 use crate::{
-    audit::{Event, Page, Record, Retention, Wanted},
-    model::UnixSeconds,
+    model::{Event, Page, Record, Retention, UnixSeconds, Wanted},
     store::{Crowd, RECORDS_SWEPT, StoreError},
 };
 

@@ -41,9 +41,11 @@ use super::{
     values::{allowlist_text, status_text},
 };
 use crate::{
-    audit::{Event, Origin, changes::of_client},
-    metrics::Commits,
-    model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds},
+    model::{
+        ChangeOrigin, Client, ClientId, Credential, Event, Phase, Session, SessionId, UnixSeconds,
+        changes::of_client,
+    },
+    telemetry::metrics::Commits,
 };
 use authority::{Replication, decisive};
 use connection::{Connection, Connector, Parameters};
@@ -219,7 +221,7 @@ impl Postgres {
     pub(super) async fn create_client(
         &self,
         mut client: Client,
-        origin: Origin,
+        origin: ChangeOrigin,
     ) -> Result<Client, StoreError> {
         let mut tx = self.transaction().await?;
         let [insert, credential, tell, record] =
@@ -249,7 +251,7 @@ impl Postgres {
     pub(super) async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
-        origin: Origin,
+        origin: ChangeOrigin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         let mut tx = self.transaction_of(id).await?;

@@ -15,8 +15,8 @@ use super::{
     rows::{self, Number, get, number},
 };
 use crate::{
-    model::{ClientId, KnownVerifier, SessionId},
-    store::{Found, Known, Position, StoreError, StoredKey},
+    model::{ClientId, SessionId, SigningKeyRecord, VerifierRecord},
+    store::{Found, Known, Position, StoreError},
 };
 
 /// The channel of the doorbell.
@@ -225,12 +225,12 @@ impl LeaseConnection {
     }
 
     /// Every signing key.
-    pub async fn keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn keys(&mut self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         keys::keys(&mut self.connection).await
     }
 
     /// Every verifier.
-    pub async fn verifiers(&mut self) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub async fn verifiers(&mut self) -> Result<Vec<VerifierRecord>, StoreError> {
         let [verifiers] = self.connection.prepared([rows::VERIFIERS]).await?;
         rows::read(&self.connection.query(&verifiers, &[]).await?, rows::verifier)
     }

@@ -7,7 +7,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
-use crate::{pem, store::StoreError};
+use crate::{files::pem, store::StoreError};
 
 /// Trusts the authorities of the PEM file `ca`; without one, those of the machine.
 pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<MakeRustlsConnect, StoreError> {

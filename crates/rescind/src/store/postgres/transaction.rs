@@ -17,11 +17,10 @@ use super::{
     rows::{self, Number},
 };
 use crate::{
-    audit::Event,
     clock::Clock,
-    metrics::Commits,
-    model::{Client, ClientId, Session, SessionId},
+    model::{Client, ClientId, Event, Session, SessionId},
     store::StoreError,
+    telemetry::metrics::Commits,
 };
 
 /// Numbers a change, and notes what it is of. From here to the commit every other change waits.

@@ -8,10 +8,9 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{By, Event, Kind, Origin};
 use crate::{
-    limiter::network,
-    model::{ClientId, UnixSeconds},
+    limits::network,
+    model::{Actor, ChangeOrigin, ClientId, Event, EventKind, UnixSeconds},
 };
 
 /// Subjects that are told apart between one writing and the next, whosesoever they are.
@@ -23,16 +22,16 @@ const OF_STRANGERS: usize = 64;
 
 /// What was noted since the last writing.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub struct Attempts {
     told_apart: HashMap<Subject, Tally>,
     /// What came when there was no room left to tell it apart.
-    others: BTreeMap<Kind, Tally>,
+    others: BTreeMap<EventKind, Tally>,
 }
 
 /// What is counted as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Subject {
-    kind: Kind,
+    kind: EventKind,
     client: Option<ClientId>,
     source: Source,
 }
@@ -51,10 +50,10 @@ struct Tally {
     count: u64,
 }
 
-impl Notes {
+impl Attempts {
     pub(super) fn add(
         &mut self,
-        kind: Kind,
+        kind: EventKind,
         client: Option<ClientId>,
         address: Option<IpAddr>,
         now: UnixSeconds,
@@ -64,7 +63,7 @@ impl Notes {
     }
 
     /// Adds what was noted before.
-    pub(super) fn merge(&mut self, before: Notes) {
+    pub(super) fn merge(&mut self, before: Attempts) {
         for (subject, tally) in before.told_apart {
             self.count(subject, tally);
         }
@@ -76,8 +75,13 @@ impl Notes {
     /// As events of this node, in the order in which they began.
     pub(super) fn events(&self, node: &Arc<str>) -> Vec<Event> {
         let event = |kind, from, tally: &Tally| {
-            let origin =
-                Origin { at: tally.first_at, by: By::Caller, from, node: Arc::clone(node), request: None };
+            let origin = ChangeOrigin {
+                at: tally.first_at,
+                by: Actor::Caller,
+                from,
+                node: Arc::clone(node),
+                request: None,
+            };
             Event { count: tally.count, ..origin.event(kind) }
         };
         let told_apart = self.told_apart.iter().map(|(subject, tally)| {
@@ -138,16 +142,16 @@ mod tests {
 
     #[test]
     fn what_one_source_tries_is_one_event() {
-        let mut notes = Notes::default();
+        let mut notes = Attempts::default();
         let mut note = |kind, client, address: &str, now| {
             notes.add(kind, client, Some(address.parse().unwrap()), now);
         };
-        note(Kind::Throttled, None, "203.0.113.7", 10);
-        note(Kind::Throttled, None, "::ffff:203.0.113.7", 12);
-        note(Kind::Throttled, Some(1), "203.0.113.7", 13);
-        note(Kind::AddressDenied, Some(1), "2001:db8::1", 14);
-        note(Kind::AddressDenied, Some(1), "2001:db8::2", 15);
-        notes.add(Kind::AddressDenied, Some(1), None, 16);
+        note(EventKind::Throttled, None, "203.0.113.7", 10);
+        note(EventKind::Throttled, None, "::ffff:203.0.113.7", 12);
+        note(EventKind::Throttled, Some(1), "203.0.113.7", 13);
+        note(EventKind::AddressDenied, Some(1), "2001:db8::1", 14);
+        note(EventKind::AddressDenied, Some(1), "2001:db8::2", 15);
+        notes.add(EventKind::AddressDenied, Some(1), None, 16);
         let events = notes.events(&"node".into());
         let froms: Vec<_> = events.iter().map(|event| event.origin.from_text()).collect();
         let told: Vec<_> = events
@@ -158,33 +162,33 @@ mod tests {
         assert_eq!(
             told,
             [
-                (Kind::Throttled, None, Some("203.0.113.7"), 2, 10),
-                (Kind::Throttled, Some(1), Some("203.0.113.7"), 1, 13),
-                (Kind::AddressDenied, Some(1), Some("2001:db8::/64"), 2, 14),
-                (Kind::AddressDenied, Some(1), None, 1, 16),
+                (EventKind::Throttled, None, Some("203.0.113.7"), 2, 10),
+                (EventKind::Throttled, Some(1), Some("203.0.113.7"), 1, 13),
+                (EventKind::AddressDenied, Some(1), Some("2001:db8::/64"), 2, 14),
+                (EventKind::AddressDenied, Some(1), None, 1, 16),
             ]
         );
     }
 
     #[test]
     fn a_flood_of_sources_is_counted_and_takes_no_room() {
-        let mut notes = Notes::default();
+        let mut notes = Attempts::default();
         for i in 0..100_000_u32 {
-            notes.add(Kind::Throttled, None, Some(Ipv4Addr::from(i).into()), 10);
+            notes.add(EventKind::Throttled, None, Some(Ipv4Addr::from(i).into()), 10);
         }
         // Who was there first is still told apart.
-        notes.add(Kind::Throttled, None, Some(Ipv4Addr::from(0).into()), 10);
-        notes.add(Kind::AddressDenied, Some(1), None, 11);
+        notes.add(EventKind::Throttled, None, Some(Ipv4Addr::from(0).into()), 10);
+        notes.add(EventKind::AddressDenied, Some(1), None, 11);
         let events = notes.events(&"node".into());
         assert_eq!(events.len(), OF_STRANGERS + 2);
         assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), 100_002);
-        assert_eq!(others(&events, Kind::Throttled, None), Some(100_000 - OF_STRANGERS as u64));
+        assert_eq!(others(&events, EventKind::Throttled, None), Some(100_000 - OF_STRANGERS as u64));
         // And whoever is known to be a client.
-        assert_eq!(others(&events, Kind::AddressDenied, Some(1)), None);
+        assert_eq!(others(&events, EventKind::AddressDenied, Some(1)), None);
     }
 
     /// How often it was by some of this client that are not told apart.
-    fn others(events: &[Event], kind: Kind, client: Option<ClientId>) -> Option<u64> {
+    fn others(events: &[Event], kind: EventKind, client: Option<ClientId>) -> Option<u64> {
         let is_it = |e: &&Event| e.kind == kind && e.client == client && e.detail.is_some();
         events.iter().find(is_it).map(|e| e.count)
     }
@@ -192,21 +196,21 @@ mod tests {
     // check 102
     #[test]
     fn one_clients_flood_leaves_room_for_the_others() {
-        let mut notes = Notes::default();
+        let mut notes = Attempts::default();
         for i in 0..10_000_u32 {
             let source = Some(Ipv4Addr::from(i).into());
-            notes.add(Kind::AddressDenied, Some(1), source, 10);
-            notes.add(Kind::RefreshTokenReused, Some(1), source, 10);
-            notes.add(Kind::Throttled, None, source, 10);
+            notes.add(EventKind::AddressDenied, Some(1), source, 10);
+            notes.add(EventKind::RefreshTokenReused, Some(1), source, 10);
+            notes.add(EventKind::Throttled, None, source, 10);
         }
         for client in 2..10 {
-            notes.add(Kind::AddressDenied, Some(client), Some(Ipv4Addr::LOCALHOST.into()), 11);
+            notes.add(EventKind::AddressDenied, Some(client), Some(Ipv4Addr::LOCALHOST.into()), 11);
         }
         let events = notes.events(&"node".into());
         assert_eq!(events.iter().filter(|event| event.client == Some(1)).count(), OF_CLIENT + 2);
         let of_flood = |kind| others(&events, kind, Some(1));
-        assert_eq!(of_flood(Kind::AddressDenied), Some(10_000 - OF_CLIENT as u64 / 2));
-        assert_eq!(of_flood(Kind::RefreshTokenReused), Some(10_000 - OF_CLIENT as u64 / 2));
+        assert_eq!(of_flood(EventKind::AddressDenied), Some(10_000 - OF_CLIENT as u64 / 2));
+        assert_eq!(of_flood(EventKind::RefreshTokenReused), Some(10_000 - OF_CLIENT as u64 / 2));
         for client in 2..10 {
             let own: Vec<_> = events.iter().filter(|event| event.client == Some(client)).collect();
             assert_eq!((own.len(), own[0].count), (1, 1));
@@ -216,24 +220,24 @@ mod tests {
 
     #[test]
     fn many_clients_at_once_take_no_more_room() {
-        let mut notes = Notes::default();
+        let mut notes = Attempts::default();
         for client in 0..10_000 {
-            notes.add(Kind::AddressDenied, Some(client), None, 10);
+            notes.add(EventKind::AddressDenied, Some(client), None, 10);
         }
         let events = notes.events(&"node".into());
         assert_eq!(events.len(), SUBJECTS + 1);
-        assert_eq!(others(&events, Kind::AddressDenied, None), Some(10_000 - SUBJECTS as u64));
+        assert_eq!(others(&events, EventKind::AddressDenied, None), Some(10_000 - SUBJECTS as u64));
     }
 
     #[test]
     fn what_could_not_be_written_is_added_to_what_came_since() {
-        let mut before = Notes::default();
+        let mut before = Attempts::default();
         for i in 0..OF_STRANGERS as u32 + 1 {
-            before.add(Kind::Throttled, None, Some(Ipv4Addr::from(i).into()), 10);
+            before.add(EventKind::Throttled, None, Some(Ipv4Addr::from(i).into()), 10);
         }
-        let mut notes = Notes::default();
-        notes.add(Kind::Throttled, None, Some(Ipv4Addr::from(0).into()), 20);
-        notes.add(Kind::AddressDenied, Some(1), None, 20);
+        let mut notes = Attempts::default();
+        notes.add(EventKind::Throttled, None, Some(Ipv4Addr::from(0).into()), 20);
+        notes.add(EventKind::AddressDenied, Some(1), None, 20);
         notes.merge(before);
         let events = notes.events(&"node".into());
         assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), OF_STRANGERS as u64 + 3);

@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::pool::Guest;
+use super::conn_limit::Guest;
 use crate::clock::Clock;
 
 /// For how long a peer is waited for.

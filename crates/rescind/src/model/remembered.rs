@@ -5,17 +5,16 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 use rescind_verifier::{Allowlist, Scopes, follow::wire::EndedSession};
 
-use crate::{
-    certificate::CertificateNames,
-    model::{Client, ClientId, CredentialId, KnownVerifier, SessionId, Status, UnixSeconds},
-    store::StoredKey,
+use crate::model::{
+    CertificateNames, Client, ClientId, CredentialId, SessionId, SigningKeyRecord, Status, UnixSeconds,
+    VerifierRecord,
 };
 
 /// Everything that was taken back, as a process knows it. What is remembered is merged into what a database
 /// has, and only ever moves it on: several processes may do it one after the other, in any order and more
 /// than once.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Remembered {
     /// Every client, deleted ones included.
     pub clients: HashMap<ClientId, RememberedClient>,
     /// Sessions that ended before their time, and have not run out yet.
@@ -54,7 +53,7 @@ pub struct RememberedClient {
     pub credentials: HashMap<CredentialId, Option<UnixSeconds>>,
 }
 
-impl Memory {
+impl Remembered {
     /// Takes from a client, as a database has it, what it is remembered to have lost. Of two that differ the
     /// more restrictive stands.
     pub fn narrow(&self, client: &mut Client, now: UnixSeconds) {
@@ -89,12 +88,12 @@ impl Memory {
     }
 
     /// Whether a signing key, which a database has, was retired.
-    pub fn has_retired(&self, key: &StoredKey) -> bool {
+    pub fn has_retired(&self, key: &SigningKeyRecord) -> bool {
         key.id <= self.highest.key && !self.keys.contains(&key.id)
     }
 
     /// Whether a verifier, which a database has, was revoked.
-    pub fn has_revoked(&self, verifier: &KnownVerifier) -> bool {
+    pub fn has_revoked(&self, verifier: &VerifierRecord) -> bool {
         verifier.id <= self.highest.verifier && !self.verifiers.contains(&verifier.id)
     }
 }
@@ -161,7 +160,7 @@ mod tests {
     }
 
     /// Of this client, with credentials 1 and 2 alone, of up to 5.
-    fn memory(client: &Client) -> Memory {
+    fn memory(client: &Client) -> Remembered {
         let live = client.credentials.iter().filter(|c| c.revoked_at.is_none() && c.id <= 5);
         let credentials = live.map(|c| (c.id, c.expires_at)).collect();
         let &Client { status, generation, revision, enforces_allowlist, .. } = client;
@@ -177,10 +176,10 @@ mod tests {
             credentials,
         };
         let highest = Highest { credential: 5, key: 3, verifier: 3, ..Highest::default() };
-        Memory { clients: [(1, known)].into(), highest, ..Memory::default() }
+        Remembered { clients: [(1, known)].into(), highest, ..Remembered::default() }
     }
 
-    fn narrowed(memory: &Memory, mut client: Client) -> Client {
+    fn narrowed(memory: &Remembered, mut client: Client) -> Client {
         memory.narrow(&mut client, NOW);
         client
     }
@@ -247,8 +246,8 @@ mod tests {
 
     #[test]
     fn keys_and_verifiers_that_were_met_and_are_gone_were_taken_back() {
-        let memory = Memory { keys: vec![1, 3], verifiers: vec![2], ..memory(&client()) };
-        let key = |id| StoredKey {
+        let memory = Remembered { keys: vec![1, 3], verifiers: vec![2], ..memory(&client()) };
+        let key = |id| SigningKeyRecord {
             id,
             kid: String::new(),
             algorithm: Algorithm::Hs256,
@@ -259,7 +258,7 @@ mod tests {
             retire_at: None,
         };
         let retired: Vec<_> = (1..=4).filter(|&id| memory.has_retired(&key(id))).collect();
-        let verifier = |id| KnownVerifier {
+        let verifier = |id| VerifierRecord {
             id,
             name: String::new(),
             token_hash: SecretHash([0; 32]),

@@ -19,7 +19,10 @@ use std::{
 
 use tracing::warn;
 
-use crate::{app::App, audit::Kind, model::ClientId};
+use crate::{
+    app::App,
+    model::{ClientId, EventKind},
+};
 
 const WINDOW: Duration = Duration::from_secs(600);
 const LOGINS: u64 = 60;
@@ -98,7 +101,7 @@ fn sees_all(app: &App) -> bool {
 fn flag(app: &App, client: ClientId, logins: u64, verifications: u64) {
     warn!(client, logins, verifications, "a client does not cache its tokens: it logs in again and again");
     app.metrics.tokens_not_cached.inc();
-    app.audit.note(Kind::TokensNotCached, Some(client), None);
+    app.audit.note(EventKind::TokensNotCached, Some(client), None);
 }
 
 #[cfg(test)]

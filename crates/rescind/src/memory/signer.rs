@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::{random::Random, secret::hmac_sha256};
 
 /// A key that signs.
-pub enum Signer {
+pub(super) enum Signer {
     /// HMAC-SHA-256.
     Hs256(Hmac<Sha256>),
     /// Ed25519 (RFC 8032).
@@ -31,7 +31,7 @@ pub enum PublicKey {
 
 impl Signer {
     /// A secret that makes a key of this algorithm.
-    pub fn generate(algorithm: Algorithm, random: &Random) -> Zeroizing<[u8; 32]> {
+    pub(super) fn generate(algorithm: Algorithm, random: &Random) -> Zeroizing<[u8; 32]> {
         loop {
             let secret = random.bytes();
             // One in 2^32 is no scalar of P-256.
@@ -42,7 +42,7 @@ impl Signer {
     }
 
     /// The key that this secret makes.
-    pub fn new(algorithm: Algorithm, secret: &[u8; 32]) -> Result<Signer, KeyError> {
+    pub(super) fn new(algorithm: Algorithm, secret: &[u8; 32]) -> Result<Signer, KeyError> {
         Ok(match algorithm {
             Algorithm::Hs256 => Signer::Hs256(hmac_sha256(secret)),
             Algorithm::EdDsa => Signer::EdDsa(Box::new(ed25519_dalek::SigningKey::from_bytes(secret))),
@@ -54,7 +54,11 @@ impl Signer {
     }
 
     /// The key that verifies what this secret signs.
-    pub fn verification_key(algorithm: Algorithm, kid: &str, secret: &[u8; 32]) -> Result<Key, KeyError> {
+    pub(super) fn verification_key(
+        algorithm: Algorithm,
+        kid: &str,
+        secret: &[u8; 32],
+    ) -> Result<Key, KeyError> {
         match Signer::new(algorithm, secret)? {
             Signer::Hs256(_) => Key::hs256(kid, secret),
             Signer::EdDsa(key) => Key::eddsa(kid, &key.verifying_key().to_bytes()),
@@ -63,7 +67,7 @@ impl Signer {
     }
 
     /// How it signs.
-    pub fn algorithm(&self) -> Algorithm {
+    pub(super) fn algorithm(&self) -> Algorithm {
         match self {
             Signer::Hs256(_) => Algorithm::Hs256,
             Signer::EdDsa(_) => Algorithm::EdDsa,
@@ -72,7 +76,7 @@ impl Signer {
     }
 
     /// Signs a text.
-    pub fn sign(&self, text: &[u8]) -> Vec<u8> {
+    pub(super) fn sign(&self, text: &[u8]) -> Vec<u8> {
         match self {
             Signer::Hs256(mac) => mac.clone().chain_update(text).finalize().into_bytes().to_vec(),
             Signer::EdDsa(key) => key.sign(text).to_bytes().to_vec(),
@@ -85,7 +89,7 @@ impl Signer {
     }
 
     /// What anybody may know of it. `None`: nothing.
-    pub fn public(&self) -> Option<PublicKey> {
+    pub(super) fn public(&self) -> Option<PublicKey> {
         match self {
             Signer::Hs256(_) => None,
             Signer::EdDsa(key) => Some(PublicKey::EdDsa(key.verifying_key().to_bytes())),

@@ -19,7 +19,7 @@ const FIRST_BUCKETS: usize = 64;
 
 /// The credentials that may log in.
 #[derive(Debug)]
-pub struct Door {
+pub(super) struct CredentialTable {
     hashers: [RandomState; 2],
     /// The number of buckets is a power of two.
     buckets: RwLock<Vec<[Slot; WAYS]>>,
@@ -38,17 +38,17 @@ struct Slot {
 
 const EMPTY: Slot = Slot { tag: 0, secret_hash: SecretHash([0; 32]), good_until: 0 };
 
-impl Door {
+impl CredentialTable {
     /// A door that nobody may pass.
-    pub fn new() -> Door {
-        Door {
+    pub(super) fn new() -> CredentialTable {
+        CredentialTable {
             hashers: [RandomState::new(), RandomState::new()],
             buckets: RwLock::new(vec![[EMPTY; WAYS]; FIRST_BUCKETS]),
         }
     }
 
     /// Whether this key goes with this secret, and may log in now.
-    pub fn opens(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
+    pub(super) fn opens(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
         let tag = self.tag(api_key);
         let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
         let bucket = &buckets[bucket_of(tag, buckets.len())];
@@ -62,7 +62,7 @@ impl Door {
     }
 
     /// Takes a credential over, in place of what was known of its key.
-    pub fn put(&self, api_key: &str, secret_hash: SecretHash, good_until: UnixSeconds) {
+    pub(super) fn put(&self, api_key: &str, secret_hash: SecretHash, good_until: UnixSeconds) {
         let slot = Slot { tag: self.tag(api_key), secret_hash, good_until };
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
         while !try_put(&mut buckets, slot) {
@@ -77,7 +77,7 @@ impl Door {
     }
 
     /// Forgets a key.
-    pub fn remove(&self, api_key: &str) {
+    pub(super) fn remove(&self, api_key: &str) {
         let tag = self.tag(api_key);
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
         let index = bucket_of(tag, buckets.len());
@@ -93,9 +93,9 @@ impl Door {
     }
 }
 
-impl Default for Door {
-    fn default() -> Door {
-        Door::new()
+impl Default for CredentialTable {
+    fn default() -> CredentialTable {
+        CredentialTable::new()
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn it_grows() {
-        let door = Door::new();
+        let door = CredentialTable::new();
         for i in 0..10_000_u64 {
             door.put(&i.to_string(), SecretHash([i as u8; 32]), i + 1);
         }
@@ -147,7 +147,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_map(steps in prop::collection::vec((0u8..20, 0u8..3, 0u64..3), 0..200)) {
-            let (door, mut map) = (Door::new(), HashMap::new());
+            let (door, mut map) = (CredentialTable::new(), HashMap::new());
             for (key, secret, until) in steps {
                 let (key, hash) = (key.to_string(), SecretHash([secret; 32]));
                 if secret == 2 {

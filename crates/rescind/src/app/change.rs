@@ -6,18 +6,16 @@ use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::{App, to_the_end};
 use crate::{
-    audit::{Event, Origin},
     cluster::Receipt,
-    issuer::{KeyringError, generate_key},
-    memory::Memory,
-    model::{Client, ClientId, Session, SessionId},
+    memory::{KeyringError, generate_key},
+    model::{ChangeOrigin, Client, ClientId, Event, Remembered, Session, SessionId, SigningKeyRecord},
     secret::SealError,
-    store::{StoreError, StoredKey},
+    store::StoreError,
 };
 
 impl App {
     /// Adds a client, in the store and in memory.
-    pub async fn create_client(&self, client: Client, origin: Origin) -> Result<Client, StoreError> {
+    pub async fn create_client(&self, client: Client, origin: ChangeOrigin) -> Result<Client, StoreError> {
         let _changing = self.changing().await;
         let client = self.store.create_client(client, origin).await?;
         self.registry.apply(&client);
@@ -28,7 +26,7 @@ impl App {
     pub async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
-        origin: Origin,
+        origin: ChangeOrigin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         let _changing = self.changing().await;
@@ -81,7 +79,7 @@ impl App {
     }
 
     /// All that memory holds, in case that the database has lost it.
-    pub fn memory(&self) -> Memory {
+    pub fn memory(&self) -> Remembered {
         let mut memory = self.registry.memory();
         memory.keys = self.issuer.keyring().ids();
         memory.verifiers = self.verifiers.load().iter().map(|verifier| verifier.id).collect();
@@ -91,7 +89,7 @@ impl App {
     }
 
     /// A key to sign with from now on, as the newest does.
-    pub fn new_key(&self) -> Result<StoredKey, SealError> {
+    pub fn new_key(&self) -> Result<SigningKeyRecord, SealError> {
         let now = self.clock.now();
         generate_key(self.issuer.algorithm(), &self.master, &self.random, now, now)
     }
@@ -99,8 +97,8 @@ impl App {
     /// Ends every token, in the store and in memory.
     pub async fn end_tokens(
         self: &Arc<App>,
-        key: StoredKey,
-        origin: Origin,
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
     ) -> Result<Result<Receipt, KeyringError>, StoreError> {
         let app = Arc::clone(self);
         to_the_end(async move {

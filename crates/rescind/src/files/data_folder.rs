@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempDir};
 use thiserror::Error;
 
 use crate::{
-    permissions::{self, PermissionError},
+    files::permissions::{self, PermissionError},
     random::Random,
     secret::{self, MasterKey, SealError},
 };

@@ -12,11 +12,10 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::{
-    model::{Session, UnixSeconds},
+    memory::signer::{PublicKey, Signer},
+    model::{Session, SigningKeyRecord, UnixSeconds},
     random::Random,
     secret::{MasterKey, SealError},
-    signer::{PublicKey, Signer},
-    store::StoredKey,
 };
 
 /// A key goes when its last token has run out, or by hand.
@@ -108,13 +107,17 @@ struct Writer {
 
 impl Issuer {
     /// An issuer with the keys in the store.
-    pub fn new(profile: Profile, keys: &[StoredKey], master: &MasterKey) -> Result<Issuer, KeyringError> {
+    pub fn new(
+        profile: Profile,
+        keys: &[SigningKeyRecord],
+        master: &MasterKey,
+    ) -> Result<Issuer, KeyringError> {
         let keyring = ArcSwap::from_pointee(Keyring::unseal(&profile, keys, master)?);
         Ok(Issuer { profile, keyring })
     }
 
     /// Goes over to other keys, at once for every request that begins after.
-    pub fn set_keys(&self, keys: &[StoredKey], master: &MasterKey) -> Result<(), KeyringError> {
+    pub fn set_keys(&self, keys: &[SigningKeyRecord], master: &MasterKey) -> Result<(), KeyringError> {
         let known = self.keyring.load();
         let new = Keyring::unseal(&self.profile, keys, master)?;
         let gone = known.keys.iter().filter(|key| new.keys.iter().all(|other| other.id != key.id));
@@ -163,10 +166,14 @@ impl Issuer {
 }
 
 impl Keyring {
-    fn unseal(profile: &Profile, stored: &[StoredKey], master: &MasterKey) -> Result<Keyring, KeyringError> {
+    fn unseal(
+        profile: &Profile,
+        stored: &[SigningKeyRecord],
+        master: &MasterKey,
+    ) -> Result<Keyring, KeyringError> {
         let refresh_profile = profile.of_refresh_tokens();
         let mut keys = Vec::with_capacity(stored.len());
-        for StoredKey { id, kid, algorithm, sealed, refresh_sealed, signs_from, .. } in stored {
+        for SigningKeyRecord { id, kid, algorithm, sealed, refresh_sealed, signs_from, .. } in stored {
             let open = |name: &str, sealed: &[u8]| {
                 master.open(name, sealed).map_err(|e| KeyringError::Sealed(kid.clone(), e))
             };
@@ -323,12 +330,12 @@ pub fn publish_ahead(algorithm: Algorithm, least: u64) -> u64 {
 /// A new key of the same algorithm, to follow `newest` as soon as it may. `None`: that one has a refresh
 /// key, and needs no other.
 pub fn generate_upgrade(
-    newest: &StoredKey,
+    newest: &SigningKeyRecord,
     least_ahead: u64,
     master: &MasterKey,
     random: &Random,
     now: UnixSeconds,
-) -> Result<Option<StoredKey>, SealError> {
+) -> Result<Option<SigningKeyRecord>, SealError> {
     if newest.refresh_sealed.is_some() {
         return Ok(None);
     }
@@ -343,13 +350,22 @@ pub fn generate_key(
     random: &Random,
     created_at: UnixSeconds,
     signs_from: UnixSeconds,
-) -> Result<StoredKey, SealError> {
+) -> Result<SigningKeyRecord, SealError> {
     let mut kid = BASE32_NOPAD.encode(&*random.bytes::<10>());
     kid.make_ascii_lowercase();
     let secret = Signer::generate(algorithm, random);
     let sealed = master.seal(&seal_name(&kid), &secret, random)?;
     let refresh_sealed = Some(master.seal(&refresh_seal_name(&kid), &random.bytes::<32>(), random)?);
-    Ok(StoredKey { id: 0, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at: None })
+    Ok(SigningKeyRecord {
+        id: 0,
+        kid,
+        algorithm,
+        sealed,
+        refresh_sealed,
+        created_at,
+        signs_from,
+        retire_at: None,
+    })
 }
 
 fn seal_name(kid: &str) -> String {

@@ -14,10 +14,10 @@ use papaya::HashMap as ConcurrentMap;
 use rescind_verifier::{ClientPolicy, SessionState, State, follow::wire::EndedSession};
 
 use crate::{
-    certificate::CertificateNames,
-    door::Door,
-    feed::{Changed, Feed},
-    model::{Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds},
+    memory::{Changed, Feed, credential_table::CredentialTable},
+    model::{
+        CertificateNames, Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds,
+    },
     secret::{ApiKey, SecretHash},
 };
 
@@ -39,7 +39,7 @@ pub struct Registry {
     /// When everything was replaced last, in that count.
     replaced: AtomicU64,
     feed: Feed,
-    door: Door,
+    door: CredentialTable,
     highest_client: AtomicU64,
     highest_credential: AtomicU64,
     highest_session: AtomicU64,
@@ -78,7 +78,7 @@ struct Shard {
 /// Taken before the store is asked for a session, or told to change one: proves, when the answer is
 /// remembered, that no session ended in between, whose ending an answer from before it would hide.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
+pub struct ReadStamp {
     endings: u64,
 }
 
@@ -95,7 +95,7 @@ impl Registry {
             endings: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
             feed,
-            door: Door::new(),
+            door: CredentialTable::new(),
             highest_client: AtomicU64::new(0),
             highest_credential: AtomicU64::new(0),
             highest_session: AtomicU64::new(0),
@@ -111,7 +111,7 @@ impl Registry {
 
     /// The same for a client that was only read: by then another store may have taken over, and never have
     /// had what was read.
-    pub fn learn_client(&self, client: &Client, asked: Asked) {
+    pub fn learn_client(&self, client: &Client, asked: ReadStamp) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         if self.replaced.load(Ordering::Relaxed) <= asked.endings {
             self.put_if_newer(client);
@@ -220,13 +220,13 @@ impl Registry {
     }
 
     /// To be called before the store is asked for a session, or told to change one.
-    pub fn asking(&self) -> Asked {
-        Asked { endings: self.endings.load(Ordering::Acquire) }
+    pub fn asking(&self) -> ReadStamp {
+        ReadStamp { endings: self.endings.load(Ordering::Acquire) }
     }
 
     /// Remembers a session as the store has it, whether it was read or changed. That it has ended is always
     /// remembered, and told; that it has not, only if none ended since the store was asked.
-    pub fn learn(&self, session: &Session, asked: Asked) {
+    pub fn learn(&self, session: &Session, asked: ReadStamp) {
         let (id, state) = (session.id, session.state());
         self.highest_session.fetch_max(id, Ordering::Relaxed);
         let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);

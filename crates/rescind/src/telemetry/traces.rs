@@ -4,7 +4,7 @@
 use hyper::{Request, StatusCode};
 use tracing::Span;
 
-use crate::metrics::Route;
+use crate::telemetry::metrics::Route;
 
 /// The target of spans that are for traces alone: a line of the log has its request's span.
 pub const STEP: &str = "rescind::step";
@@ -12,7 +12,7 @@ pub const STEP: &str = "rescind::step";
 /// A span for a part of a request.
 macro_rules! step {
     ($name:literal $(, $field:ident = $value:expr)*) => {
-        tracing::info_span!(target: $crate::traces::STEP, $name $(, $field = $value)*)
+        tracing::info_span!(target: $crate::telemetry::traces::STEP, $name $(, $field = $value)*)
     };
 }
 pub(crate) use step;

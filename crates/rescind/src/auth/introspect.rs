@@ -1,34 +1,17 @@
-//! The rules behind the OAuth 2.0 doors: the same ones, by their names there. No HTTP.
+//! What a token of either kind is good for.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use rescind_verifier::{Claims, Denied, Kind, Scopes};
-use tracing::info;
 
+use super::{Error, stand};
 use crate::{
-    app::{App, to_the_end},
-    audit,
-    auth::{self, Caller, Error, Grant},
-    cluster::Receipt,
-    model::{Client, ClientId, Phase, Presented, Session, TokenRules},
-    registry::KnownCredential,
-    store::StoreError,
+    app::App,
+    model::{Client, ClientId, EventKind, Presented},
 };
 
 /// The scope that lets a client ask about the tokens of others.
 pub const INTROSPECT: &str = "introspect";
-
-/// An access token alone (RFC 6749 §4.4), for the scopes asked for or for all that the client has.
-pub async fn client_credentials(
-    app: &Arc<App>,
-    credential: &KnownCredential,
-    caller: &Caller,
-    scopes: Option<Scopes>,
-) -> Result<Grant, Error> {
-    // There is nothing to refresh, and the session ends with its access token.
-    let rules = TokenRules { refresh_ttl: app.rules.access_ttl, ..app.rules };
-    auth::open_session(app, credential, caller, rules, Phase::RefreshEnded, scopes).await
-}
 
 /// Whether a client may ask about the tokens of others.
 pub fn may_introspect(app: &App, client: ClientId) -> bool {
@@ -67,7 +50,7 @@ pub struct Introspected {
 /// client if that says what it asks about; and a token with an allowlist for nothing unless the caller's
 /// address is on it, or whoever asks is known to look.
 pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Option<Introspected>, Error> {
-    let (kind, claims, scopes, allowlist) = match auth::stand(app, token).await {
+    let (kind, claims, scopes, allowlist) = match stand(app, token).await {
         Ok(token) => {
             let allowlist = token.client().allowlist.clone();
             (Kind::Access, token.claims().clone(), token.scopes(), allowlist)
@@ -88,7 +71,7 @@ pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Op
         Some(address) => {
             let permitted = allowlist.permits(Some(address));
             if !permitted {
-                app.audit.note(audit::Kind::AddressDenied, Some(claims.client), Some(address));
+                app.audit.note(EventKind::AddressDenied, Some(claims.client), Some(address));
             }
             permitted
         }
@@ -128,43 +111,4 @@ async fn stands_to_refresh(
         && session.client == client.id
         && matches!(session.present(claims.pair, now, &app.rules), Presented::Current | Presented::Again);
     Ok(stands.then_some((claims, client)))
-}
-
-/// Why a token was not revoked.
-#[derive(Debug)]
-pub enum NotRevoked {
-    /// It is another client's.
-    Foreign,
-    /// It may or may not have been.
-    Error(Error),
-}
-
-/// Ends the session of a token of either kind (RFC 7009): its refresh token, and every access token.
-/// A token that stands for nothing is revoked already.
-pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(), NotRevoked> {
-    app.cluster.lease.check().map_err(|lapsed| NotRevoked::Error(StoreError::from(lapsed).into()))?;
-    let keyring = app.issuer.keyring().clone();
-    // Whatever its times are, its session may have tokens that are good, here or at a clock that goes otherwise.
-    let read = |kind| keyring.authenticate_at_any_time(token, kind);
-    let Ok(claims) = read(Kind::Access).or_else(|_| read(Kind::Refresh)) else { return Ok(()) };
-    if claims.client != client {
-        return Err(NotRevoked::Foreign);
-    }
-    let app = Arc::clone(app);
-    let until = app.clock.now().saturating_add(app.rules.refresh_ttl);
-    let ended = to_the_end(async move {
-        let session = claims.session;
-        let end = move |client: &Client, session: Option<Session>| match session {
-            Some(session) => Some(session.ended(&claims)),
-            // Its row is gone, and what it had may still be good elsewhere.
-            None => client.policy().stands_behind(&claims).is_ok().then(|| Session::lost(&claims, until)),
-        };
-        app.end_session(client, session, end).await?;
-        let Receipt { nodes, acknowledged, milliseconds } = app.settle().await?;
-        if auth::is_logged(&app, client) {
-            info!(client, session, nodes, acknowledged, milliseconds, "session revoked");
-        }
-        Ok(())
-    });
-    ended.await.map_err(|e| NotRevoked::Error(e.into()))
 }

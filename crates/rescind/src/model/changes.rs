@@ -1,19 +1,18 @@
 //! What changed, from the values before and after. Everything that a value has is looked at here by
 //! name, so that nothing new is forgotten.
 
-use super::{By, Event, Kind, Origin};
-use crate::{
-    clock::rfc3339,
-    model::{Client, Credential, KnownVerifier, Phase, Session, Status},
-    store::StoredKey,
+use super::{
+    Actor, ChangeOrigin, Client, Credential, Event, EventKind, Phase, Session, SigningKeyRecord, Status,
+    VerifierRecord,
 };
+use crate::clock::rfc3339;
 
 /// Entries that are named one by one.
 const NAMED: usize = 16;
 
 /// What became of a client. A caller who takes back all that its own client holds is not on record:
 /// what is done at every door all day would hide the rest.
-pub fn of_client(before: Option<&Client>, after: &Client, origin: &Origin) -> Vec<Event> {
+pub fn of_client(before: Option<&Client>, after: &Client, origin: &ChangeOrigin) -> Vec<Event> {
     let Client {
         id,
         name,
@@ -32,42 +31,42 @@ pub fn of_client(before: Option<&Client>, after: &Client, origin: &Origin) -> Ve
         events.push(Event { client: Some(*id), detail, ..origin.event(kind) });
     };
     match before {
-        None => happened(Kind::ClientCreated, Some(name.clone())),
+        None => happened(EventKind::ClientCreated, Some(name.clone())),
         Some(before) => {
             if *status != before.status {
                 happened(
                     match status {
-                        Status::Active => Kind::ClientResumed,
-                        Status::Suspended => Kind::ClientSuspended,
-                        Status::Deleted => Kind::ClientDeleted,
+                        Status::Active => EventKind::ClientResumed,
+                        Status::Suspended => EventKind::ClientSuspended,
+                        Status::Deleted => EventKind::ClientDeleted,
                     },
                     None,
                 );
-            } else if *generation != before.generation && origin.by != By::Caller {
-                happened(Kind::ClientLoggedOut, None);
+            } else if *generation != before.generation && origin.by != Actor::Caller {
+                happened(EventKind::ClientLoggedOut, None);
             }
             if *name != before.name {
-                happened(Kind::ClientRenamed, Some(name.clone()));
+                happened(EventKind::ClientRenamed, Some(name.clone()));
             }
             if *allowlist != before.allowlist {
                 let difference = difference(before.allowlist.entries(), allowlist.entries());
                 let open = if allowlist.is_empty() { ": every address may call" } else { "" };
-                happened(Kind::AllowlistChanged, Some(difference + open));
+                happened(EventKind::AllowlistChanged, Some(difference + open));
             }
             if *certificates != before.certificates {
                 let [before, after] = [&before.certificates, certificates]
                     .map(|certificates| certificates.iter().collect::<Vec<_>>());
                 let open = if after.is_empty() { ": no certificate is needed" } else { "" };
-                happened(Kind::CertificatesChanged, Some(difference(&before, &after) + open));
+                happened(EventKind::CertificatesChanged, Some(difference(&before, &after) + open));
             }
             if *scopes != before.scopes {
                 let [before, after] =
                     [&before.scopes, scopes].map(|scopes| scopes.iter().collect::<Vec<_>>());
-                happened(Kind::ScopesChanged, Some(difference(&before, &after)));
+                happened(EventKind::ScopesChanged, Some(difference(&before, &after)));
             }
             if *enforces_allowlist != before.enforces_allowlist {
                 let what = if *enforces_allowlist { "it enforces allowlists" } else { "it enforces none" };
-                happened(Kind::EnforcementChanged, Some(what.into()));
+                happened(EventKind::EnforcementChanged, Some(what.into()));
             }
         }
     }
@@ -87,22 +86,22 @@ pub fn of_client(before: Option<&Client>, after: &Client, origin: &Origin) -> Ve
     events
 }
 
-fn of_credential(before: Option<&Credential>, after: &Credential) -> Option<(Kind, Option<String>)> {
+fn of_credential(before: Option<&Credential>, after: &Credential) -> Option<(EventKind, Option<String>)> {
     let Credential { id: _, api_key: _, secret_hash: _, created_at: _, expires_at, revoked_at } = after;
     let ends = expires_at.map(|at| format!("ends {}", rfc3339(at)));
     match before {
-        None => Some((Kind::CredentialCreated, ends)),
-        Some(before) if *revoked_at != before.revoked_at => Some((Kind::CredentialRevoked, None)),
-        Some(before) if *expires_at != before.expires_at => Some((Kind::CredentialExpiryChanged, ends)),
+        None => Some((EventKind::CredentialCreated, ends)),
+        Some(before) if *revoked_at != before.revoked_at => Some((EventKind::CredentialRevoked, None)),
+        Some(before) if *expires_at != before.expires_at => Some((EventKind::CredentialExpiryChanged, ends)),
         Some(_) => None,
     }
 }
 
 /// What became of the signing keys. That an older one verifies no longer than until its last token has
 /// run out follows from the creation of the next.
-pub fn of_keys(before: &[StoredKey], after: &[StoredKey], origin: &Origin) -> Vec<Event> {
+pub fn of_keys(before: &[SigningKeyRecord], after: &[SigningKeyRecord], origin: &ChangeOrigin) -> Vec<Event> {
     let created = missing(after, before, |key| key.id).map(|key| {
-        let StoredKey {
+        let SigningKeyRecord {
             id: _,
             kid,
             algorithm,
@@ -113,38 +112,44 @@ pub fn of_keys(before: &[StoredKey], after: &[StoredKey], origin: &Origin) -> Ve
             retire_at: _,
         } = key;
         let detail = format!("{kid}, {}, signs from {}", algorithm.name(), rfc3339(*signs_from));
-        Event { detail: Some(detail), ..origin.event(Kind::SigningKeyCreated) }
+        Event { detail: Some(detail), ..origin.event(EventKind::SigningKeyCreated) }
     });
     let retired = missing(before, after, |key| key.id)
-        .map(|key| Event { detail: Some(key.kid.clone()), ..origin.event(Kind::SigningKeyRetired) });
+        .map(|key| Event { detail: Some(key.kid.clone()), ..origin.event(EventKind::SigningKeyRetired) });
     created.chain(retired).collect()
 }
 
 /// What became of the verifiers.
-pub fn of_verifiers(before: &[KnownVerifier], after: &[KnownVerifier], origin: &Origin) -> Vec<Event> {
-    let event = |kind, verifier: &KnownVerifier| {
-        let KnownVerifier { id, name, token_hash: _, shares_hs256, created_at: _ } = verifier;
+pub fn of_verifiers(
+    before: &[VerifierRecord],
+    after: &[VerifierRecord],
+    origin: &ChangeOrigin,
+) -> Vec<Event> {
+    let event = |kind, verifier: &VerifierRecord| {
+        let VerifierRecord { id, name, token_hash: _, shares_hs256, created_at: _ } = verifier;
         let keys = if *shares_hs256 { ", with HS256 keys" } else { "" };
         Event { detail: Some(format!("{id}, {name}{keys}")), ..origin.event(kind) }
     };
-    let created = missing(after, before, |verifier| verifier.id).map(|v| event(Kind::VerifierCreated, v));
-    let revoked = missing(before, after, |verifier| verifier.id).map(|v| event(Kind::VerifierRevoked, v));
+    let created =
+        missing(after, before, |verifier| verifier.id).map(|v| event(EventKind::VerifierCreated, v));
+    let revoked =
+        missing(before, after, |verifier| verifier.id).map(|v| event(EventKind::VerifierRevoked, v));
     created.chain(revoked).collect()
 }
 
 /// Every token was ended, for want of knowing what was taken back.
 pub fn of_end(
-    keys: &[StoredKey],
-    after: &[StoredKey],
-    verifiers: &[KnownVerifier],
-    origin: &Origin,
+    keys: &[SigningKeyRecord],
+    after: &[SigningKeyRecord],
+    verifiers: &[VerifierRecord],
+    origin: &ChangeOrigin,
 ) -> Vec<Event> {
-    let restored = [origin.event(Kind::StoreRestored)];
+    let restored = [origin.event(EventKind::StoreRestored)];
     [&restored[..], &of_keys(keys, after, origin), &of_verifiers(verifiers, &[], origin)].concat()
 }
 
 /// A refresh token was used again, which has ended the refreshing of its session.
-pub fn of_reuse(client: &Client, session: &Session, origin: &Origin) -> Event {
+pub fn of_reuse(client: &Client, session: &Session, origin: &ChangeOrigin) -> Event {
     let credential = client.credentials.iter().find(|credential| credential.id == session.credential);
     let ended = match session.phase {
         Phase::Ended => "the session was ended",
@@ -155,7 +160,7 @@ pub fn of_reuse(client: &Client, session: &Session, origin: &Origin) -> Event {
         api_key: credential.map(|credential| credential.api_key.clone()),
         session: Some(session.id),
         detail: Some(ended.into()),
-        ..origin.event(Kind::RefreshTokenReused)
+        ..origin.event(EventKind::RefreshTokenReused)
     }
 }
 

@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{KnownClient, Registry};
-use crate::memory::{Highest, Memory, RememberedClient};
+use crate::model::{Highest, Remembered, RememberedClient};
 
 impl Registry {
     /// All that it holds, in case that the store has lost it. Keys and verifiers it does not hold.
-    pub fn memory(&self) -> Memory {
+    pub fn memory(&self) -> Remembered {
         let ends: HashMap<_, _> = self
             .credentials
             .pin()
@@ -38,7 +38,7 @@ impl Registry {
             let refreshed = shard.old.iter().chain(&shard.young).filter(|(_, state)| state.pair > 1);
             pairs.extend(refreshed.map(|(id, state)| (state.client, *id, state.pair)));
         }
-        Memory {
+        Remembered {
             clients: self.clients.pin().iter().map(|(id, known)| (*id, remembered(known))).collect(),
             ended: self.feed.ended(),
             pairs,
@@ -48,7 +48,7 @@ impl Registry {
                 session: self.highest_session.load(Ordering::Relaxed),
                 ..Highest::default()
             },
-            ..Memory::default()
+            ..Remembered::default()
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{metrics::Places, random::Random};
+use crate::{random::Random, telemetry::metrics::Places};
 
 /// So many places, taken at random, are looked at for the one that makes room: whoever holds a fifth of
 /// all is missed once in a thousand times.
@@ -263,7 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{asked::Asked, slot::Slot},
+        super::{asked::Asked, conn_state::Slot},
         *,
     };
     use crate::{clock::Clock, http::BodyError};

@@ -13,7 +13,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::slot::Slot;
+use super::conn_state::Slot;
 
 /// Tells the slot of what is read and written. A peer that takes no byte for so long has its
 /// connection ended.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{clock::Clock, model::UnixSeconds};
 
 /// A clock that is no further off is believed: what is over is kept for as long.
-pub const CLOSE: u64 = 3600;
+pub(super) const CLOSE: u64 = 3600;
 /// How often the time that is believed is saved.
 const SAVE_EVERY: u64 = 600;
 

@@ -1,6 +1,10 @@
 //! What one process is made of, put together.
 
-mod changing;
+mod change;
+mod clock_watch;
+
+use clock_watch::Turn;
+pub use clock_watch::{ClockView, ClockWatch};
 
 use std::sync::{
     Arc,
@@ -16,25 +20,21 @@ use tracing::{Instrument, error, info, warn};
 
 use crate::{
     admin::{self, EndError},
-    audit::{Audit, By, Origin},
-    caching::{self, Caching},
+    audit::Audit,
     clock::Clock,
-    clock_watch::{ClockWatch, Turn},
     cluster::{self, Cluster, KnownFile, Lease, Receipt},
     config::{Config, Undecided},
-    data_folder::{DataFolder, FolderError},
-    feed::{Changed, Feed},
-    issuer::{Issuer, KeyringError, generate_key, generate_upgrade},
-    limiter::Limiter,
-    log_limit::LogLimits,
-    metrics::Metrics,
-    model::{KnownVerifier, TokenRules, UnixSeconds},
-    quota::Quota,
+    files::data_folder::{DataFolder, FolderError},
+    limits::{
+        Limiter, LogLimits, Quota,
+        uncached::{self, Caching},
+    },
+    memory::{Changed, Feed, Issuer, KeyringError, Registry, generate_key, generate_upgrade},
+    model::{Actor, ChangeOrigin, SigningKeyRecord, TokenRules, UnixSeconds, VerifierRecord},
     random::Random,
-    registry::Registry,
     secret::{MasterKey, PEPPER, Pepper, SealError},
-    store::{Sqlite, Store, StoreError, StoredKey, WentBack},
-    traces::step,
+    store::{Sqlite, Store, StoreError, WentBack},
+    telemetry::{metrics::Metrics, traces::step},
 };
 
 /// For how long expired sessions are kept: a clock set back within it finds them again.
@@ -65,7 +65,7 @@ pub struct App {
     pub metrics: Metrics,
     pub cluster: Cluster,
     /// Who may follow the feed.
-    pub verifiers: ArcSwap<Vec<KnownVerifier>>,
+    pub verifiers: ArcSwap<Vec<VerifierRecord>>,
     pub pepper: Pepper,
     pub master: MasterKey,
     pub undecided: Undecided,
@@ -148,7 +148,7 @@ impl App {
         let clock_watch = ClockWatch::new(store.last_used().await?, clock.clone());
         let went_back = store.embedded().and_then(Sqlite::went_back);
         if let Some(found) = went_back {
-            let origin = Origin::new(clock.now(), By::Service, &config.node_name());
+            let origin = ChangeOrigin::new(clock.now(), Actor::Service, &config.node_name());
             admin::after_going_back(&store, found, &loaded.keys, &master, origin, &random).await?;
             error!(%found, "{WENT_BACK}");
             loaded = store.load().await?;
@@ -176,14 +176,14 @@ impl App {
         match loaded.keys.last() {
             None => {
                 let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
-                loaded.keys = store.first_key(first, audit.origin(By::Service, None)).await?;
+                loaded.keys = store.first_key(first, audit.origin(Actor::Service, None)).await?;
             }
             // Where there are other nodes, they decide when (`admin::upgrade_key`).
             Some(newest) if store.postgres().is_none() => {
                 if let Some(next) = generate_upgrade(newest, 0, &master, &random, now)? {
                     let retire_at = next.signs_from + config.token_rules().refresh_ttl;
                     info!(kid = next.kid, "a signing key with a refresh key of its own takes over");
-                    let origin = audit.origin(By::Service, None);
+                    let origin = audit.origin(Actor::Service, None);
                     loaded.keys = store.rotate_key(None, next, retire_at, origin).await?;
                 }
             }
@@ -263,9 +263,9 @@ impl App {
     pub async fn change_keys<F>(
         self: &Arc<App>,
         change: impl FnOnce(Arc<App>) -> F + Send + 'static,
-    ) -> Result<Result<Vec<StoredKey>, KeyringError>, StoreError>
+    ) -> Result<Result<Vec<SigningKeyRecord>, KeyringError>, StoreError>
     where
-        F: Future<Output = Result<Vec<StoredKey>, StoreError>> + Send,
+        F: Future<Output = Result<Vec<SigningKeyRecord>, StoreError>> + Send,
     {
         let app = Arc::clone(self);
         to_the_end(async move {
@@ -285,14 +285,14 @@ impl App {
     /// Goes over to the signing keys of the store, which another node has changed.
     pub async fn take_keys(
         &self,
-        keys: impl Future<Output = Result<Vec<StoredKey>, StoreError>>,
+        keys: impl Future<Output = Result<Vec<SigningKeyRecord>, StoreError>>,
     ) -> Result<(), StoreError> {
         let _changing = self.changing_keys.lock().await;
         let keys = keys.await?;
         self.set_keys(&keys).map_err(|e| StoreError::Unreadable(e.to_string()))
     }
 
-    fn set_keys(&self, keys: &[StoredKey]) -> Result<(), KeyringError> {
+    fn set_keys(&self, keys: &[SigningKeyRecord]) -> Result<(), KeyringError> {
         self.highest_key.fetch_max(highest(keys.iter().map(|key| key.id)), Ordering::Relaxed);
         let taken_over = self.issuer.set_keys(keys, &self.master);
         self.registry.feed().publish(Changed::Keys);
@@ -303,9 +303,9 @@ impl App {
     pub async fn change_verifiers<F>(
         self: &Arc<App>,
         change: impl FnOnce(Arc<App>) -> F + Send + 'static,
-    ) -> Result<Vec<KnownVerifier>, StoreError>
+    ) -> Result<Vec<VerifierRecord>, StoreError>
     where
-        F: Future<Output = Result<Vec<KnownVerifier>, StoreError>> + Send,
+        F: Future<Output = Result<Vec<VerifierRecord>, StoreError>> + Send,
     {
         let app = Arc::clone(self);
         to_the_end(async move {
@@ -326,7 +326,7 @@ impl App {
     /// Goes over to the verifiers of the store, which another node has changed.
     pub async fn take_verifiers(
         &self,
-        verifiers: impl Future<Output = Result<Vec<KnownVerifier>, StoreError>>,
+        verifiers: impl Future<Output = Result<Vec<VerifierRecord>, StoreError>>,
     ) -> Result<(), StoreError> {
         let _changing = self.changing_verifiers.lock().await;
         self.set_verifiers(verifiers.await?);
@@ -335,7 +335,7 @@ impl App {
 
     /// The followers of one that is gone cannot acknowledge what is published here, so the end of their leases is
     /// waited for; the others are told the keys once more.
-    fn set_verifiers(&self, verifiers: Vec<KnownVerifier>) {
+    fn set_verifiers(&self, verifiers: Vec<VerifierRecord>) {
         self.highest_verifier.fetch_max(highest(verifiers.iter().map(|v| v.id)), Ordering::Relaxed);
         let before = self.verifiers.swap(Arc::new(verifiers.clone()));
         if before.iter().any(|before| verifiers.iter().all(|verifier| verifier.id != before.id)) {
@@ -353,16 +353,16 @@ impl App {
     pub async fn sweep(self: &Arc<App>) -> Result<usize, StoreError> {
         self.quotas.logins.sweep();
         self.quotas.refreshes.sweep();
-        caching::judge(self);
+        uncached::judge(self);
         cluster::forget_lent(self).await?;
         let left_out = self.log_limits.left_out.swap(0, Ordering::Relaxed);
         if left_out > 0 {
             info!(left_out, "lines on logins, refreshes and logouts were left out: a client had too many");
         }
         let now = self.surely().await?;
-        let over = move |key: &StoredKey| key.retire_at.is_some_and(|at| at < now);
+        let over = move |key: &SigningKeyRecord| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {
-            let origin = self.audit.origin(By::Service, None);
+            let origin = self.audit.origin(Actor::Service, None);
             let swept = self.change_keys(async move |app| app.store.retire_keys(origin, over).await).await?;
             if let Err(e) = swept {
                 warn!(error = %e, "the signing keys were left as they were");

@@ -1,0 +1,10 @@
+//! How often something may be done, or told of, in a bounded amount of memory.
+
+mod failures;
+mod log_lines;
+mod quota;
+pub mod uncached;
+
+pub use failures::{Limiter, Throttled, network};
+pub use log_lines::{LogLimit, LogLimits};
+pub use quota::{OverQuota, Place, Quota};
