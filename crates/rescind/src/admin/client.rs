@@ -1,6 +1,6 @@
 //! Clients and where they may call from.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use rescind_verifier::{Allowlist, ScopeError, parse_cidr};
@@ -11,7 +11,7 @@ use super::{
     Changed, Error, certificate::certificate_names, change, credential::new_credential, find, invalid,
 };
 use crate::{
-    app::{App, to_the_end},
+    app::App,
     clock::rfc3339,
     cluster::Receipt,
     model::{Actor, Client, ClientId, Status},
@@ -120,15 +120,10 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
         created_at: app.clock.now(),
         credentials: vec![credential],
     };
-    let app = Arc::clone(app);
     let origin = app.audit.origin(Actor::Operator, None);
-    let client = to_the_end(async move {
-        let client = app.create_client(client, origin).await?;
-        app.settle().await?;
-        info!(client = client.id, "client created");
-        Ok(client)
-    })
-    .await?;
+    let create = async move |app: Arc<App>| app.create_client(client, origin).await.map(Ok::<_, Infallible>);
+    let log = |_: &App, client: &Client, _| info!(client = client.id, "client created");
+    let Ok((client, _)) = app.commit(create, log).await?;
     let api_key = client.credentials.first().map(|c| c.api_key.clone()).unwrap_or_default();
     let ClientView { client_id, name, allow, certificates, scopes, enforces_allowlist, status, .. } =
         view(&client);

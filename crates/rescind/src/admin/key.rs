@@ -69,7 +69,7 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
         return Err(Error::Refused(format!("the node {node:?} {problem}")));
     }
     let signs_from = now + ahead;
-    let key = generate_key(algorithm, &app.master, &app.random, now, signs_from)?;
+    let key = generate_key(algorithm, &app.memory.master, &app.random, now, signs_from)?;
     let (kid, retire_at) = (key.kid.clone(), signs_from + app.rules.refresh_ttl);
     let origin = app.audit.origin(Actor::Operator, None);
     let keys =
@@ -84,7 +84,7 @@ pub async fn upgrade_key(app: &Arc<App>) -> Result<(), Error> {
     let keys = app.store.keys().await?;
     let Some(newest) = keys.last() else { return Ok(()) };
     let now = app.clock.now();
-    let next = generate_upgrade(newest, least_ahead(app), &app.master, &app.random, now)?;
+    let next = generate_upgrade(newest, least_ahead(app), &app.memory.master, &app.random, now)?;
     let Some(next) = next else { return Ok(()) };
     if node_from_before(app).await?.is_some() {
         return Ok(());
@@ -117,7 +117,7 @@ async fn node_from_before(app: &App) -> Result<Option<String>, Error> {
 pub async fn retire_key(app: &Arc<App>, kid: &str) -> Result<Vec<KeyView>, Error> {
     let known = app.store.keys().await?;
     let key = known.iter().find(|key| key.kid == kid).ok_or(Error::NotFound("signing key"))?;
-    if key.retire_at.is_none() || key.id == app.issuer.signing_key(app.clock.now()) {
+    if key.retire_at.is_none() || key.id == app.memory.issuer.signing_key(app.clock.now()) {
         let problem = "signs, or is the next to: rotate the key, and retire this one when the new one signs";
         return Err(Error::Refused(format!("{kid} {problem}")));
     }
@@ -130,7 +130,7 @@ pub async fn retire_key(app: &Arc<App>, kid: &str) -> Result<Vec<KeyView>, Error
 
 fn view_keys(app: &App, keys: &[SigningKeyRecord]) -> Vec<KeyView> {
     let now = app.clock.now();
-    let signing = app.issuer.signing_key(now);
+    let signing = app.memory.issuer.signing_key(now);
     let view = |key: &SigningKeyRecord| KeyView {
         kid: key.kid.clone(),
         algorithm: key.algorithm.name().into(),

@@ -66,11 +66,11 @@ pub fn status(app: &App) -> StatusView {
         ready: app.is_ready(),
         version: env!("CARGO_PKG_VERSION").into(),
         store: app.store.name().into(),
-        clients: app.registry.clients(),
-        sessions_in_memory: app.registry.sessions(),
+        clients: app.memory.registry.clients(),
+        sessions_in_memory: app.memory.registry.sessions(),
         attached_verifiers: app.cluster.attached.count(),
         refused: app.cluster.refusal().map(|why| why.to_string()),
-        clock: app.clock_watch.view(app.cluster.roll().map(|_| app.cluster.clock.ahead())),
+        clock: app.clock_watch.view(app.cluster.roll().map(|_| app.cluster.node_clock.ahead())),
         cluster: cluster(app),
     }
 }

@@ -47,7 +47,7 @@ pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<Created
     let verifier = VerifierRecord {
         id: 0,
         name: checked_name(&new.name)?,
-        token_hash: app.pepper.hash(token.expose()),
+        token_hash: app.memory.pepper.hash(token.expose()),
         shares_hs256: new.share_hs256,
         created_at: app.clock.now(),
     };
@@ -63,12 +63,12 @@ pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<Created
 
 /// Every verifier.
 pub fn verifiers(app: &App) -> Vec<VerifierView> {
-    app.verifiers.load().iter().map(view).collect()
+    app.memory.verifiers.load().iter().map(view).collect()
 }
 
 /// Lets a verifier follow no more. Its feed ends at the next event.
 pub async fn revoke_verifier(app: &Arc<App>, id: u64) -> Result<Vec<VerifierView>, Error> {
-    if !app.verifiers.load().iter().any(|verifier| verifier.id == id) {
+    if !app.memory.verifiers.load().iter().any(|verifier| verifier.id == id) {
         return Err(Error::NotFound("verifier"));
     }
     let origin = app.audit.origin(Actor::Operator, None);

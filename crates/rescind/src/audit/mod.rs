@@ -23,10 +23,9 @@ use tracing::warn;
 pub use attempts::Attempts;
 
 use crate::{
-    app::App,
     clock::Clock,
-    config,
     model::{Actor, ChangeOrigin, ClientId, EventKind, Retention},
+    store::Store,
 };
 
 /// How often what was noted is written.
@@ -48,13 +47,8 @@ pub struct Audit {
 
 impl Audit {
     /// Nothing noted yet.
-    pub fn new(config: &config::Audit, node: &str, clock: Clock) -> Audit {
-        Audit {
-            retention: Retention { keep: config.keep.seconds(), max_rows: config.max_rows },
-            clock,
-            node: node.into(),
-            notes: Mutex::default(),
-        }
+    pub fn new(retention: Retention, node: &str, clock: Clock) -> Audit {
+        Audit { retention, clock, node: node.into(), notes: Mutex::default() }
     }
 
     /// The origin of what the request under way does, or of what the service does by itself.
@@ -79,13 +73,13 @@ impl Audit {
     }
 
     /// Writes what was noted. What cannot be written now is kept for the next time.
-    pub async fn write(&self, app: &App) {
+    pub async fn write(&self, store: &Store) {
         let notes = std::mem::take(&mut *self.notes());
         let events = notes.events(&self.node);
         if events.is_empty() {
             return;
         }
-        if let Err(error) = app.store.record(events).await {
+        if let Err(error) = store.record(events).await {
             warn!(%error, "what callers tried could not be written; it is kept for later");
             self.notes().merge(notes);
         }
@@ -93,7 +87,7 @@ impl Audit {
 }
 
 /// Writes what is noted every few seconds, until `stop`, and then once more.
-pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
+pub async fn run(audit: Arc<Audit>, store: Arc<Store>, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let mut ticks = interval(WRITE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,7 +97,7 @@ pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
             _ = ticks.tick() => false,
         };
         // Outside of the choice, so that no stop breaks it off.
-        app.audit.write(&app).await;
+        audit.write(&store).await;
         if stopped {
             return;
         }

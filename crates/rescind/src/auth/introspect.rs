@@ -15,7 +15,10 @@ pub const INTROSPECT: &str = "introspect";
 
 /// Whether a client may ask about the tokens of others.
 pub fn may_introspect(app: &App, client: ClientId) -> bool {
-    app.registry.policy(client).is_some_and(|client| client.active && client.scopes.contains(INTROSPECT))
+    app.memory
+        .registry
+        .policy(client)
+        .is_some_and(|client| client.active && client.scopes.contains(INTROSPECT))
 }
 
 /// Who asks about a token, and what about it.
@@ -76,7 +79,7 @@ pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Op
             permitted
         }
         None => {
-            let enforces = |client| app.registry.enforces_allowlist(client);
+            let enforces = |client| app.memory.registry.enforces_allowlist(client);
             allowlist.is_empty() || question.asking.is_some_and(enforces)
         }
     };
@@ -86,7 +89,7 @@ pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Op
     Ok(Some(Introspected {
         kind,
         scopes,
-        api_key: app.registry.api_key(claims.credential).unwrap_or_default(),
+        api_key: app.memory.registry.api_key(claims.credential).unwrap_or_default(),
         allow: allowlist.entries().iter().map(ToString::to_string).collect(),
         claims,
     }))
@@ -99,7 +102,7 @@ async fn stands_to_refresh(
     of: Option<ClientId>,
 ) -> Result<Option<(Claims, Client)>, Error> {
     let now = app.clock.now();
-    let keyring = app.issuer.keyring().clone();
+    let keyring = app.memory.issuer.keyring().clone();
     let Ok(claims) = keyring.authenticate(token, Kind::Refresh, now) else { return Ok(None) };
     if of != Some(claims.client) {
         return Ok(None);

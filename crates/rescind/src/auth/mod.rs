@@ -32,6 +32,7 @@ use crate::{
     memory::Pair,
     model::{CertificateNames, ClientId, EventKind, PeerCertificate, Session, UnixSeconds},
     store::StoreError,
+    telemetry::metrics::Outcome,
 };
 
 /// Of each client's logins, refreshes and logouts so many have a line in the log.
@@ -132,6 +133,26 @@ impl From<Denied> for Error {
     }
 }
 
+impl From<&Error> for Outcome {
+    fn from(error: &Error) -> Outcome {
+        match error {
+            Error::InvalidCredentials | Error::InvalidToken(_) | Error::Uncertified => Outcome::Invalid,
+            Error::Reused => Outcome::Reused,
+            Error::TokenExpired => Outcome::Expired,
+            Error::AddressNotAllowed => Outcome::AddressNotAllowed,
+            Error::ScopeMissing => Outcome::ScopeMissing,
+            Error::Throttled(_) => Outcome::Throttled,
+            Error::OverQuota(_) => Outcome::OverQuota,
+            Error::Store(_) => Outcome::Unavailable,
+        }
+    }
+}
+
+/// What became of a login or a refresh, for the metrics.
+fn outcome(result: Result<&Grant, &Error>) -> Outcome {
+    result.map_or_else(Outcome::from, |_| Outcome::Granted)
+}
+
 impl From<OverQuota> for Error {
     fn from(over: OverQuota) -> Error {
         Error::OverQuota(over.retry_after)
@@ -158,7 +179,7 @@ impl Error {
 
 fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
     // Only a key retired since the session was saved is missing.
-    let pair = app.issuer.pair(session).ok_or(Denied::UnknownKey)?;
+    let pair = app.memory.issuer.pair(session).ok_or(Denied::UnknownKey)?;
     Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 

@@ -6,8 +6,8 @@ use rescind_verifier::{Claims, Denied, Kind};
 use tracing::{info, warn};
 
 use super::{
-    Caller, Error, Failed, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, over_quota,
-    refused, uncertified,
+    Caller, Error, Failed, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, outcome,
+    over_quota, refused, uncertified,
 };
 use crate::{
     app::{App, to_the_end},
@@ -21,15 +21,15 @@ use crate::{
 /// Trades a refresh token for the session's next pair. The token can be used once.
 pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     let refreshed = try_refresh(app, token, caller).await;
-    app.metrics.refresh(refreshed.as_ref());
+    app.metrics.refresh(outcome(refreshed.as_ref()));
     refreshed
 }
 
 async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
-    app.cluster.clock.check().map_err(StoreError::from)?;
+    app.cluster.node_clock.check().map_err(StoreError::from)?;
     let now = app.clock.now();
-    let keyring = app.issuer.keyring().clone();
+    let keyring = app.memory.issuer.keyring().clone();
     let claims = keyring.authenticate(token, Kind::Refresh, now).map_err(|denied| {
         // One that was good once is no guess, though its key may have been retired.
         let whose = keyring.client_of(token).map_or(Failed::Unknown(token.as_bytes()), Failed::Client);
@@ -38,11 +38,11 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
     let (client, session) = (claims.client, claims.session);
 
     // What memory knows to be dead costs the store nothing.
-    let known = app.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
+    let known = app.memory.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
     let outcome = match known {
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
-            let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
+            let (key, rules, app) = (app.memory.issuer.signing_key(now), app.rules, Arc::clone(app));
             let (quota, origin, caller) = (
                 app.quotas.refreshes.clone(),
                 app.audit.origin(Actor::Caller, caller.address),

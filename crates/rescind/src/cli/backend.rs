@@ -47,7 +47,7 @@ impl Backend {
             return Ok(server);
         }
         let app = open_here(config, environment, make).await?;
-        cluster::confirm(&app).await?;
+        cluster::confirm(&app.store).await?;
         Ok(Backend::Here(http::local(app)))
     }
 

@@ -10,9 +10,9 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Outcome, forget_lent};
+use super::{Cluster, Outcome};
 use crate::{
-    app::App,
+    clock::Clock,
     store::{NodeRow, Place, Postgres, StoreError},
 };
 
@@ -40,53 +40,61 @@ impl fmt::Display for Receipt {
     }
 }
 
-/// Waits until all that this process has changed is known to every node and every attached exact
-/// verifier, or they can answer from memory no more. Called after the change's commit.
-pub async fn settle(app: &App) -> Result<Receipt, StoreError> {
-    let committed_at = app.clock.elapsed();
-    let (nodes, acknowledged) = match app.store.postgres() {
-        None => {
-            settle_attached(app, app.registry.feed().head().seq).await;
-            if let Err(error) = forget_lent(app).await {
-                debug!(%error, "that leases are over could not be written");
+impl Cluster {
+    /// Waits until all that this process has changed is known to every node and every attached exact
+    /// verifier, or they can answer from memory no more. Called after the change's commit, and after memory
+    /// has taken it over.
+    ///
+    /// # Errors
+    ///
+    /// If the nodes cannot be read for as long as a lease may last, or another server takes over meanwhile: the change
+    /// was made, and is not vouched for.
+    pub async fn settle(&self) -> Result<Receipt, StoreError> {
+        let committed_at = self.clock.elapsed();
+        let (nodes, acknowledged) = match self.store.postgres() {
+            None => {
+                self.settle_attached(self.memory.registry.feed().head().seq).await;
+                if let Err(error) = self.forget_lent().await {
+                    debug!(%error, "that leases are over could not be written");
+                }
+                (1, 1)
             }
-            (1, 1)
-        }
-        Some(postgres) => settle_nodes(app, postgres, committed_at).await?,
-    };
-    let took = app.clock.elapsed().saturating_sub(committed_at);
-    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    Ok(Receipt { nodes, acknowledged, milliseconds })
-}
+            Some(postgres) => settle_nodes(self, postgres, committed_at).await?,
+        };
+        let took = self.clock.elapsed().saturating_sub(committed_at);
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Ok(Receipt { nodes, acknowledged, milliseconds })
+    }
 
-/// Waits until this process's attached verifiers have its feed up to here, or can decide no more.
-pub(super) async fn settle_attached(app: &App, seq: u64) {
-    let Outcome { followers, acknowledged } = app.cluster.attached.settled(seq).await;
-    if acknowledged < followers {
-        warn!(followers, acknowledged, "the leases of verifiers that did not acknowledge have run out");
+    /// Waits until this process's attached verifiers have its feed up to here, or can decide no more.
+    pub(super) async fn settle_attached(&self, seq: u64) {
+        let Outcome { followers, acknowledged } = self.attached.settled(seq).await;
+        if acknowledged < followers {
+            warn!(followers, acknowledged, "the leases of verifiers that did not acknowledge have run out");
+        }
     }
 }
 
 async fn settle_nodes(
-    app: &App,
+    cluster: &Cluster,
     postgres: &Postgres,
     committed_at: Duration,
 ) -> Result<(usize, usize), StoreError> {
-    let readings = &app.cluster.readings;
+    let readings = &cluster.readings;
     // Who has joined by now, in a snapshot that is newer than the commit: whoever joins later loads it.
     let members = async {
         loop {
-            match readings.since(app, postgres, committed_at).await {
+            match readings.since(&cluster.clock, postgres, committed_at).await {
                 Ok(members) => break members,
                 Err(error) => debug!(%error, "the nodes cannot be read; trying again"),
             }
             sleep(PAUSES.1).await;
         }
     };
-    let (members, ()) = join!(timeout(app.cluster.terms.wait(), members), postgres.ring());
+    let (members, ()) = join!(timeout(cluster.terms.wait(), members), postgres.ring());
     let members = members.map_err(|e| StoreError::Unavailable(e.into()))?;
     // From now on: what they are to know may have been repeated on this server a moment before it was read.
-    let wait = members.nodes.iter().map(|node| node.wait).fold(app.cluster.terms.wait(), Duration::max);
+    let wait = members.nodes.iter().map(|node| node.wait).fold(cluster.terms.wait(), Duration::max);
     // There the rows are others', and so is what they have acknowledged.
     let is_elsewhere = || postgres.place().is_none_or(|used| !used.goes_on(&members.place));
     let mut newest = Arc::clone(&members);
@@ -96,14 +104,14 @@ async fn settle_nodes(
             sleep(pause).await;
             pause = PAUSES.1.min(pause.mul_f64(1.5));
             // While the database is away there is only the time to wait for.
-            if let Ok(reading) = readings.since(app, postgres, app.clock.elapsed()).await {
+            if let Ok(reading) = readings.since(&cluster.clock, postgres, cluster.clock.elapsed()).await {
                 newest = reading;
             }
         }
     };
     // What is answered for outlasts the database, should that go back.
     let keep = async {
-        match &app.cluster.known {
+        match &cluster.known {
             Some(file) => file.keep(|| postgres.known()).await,
             None => Ok(()),
         }
@@ -152,12 +160,17 @@ pub(super) struct Readings {
 
 impl Readings {
     /// The nodes at a moment after `at`.
-    async fn since(&self, app: &App, postgres: &Postgres, at: Duration) -> Result<Arc<Reading>, StoreError> {
+    async fn since(
+        &self,
+        clock: &Clock,
+        postgres: &Postgres,
+        at: Duration,
+    ) -> Result<Arc<Reading>, StoreError> {
         let mut latest = self.latest.lock().await;
         if let Some(reading) = latest.as_ref().filter(|reading| reading.asked_at >= at) {
             return Ok(Arc::clone(reading));
         }
-        let asked_at = app.clock.elapsed();
+        let asked_at = clock.elapsed();
         let (place, head, nodes) = postgres.nodes().await?;
         Ok(Arc::clone(latest.insert(Arc::new(Reading { asked_at, place, head, nodes }))))
     }

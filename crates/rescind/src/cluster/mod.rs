@@ -16,26 +16,35 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 
-use crate::{clock::Clock, config::Config, store::NodeRow};
-pub use barrier::{Receipt, settle};
+use prometheus_client::metrics::counter::Counter;
+
+use crate::{
+    clock::Clock,
+    memory::Memory,
+    model::{Actor, ChangeOrigin},
+    random::Random,
+    store::{NodeRow, Store},
+};
+pub use barrier::Receipt;
 pub use clock::{Apart, NodeClock};
 pub use followers::{Attached, FollowerId, Outcome, TooMany};
 pub use history::confirm;
 pub use known::KnownFile;
 pub use lease::{Lapsed, Lease};
-pub use lent::{before_lending, forget_lent};
 pub use node::run;
-pub use terms::{LONGEST_LEASE, Terms};
+pub use terms::Terms;
+
+/// Between attempts to reach the store.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What this process has of a cluster. One that has the store to itself is a cluster of one.
-#[derive(Debug)]
 pub struct Cluster {
     /// Until when it may answer from memory.
     pub lease: Lease,
     /// How long leases are.
     pub terms: Terms,
     /// Whether its wall clock is that of the others.
-    pub clock: NodeClock,
+    pub node_clock: NodeClock,
     /// The exact verifiers that follow this process.
     pub attached: Attached,
     lent: lent::Lent,
@@ -46,6 +55,23 @@ pub struct Cluster {
     readings: barrier::Readings,
     roll: ArcSwapOption<Roll>,
     refusal: ArcSwapOption<String>,
+    clock: Clock,
+    random: Random,
+    store: Arc<Store>,
+    memory: Arc<Memory>,
+    histories_lost: Counter,
+}
+
+/// What a cluster's part of a process is told.
+pub struct Options {
+    pub terms: Terms,
+    pub node_name: String,
+    /// What is known of the database, where there is one.
+    pub known: Option<KnownFile>,
+    /// The longest lease that verifiers may have of those that had the store before.
+    pub lent: Duration,
+    /// Counts the times that the database did not have what was answered for.
+    pub histories_lost: Counter,
 }
 
 /// The cluster as it was when this node renewed its lease last.
@@ -64,31 +90,40 @@ pub struct Roll {
 }
 
 impl Cluster {
-    /// A process that is no node yet. `lent` is the longest lease that verifiers may have of those that had the store
-    /// before.
+    /// A process that is no node yet.
     pub fn new(
-        config: &Config,
-        lease: Lease,
-        known: Option<KnownFile>,
-        lent: Duration,
+        options: Options,
+        store: Arc<Store>,
+        memory: Arc<Memory>,
         clock: Clock,
+        random: Random,
     ) -> Cluster {
-        let terms = config.terms();
-        let attached = Attached::new(clock, terms);
+        let Options { terms, node_name, known, lent, histories_lost } = options;
+        let attached = Attached::new(clock.clone(), terms);
         if !lent.is_zero() {
             attached.inherit(lent);
         }
+        let lease = match store.postgres() {
+            None => Lease::unlimited(clock.clone()),
+            // Only a node that has joined may answer from memory.
+            Some(_) => Lease::none(clock.clone()),
+        };
         Cluster {
             lease,
             terms,
-            clock: NodeClock::default(),
+            node_clock: NodeClock::default(),
             attached,
             lent: lent::Lent::new(lent),
-            node_name: config.node_name(),
-            readings: barrier::Readings::default(),
+            node_name,
             known,
+            readings: barrier::Readings::default(),
             roll: ArcSwapOption::empty(),
             refusal: ArcSwapOption::empty(),
+            clock,
+            random,
+            store,
+            memory,
+            histories_lost,
         }
     }
 
@@ -104,6 +139,11 @@ impl Cluster {
 
     fn refuse(&self, why: Option<String>) {
         self.refusal.store(why.map(Arc::new));
+    }
+
+    /// The origin of what this node does by itself.
+    fn origin(&self) -> ChangeOrigin {
+        ChangeOrigin::new(self.clock.now(), Actor::Service, &self.node_name)
     }
 
     fn publish(&self, roll: Roll) {

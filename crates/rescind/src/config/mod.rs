@@ -18,8 +18,8 @@ pub use source::{ConfigError, Flags};
 pub use values::{Brief, Span};
 
 use crate::{
-    cluster::{LONGEST_LEASE, Terms},
-    model::{OnReuse, TokenRules},
+    cluster::Terms,
+    model::{LONGEST_LEASE, OnReuse, Retention, TokenRules},
     store::{DatabaseUrl, PostgresOptions},
 };
 
@@ -316,6 +316,11 @@ impl Config {
             clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
             margin: self.cluster.margin.into(),
         }
+    }
+
+    /// For how long events are kept.
+    pub fn retention(&self) -> Retention {
+        Retention { keep: self.audit.keep.seconds(), max_rows: self.audit.max_rows }
     }
 
     /// What this node is called.

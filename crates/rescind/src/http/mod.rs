@@ -9,6 +9,7 @@ mod canary;
 pub mod client_ip;
 mod error;
 mod feed;
+mod gauges;
 mod oauth;
 mod ops;
 mod raw_answers;

@@ -188,8 +188,8 @@ async fn introspect(
         return Ok(Json(json!({ "active": false })));
     };
     let (token_type, profile) = match found.kind {
-        Kind::Access => ("Bearer", app.issuer.profile().clone()),
-        Kind::Refresh => ("refresh_token", app.issuer.profile().of_refresh_tokens()),
+        Kind::Access => ("Bearer", app.memory.issuer.profile().clone()),
+        Kind::Refresh => ("refresh_token", app.memory.issuer.profile().of_refresh_tokens()),
     };
     let mut answer = json!({
         "active": true,
@@ -261,7 +261,7 @@ async fn revoke(
 }
 
 async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
-    let issuer = app.issuer.profile().issuer();
+    let issuer = app.memory.issuer.profile().issuer();
     let at = |path: &str| format!("{}{path}", issuer.trim_end_matches('/'));
     let mut methods = vec!["client_secret_basic", "client_secret_post"];
     methods.extend(app.asks_for_certificates.then_some("tls_client_auth"));
@@ -283,7 +283,7 @@ async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// The public keys (RFC 7517). An HS256 key is a secret, and never among them.
 async fn jwks(State(app): State<Arc<App>>) -> Json<Value> {
-    let keyring = app.issuer.keyring();
+    let keyring = app.memory.issuer.keyring();
     let keys = keyring.public_keys().map(|(kid, key)| match key {
         PublicKey::EdDsa(point) => json!({
             "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid,

@@ -105,7 +105,7 @@ async fn decide(
             ApiError::insufficient_scope(&scope)
         })?;
     }
-    if asked.audience.is_some_and(|audience| audience != app.issuer.profile().audience()) {
+    if asked.audience.is_some_and(|audience| audience != app.memory.issuer.profile().audience()) {
         app.metrics.denied(Denied::WrongAudience);
         return Err(ApiError::bearer(Denied::WrongAudience.into()));
     }

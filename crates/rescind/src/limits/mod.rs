@@ -3,8 +3,9 @@
 mod failures;
 mod log_lines;
 mod quota;
-pub mod uncached;
+mod uncached;
 
 pub use failures::{Limiter, Throttled, network};
 pub use log_lines::{LogLimit, LogLimits};
 pub use quota::{OverQuota, Place, Quota};
+pub use uncached::{Caching, Flagged};

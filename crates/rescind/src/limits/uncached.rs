@@ -17,12 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::warn;
-
-use crate::{
-    app::App,
-    model::{ClientId, EventKind},
-};
+use crate::model::ClientId;
 
 const WINDOW: Duration = Duration::from_secs(600);
 const LOGINS: u64 = 60;
@@ -48,11 +43,38 @@ struct Window {
     verifications_before: u64,
 }
 
+/// A client that does not cache its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flagged {
+    pub client: ClientId,
+    pub logins: u64,
+    pub verifications: u64,
+}
+
 impl Caching {
     /// Counts a login of a client that has had so many verifications.
     pub fn logged_in(&self, client: ClientId, verifications: u64, now: Duration) {
         let window = || Window { since: now, logins: 0, verifications_before: verifications };
         self.lock().windows.entry(client).or_insert_with(window).logins += 1;
+    }
+
+    /// The clients whose ten minutes are over and that did not cache their tokens, unless they were told of lately. They
+    /// are counted on until this is asked. `verifications` tells how many each has had; `all_seen`: nobody else can
+    /// verify.
+    pub fn judge(
+        &self,
+        now: Duration,
+        verifications: impl Fn(ClientId) -> u64,
+        all_seen: bool,
+    ) -> Vec<Flagged> {
+        let judged =
+            self.ended(now).into_iter().filter_map(|(client, window)| {
+                let verifications = verifications(client).saturating_sub(window.verifications_before);
+                let logins = window.logins;
+                (is_neglect(logins, verifications, all_seen) && self.is_news(client, now))
+                    .then_some(Flagged { client, logins, verifications })
+            });
+        judged.collect()
     }
 
     /// The clients whose window has ended, and their windows.
@@ -74,34 +96,8 @@ impl Caching {
     }
 }
 
-/// Judges the clients whose ten minutes are over. They are counted on until this is asked.
-pub fn judge(app: &App) {
-    let now = app.clock.elapsed();
-    for (client, Window { logins, verifications_before, .. }) in app.caching.ended(now) {
-        let verifications = app.registry.verifications(client).saturating_sub(verifications_before);
-        if is_neglect(logins, verifications, sees_all(app)) && app.caching.is_news(client, now) {
-            flag(app, client, logins, verifications);
-        }
-    }
-}
-
 fn is_neglect(logins: u64, verifications: u64, all_seen: bool) -> bool {
     logins >= LOGINS && verifications < ENOUGH * logins && (all_seen || 2 * verifications >= logins)
-}
-
-/// Whether no token is verified without this process: there is no other node, no follower, and no key
-/// that anybody else could verify with.
-fn sees_all(app: &App) -> bool {
-    app.cluster.roll().is_none_or(|roll| roll.nodes.len() <= 1)
-        && app.verifiers.load().is_empty()
-        && app.issuer.keyring().public_keys().next().is_none()
-}
-
-/// The one place where a client is flagged.
-fn flag(app: &App, client: ClientId, logins: u64, verifications: u64) {
-    warn!(client, logins, verifications, "a client does not cache its tokens: it logs in again and again");
-    app.metrics.tokens_not_cached.inc();
-    app.audit.note(EventKind::TokensNotCached, Some(client), None);
 }
 
 #[cfg(test)]

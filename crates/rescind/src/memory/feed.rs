@@ -11,7 +11,12 @@ use std::{
 use rescind_verifier::follow::wire::{EndedSession, Position};
 use tokio::sync::watch;
 
-use crate::model::{ClientId, SessionId, UnixSeconds};
+use svix_ksuid::{Ksuid, KsuidLike};
+
+use crate::{
+    model::{ClientId, SessionId, UnixSeconds},
+    random::Random,
+};
 
 /// So many changes are remembered for followers that come back. Whoever missed more gets a snapshot.
 const REMEMBERED: usize = 10_000;
@@ -110,6 +115,11 @@ impl Feed {
 
 fn by_session(ended: Vec<EndedSession>) -> HashMap<SessionId, UnixSeconds> {
     ended.into_iter().map(|ended| (ended.session, ended.until)).collect()
+}
+
+/// A name for a new beginning of the feed.
+pub fn new_epoch(random: &Random) -> String {
+    Ksuid::from_bytes(*random.bytes()).to_string()
 }
 
 #[cfg(test)]

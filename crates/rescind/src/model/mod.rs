@@ -17,4 +17,4 @@ pub use event::{Actor, ChangeOrigin, Event, EventKind, Page, Record, Retention, 
 pub use remembered::{Highest, Remembered, RememberedClient};
 pub use session::{OnReuse, Phase, Presented, Session, TokenRules};
 pub use signing_key::SigningKeyRecord;
-pub use verifier::VerifierRecord;
+pub use verifier::{LONGEST_LEASE, VerifierRecord};

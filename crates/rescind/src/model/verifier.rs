@@ -1,8 +1,13 @@
 //! Verifiers in other processes.
 
+use std::time::Duration;
+
 use rescind_verifier::UnixSeconds;
 
 use crate::secret::SecretHash;
+
+/// No lease's term is longer.
+pub const LONGEST_LEASE: Duration = Duration::from_secs(60);
 
 /// Another process that may follow the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]

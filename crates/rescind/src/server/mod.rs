@@ -146,12 +146,14 @@ impl Server {
             let app = Arc::clone(&app);
             async move {
                 if let Some(postgres) = app.store.postgres() {
-                    cluster::run(&app, postgres, async { _ = leaving.await }).await;
+                    cluster::run(&app.cluster, postgres, async { _ = leaving.await }).await;
                 }
             }
         });
         let (write_all, writing_all) = oneshot::channel::<()>();
-        let audit = tokio::spawn(audit::run(Arc::clone(&app), async { _ = writing_all.await }));
+        let audit = tokio::spawn(audit::run(Arc::clone(&app.audit), Arc::clone(&app.store), async {
+            _ = writing_all.await
+        }));
         let gates = [&public.1, &management.1, &local.1].map(Arc::clone);
         let public = accept_tcp(public.0, public.1);
         let management = accept_tcp(management.0, management.1);

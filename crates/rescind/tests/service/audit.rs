@@ -48,7 +48,7 @@ fn tried(kind: &str, client: Option<u64>, address: Option<&str>) -> Tried {
 
 /// Has what was noted written now.
 async fn write(app: &TestApp) {
-    app.app.audit.write(&app.app).await;
+    app.app.audit.write(&app.app.store).await;
 }
 
 #[tokio::test]

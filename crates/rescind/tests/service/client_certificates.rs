@@ -254,7 +254,7 @@ async fn without_one_it_is_refused_and_nothing_is_done() {
 
     // Who shows no certificate and sends no secret is nobody: that is not on record.
     let app = &site.app.app;
-    app.audit.write(app).await;
+    app.audit.write(&app.store).await;
     let kind = Some(EventKind::CertificateDenied);
     let denied = Wanted { after: None, limit: 1000, kind, client: Some(client.id), since: 0 };
     let records = app.store.records(denied).await.unwrap().records;

@@ -40,7 +40,7 @@ pub(crate) async fn brief() -> TestApp {
 
 /// A follower that says of itself what a test dictates, and applies nothing.
 pub(crate) async fn renew(app: &TestApp, token: &str, name: &str) -> Reply {
-    let epoch = app.app.registry.feed().head().epoch;
+    let epoch = app.app.memory.registry.feed().head().epoch;
     let ack = json!({"epoch": epoch, "seq": 0, "mode": "exact", "follower": name});
     app.send(management(app, Method::POST, ACK_PATH).bearer_auth(token).json(&ack)).await
 }

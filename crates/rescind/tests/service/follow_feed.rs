@@ -135,7 +135,7 @@ async fn whoever_missed_more_than_is_remembered_gets_a_snapshot() {
     let app = TestApp::today(|_| {}).await;
     let token = verifier_token(&app, true).await;
     let client = app.client().await;
-    let feed = app.app.registry.feed();
+    let feed = app.app.memory.registry.feed();
     let before = feed.head();
     for _ in 0..10_000 {
         feed.publish(Changed::Client(client.id));
@@ -201,7 +201,7 @@ async fn only_verifiers_may_follow_and_only_on_the_management_listener() {
     let client = app.client().await;
     let access = app.grant(&client).await.access;
     let good = verifier_token(&app, true).await;
-    let position = app.app.registry.feed().head();
+    let position = app.app.memory.registry.feed().head();
     let requests = || {
         [
             management(&app, Method::GET, FEED_PATH),
@@ -290,7 +290,7 @@ async fn a_session_ends_once() {
     let client = app.client().await;
     let pair = app.grant(&client).await;
     auth::revoke(&app.app, client.id, &pair.access).await.unwrap();
-    let feed = app.app.registry.feed();
+    let feed = app.app.memory.registry.feed();
     let (head, ended) = (feed.head(), feed.ended());
     auth::revoke(&app.app, client.id, &pair.access).await.unwrap();
     app.refresh(&pair.refresh).await.is_error(401, "Invalid token");

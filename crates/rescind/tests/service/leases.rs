@@ -68,7 +68,7 @@ async fn a_restart_after_the_last_verifier_was_revoked_waits_for_what_was_lent()
     let origin = app.app.audit.origin(Actor::Operator, None);
     app.app.store.delete_verifier(1, origin).await.unwrap();
     let app = app.restart_with(term(1)).await;
-    assert!(app.app.verifiers.load().is_empty());
+    assert!(app.app.memory.verifiers.load().is_empty());
     answers_after(&app, &client, 60).await;
 }
 

@@ -87,7 +87,7 @@ async fn assert_dead(app: &Arc<App>, grant: &Grant) {
 }
 
 fn generation(app: &App, grant: &Grant) -> u64 {
-    let keyring = app.issuer.keyring();
+    let keyring = app.memory.issuer.keyring();
     keyring.authenticate(&grant.pair.access_token, Kind::Access, NOW).unwrap().generation
 }
 

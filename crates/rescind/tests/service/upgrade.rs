@@ -137,7 +137,7 @@ async fn lives_on(app: &TestApp, given: &Given) {
     // A pair of a key from before is still written as it was, byte for byte.
     for pair in ["hs256", "refreshed", "eddsa", "allowlisted", "logged_in_again"] {
         let session = read(given.access(pair)).1["sid"].as_str().unwrap().parse().unwrap();
-        let written = app.app.issuer.pair(&app.session(session).await).unwrap();
+        let written = app.app.memory.issuer.pair(&app.session(session).await).unwrap();
         assert_eq!(
             (written.access_token.as_str(), written.refresh_token.as_str()),
             (given.access(pair), given.refresh(pair))
@@ -203,7 +203,7 @@ async fn an_embedded_store_from_before_lives_on() {
     assert!(third.refresh_sealed.is_some());
     assert_eq!((third.algorithm, third.signs_from), (second.algorithm, given.now() + 600));
     assert_eq!(second.retire_at, Some(third.signs_from + 7 * 24 * 3600));
-    assert_eq!(app.app.issuer.keyring().public_keys().count(), 2);
+    assert_eq!(app.app.memory.issuer.keyring().public_keys().count(), 2);
 
     lives_on(&app, &given).await;
     let before = app.grant(&given.client("plain")).await;

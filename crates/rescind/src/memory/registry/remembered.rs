@@ -10,7 +10,7 @@ use crate::model::{Highest, Remembered, RememberedClient};
 
 impl Registry {
     /// All that it holds, in case that the store has lost it. Keys and verifiers it does not hold.
-    pub fn memory(&self) -> Remembered {
+    pub fn remembered(&self) -> Remembered {
         let ends: HashMap<_, _> = self
             .credentials
             .pin()

@@ -4,8 +4,6 @@ use std::{marker::PhantomData, ops::Index};
 
 use rescind_verifier::Denied;
 
-use crate::auth;
-
 /// The values of one label.
 pub(super) trait Label: Copy + 'static {
     /// Every one, in the order of declaration.
@@ -119,7 +117,7 @@ impl Answer {
 
 /// What became of a login or a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     Granted,
     Invalid,
     Reused,
@@ -142,23 +140,6 @@ label!(Outcome {
     OverQuota: "over_quota",
     Unavailable: "unavailable",
 });
-
-impl From<&auth::Error> for Outcome {
-    fn from(error: &auth::Error) -> Outcome {
-        match error {
-            auth::Error::InvalidCredentials | auth::Error::InvalidToken(_) | auth::Error::Uncertified => {
-                Outcome::Invalid
-            }
-            auth::Error::Reused => Outcome::Reused,
-            auth::Error::TokenExpired => Outcome::Expired,
-            auth::Error::AddressNotAllowed => Outcome::AddressNotAllowed,
-            auth::Error::ScopeMissing => Outcome::ScopeMissing,
-            auth::Error::Throttled(_) => Outcome::Throttled,
-            auth::Error::OverQuota(_) => Outcome::OverQuota,
-            auth::Error::Store(_) => Outcome::Unavailable,
-        }
-    }
-}
 
 label!(Denied {
     Malformed: "malformed",

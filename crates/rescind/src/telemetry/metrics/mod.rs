@@ -2,7 +2,7 @@
 //!
 //! What is counted where it happens stands here, and costs an atomic add or two: the families' maps are
 //! behind a lock, so nothing is looked up in them after the start. What can be looked up when it is
-//! asked for is in `text.rs`.
+//! asked for is in `http/gauges.rs`.
 
 mod histogram;
 mod labels;
@@ -18,11 +18,9 @@ use prometheus_client::{
 use rescind_verifier::Denied;
 
 pub use histogram::Histogram;
-use labels::{Answer, Each, Label, Outcome};
-pub use labels::{Listener, Route};
-pub use text::{CONTENT_TYPE, text};
-
-use crate::auth::{self, Grant};
+use labels::{Answer, Each, Label};
+pub use labels::{Listener, Outcome, Route};
+pub use text::CONTENT_TYPE;
 
 /// What a process counts.
 #[derive(Debug)]
@@ -167,13 +165,13 @@ impl Metrics {
     }
 
     /// Counts a login.
-    pub fn login(&self, login: Result<&Grant, &auth::Error>) {
-        self.logins[outcome(login)].inc();
+    pub fn login(&self, outcome: Outcome) {
+        self.logins[outcome].inc();
     }
 
     /// Counts a refresh.
-    pub fn refresh(&self, refresh: Result<&Grant, &auth::Error>) {
-        self.refreshes[outcome(refresh)].inc();
+    pub fn refresh(&self, outcome: Outcome) {
+        self.refreshes[outcome].inc();
     }
 
     /// Where a listener counts its connections.
@@ -185,10 +183,6 @@ impl Metrics {
     pub fn requests_under_way(&self, listener: Listener) -> Places {
         self.requests_under_way[listener].clone()
     }
-}
-
-fn outcome(result: Result<&Grant, &auth::Error>) -> Outcome {
-    result.map_or_else(Outcome::from, |_| Outcome::Granted)
 }
 
 fn places(taken: &Each<Listener, Gauge>, turned_away: &Each<Listener, Counter>) -> Each<Listener, Places> {
