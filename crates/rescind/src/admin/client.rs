@@ -7,18 +7,18 @@ use rescind_verifier::{Allowlist, ScopeError, parse_cidr};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::{
-    Changed, Error, certificate::certificate_names, change, credential::new_credential, find, invalid,
-};
+use super::{Changed, Error, change, credential::new_credential, find, invalid};
 use crate::{
     app::App,
     clock::rfc3339,
     cluster::Receipt,
-    model::{Actor, Client, ClientId, Status},
+    model::{Actor, CertificateNames, Client, ClientId, Status},
 };
 
 const MAX_NAME_LENGTH: usize = 200;
 const MAX_ALLOWLIST_ENTRIES: usize = 256;
+
+const MAX_CERTIFICATES: usize = 64;
 
 /// A client to be.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -307,4 +307,17 @@ fn view(client: &Client) -> ClientView {
         created_at: rfc3339(client.created_at),
         receipt: None,
     }
+}
+
+pub(super) fn certificate_names(field: &'static str, texts: &[String]) -> Result<CertificateNames, Error> {
+    check_number(field, texts.len())?;
+    let names: Result<CertificateNames, _> = texts.iter().map(|text| text.parse()).collect();
+    names.map_err(|e| invalid(field, e.to_string()))
+}
+
+pub(super) fn check_number(field: &'static str, names: usize) -> Result<(), Error> {
+    if names > MAX_CERTIFICATES {
+        return Err(invalid(field, format!("a client is bound to at most {MAX_CERTIFICATES} names")));
+    }
+    Ok(())
 }

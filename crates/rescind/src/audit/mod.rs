@@ -63,7 +63,7 @@ impl Audit {
         }
     }
 
-    /// Attempts what a caller tried. Costs next to nothing, and can be told as often as it happens.
+    /// Notes what a caller tried. Costs next to nothing, and can be told as often as it happens.
     pub fn note(&self, kind: EventKind, client: Option<ClientId>, address: Option<IpAddr>) {
         self.notes().add(kind, client, address, self.clock.now());
     }

@@ -3,6 +3,7 @@
 
 mod barrier;
 mod broken;
+mod catch_up;
 mod clock;
 mod followers;
 mod history;

@@ -9,30 +9,22 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{task::JoinHandle, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
     Cluster, PAUSE, Roll,
-    broken::Broken,
+    broken::{Broken, in_time},
+    catch_up::{catch_up, load},
     clock::ahead_of,
     history::{self, History},
 };
-use crate::{
-    memory::{Memory, new_epoch},
-    model::SigningKeyRecord,
-    store::{ChangedRow, Known, LeaseConnection, NodeRow, Place, Postgres, Standing, StoreError},
-};
+use crate::store::{Known, LeaseConnection, NodeRow, Place, Postgres, Standing, StoreError};
 
 /// A lease is renewed so many times in its term.
 const RENEWALS: u32 = 4;
 /// Reasons of one outage that are told, at most.
 const MAX_TOLD: usize = 16;
-/// More changed clients than that are loaded with all the others at once.
-const ONE_BY_ONE: usize = 256;
 
 /// Keeps this process a node until `stop`, through whatever befalls the database.
 pub async fn run(cluster: &Arc<Cluster>, postgres: &Postgres, stop: impl Future<Output = ()>) {
@@ -196,7 +188,7 @@ impl<'a> Node<'a> {
         (self.acked, self.settling) = (0, None);
         // Elsewhere the same numbers may be other nodes'.
         self.beats.clear();
-        self.load(connection).await?;
+        self.applied = load(self.cluster, self.postgres, connection).await?;
         (self.id, self.unused, self.remembers) = (Some(id), None, true);
         self.lost = None;
         Ok((id, history))
@@ -215,7 +207,7 @@ impl<'a> Node<'a> {
             self.postgres.approve(connection.place());
         }
         // What is applied beforehand is acknowledged by this same write.
-        self.catch_up(connection).await?;
+        self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
         self.settle_attached();
         tokio::select! {
             biased;
@@ -230,7 +222,7 @@ impl<'a> Node<'a> {
             return Err(Broken::WentBack { now: renewed.head, known: self.applied });
         }
         while self.applied < renewed.head {
-            self.catch_up(connection).await?;
+            self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
         }
         let Self { cluster, .. } = self;
         cluster.lease.extend(cluster.terms.deadline(asked_at));
@@ -262,69 +254,6 @@ impl<'a> Node<'a> {
             None => {}
         }
         in_time(cluster, connection.tell_clock(id, ahead)).await
-    }
-
-    /// Applies the changes since, in their order. Each says what changed; how it is now is looked up,
-    /// and is as new or newer.
-    async fn catch_up(&mut self, connection: &mut LeaseConnection) -> Result<(), Broken> {
-        let changes = in_time(self.cluster, connection.changes(self.applied)).await?;
-        let Some(last) = changes.last().copied() else { return Ok(()) };
-        let (mut clients, mut sessions) = (BTreeSet::new(), BTreeSet::new());
-        let (mut keys, mut verifiers) = (false, false);
-        for change in &changes {
-            match change.what {
-                ChangedRow::Client(client) => _ = clients.insert(client),
-                ChangedRow::Session { client, session } => _ = sessions.insert((client, session)),
-                ChangedRow::Keys => keys = true,
-                ChangedRow::Verifiers => verifiers = true,
-            }
-        }
-        let whole = (self.applied + 1..).zip(&changes).all(|(seq, change)| change.seq == seq);
-        if !whole || clients.len() + sessions.len() > ONE_BY_ONE {
-            let _alone = self.cluster.memory.alone().await;
-            return self.load(connection).await;
-        }
-        let cluster = self.cluster;
-        let asked = cluster.memory.registry.asking();
-        in_time(self.cluster, async {
-            for client in clients {
-                if let Some(client) = connection.find(client, 0).await?.client {
-                    cluster.memory.registry.apply(&client);
-                }
-            }
-            for (client, session) in sessions {
-                if let Some(session) = connection.find(client, session).await?.session {
-                    cluster.memory.registry.learn(&session, asked);
-                }
-            }
-            if keys {
-                take_keys(&cluster.memory, connection.keys()).await?;
-            }
-            if verifiers {
-                cluster.memory.take_verifiers(connection.verifiers()).await?;
-            }
-            Ok(())
-        })
-        .await?;
-        self.applied = last.seq;
-        self.postgres.note_known(last.known);
-        Ok(())
-    }
-
-    /// Takes over everything, in place of what was known, while nothing else changes memory.
-    async fn load(&mut self, connection: &mut LeaseConnection) -> Result<(), Broken> {
-        let cluster = self.cluster;
-        // However long it takes: there is no lease to lose.
-        let loaded = cluster.store.load().await?;
-        if loaded.place.as_ref() != Some(connection.place()) {
-            return Err(StoreError::Unavailable("another server has taken over meanwhile".into()).into());
-        }
-        cluster.memory.registry.replace(&loaded.clients, loaded.ended, new_epoch(&cluster.random));
-        take_keys(&cluster.memory, async { Ok(loaded.keys) }).await?;
-        cluster.memory.take_verifiers(async { Ok(loaded.verifiers) }).await?;
-        self.applied = loaded.head.seq;
-        self.postgres.set_known(loaded.head);
-        Ok(())
     }
 
     /// Keeps what is known beside the database, for the next process: of others' changes, a little later than
@@ -400,24 +329,6 @@ impl<'a> Node<'a> {
             Err(broken) => warn!(error = %broken.in_words(), "the others will wait for this node's lease"),
         }
     }
-}
-
-/// Goes over to the keys of the database. A node does not serve while it cannot use those.
-async fn take_keys(
-    memory: &Memory,
-    keys: impl Future<Output = Result<Vec<SigningKeyRecord>, StoreError>>,
-) -> Result<(), StoreError> {
-    let taken_over = memory.take_keys(keys).await?;
-    taken_over.map(drop).map_err(|e| StoreError::Unreadable(e.to_string()))
-}
-
-/// An answer that comes later than a lease lasts is of no use.
-async fn in_time<T>(
-    cluster: &Cluster,
-    answer: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, Broken> {
-    let answer = timeout(cluster.terms.lease, answer).await;
-    Ok(answer.map_err(|_| Broken::Silent)??)
 }
 
 /// The change up to which the attached verifiers have all, once they do.

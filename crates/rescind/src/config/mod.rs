@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, then the environment, then flags.
 
 mod environment;
+mod error;
 mod names;
 mod source;
 mod values;
@@ -14,7 +15,8 @@ use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
-pub use source::{ConfigError, Flags};
+pub use error::{ConfigError, ValueSource};
+pub use source::Flags;
 pub use values::{Brief, Span};
 
 use crate::{

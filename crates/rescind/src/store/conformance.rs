@@ -382,7 +382,7 @@ async fn logout_writes_as_much_however_many_sessions_live(home: &Home) {
             }
             logins.join_all().await;
         }
-        // Actor itself: its logins are no part of this, and each waits for the disk.
+        // By itself: its logins are no part of this, and each waits for the disk.
         Home::Database(url) => copy_sessions(url, many.id, 100_000).await,
     }
     // In a store that is shared, the others are told as well: by the head and a change.

@@ -6,6 +6,7 @@
 //! There are two: SQLite in the data folder, for one process, and PostgreSQL, for as many as serve
 //! together. What both do is asked of [`Store`].
 
+mod answers;
 #[cfg(test)]
 mod conformance;
 mod crowd;
@@ -17,12 +18,8 @@ mod values;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
-    time::Duration,
 };
 
-use rescind_verifier::{SessionState, State, follow::wire::EndedSession};
-use serde::Serialize;
 use thiserror::Error;
 use tracing::Instrument;
 
@@ -34,6 +31,7 @@ use crate::{
     random::Random,
     telemetry::{metrics::Commits, traces::step},
 };
+pub use answers::{Copied, Found, Loaded, Swept};
 use crowd::Crowd;
 pub use history::{Known, Mark, Position, Repeated, Standing};
 #[cfg(test)]
@@ -69,70 +67,6 @@ pub enum StoreError {
 /// A task that panicked. What it said is not told: it may be a value.
 fn ended(_: tokio::task::JoinError) -> StoreError {
     StoreError::Unavailable("a task of the store panicked".into())
-}
-
-/// What a process needs in memory before it serves.
-#[derive(Debug)]
-pub struct Loaded {
-    /// Every client, deleted ones included.
-    pub clients: Vec<Client>,
-    /// Every signing key, in the order of creation.
-    pub keys: Vec<SigningKeyRecord>,
-    /// The sealed pepper; `None` in a new store.
-    pub pepper: Option<Vec<u8>>,
-    /// Every verifier that may follow the feed.
-    pub verifiers: Vec<VerifierRecord>,
-    /// Sessions that ended before their time.
-    pub ended: Vec<EndedSession>,
-    /// The longest lease that verifiers may have of those that had the store before. None in one that is shared.
-    pub lent: Duration,
-    /// The newest change that this is as new as. None in a store that one process has for itself.
-    pub head: Known,
-    /// Where it is from, if that is a server's.
-    pub place: Option<Place>,
-}
-
-/// One token's client and session as the store has them.
-#[derive(Debug)]
-pub struct Found {
-    /// The client, deleted or not.
-    pub client: Option<Client>,
-    /// The session and its id.
-    pub session: Option<Session>,
-}
-
-impl State for Found {
-    fn client(&self, id: ClientId) -> Option<Arc<rescind_verifier::ClientPolicy>> {
-        self.client.as_ref().filter(|c| c.id == id).map(|c| Arc::new(c.policy()))
-    }
-
-    fn session(&self, id: SessionId) -> Option<SessionState> {
-        self.session.as_ref().filter(|s| s.id == id).map(Session::state)
-    }
-}
-
-/// How far a sweep has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Swept {
-    /// Rows deleted by this batch.
-    pub deleted: usize,
-    /// Rows that it looked at and left.
-    pub kept: usize,
-    /// Where the next batch begins; `None` at the end of the table.
-    pub next: Option<SessionId>,
-}
-
-/// What has been copied from one store to another.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Copied {
-    /// Deleted ones included.
-    pub clients: u64,
-    /// Revoked ones included.
-    pub credentials: u64,
-    /// Live or not.
-    pub sessions: u64,
-    /// What is on record.
-    pub events: u64,
 }
 
 /// Records that one batch of a sweep deletes, at most, of each kind of what goes.

@@ -14,7 +14,7 @@ async fn records(store: &Store, wanted: Wanted) -> Vec<Record> {
     store.records(wanted).await.unwrap().records
 }
 
-/// EventKind, client, API key and detail of what was added since `after`, which moves on.
+/// Kind, client, API key and detail of what was added since `after`, which moves on.
 async fn added(store: &Store, after: &mut u64) -> Vec<String> {
     let Page { records, last } = store.records(Wanted { after: Some(*after), ..ALL }).await.unwrap();
     *after = last;

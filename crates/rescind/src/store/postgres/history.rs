@@ -104,7 +104,7 @@ impl Postgres {
         Ok(position)
     }
 
-    /// Does again what this process remembers and the database at this place has lost, up to `known`. Remembered has
+    /// Does again what this process remembers and the database at this place has lost, up to `known`. Memory has
     /// all of it up to `whole`, which is less where others' changes came between and this process's own.
     /// `new` is for when no key that signs is left. `None`: others have done it, and there was nothing to add.
     pub async fn repeat(
