@@ -4,9 +4,9 @@ use tokio_postgres::Row;
 
 use super::{
     Postgres, SNAPSHOT,
-    authority::decisive,
     connection::Parameters,
     rows::{self, Number, get, maybe_number, number},
+    statements::decisive,
 };
 use crate::{
     model::{Event, Page, Record, Retention, UnixSeconds, Wanted},

@@ -5,14 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     Postgres, UPDATE_CLIENT, UPDATE_CREDENTIAL,
     audit::{Columns, INSERT},
-    authority::decisive,
+    changed::{ChangedRow, TELL},
     connection::Connection,
     keys::{self, DELETE_KEY, DELETE_VERIFIER, INSERT_KEY, insert_key},
-    node::ChangedRow,
     place::Place,
     rows::{self, Number, get, maybe_number, number},
     save_client, save_credential,
-    transaction::TELL,
+    statements::decisive,
 };
 use crate::{
     model::{

@@ -4,10 +4,9 @@ use tokio_postgres::Statement;
 
 use super::{
     Postgres, audit,
+    changed::{ChangedRow, TELL},
     connection::Connection,
-    node::ChangedRow,
     rows::{self, Number},
-    transaction::TELL,
 };
 use crate::{
     model::{

@@ -5,8 +5,10 @@
 //! in later statements, which see what was committed while they waited. What is held in memory
 //! elsewhere is changed together with the head (see the migration), last before the commit.
 
+mod answered;
 mod audit;
 mod authority;
+mod changed;
 mod clock;
 mod connection;
 mod copy;
@@ -18,6 +20,8 @@ mod node;
 mod place;
 mod rows;
 mod sessions;
+mod settings;
+mod statements;
 #[cfg(test)]
 pub(super) mod tests;
 mod tls;
@@ -33,7 +37,8 @@ use deadpool::{
 use tokio::{sync::Mutex, time::timeout, try_join};
 use tokio_postgres::Statement;
 
-pub use node::{Change, ChangedRow, LeaseConnection, NodeRow, Renewed};
+pub use changed::ChangedRow;
+pub use node::{Change, LeaseConnection, NodeRow, Renewed};
 pub use place::Place;
 pub use url::DatabaseUrl;
 
@@ -46,10 +51,11 @@ use crate::{
     telemetry::metrics::Commits,
 };
 use authority::Replication;
+use changed::TELL;
 use connection::{Connection, Connector, Parameters};
 use history::Newest;
 use rows::{Number, number};
-use transaction::{TELL, Transaction};
+use transaction::Transaction;
 
 /// Far more than connections, so that clients seldom share one.
 const TURNS: u64 = 256;

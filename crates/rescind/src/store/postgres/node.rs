@@ -7,12 +7,14 @@ use tokio_postgres::Row;
 
 use super::{
     Postgres,
-    authority::{Replication, decisive},
+    authority::Replication,
+    changed::ChangedRow,
     connection::{Connection, Parameters},
     history, keys,
     migrate::newest_known,
     place::Place,
     rows::{self, Number, get, number},
+    statements::decisive,
 };
 use crate::{
     model::{ClientId, SessionId, SigningKeyRecord, VerifierRecord},
@@ -54,36 +56,6 @@ pub struct Change {
     pub what: ChangedRow,
     /// It as the newest that is known.
     pub known: Known,
-}
-
-/// What a change is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangedRow {
-    /// A client, or one of its credentials.
-    Client(ClientId),
-    /// A session ended before its time.
-    Session {
-        /// Whose it is.
-        client: ClientId,
-        /// The session.
-        session: SessionId,
-    },
-    /// The signing keys.
-    Keys,
-    /// The verifiers that may follow the feed.
-    Verifiers,
-}
-
-impl ChangedRow {
-    /// Kind, id, client.
-    pub(super) fn columns(self) -> (&'static str, Option<u64>, Option<u64>) {
-        match self {
-            ChangedRow::Client(client) => ("client", Some(client), None),
-            ChangedRow::Session { client, session } => ("session", Some(session), Some(client)),
-            ChangedRow::Keys => ("keys", None, None),
-            ChangedRow::Verifiers => ("verifiers", None, None),
-        }
-    }
 }
 
 /// A lease's row.

@@ -11,7 +11,7 @@ use tokio_postgres::{
     types::{FromSql, FromSqlOwned, IsNull, ToSql, Type, accepts, to_sql_checked},
 };
 
-use super::authority::decisive;
+use super::statements::decisive;
 use crate::{
     model::{Client, Credential, Session, SigningKeyRecord, VerifierRecord},
     secret::SecretHash,

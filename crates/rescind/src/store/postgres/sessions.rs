@@ -4,11 +4,10 @@ use tokio::try_join;
 
 use super::{
     Postgres, audit,
-    authority::decisive,
+    changed::{ChangedRow, TELL},
     connection::Parameters,
-    node::ChangedRow,
     rows::{self, Number, number},
-    transaction::TELL,
+    statements::decisive,
 };
 use crate::{
     model::{Client, ClientId, Event, Phase, Session, SessionId, UnixSeconds},
