@@ -86,7 +86,7 @@ impl App {
         E: Send + 'static,
     {
         let app = Arc::clone(self);
-        to_the_end(async move {
+        run_to_completion(async move {
             let changed = match change(Arc::clone(&app)).await? {
                 Ok(changed) => changed,
                 Err(refused) => return Ok(Err(refused)),
@@ -167,7 +167,7 @@ impl App {
 
 /// Runs a change to its end even if whoever asked for it goes away: what the store has taken, the
 /// registry must hear of. It begins at once; what is awaited is its outcome alone.
-pub fn to_the_end<T: Send + 'static>(
+pub fn run_to_completion<T: Send + 'static>(
     change: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> impl Future<Output = Result<T, StoreError>> + Send {
     let running = tokio::spawn(change.in_current_span());

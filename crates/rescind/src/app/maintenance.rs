@@ -71,7 +71,7 @@ impl App {
             && self.memory.issuer.keyring().public_keys().next().is_none();
         let verifications = |client| self.memory.registry.verifications(client);
         for Flagged { client, logins, verifications } in
-            self.caching.judge(self.clock.elapsed(), verifications, all_seen)
+            self.uncached.judge(self.clock.elapsed(), verifications, all_seen)
         {
             warn!(
                 client,

@@ -14,16 +14,16 @@ use crate::{
     audit::Audit,
     clock::Clock,
     cluster::Cluster,
-    config::Undecided,
+    config::OnUnavailable,
     files::data_folder::DataFolder,
-    limits::{Caching, Limiter, LogLimits, Quota},
+    limits::{Limiter, LogLimits, Quota, UncachedLogins},
     memory::Memory,
     model::TokenRules,
     random::Random,
     store::{Store, WentBack},
     telemetry::metrics::Metrics,
 };
-pub use change::to_the_end;
+pub use change::run_to_completion;
 pub use clock_watch::{ClockView, ClockWatch};
 pub use open::{OpenError, WENT_BACK};
 pub use went_back::{EndError, end_every_token};
@@ -39,12 +39,12 @@ pub struct App {
     pub audit: Arc<Audit>,
     pub limiter: Limiter,
     pub quotas: Quotas,
-    pub caching: Caching,
+    pub uncached: UncachedLogins,
     pub log_limits: LogLimits,
     pub metrics: Metrics,
     /// Whether the wall clock can be believed.
     pub clock_watch: ClockWatch,
-    pub undecided: Undecided,
+    pub on_unavailable: OnUnavailable,
     /// The store was not what was last written here, so every token was ended.
     pub went_back: Option<WentBack>,
     /// Callers may show a certificate.

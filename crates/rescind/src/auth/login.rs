@@ -9,7 +9,7 @@ use super::{
     Caller, Error, Failed, Grant, address_denied, failed, grant, is_logged, outcome, over_quota, uncertified,
 };
 use crate::{
-    app::{App, to_the_end},
+    app::{App, run_to_completion},
     memory::KnownCredential,
     model::{Client, Phase, Session, TokenRules, UnixSeconds},
     store::StoreError,
@@ -118,7 +118,7 @@ async fn try_open_session(
         Ok(Session { phase, ..Session::open(client, credential, scopes, key, now, &rules) })
     };
     let opening = Arc::clone(app);
-    let opened = to_the_end(async move {
+    let opened = run_to_completion(async move {
         let app = opening;
         let asked = app.memory.registry.asking();
         let opened = app.store.open_session(client, open).await?;
@@ -129,7 +129,7 @@ async fn try_open_session(
             }
             let granted = grant(&app, &session)?;
             place.stamp();
-            app.caching.logged_in(client, app.memory.registry.verifications(client), app.clock.elapsed());
+            app.uncached.logged_in(client, app.memory.registry.verifications(client), app.clock.elapsed());
             Ok(granted)
         }))
     });

@@ -10,7 +10,7 @@ use super::{
     over_quota, refused, uncertified,
 };
 use crate::{
-    app::{App, to_the_end},
+    app::{App, run_to_completion},
     model::{
         Actor, Client, ClientId, EventKind, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds,
         changes,
@@ -49,7 +49,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                 caller.clone(),
             );
             let (counting, address) = (Arc::clone(&app), caller.address);
-            to_the_end(async move {
+            run_to_completion(async move {
                 let use_up = move |client: &Client, session: &mut Session| {
                     let presented = present(client, session, &claims, &caller, now, &rules)?;
                     // Before the token is used up.

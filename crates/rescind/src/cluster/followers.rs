@@ -31,7 +31,7 @@ pub struct FollowerId {
 /// apply before the lease is good, is read after that. So a change is either in that head, or was
 /// published later and finds the follower here.
 #[derive(Debug)]
-pub struct Attached {
+pub struct ExactFollowers {
     clock: Clock,
     terms: Terms,
     followers: Mutex<HashMap<FollowerId, Follower>>,
@@ -62,10 +62,10 @@ pub struct Outcome {
 #[error("{MAX_PER_VERIFIER} exact followers share this verifier's token: give others one of their own")]
 pub struct TooMany;
 
-impl Attached {
+impl ExactFollowers {
     /// Nobody yet.
-    pub fn new(clock: Clock, terms: Terms) -> Attached {
-        Attached { clock, terms, followers: Mutex::default(), floor: watch::Sender::new(u64::MAX) }
+    pub fn new(clock: Clock, terms: Terms) -> ExactFollowers {
+        ExactFollowers { clock, terms, followers: Mutex::default(), floor: watch::Sender::new(u64::MAX) }
     }
 
     /// Followers of a process before this one may still have leases of this term: one that acknowledges
@@ -153,8 +153,8 @@ impl Attached {
 mod tests {
     use super::*;
 
-    fn attached(clock: &Clock, lease: Duration) -> Attached {
-        Attached::new(clock.clone(), Terms { lease, clock_drift: 0.1, margin: Duration::ZERO })
+    fn attached(clock: &Clock, lease: Duration) -> ExactFollowers {
+        ExactFollowers::new(clock.clone(), Terms { lease, clock_drift: 0.1, margin: Duration::ZERO })
     }
 
     fn id(verifier: u64, name: impl ToString) -> FollowerId {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     /// What is settled without a lease running out.
-    async fn at_once(attached: &Attached, seq: u64) -> (usize, usize) {
+    async fn at_once(attached: &ExactFollowers, seq: u64) -> (usize, usize) {
         let settled = timeout(Duration::from_secs(20), attached.settled(seq)).await;
         let Outcome { followers, acknowledged } = settled.expect("nobody to wait for");
         (followers, acknowledged)

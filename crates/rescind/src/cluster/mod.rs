@@ -28,7 +28,7 @@ use crate::{
 };
 pub use barrier::Receipt;
 pub use clock::{Apart, NodeClock};
-pub use followers::{Attached, FollowerId, Outcome, TooMany};
+pub use followers::{ExactFollowers, FollowerId, Outcome, TooMany};
 pub use history::confirm;
 pub use known::KnownFile;
 pub use lease::{Lapsed, Lease};
@@ -47,14 +47,14 @@ pub struct Cluster {
     /// Whether its wall clock is that of the others.
     pub node_clock: NodeClock,
     /// The exact verifiers that follow this process.
-    pub attached: Attached,
+    pub attached: ExactFollowers,
     lent: lent::Lent,
     /// For people.
     pub node_name: String,
     /// What is known of the database, kept beside it. None where one process has the store to itself.
     pub known: Option<KnownFile>,
     readings: barrier::Readings,
-    roll: ArcSwapOption<Roll>,
+    roll: ArcSwapOption<Membership>,
     refusal: ArcSwapOption<String>,
     clock: Clock,
     random: Random,
@@ -77,7 +77,7 @@ pub struct Options {
 
 /// The cluster as it was when this node renewed its lease last.
 #[derive(Debug, Clone)]
-pub struct Roll {
+pub struct Membership {
     /// This node.
     pub node: u64,
     /// The last change that it has in memory.
@@ -100,7 +100,7 @@ impl Cluster {
         random: Random,
     ) -> Cluster {
         let Options { terms, node_name, known, lent, histories_lost } = options;
-        let attached = Attached::new(clock.clone(), terms);
+        let attached = ExactFollowers::new(clock.clone(), terms);
         if !lent.is_zero() {
             attached.inherit(lent);
         }
@@ -129,7 +129,7 @@ impl Cluster {
     }
 
     /// The cluster as last seen. `None`: this process is no node of one.
-    pub fn roll(&self) -> Option<Arc<Roll>> {
+    pub fn roll(&self) -> Option<Arc<Membership>> {
         self.roll.load_full()
     }
 
@@ -147,7 +147,7 @@ impl Cluster {
         ChangeOrigin::new(self.clock.now(), Actor::Service, &self.node_name)
     }
 
-    fn publish(&self, roll: Roll) {
+    fn publish(&self, roll: Membership) {
         self.roll.store(Some(Arc::new(roll)));
     }
 }

@@ -13,7 +13,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
-    Cluster, PAUSE, Roll,
+    Cluster, Membership, PAUSE,
     broken::{Broken, in_time},
     catch_up::{catch_up, load},
     clock::ahead_of,
@@ -227,7 +227,7 @@ impl<'a> Node<'a> {
         let Self { cluster, .. } = self;
         cluster.lease.extend(cluster.terms.deadline(asked_at));
         self.watch(connection, id, &renewed.nodes).await?;
-        let roll = Roll {
+        let roll = Membership {
             node: id,
             applied: self.applied,
             head: renewed.head,

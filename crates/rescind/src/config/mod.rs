@@ -127,11 +127,11 @@ pub struct Tokens {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardAuth {
-    pub unavailable: Undecided,
+    pub unavailable: OnUnavailable,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Undecided {
+pub enum OnUnavailable {
     #[serde(rename = "403")]
     Forbidden,
     #[serde(rename = "503")]

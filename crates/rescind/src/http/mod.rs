@@ -36,13 +36,13 @@ pub use body::{BodyError, parse as parse_json};
 use client_ip::{Peer, TrustedProxies};
 use error::{ApiError, Class, Failure, only_verdicts};
 pub use feed::Vouched;
-pub use raw_answers::{Enveloped, too_many_connections};
+pub use raw_answers::{ErrorRewriter, too_many_connections};
 
 use crate::{
     app::App,
     audit,
     clock::Clock,
-    config::Undecided,
+    config::OnUnavailable,
     random::Random,
     secret,
     telemetry::{metrics::Route, traces},
@@ -179,8 +179,8 @@ impl Door {
 
 /// There are too many requests under way. A verdict is one that a proxy understands.
 fn turned_away(app: &App, route: Route) -> Response {
-    match (route, app.undecided) {
-        (Route::Verify, Undecided::Forbidden) => {
+    match (route, app.on_unavailable) {
+        (Route::Verify, OnUnavailable::Forbidden) => {
             ApiError::new(Class::Forbidden, "Not able to decide now").into_response()
         }
         _ => ApiError::too_many("requests").into_response(),
@@ -263,7 +263,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{app::to_the_end, config::Config};
+    use crate::{app::run_to_completion, config::Config};
 
     const FAILED: &str = r#"{"error":{"name":"InternalServerError","code":"INTERNAL_SERVER_ERROR","message":"Internal server error"}}"#;
     const DENIED: &str = r#"{"error":{"name":"ForbiddenError","code":"FORBIDDEN","message":"Not able to decide on this request"}}"#;
@@ -273,7 +273,7 @@ mod tests {
     }
 
     async fn panics_in_a_change() -> Result<(), ApiError> {
-        Ok(to_the_end(async { panic!("a handler's own words") }).await?)
+        Ok(run_to_completion(async { panic!("a handler's own words") }).await?)
     }
 
     // check 90

@@ -23,7 +23,7 @@ use crate::{app::App, clock::Clock, random::Random};
 /// an answer of HTTP/1.1. There every answer of the service carries a request id, so a head without one is hyper's: it closes the
 /// connection after it, has no body, and is written whole.
 #[derive(Debug)]
-pub struct Enveloped<IO> {
+pub struct ErrorRewriter<IO> {
     io: IO,
     clock: Clock,
     random: Random,
@@ -31,10 +31,10 @@ pub struct Enveloped<IO> {
     pending: Vec<u8>,
 }
 
-impl<IO> Enveloped<IO> {
+impl<IO> ErrorRewriter<IO> {
     /// Wraps a connection.
-    pub fn new(io: IO, clock: Clock, random: Random) -> Enveloped<IO> {
-        Enveloped { io, clock, random, pending: Vec::new() }
+    pub fn new(io: IO, clock: Clock, random: Random) -> ErrorRewriter<IO> {
+        ErrorRewriter { io, clock, random, pending: Vec::new() }
     }
 
     fn replacement(&self, written: &[u8]) -> Option<Vec<u8>> {
@@ -82,7 +82,7 @@ fn last_answer(error: ApiError, clock: &Clock, random: &Random) -> Vec<u8> {
     answer
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Enveloped<IO> {
+impl<IO: AsyncRead + Unpin> AsyncRead for ErrorRewriter<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -92,7 +92,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Enveloped<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> Enveloped<IO> {
+impl<IO: AsyncWrite + Unpin> ErrorRewriter<IO> {
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.pending.is_empty() {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.pending))?;
@@ -105,7 +105,7 @@ impl<IO: AsyncWrite + Unpin> Enveloped<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Enveloped<IO> {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for ErrorRewriter<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(cx))?;
         match self.replacement(buf) {

@@ -8,4 +8,4 @@ mod uncached;
 pub use failures::{Limiter, Throttled, network};
 pub use log_lines::{LogLimit, LogLimits};
 pub use quota::{OverQuota, Place, Quota};
-pub use uncached::{Caching, Flagged};
+pub use uncached::{Flagged, UncachedLogins};

@@ -27,7 +27,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
 /// The clients that logged in lately.
 #[derive(Debug, Default)]
-pub struct Caching(Mutex<Clients>);
+pub struct UncachedLogins(Mutex<Clients>);
 
 #[derive(Debug, Default)]
 struct Clients {
@@ -51,7 +51,7 @@ pub struct Flagged {
     pub verifications: u64,
 }
 
-impl Caching {
+impl UncachedLogins {
     /// Counts a login of a client that has had so many verifications.
     pub fn logged_in(&self, client: ClientId, verifications: u64, now: Duration) {
         let window = || Window { since: now, logins: 0, verifications_before: verifications };
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_for_longer_than_it_counts() {
-        let (caching, at) = (Caching::default(), Duration::from_secs);
+        let (caching, at) = (UncachedLogins::default(), Duration::from_secs);
         for client in 0..100 {
             caching.logged_in(client, 7, at(0));
             caching.logged_in(client, 8, at(599));

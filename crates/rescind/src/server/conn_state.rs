@@ -28,7 +28,7 @@ pub(super) struct Patience {
 
 /// One connection, as its listener's pool knows it.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ConnState {
     network: Option<IpAddr>,
     clock: Clock,
     doing: Mutex<Doing>,
@@ -53,10 +53,10 @@ enum Phase {
     Busy { worked_on: u32, awaited: u32 },
 }
 
-impl Slot {
-    pub(super) fn new(network: Option<IpAddr>, clock: Clock) -> Slot {
+impl ConnState {
+    pub(super) fn new(network: Option<IpAddr>, clock: Clock) -> ConnState {
         let doing = Doing { phase: Phase::Head, since: clock.elapsed(), multiplexed: false };
-        Slot { network, clock, doing: Mutex::new(doing), close: Notify::new() }
+        ConnState { network, clock, doing: Mutex::new(doing), close: Notify::new() }
     }
 
     /// Something was read.
@@ -136,7 +136,7 @@ impl Slot {
     }
 }
 
-impl Guest for Slot {
+impl Guest for ConnState {
     fn network(&self) -> Option<IpAddr> {
         self.network
     }
@@ -157,14 +157,14 @@ impl Guest for Slot {
 /// It belongs into the connection's own task, which is woken by everything that makes the deadline an
 /// earlier one; so a timer is set anew once in a while, and not for each request.
 pub(super) struct Overdue {
-    slot: Arc<Slot>,
+    slot: Arc<ConnState>,
     patience: Patience,
     /// Fires at this time by the clock, or somewhat later.
     timer: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 impl Overdue {
-    pub(super) fn new(slot: Arc<Slot>, patience: Patience) -> Overdue {
+    pub(super) fn new(slot: Arc<ConnState>, patience: Patience) -> Overdue {
         Overdue { slot, patience, timer: None }
     }
 }

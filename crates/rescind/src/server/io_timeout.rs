@@ -13,26 +13,26 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::conn_state::Slot;
+use super::conn_state::ConnState;
 
 /// Tells the slot of what is read and written. A peer that takes no byte for so long has its
 /// connection ended.
 #[derive(Debug)]
-pub(super) struct Watched<IO> {
+pub(super) struct TimeoutIo<IO> {
     io: IO,
-    slot: Arc<Slot>,
+    slot: Arc<ConnState>,
     patience: Duration,
     /// Runs while a write waits for the peer.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<IO> Watched<IO> {
-    pub(super) fn new(io: IO, slot: Arc<Slot>, patience: Duration) -> Watched<IO> {
-        Watched { io, slot, patience, stalled: None }
+impl<IO> TimeoutIo<IO> {
+    pub(super) fn new(io: IO, slot: Arc<ConnState>, patience: Duration) -> TimeoutIo<IO> {
+        TimeoutIo { io, slot, patience, stalled: None }
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+impl<IO: AsyncRead + Unpin> AsyncRead for TimeoutIo<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -47,9 +47,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Watched { io, slot, patience, stalled } = &mut *self;
+        let TimeoutIo { io, slot, patience, stalled } = &mut *self;
         if let Poll::Ready(written) = Pin::new(io).poll_write(cx, buf) {
             *stalled = None;
             slot.wrote();

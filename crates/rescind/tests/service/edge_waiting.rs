@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use rescind::config::{Config, Undecided};
+use rescind::config::{Config, OnUnavailable};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -141,9 +141,10 @@ async fn a_stream_that_makes_room_is_answered_and_its_neighbours_go_on() {
 // check 100
 #[tokio::test]
 async fn a_request_that_is_worked_on_makes_room_for_nobody() {
-    for (undecided, verdict, message) in
-        [(Undecided::Forbidden, 403, "Not able to decide now"), (Undecided::Unavailable, 503, TOO_MANY)]
-    {
+    for (undecided, verdict, message) in [
+        (OnUnavailable::Forbidden, 403, "Not able to decide now"),
+        (OnUnavailable::Unavailable, 503, TOO_MANY),
+    ] {
         let app = TestApp::with(|config| {
             config.forward_auth.unavailable = undecided;
             requests(1, 1)(config);

@@ -7,7 +7,7 @@ use hyper::Version;
 use proptest::prelude::*;
 
 use super::{
-    super::{asked::Asked, conn_state::Slot},
+    super::{asked::Asked, conn_state::ConnState},
     *,
 };
 use crate::{clock::Clock, http::BodyError};
@@ -17,7 +17,7 @@ fn pool<G: Guest>(in_all: usize, per_network: usize, newcomers: Newcomers) -> Ar
     Pool::new(bounds, Places::default(), Random::seeded(1))
 }
 
-fn connections(in_all: usize, per_network: usize) -> (Arc<Pool<Slot>>, Clock) {
+fn connections(in_all: usize, per_network: usize) -> (Arc<Pool<ConnState>>, Clock) {
     (pool(in_all, per_network, Newcomers::OfOthers), Clock::manual(100))
 }
 
@@ -25,8 +25,8 @@ fn from(last: u8) -> Option<IpAddr> {
     Some([192, 0, 2, last].into())
 }
 
-fn connection(last: u8, clock: &Clock) -> Slot {
-    Slot::new(from(last), clock.clone())
+fn connection(last: u8, clock: &Clock) -> ConnState {
+    ConnState::new(from(last), clock.clone())
 }
 
 /// A request over a connection of its own from this address.
@@ -39,7 +39,7 @@ fn wait_for_its_body(admitted: &Admitted<Asked>) {
 }
 
 /// Whether it has been told to close since it was last asked.
-fn is_closed(admitted: &Admitted<Slot>) -> bool {
+fn is_closed(admitted: &Admitted<ConnState>) -> bool {
     pin!(admitted.guest.closed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
@@ -166,7 +166,7 @@ fn whoever_is_set_aside_makes_room_for_nobody_and_takes_no_place_of_the_others()
 #[test]
 fn who_is_counted_nowhere_is_never_evicted() {
     let (pool, clock) = connections(2, 1);
-    let proxy = || Slot::new(None, clock.clone());
+    let proxy = || ConnState::new(None, clock.clone());
     let proxies: Vec<_> = (0..2).map(|_| pool.admit(proxy()).unwrap()).collect();
     assert!(pool.admit(proxy()).is_err() && pool.admit(connection(1, &clock)).is_err());
     assert!(!proxies.iter().any(is_closed));
@@ -177,11 +177,11 @@ proptest! {
     #[test]
     fn nobody_has_more_than_its_share_and_nothing_is_lost(turns in prop::collection::vec((0u8..6, any::<bool>()), 0..200)) {
         let (pool, clock) = connections(12, 5);
-        let (mut open, mut evicted): (Vec<Admitted<Slot>>, Vec<Admitted<Slot>>) = (vec![], vec![]);
+        let (mut open, mut evicted): (Vec<Admitted<ConnState>>, Vec<Admitted<ConnState>>) = (vec![], vec![]);
         for (who, comes) in turns {
             let network = if who == 0 { None } else { from(who) };
             if comes {
-                open.extend(pool.admit(Slot::new(network, clock.clone())));
+                open.extend(pool.admit(ConnState::new(network, clock.clone())));
             } else if !open.is_empty() {
                 open.remove(usize::from(who) % open.len());
                 evicted.pop();
