@@ -15,9 +15,9 @@ use rescind::{
     app::App,
     clock::Clock,
     config::Config,
-    metrics::Listener,
     random::Random,
     server::Server,
+    telemetry::metrics::Listener,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
 use tokio::task::{spawn_blocking, yield_now};

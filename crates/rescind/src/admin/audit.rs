@@ -4,10 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, invalid};
 use crate::{
-    audit::{Kind, Page, Record, Wanted},
     clock::{Clock, rfc3339},
     config::Span,
-    model::ClientId,
+    model::{ClientId, EventKind, Page, Record, Wanted},
     store::Store,
 };
 
@@ -20,7 +19,7 @@ const MAX_EVENTS: u64 = 1000;
 pub struct EventsWanted {
     pub after: Option<u64>,
     pub limit: Option<u64>,
-    pub kind: Option<Kind>,
+    pub kind: Option<EventKind>,
     pub client: Option<ClientId>,
     /// How long ago at most.
     pub since: Option<Span>,

@@ -2,21 +2,19 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use rescind_verifier::Algorithm;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tracing::info;
 
 use super::Error;
 use crate::{
-    app::App,
-    audit::{By, Event, Kind, Origin},
-    cluster::{LONGEST_LEASE, Receipt},
-    data_folder::{DataFolder, FolderError},
-    issuer::generate_key,
+    app::{App, EndError, end_every_token},
+    cluster::Receipt,
+    files::data_folder::{DataFolder, FolderError},
+    model::{Actor, ChangeOrigin, EventKind},
     random::Random,
     secret::{MasterKey, PEPPER, SealError},
-    store::{Sqlite, Store, StoreError, StoredKey, WentBack},
+    store::{Sqlite, Store, StoreError},
 };
 
 /// What a restored store holds.
@@ -47,15 +45,6 @@ pub enum RestoreError {
     Folder(#[from] FolderError),
 }
 
-/// Why not every token has ended.
-#[derive(Debug, thiserror::Error)]
-pub enum EndError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Sealed(#[from] SealError),
-}
-
 impl From<EndError> for RestoreError {
     fn from(error: EndError) -> RestoreError {
         match error {
@@ -74,7 +63,7 @@ pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
                 .into(),
         ));
     };
-    let event = app.audit.origin(By::Operator, None).event(Kind::StoreBackedUp);
+    let event = app.audit.origin(Actor::Operator, None).event(EventKind::StoreBackedUp);
     app.store.record(vec![event]).await?;
     let file = app.folder().temporary_file().map_err(|e| StoreError::Unavailable(e.into()))?;
     store.backup(file.path()).await?;
@@ -87,7 +76,7 @@ pub async fn restore(
     folder: &DataFolder,
     from: &Path,
     master: &MasterKey,
-    origin: Origin,
+    origin: ChangeOrigin,
     random: &Random,
 ) -> Result<Restored, RestoreError> {
     let place = folder.temporary_folder()?;
@@ -124,44 +113,10 @@ pub struct EndedTokens {
 /// Ends every token, after a database was restored to what it was before: what was revoked since is not known
 /// to it.
 pub async fn restored(app: &Arc<App>) -> Result<EndedTokens, Error> {
-    let (key, origin) = (app.new_key()?, app.audit.origin(By::Operator, None));
+    let (key, origin) =
+        (app.memory.new_key(app.clock.now(), &app.random)?, app.audit.origin(Actor::Operator, None));
     let kid = key.kid.clone();
     let receipt = app.end_tokens(key, origin).await??;
     info!(kid, "every token was ended: the database was restored");
     Ok(EndedTokens { kid, receipt })
-}
-
-/// Sees to it that an embedded store which is not what was last written here gives nothing back: every token ends, and
-/// every verifier's token, which may have been revoked. What it may have lent is waited for.
-pub async fn after_going_back(
-    store: &Store,
-    found: WentBack,
-    keys: &[StoredKey],
-    master: &MasterKey,
-    origin: Origin,
-    random: &Random,
-) -> Result<(), EndError> {
-    let Some(embedded) = store.embedded() else { return Ok(()) };
-    let event = origin.event(Kind::StoreWentBack);
-    store.record(vec![Event { detail: Some(found.to_string()), ..event }]).await?;
-    embedded.set_lent(LONGEST_LEASE).await?;
-    end_every_token(store, keys, master, origin, random).await?;
-    // Whatever ends this before leaves all of it to be done again.
-    Ok(embedded.vouch()?)
-}
-
-/// Puts a new signing key in the place of all that there are. Returns its name.
-async fn end_every_token(
-    store: &Store,
-    keys: &[StoredKey],
-    master: &MasterKey,
-    origin: Origin,
-    random: &Random,
-) -> Result<String, EndError> {
-    let algorithm = keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
-    let now = origin.at;
-    let key = generate_key(algorithm, master, random, now, now)?;
-    let kid = key.kid.clone();
-    store.end_tokens(key, origin).await?;
-    Ok(kid)
 }

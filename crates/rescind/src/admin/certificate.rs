@@ -6,16 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Error, change,
-    client::{ClientView, changed_view},
+    client::{ClientView, certificate_names, changed_view, check_number},
     invalid,
 };
 use crate::{
     app::App,
-    certificate::CertificateNames,
-    model::{Client, ClientId},
+    model::{CertificateNames, Client, ClientId},
 };
-
-const MAX_NAMES: usize = 64;
 
 /// A change of the names of which a client's certificate must have one.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -49,22 +46,9 @@ pub async fn change_certificates(
             let problem = "this would leave no name, and the client would need no certificate: say so with unbind (--unbind)";
             return Err(Error::Refused(problem.into()));
         }
-        check_length("add", after.len())?;
+        check_number("add", after.len())?;
         client.certificates = after;
         Ok(())
     };
     changed_view(change(app, id, "certificates changed", rule).await?)
-}
-
-pub(super) fn certificate_names(field: &'static str, texts: &[String]) -> Result<CertificateNames, Error> {
-    check_length(field, texts.len())?;
-    let names: Result<CertificateNames, _> = texts.iter().map(|text| text.parse()).collect();
-    names.map_err(|e| invalid(field, e.to_string()))
-}
-
-fn check_length(field: &'static str, names: usize) -> Result<(), Error> {
-    if names > MAX_NAMES {
-        return Err(invalid(field, format!("a client is bound to at most {MAX_NAMES} names")));
-    }
-    Ok(())
 }

@@ -1,25 +1,24 @@
 //! Clients and where they may call from.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use rescind_verifier::{Allowlist, ScopeError, parse_cidr};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::{
-    Changed, Error, certificate::certificate_names, change, credential::new_credential, find, invalid,
-};
+use super::{Changed, Error, change, credential::new_credential, find, invalid};
 use crate::{
-    app::{App, to_the_end},
-    audit::By,
+    app::App,
     clock::rfc3339,
     cluster::Receipt,
-    model::{Client, ClientId, Status},
+    model::{Actor, CertificateNames, Client, ClientId, Status},
 };
 
 const MAX_NAME_LENGTH: usize = 200;
 const MAX_ALLOWLIST_ENTRIES: usize = 256;
+
+const MAX_CERTIFICATES: usize = 64;
 
 /// A client to be.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -121,15 +120,10 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
         created_at: app.clock.now(),
         credentials: vec![credential],
     };
-    let app = Arc::clone(app);
-    let origin = app.audit.origin(By::Operator, None);
-    let client = to_the_end(async move {
-        let client = app.create_client(client, origin).await?;
-        app.settle().await?;
-        info!(client = client.id, "client created");
-        Ok(client)
-    })
-    .await?;
+    let origin = app.audit.origin(Actor::Operator, None);
+    let create = async move |app: Arc<App>| app.create_client(client, origin).await.map(Ok::<_, Infallible>);
+    let log = |_: &App, client: &Client, _| info!(client = client.id, "client created");
+    let Ok((client, _)) = app.commit(create, log).await?;
     let api_key = client.credentials.first().map(|c| c.api_key.clone()).unwrap_or_default();
     let ClientView { client_id, name, allow, certificates, scopes, enforces_allowlist, status, .. } =
         view(&client);
@@ -313,4 +307,17 @@ fn view(client: &Client) -> ClientView {
         created_at: rfc3339(client.created_at),
         receipt: None,
     }
+}
+
+pub(super) fn certificate_names(field: &'static str, texts: &[String]) -> Result<CertificateNames, Error> {
+    check_number(field, texts.len())?;
+    let names: Result<CertificateNames, _> = texts.iter().map(|text| text.parse()).collect();
+    names.map_err(|e| invalid(field, e.to_string()))
+}
+
+pub(super) fn check_number(field: &'static str, names: usize) -> Result<(), Error> {
+    if names > MAX_CERTIFICATES {
+        return Err(invalid(field, format!("a client is bound to at most {MAX_CERTIFICATES} names")));
+    }
+    Ok(())
 }

@@ -95,7 +95,7 @@ pub async fn rotate_credential(
     api_key: &str,
     wanted: Rotation,
 ) -> Result<CreatedCredential, Error> {
-    let known = app.registry.credential(api_key).ok_or(Error::NotFound("credential"))?;
+    let known = app.memory.registry.credential(api_key).ok_or(Error::NotFound("credential"))?;
     let ends_at = app.clock.now() + wanted.overlap.map_or(DEFAULT_OVERLAP, Span::seconds);
     let (credential, secret) = new_credential(app, None);
     let (new_key, old) = (credential.api_key.clone(), known.credential.id);
@@ -119,7 +119,7 @@ pub async fn rotate_credential(
 
 /// Ends a credential and everything born of it.
 pub async fn revoke_credential(app: &Arc<App>, api_key: &str) -> Result<CredentialView, Error> {
-    let known = app.registry.credential(api_key).ok_or(Error::NotFound("credential"))?;
+    let known = app.memory.registry.credential(api_key).ok_or(Error::NotFound("credential"))?;
     let (now, id) = (app.clock.now(), known.credential.id);
     let rule = move |client: &mut Client| {
         let credential = client.credentials.iter_mut().find(|c| c.id == id);
@@ -135,7 +135,7 @@ pub(super) fn new_credential(app: &App, expires_at: Option<UnixSeconds>) -> (Cre
     let credential = Credential {
         id: 0,
         api_key: generate_api_key(&app.random),
-        secret_hash: app.pepper.hash(secret.expose()),
+        secret_hash: app.memory.pepper.hash(secret.expose()),
         created_at: app.clock.now(),
         expires_at,
         revoked_at: None,

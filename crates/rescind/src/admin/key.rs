@@ -9,11 +9,10 @@ use tracing::info;
 use super::{Error, invalid};
 use crate::{
     app::App,
-    audit::By,
     clock::rfc3339,
     config::Span,
-    issuer::{generate_key, generate_upgrade, publish_ahead},
-    store::StoredKey,
+    memory::{generate_key, generate_upgrade, publish_ahead},
+    model::{Actor, SigningKeyRecord},
 };
 
 /// The rotation of the signing key.
@@ -70,9 +69,9 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
         return Err(Error::Refused(format!("the node {node:?} {problem}")));
     }
     let signs_from = now + ahead;
-    let key = generate_key(algorithm, &app.master, &app.random, now, signs_from)?;
+    let key = generate_key(algorithm, &app.memory.master, &app.random, now, signs_from)?;
     let (kid, retire_at) = (key.kid.clone(), signs_from + app.rules.refresh_ttl);
-    let origin = app.audit.origin(By::Operator, None);
+    let origin = app.audit.origin(Actor::Operator, None);
     let keys =
         app.change_keys(async move |app| app.store.rotate_key(None, key, retire_at, origin).await).await??;
     info!(kid, algorithm = algorithm.name(), "signing key rotated");
@@ -85,13 +84,13 @@ pub async fn upgrade_key(app: &Arc<App>) -> Result<(), Error> {
     let keys = app.store.keys().await?;
     let Some(newest) = keys.last() else { return Ok(()) };
     let now = app.clock.now();
-    let next = generate_upgrade(newest, least_ahead(app), &app.master, &app.random, now)?;
+    let next = generate_upgrade(newest, least_ahead(app), &app.memory.master, &app.random, now)?;
     let Some(next) = next else { return Ok(()) };
     if node_from_before(app).await?.is_some() {
         return Ok(());
     }
     let (newest, kid, retire_at) = (newest.id, next.kid.clone(), next.signs_from + app.rules.refresh_ttl);
-    let origin = app.audit.origin(By::Service, None);
+    let origin = app.audit.origin(Actor::Service, None);
     let rotate = async move |app: Arc<App>| app.store.rotate_key(Some(newest), next, retire_at, origin).await;
     let keys = app.change_keys(rotate).await??;
     // Of two nodes that do so at once, one adds its key.
@@ -118,21 +117,21 @@ async fn node_from_before(app: &App) -> Result<Option<String>, Error> {
 pub async fn retire_key(app: &Arc<App>, kid: &str) -> Result<Vec<KeyView>, Error> {
     let known = app.store.keys().await?;
     let key = known.iter().find(|key| key.kid == kid).ok_or(Error::NotFound("signing key"))?;
-    if key.retire_at.is_none() || key.id == app.issuer.signing_key(app.clock.now()) {
+    if key.retire_at.is_none() || key.id == app.memory.issuer.signing_key(app.clock.now()) {
         let problem = "signs, or is the next to: rotate the key, and retire this one when the new one signs";
         return Err(Error::Refused(format!("{kid} {problem}")));
     }
-    let (id, origin) = (key.id, app.audit.origin(By::Operator, None));
+    let (id, origin) = (key.id, app.audit.origin(Actor::Operator, None));
     let retire = async move |app: Arc<App>| app.store.retire_keys(origin, move |key| key.id == id).await;
     let keys = app.change_keys(retire).await??;
     info!(kid, "signing key retired");
     Ok(view_keys(app, &keys))
 }
 
-fn view_keys(app: &App, keys: &[StoredKey]) -> Vec<KeyView> {
+fn view_keys(app: &App, keys: &[SigningKeyRecord]) -> Vec<KeyView> {
     let now = app.clock.now();
-    let signing = app.issuer.signing_key(now);
-    let view = |key: &StoredKey| KeyView {
+    let signing = app.memory.issuer.signing_key(now);
+    let view = |key: &SigningKeyRecord| KeyView {
         kid: key.kid.clone(),
         algorithm: key.algorithm.name().into(),
         status: match key {

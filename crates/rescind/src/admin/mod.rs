@@ -16,9 +16,7 @@ use thiserror::Error;
 use tracing::info;
 
 pub use audit::{EventView, EventsView, EventsWanted, events};
-pub use backup::{
-    EndError, EndedTokens, RestoreError, Restored, after_going_back, backup, restore, restored,
-};
+pub use backup::{EndedTokens, RestoreError, Restored, backup, restore, restored};
 pub use certificate::{CertificateChange, change_certificates};
 pub use client::{
     AddressCheck, AllowChange, ClientView, CreatedClient, EnforcementChange, NewClient, change_allowlist,
@@ -34,11 +32,10 @@ pub use token::{TokenView, inspect};
 pub use verifier::{CreatedVerifier, NewVerifier, VerifierView, create_verifier, revoke_verifier, verifiers};
 
 use crate::{
-    app::{App, to_the_end},
-    audit::By,
+    app::App,
     cluster::Receipt,
-    issuer::KeyringError,
-    model::{Client, ClientId, Status},
+    memory::KeyringError,
+    model::{Actor, Client, ClientId, Status},
     secret::SealError,
     store::StoreError,
 };
@@ -79,24 +76,20 @@ async fn change<T: Send + 'static>(
     what: &'static str,
     rule: impl FnOnce(&mut Client) -> Result<T, Error> + Send + 'static,
 ) -> Result<Changed<T>, Error> {
-    let app = Arc::clone(app);
-    let origin = app.audit.origin(By::Operator, None);
-    to_the_end(async move {
-        let live_only = move |client: &mut Client| match client.status {
-            Status::Deleted => Err(Error::NotFound("client")),
-            Status::Active | Status::Suspended => rule(client),
-        };
+    let origin = app.audit.origin(Actor::Operator, None);
+    let live_only = move |client: &mut Client| match client.status {
+        Status::Deleted => Err(Error::NotFound("client")),
+        Status::Active | Status::Suspended => rule(client),
+    };
+    let change = async move |app: Arc<App>| {
         let changed = app.change_client(id, origin, live_only).await?;
-        let (outcome, client) = match changed.unwrap_or(Err(Error::NotFound("client"))) {
-            Ok(changed) => changed,
-            Err(error) => return Ok(Err(error)),
-        };
-        let receipt = app.settle().await?;
-        let Receipt { nodes, acknowledged, milliseconds } = receipt;
+        Ok(changed.unwrap_or(Err(Error::NotFound("client"))))
+    };
+    let log = move |_: &App, _: &_, Receipt { nodes, acknowledged, milliseconds }| {
         info!(client = id, nodes, acknowledged, milliseconds, "{what}");
-        Ok(Ok(Changed { outcome, client, receipt }))
-    })
-    .await?
+    };
+    let ((outcome, client), receipt) = app.commit(change, log).await??;
+    Ok(Changed { outcome, client, receipt })
 }
 
 /// A change of a client, known everywhere.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, clock_watch::ClockView, store::Postgres};
+use crate::{
+    app::{App, ClockView},
+    store::Postgres,
+};
 
 /// How the process is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,11 +66,11 @@ pub fn status(app: &App) -> StatusView {
         ready: app.is_ready(),
         version: env!("CARGO_PKG_VERSION").into(),
         store: app.store.name().into(),
-        clients: app.registry.clients(),
-        sessions_in_memory: app.registry.sessions(),
+        clients: app.memory.registry.clients(),
+        sessions_in_memory: app.memory.registry.sessions(),
         attached_verifiers: app.cluster.attached.count(),
         refused: app.cluster.refusal().map(|why| why.to_string()),
-        clock: app.clock_watch.view(app.cluster.roll().map(|_| app.cluster.clock.ahead())),
+        clock: app.clock_watch.view(app.cluster.roll().map(|_| app.cluster.node_clock.ahead())),
         cluster: cluster(app),
     }
 }

@@ -29,7 +29,7 @@ pub struct TokenView {
 /// What a token of either kind says, and whether it stands, the caller's address left aside.
 pub async fn inspect(app: &App, token: &str) -> Result<TokenView, Error> {
     let now = app.clock.now();
-    let keyring = app.issuer.keyring().clone();
+    let keyring = app.memory.issuer.keyring().clone();
     let (kind, read) = match keyring.authenticate(token, Kind::Access, now) {
         Err(Denied::WrongKind) => (Kind::Refresh, keyring.authenticate(token, Kind::Refresh, now)),
         read => (Kind::Access, read),

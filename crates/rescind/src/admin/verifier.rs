@@ -6,7 +6,12 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::{Error, client::checked_name};
-use crate::{app::App, audit::By, clock::rfc3339, model::KnownVerifier, secret::ApiSecret};
+use crate::{
+    app::App,
+    clock::rfc3339,
+    model::{Actor, VerifierRecord},
+    secret::ApiSecret,
+};
 
 /// A verifier to be.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -39,15 +44,15 @@ pub struct CreatedVerifier {
 /// Lets another process follow the feed.
 pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<CreatedVerifier, Error> {
     let token = ApiSecret::generate_verifier_token(&app.random);
-    let verifier = KnownVerifier {
+    let verifier = VerifierRecord {
         id: 0,
         name: checked_name(&new.name)?,
-        token_hash: app.pepper.hash(token.expose()),
+        token_hash: app.memory.pepper.hash(token.expose()),
         shares_hs256: new.share_hs256,
         created_at: app.clock.now(),
     };
     let name = verifier.name.clone();
-    let origin = app.audit.origin(By::Operator, None);
+    let origin = app.audit.origin(Actor::Operator, None);
     let create = async move |app: Arc<App>| app.store.create_verifier(verifier, origin).await;
     let verifiers = app.change_verifiers(create).await?;
     let verifier_id = verifiers.last().map_or(0, |verifier| verifier.id);
@@ -58,21 +63,21 @@ pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<Created
 
 /// Every verifier.
 pub fn verifiers(app: &App) -> Vec<VerifierView> {
-    app.verifiers.load().iter().map(view).collect()
+    app.memory.verifiers.load().iter().map(view).collect()
 }
 
 /// Lets a verifier follow no more. Its feed ends at the next event.
 pub async fn revoke_verifier(app: &Arc<App>, id: u64) -> Result<Vec<VerifierView>, Error> {
-    if !app.verifiers.load().iter().any(|verifier| verifier.id == id) {
+    if !app.memory.verifiers.load().iter().any(|verifier| verifier.id == id) {
         return Err(Error::NotFound("verifier"));
     }
-    let origin = app.audit.origin(By::Operator, None);
+    let origin = app.audit.origin(Actor::Operator, None);
     let left = app.change_verifiers(async move |app| app.store.delete_verifier(id, origin).await).await?;
     info!(verifier = id, "verifier revoked");
     Ok(left.iter().map(view).collect())
 }
 
-fn view(verifier: &KnownVerifier) -> VerifierView {
+fn view(verifier: &VerifierRecord) -> VerifierView {
     VerifierView {
         verifier_id: verifier.id,
         name: verifier.name.clone(),

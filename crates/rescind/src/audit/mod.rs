@@ -1,36 +1,31 @@
 //! The audit log: who changed what, and who tried what.
 //!
 //! What was changed the store writes down in the transaction of the change, from the values before and
-//! after (`changes.rs`): no change is without its row, and no row without its change. What callers try
-//! is counted in memory and written every few seconds (`notes.rs`): nobody can fill the table by trying,
+//! after (`model/changes.rs`): no change is without its row, and no row without its change. What callers try
+//! is counted in memory and written every few seconds (`attempts.rs`): nobody can fill the table by trying,
 //! nor wait for it. No event holds a secret, a token, or anything that a caller has sent but the id of
 //! the request.
 
-pub mod changes;
-mod notes;
+mod attempts;
 
 use std::{
     net::IpAddr,
     pin::pin,
-    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
-use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-pub use notes::Notes;
+pub use attempts::Attempts;
 
 use crate::{
-    app::App,
     clock::Clock,
-    config,
-    model::{ClientId, SessionId, UnixSeconds},
-    secret::ApiKey,
+    model::{Actor, ChangeOrigin, ClientId, EventKind, Retention},
+    store::Store,
 };
 
 /// How often what was noted is written.
@@ -41,232 +36,25 @@ tokio::task_local! {
     pub static REQUEST: HeaderValue;
 }
 
-/// Kinds of events and their names.
-macro_rules! kinds {
-    ($($kind:ident $name:literal,)*) => {
-        /// What happened. docs/audit.md says what each means.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-        pub enum Kind {
-            $(#[serde(rename = $name)] $kind,)*
-        }
-
-        impl Kind {
-            /// Every kind.
-            pub const ALL: &[Kind] = &[$(Kind::$kind,)*];
-
-            /// Its name, which never changes.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Kind::$kind => $name,)*
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    ClientCreated "client_created",
-    ClientRenamed "client_renamed",
-    ClientSuspended "client_suspended",
-    ClientResumed "client_resumed",
-    ClientLoggedOut "client_logged_out",
-    ClientDeleted "client_deleted",
-    AllowlistChanged "allowlist_changed",
-    CertificatesChanged "certificates_changed",
-    ScopesChanged "scopes_changed",
-    EnforcementChanged "enforcement_changed",
-    CredentialCreated "credential_created",
-    CredentialExpiryChanged "credential_expiry_changed",
-    CredentialRevoked "credential_revoked",
-    SigningKeyCreated "signing_key_created",
-    SigningKeyRetired "signing_key_retired",
-    VerifierCreated "verifier_created",
-    VerifierRevoked "verifier_revoked",
-    StoreBackedUp "store_backed_up",
-    StoreRestored "store_restored",
-    HistoryLost "history_lost",
-    StoreWentBack "store_went_back",
-    RefreshTokenReused "refresh_token_reused",
-    Throttled "throttled",
-    QuotaExceeded "quota_exceeded",
-    AddressDenied "address_denied",
-    CertificateDenied "certificate_denied",
-    TokensNotCached "tokens_not_cached",
-}
-
-impl FromStr for Kind {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Kind, String> {
-        let known = Kind::ALL.iter().copied().find(|kind| kind.name() == name);
-        known.ok_or_else(|| {
-            let names: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-            format!("expected one of {}", names.join(", "))
-        })
-    }
-}
-
-/// Who did it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// Whoever may open the data folder.
-    Operator,
-    /// The service itself.
-    Service,
-    /// Somebody at one of the doors.
-    Caller,
-}
-
-impl By {
-    /// Its name, which never changes.
-    pub fn name(self) -> &'static str {
-        match self {
-            By::Operator => "operator",
-            By::Service => "service",
-            By::Caller => "caller",
-        }
-    }
-}
-
-/// When, by whom and from where something is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    pub at: UnixSeconds,
-    pub by: By,
-    /// An address, or the network that counts as one source.
-    pub from: Option<IpNet>,
-    /// The name of the node that does it.
-    pub node: Arc<str>,
-    /// The id of the request for it.
-    pub request: Option<String>,
-}
-
-/// Something that happened, to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    pub kind: Kind,
-    pub origin: Origin,
-    pub client: Option<ClientId>,
-    /// The credential's.
-    pub api_key: Option<ApiKey>,
-    pub session: Option<SessionId>,
-    /// For people, of bounded length.
-    pub detail: Option<String>,
-    /// How often.
-    pub count: u64,
-}
-
-impl Origin {
-    /// Something that no request asks for.
-    pub fn new(at: UnixSeconds, by: By, node: &str) -> Origin {
-        Origin { at, by, from: None, node: node.into(), request: None }
-    }
-
-    /// An event of this origin.
-    pub fn event(&self, kind: Kind) -> Event {
-        Event {
-            kind,
-            origin: self.clone(),
-            client: None,
-            api_key: None,
-            session: None,
-            detail: None,
-            count: 1,
-        }
-    }
-
-    /// Where from, as it is written.
-    pub fn from_text(&self) -> Option<String> {
-        self.from.map(|net| match net.prefix_len() == net.max_prefix_len() {
-            true => net.addr().to_string(),
-            false => net.to_string(),
-        })
-    }
-}
-
-/// An event as it was written, maybe by another version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Higher than that of every event that could be read before.
-    pub id: u64,
-    pub at: UnixSeconds,
-    pub kind: String,
-    pub by: String,
-    pub client: Option<ClientId>,
-    pub api_key: Option<ApiKey>,
-    pub session: Option<SessionId>,
-    pub address: Option<String>,
-    pub node: String,
-    pub request: Option<String>,
-    pub detail: Option<String>,
-    pub count: u64,
-}
-
-/// Which records are asked for.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted {
-    /// The oldest after this one; otherwise the newest.
-    pub after: Option<u64>,
-    pub limit: u64,
-    pub kind: Option<Kind>,
-    pub client: Option<ClientId>,
-    pub since: UnixSeconds,
-}
-
-/// Some of the records, in the order in which they were written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    pub records: Vec<Record>,
-    /// Where to go on: up to here nothing is left that was asked for.
-    pub last: u64,
-}
-
-impl Wanted {
-    /// The page of these records, which were found when the newest of all was `newest`.
-    pub fn page(&self, mut records: Vec<Record>, newest: Option<u64>) -> Page {
-        records.sort_unstable_by_key(|record| record.id);
-        let after = self.after.unwrap_or(0);
-        let last = match records.last() {
-            Some(record) if self.after.is_some() && records.len() as u64 == self.limit => record.id,
-            _ => newest.unwrap_or(0).max(after),
-        };
-        Page { records, last }
-    }
-}
-
-/// For how long records are kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// In seconds.
-    pub keep: u64,
-    /// Of what callers do, only what is among the newest so many is kept.
-    pub max_rows: u64,
-}
-
 /// One process's part in the log.
 #[derive(Debug)]
 pub struct Audit {
     pub retention: Retention,
     clock: Clock,
     node: Arc<str>,
-    notes: Mutex<Notes>,
+    notes: Mutex<Attempts>,
 }
 
 impl Audit {
     /// Nothing noted yet.
-    pub fn new(config: &config::Audit, node: &str, clock: Clock) -> Audit {
-        Audit {
-            retention: Retention { keep: config.keep.seconds(), max_rows: config.max_rows },
-            clock,
-            node: node.into(),
-            notes: Mutex::default(),
-        }
+    pub fn new(retention: Retention, node: &str, clock: Clock) -> Audit {
+        Audit { retention, clock, node: node.into(), notes: Mutex::default() }
     }
 
     /// The origin of what the request under way does, or of what the service does by itself.
-    pub fn origin(&self, by: By, address: Option<IpAddr>) -> Origin {
+    pub fn origin(&self, by: Actor, address: Option<IpAddr>) -> ChangeOrigin {
         let request = REQUEST.try_with(|id| id.to_str().ok().map(str::to_owned));
-        Origin {
+        ChangeOrigin {
             at: self.clock.now(),
             by,
             from: address.map(IpNet::from),
@@ -276,22 +64,22 @@ impl Audit {
     }
 
     /// Notes what a caller tried. Costs next to nothing, and can be told as often as it happens.
-    pub fn note(&self, kind: Kind, client: Option<ClientId>, address: Option<IpAddr>) {
+    pub fn note(&self, kind: EventKind, client: Option<ClientId>, address: Option<IpAddr>) {
         self.notes().add(kind, client, address, self.clock.now());
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
+    fn notes(&self) -> MutexGuard<'_, Attempts> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what was noted. What cannot be written now is kept for the next time.
-    pub async fn write(&self, app: &App) {
+    pub async fn write(&self, store: &Store) {
         let notes = std::mem::take(&mut *self.notes());
         let events = notes.events(&self.node);
         if events.is_empty() {
             return;
         }
-        if let Err(error) = app.store.record(events).await {
+        if let Err(error) = store.record(events).await {
             warn!(%error, "what callers tried could not be written; it is kept for later");
             self.notes().merge(notes);
         }
@@ -299,7 +87,7 @@ impl Audit {
 }
 
 /// Writes what is noted every few seconds, until `stop`, and then once more.
-pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
+pub async fn run(audit: Arc<Audit>, store: Arc<Store>, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let mut ticks = interval(WRITE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -309,54 +97,9 @@ pub async fn run(app: Arc<App>, stop: impl Future<Output = ()>) {
             _ = ticks.tick() => false,
         };
         // Outside of the choice, so that no stop breaks it off.
-        app.audit.write(&app).await;
+        audit.write(&store).await;
         if stopped {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_documentation_has_every_kind_and_no_other() {
-        let text = include_str!("../../../../docs/audit.md");
-        let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-        let names: Vec<_> = rows.map(|(name, _)| name).filter(|name| name.parse::<Kind>().is_ok()).collect();
-        assert_eq!(names, Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_page_goes_on_after_what_was_looked_at() {
-        let record = |id| Record {
-            id,
-            at: 0,
-            kind: String::new(),
-            by: String::new(),
-            client: None,
-            api_key: None,
-            session: None,
-            address: None,
-            node: String::new(),
-            request: None,
-            detail: None,
-            count: 1,
-        };
-        let wanted = |after| Wanted { after, limit: 2, kind: None, client: None, since: 0 };
-        let last = |after, ids: &[u64], newest| {
-            let page = wanted(after).page(ids.iter().copied().map(record).collect(), newest);
-            assert!(page.records.is_sorted_by_key(|record| record.id));
-            page.last
-        };
-        // A full page may not be all there is; one that is not full is.
-        assert_eq!(last(Some(0), &[1, 2], Some(9)), 2);
-        assert_eq!(last(Some(2), &[3], Some(9)), 9);
-        assert_eq!(last(Some(9), &[], Some(9)), 9);
-        // All may have been swept.
-        assert_eq!(last(Some(9), &[], None), 9);
-        assert_eq!(last(None, &[9, 8], Some(9)), 9);
-        assert_eq!(last(None, &[], None), 0);
     }
 }

@@ -6,13 +6,14 @@ use rescind_verifier::{Denied, Scopes};
 use tracing::info;
 
 use super::{
-    Caller, Error, Failed, Grant, address_denied, failed, grant, is_logged, over_quota, uncertified,
+    Caller, Error, Failed, Grant, address_denied, failed, grant, is_logged, outcome, over_quota, uncertified,
 };
 use crate::{
-    app::{App, to_the_end},
+    app::{App, run_to_completion},
+    memory::KnownCredential,
     model::{Client, Phase, Session, TokenRules, UnixSeconds},
-    registry::KnownCredential,
     store::StoreError,
+    telemetry::metrics::Outcome,
 };
 
 /// Trades an API key and secret for a pair of tokens.
@@ -32,7 +33,7 @@ pub fn authenticate(
     secret: Option<&str>,
     caller: &Caller,
 ) -> Result<Arc<KnownCredential>, Error> {
-    recognise(app, api_key, secret, caller).inspect_err(|error| app.metrics.login(Err(error)))
+    recognise(app, api_key, secret, caller).inspect_err(|error| app.metrics.login(Outcome::from(error)))
 }
 
 fn recognise(
@@ -45,11 +46,15 @@ fn recognise(
     let now = app.clock.now();
     let known = match secret {
         Some(secret) => {
-            let presented = app.pepper.hash(secret);
-            app.registry.opens(api_key, &presented, now).then(|| app.registry.credential(api_key)).flatten()
+            let presented = app.memory.pepper.hash(secret);
+            app.memory
+                .registry
+                .opens(api_key, &presented, now)
+                .then(|| app.memory.registry.credential(api_key))
+                .flatten()
         }
-        None => app.registry.credential(api_key).filter(|known| {
-            let is_active = app.registry.policy(known.client).is_some_and(|client| client.active);
+        None => app.memory.registry.credential(api_key).filter(|known| {
+            let is_active = app.memory.registry.policy(known.client).is_some_and(|client| client.active);
             is_active && known.credential.is_good(now) && !known.certificates.is_empty()
         }),
     };
@@ -57,7 +62,7 @@ fn recognise(
     let known = known
         .filter(|known| is_certified(app, known, caller, now))
         .ok_or_else(|| failed(app, Failed::Unknown(api_key.as_bytes()), caller, Error::InvalidCredentials))?;
-    let policy = app.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
+    let policy = app.memory.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
     policy.permits(caller.address).map_err(|_| address_denied(app, known.client, caller))?;
     Ok(known)
 }
@@ -81,7 +86,7 @@ pub async fn open_session(
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
     let opened = try_open_session(app, known, caller, rules, phase, scopes).await;
-    app.metrics.login(opened.as_ref());
+    app.metrics.login(outcome(opened.as_ref()));
     opened
 }
 
@@ -94,11 +99,11 @@ async fn try_open_session(
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
-    app.cluster.clock.check().map_err(StoreError::from)?;
+    app.cluster.node_clock.check().map_err(StoreError::from)?;
     let place =
         app.quotas.logins.take(client).map_err(|over| over_quota(app, client, caller, over.retry_after))?;
     let now = app.clock.now();
-    let key = app.issuer.signing_key(now);
+    let key = app.memory.issuer.signing_key(now);
     let asking = caller.clone();
     let open = move |client: &Client| {
         client.admits(credential, now)?;
@@ -113,18 +118,18 @@ async fn try_open_session(
         Ok(Session { phase, ..Session::open(client, credential, scopes, key, now, &rules) })
     };
     let opening = Arc::clone(app);
-    let opened = to_the_end(async move {
+    let opened = run_to_completion(async move {
         let app = opening;
-        let asked = app.registry.asking();
+        let asked = app.memory.registry.asking();
         let opened = app.store.open_session(client, open).await?;
         Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
-            app.registry.learn(&session, asked);
+            app.memory.registry.learn(&session, asked);
             if is_logged(&app, client) {
                 info!(client, session = session.id, "login");
             }
             let granted = grant(&app, &session)?;
             place.stamp();
-            app.caching.logged_in(client, app.registry.verifications(client), app.clock.elapsed());
+            app.uncached.logged_in(client, app.memory.registry.verifications(client), app.clock.elapsed());
             Ok(granted)
         }))
     });

@@ -1,8 +1,11 @@
-//! The rules of login, refresh, logout and verification. No HTTP.
+//! The rules of login, refresh, logout and verification, and the same by their OAuth names. No HTTP.
 
+mod client_credentials;
+mod introspect;
 mod login;
 mod logout;
 mod refresh;
+mod revoke;
 mod verify;
 
 use std::{
@@ -15,20 +18,21 @@ use rescind_verifier::{Denied, Scopes};
 use thiserror::Error;
 use tracing::warn;
 
+pub use client_credentials::client_credentials;
+pub use introspect::{INTROSPECT, Introspected, Question, introspect, may_introspect};
 pub use login::{authenticate, login, open_session};
 pub use logout::logout;
 pub use refresh::refresh;
+pub use revoke::{NotRevoked, revoke};
 pub use verify::{stand, verify};
 
 use crate::{
     app::App,
-    audit,
-    certificate::{CertificateNames, PeerCertificate},
-    issuer::Pair,
-    limiter::Throttled,
-    model::{ClientId, Session, UnixSeconds},
-    quota::OverQuota,
+    limits::{OverQuota, Throttled},
+    memory::Pair,
+    model::{CertificateNames, ClientId, EventKind, PeerCertificate, Session, UnixSeconds},
     store::StoreError,
+    telemetry::metrics::Outcome,
 };
 
 /// Of each client's logins, refreshes and logouts so many have a line in the log.
@@ -119,6 +123,26 @@ impl From<Denied> for Error {
     }
 }
 
+impl From<&Error> for Outcome {
+    fn from(error: &Error) -> Outcome {
+        match error {
+            Error::InvalidCredentials | Error::InvalidToken(_) | Error::Uncertified => Outcome::Invalid,
+            Error::Reused => Outcome::Reused,
+            Error::TokenExpired => Outcome::Expired,
+            Error::AddressNotAllowed => Outcome::AddressNotAllowed,
+            Error::ScopeMissing => Outcome::ScopeMissing,
+            Error::Throttled(_) => Outcome::Throttled,
+            Error::OverQuota(_) => Outcome::OverQuota,
+            Error::Store(_) => Outcome::Unavailable,
+        }
+    }
+}
+
+/// What became of a login or a refresh, for the metrics.
+fn outcome(result: Result<&Grant, &Error>) -> Outcome {
+    result.map_or_else(Outcome::from, |_| Outcome::Granted)
+}
+
 impl From<OverQuota> for Error {
     fn from(over: OverQuota) -> Error {
         Error::OverQuota(over.retry_after)
@@ -145,7 +169,7 @@ impl Error {
 
 fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
     // Only a key retired since the session was saved is missing.
-    let pair = app.issuer.pair(session).ok_or(Denied::UnknownKey)?;
+    let pair = app.memory.issuer.pair(session).ok_or(Denied::UnknownKey)?;
     Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 
@@ -169,7 +193,7 @@ pub(crate) fn failed(app: &App, whose: Failed<'_>, caller: &Caller, error: Error
     match counted {
         Ok(()) => error,
         Err(Throttled { retry_after }) => {
-            app.audit.note(audit::Kind::Throttled, client, Some(source));
+            app.audit.note(EventKind::Throttled, client, Some(source));
             Error::Throttled(retry_after)
         }
     }
@@ -198,14 +222,14 @@ pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Er
             "refused: this trusted proxy names no caller's address, or none that can be read, in server.client_address_header"
         );
     }
-    app.audit.note(audit::Kind::AddressDenied, Some(client), caller.address);
+    app.audit.note(EventKind::AddressDenied, Some(client), caller.address);
     Error::AddressNotAllowed
 }
 
 /// All is well with this client's caller but the certificate. The caller is told of wrong credentials;
 /// the log has what was shown.
 fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
-    app.audit.note(audit::Kind::CertificateDenied, Some(client), caller.address);
+    app.audit.note(EventKind::CertificateDenied, Some(client), caller.address);
     if let Some(times) = app.log_limits.uncertified.due(client) {
         let shown = caller.certificate.as_ref().map_or("none".to_owned(), ToString::to_string);
         warn!(
@@ -227,6 +251,6 @@ pub(crate) fn is_logged(app: &App, client: ClientId) -> bool {
 
 /// This client has succeeded often enough for now.
 fn over_quota(app: &App, client: ClientId, caller: &Caller, retry_after: Duration) -> Error {
-    app.audit.note(audit::Kind::QuotaExceeded, Some(client), caller.address);
+    app.audit.note(EventKind::QuotaExceeded, Some(client), caller.address);
     Error::OverQuota(retry_after)
 }

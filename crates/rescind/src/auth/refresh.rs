@@ -6,28 +6,30 @@ use rescind_verifier::{Claims, Denied, Kind};
 use tracing::{info, warn};
 
 use super::{
-    Caller, Error, Failed, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, over_quota,
-    refused, uncertified,
+    Caller, Error, Failed, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, outcome,
+    over_quota, refused, uncertified,
 };
 use crate::{
-    app::{App, to_the_end},
-    audit::{self, By},
-    model::{Client, ClientId, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds},
+    app::{App, run_to_completion},
+    model::{
+        Actor, Client, ClientId, EventKind, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds,
+        changes,
+    },
     store::StoreError,
 };
 
 /// Trades a refresh token for the session's next pair. The token can be used once.
 pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     let refreshed = try_refresh(app, token, caller).await;
-    app.metrics.refresh(refreshed.as_ref());
+    app.metrics.refresh(outcome(refreshed.as_ref()));
     refreshed
 }
 
 async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
-    app.cluster.clock.check().map_err(StoreError::from)?;
+    app.cluster.node_clock.check().map_err(StoreError::from)?;
     let now = app.clock.now();
-    let keyring = app.issuer.keyring().clone();
+    let keyring = app.memory.issuer.keyring().clone();
     let claims = keyring.authenticate(token, Kind::Refresh, now).map_err(|denied| {
         // One that was good once is no guess, though its key may have been retired.
         let whose = keyring.client_of(token).map_or(Failed::Unknown(token.as_bytes()), Failed::Client);
@@ -36,15 +38,18 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
     let (client, session) = (claims.client, claims.session);
 
     // What memory knows to be dead costs the store nothing.
-    let known = app.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
+    let known = app.memory.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
     let outcome = match known {
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
         _ => {
-            let (key, rules, app) = (app.issuer.signing_key(now), app.rules, Arc::clone(app));
-            let (quota, origin, caller) =
-                (app.quotas.refreshes.clone(), app.audit.origin(By::Caller, caller.address), caller.clone());
+            let (key, rules, app) = (app.memory.issuer.signing_key(now), app.rules, Arc::clone(app));
+            let (quota, origin, caller) = (
+                app.quotas.refreshes.clone(),
+                app.audit.origin(Actor::Caller, caller.address),
+                caller.clone(),
+            );
             let (counting, address) = (Arc::clone(&app), caller.address);
-            to_the_end(async move {
+            run_to_completion(async move {
                 let use_up = move |client: &Client, session: &mut Session| {
                     let presented = present(client, session, &claims, &caller, now, &rules)?;
                     // Before the token is used up.
@@ -60,7 +65,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     let reused = matches!(outcome, Err(Error::Reused));
                     // What changes nothing, or comes too often, is counted.
                     let event = (reused && session.phase != before && is_on_record(&counting, client.id))
-                        .then(|| audit::changes::of_reuse(client, session, &origin));
+                        .then(|| changes::of_reuse(client, session, &origin));
                     ((outcome, reused && event.is_none()), event)
                 };
                 let Some(((outcome, counted), session)) = app.change_session(client, session, rule).await?
@@ -68,7 +73,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     return Ok(Err(Denied::NotKnown.into()));
                 };
                 if counted {
-                    app.audit.note(audit::Kind::RefreshTokenReused, Some(client), address);
+                    app.audit.note(EventKind::RefreshTokenReused, Some(client), address);
                 }
                 Ok(outcome.and_then(|place| {
                     if is_logged(&app, client) {

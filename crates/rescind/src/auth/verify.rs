@@ -5,8 +5,8 @@ use rescind_verifier::{Denied, Kind, StandingToken, VerifiedToken};
 use super::{Caller, Error, address_denied, refused};
 use crate::{
     app::App,
+    memory::ReadStamp,
     model::UnixSeconds,
-    registry::Asked,
     store::{Found, StoreError},
 };
 
@@ -32,7 +32,7 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
     // First, before anything is read that the verdict is made of.
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
-    match app.issuer.keyring().stand(token, now, &app.registry) {
+    match app.memory.issuer.keyring().stand(token, now, &app.memory.registry) {
         // Its own allocation: nearly every request does without it.
         Err(Denied::NotKnown) => Box::pin(look_up(app, token, now)).await,
         decided => decided.map_err(|denied| refused(app, denied)),
@@ -41,28 +41,28 @@ pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
 
 async fn look_up(app: &App, token: &str, now: UnixSeconds) -> Result<StandingToken, Error> {
     app.metrics.lookups.inc();
-    let _changing = app.changing().await;
-    let keyring = app.issuer.keyring().clone();
+    let _changing = app.memory.changing().await;
+    let keyring = app.memory.issuer.keyring().clone();
     let claims = keyring.authenticate(token, Kind::Access, now)?;
     let (client, session) = (claims.client, claims.session);
-    let asked = app.registry.asking();
+    let asked = app.memory.registry.asking();
     let found = app.store.find(client, session).await?;
     learn(app, &found, asked);
     match keyring.stand(token, now, &found) {
         Err(Denied::NotKnown) => {}
         decided => return Ok(decided?),
     }
-    let asked = app.registry.asking();
+    let asked = app.memory.registry.asking();
     let found = app.store.find_surely(client, session).await?;
     learn(app, &found, asked);
     Ok(keyring.stand(token, now, &found)?)
 }
 
-fn learn(app: &App, found: &Found, asked: Asked) {
+fn learn(app: &App, found: &Found, asked: ReadStamp) {
     if let Some(client) = &found.client {
-        app.registry.learn_client(client, asked);
+        app.memory.registry.learn_client(client, asked);
     }
     if let Some(session) = &found.session {
-        app.registry.learn(session, asked);
+        app.memory.registry.learn(session, asked);
     }
 }

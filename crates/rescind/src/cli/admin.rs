@@ -17,7 +17,7 @@ use crate::{
         ClusterView, CreatedCredential, CreatedVerifier, CredentialView, KeyRotation, KeyView, NewCredential,
         NewVerifier, Rotation, StatusView, TokenView, VerifierView,
     },
-    clock_watch::ClockView,
+    app::ClockView,
     config::{Config, Environment, Span},
     model::ClientId,
 };

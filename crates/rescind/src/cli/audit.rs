@@ -15,10 +15,9 @@ use super::{
 };
 use crate::{
     admin::{self, EventView, EventsView, EventsWanted},
-    audit::Kind,
     clock::Clock,
     config::{Config, Environment, Span},
-    model::ClientId,
+    model::{ClientId, EventKind},
     store::Store,
 };
 
@@ -37,7 +36,7 @@ pub(super) enum AuditCommand {
 pub(super) struct List {
     /// Of this kind alone, such as client_suspended
     #[arg(long)]
-    kind: Option<Kind>,
+    kind: Option<EventKind>,
     /// Of this client alone
     #[arg(long, value_name = "ID")]
     client: Option<ClientId>,
@@ -186,6 +185,6 @@ mod tests {
 
     #[test]
     fn every_kind_fits_its_column() {
-        assert!(Kind::ALL.iter().all(|kind| kind.name().len() <= 25));
+        assert!(EventKind::ALL.iter().all(|kind| kind.name().len() <= 25));
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     cluster,
     config::{Config, Environment},
-    data_folder::{self, FolderError},
+    files::data_folder::{self, FolderError},
     http::{self, Door},
     random::Random,
 };
@@ -47,7 +47,7 @@ impl Backend {
             return Ok(server);
         }
         let app = open_here(config, environment, make).await?;
-        cluster::confirm(&app).await?;
+        cluster::confirm(&app.store).await?;
         Ok(Backend::Here(http::local(app)))
     }
 

@@ -15,10 +15,10 @@ use super::{Failure, backend::Backend, output::Output, runtime};
 use crate::{
     admin::{self, EndedTokens},
     app::OpenError,
-    audit::{By, Origin},
     clock::Clock,
     config::{Config, Database, Environment},
-    data_folder::DataFolder,
+    files::data_folder::DataFolder,
+    model::{Actor, ChangeOrigin},
     random::Random,
     secret::MasterKey,
     store::Store,
@@ -141,7 +141,7 @@ async fn restore(
             store.display()
         ))?;
     }
-    let origin = Origin::new(Clock::System.now(), By::Operator, &config.node_name());
+    let origin = ChangeOrigin::new(Clock::System.now(), Actor::Operator, &config.node_name());
     let restored = admin::restore(&folder, file, &master, origin, &random).await;
     let restored = restored.with_context(|| file.display().to_string())?;
     output.data(&restored, |restored| {

@@ -71,7 +71,6 @@ pub(super) fn run(listen: &str, output: &Output) -> Result<(), Failure> {
 "#,
             version = env!("CARGO_PKG_VERSION"),
         ))?;
-        server.run(stop).await;
-        Ok(())
+        Ok(server.run(stop).await?)
     })
 }

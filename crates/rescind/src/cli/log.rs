@@ -17,7 +17,7 @@ use tracing_subscriber::{
 use crate::{
     config::{Environment, Log, LogFormat, LogLevel},
     secret,
-    traces::{self, Traces},
+    telemetry::traces::{self, Traces},
 };
 
 /// What the targets of our own lines begin with.
@@ -26,7 +26,7 @@ const OURS: &str = "rescind";
 /// What a command says of files that others may read, beside what it is asked for.
 pub(super) fn warnings() {
     let lines = fmt::layer().with_writer(stderr).with_target(false).without_time().with_ansi(false);
-    let permissions = Targets::new().with_target("rescind::permissions", LevelFilter::WARN);
+    let permissions = Targets::new().with_target("rescind::files::permissions", LevelFilter::WARN);
     let _ = tracing_subscriber::registry().with(lines.with_filter(permissions)).try_init();
 }
 

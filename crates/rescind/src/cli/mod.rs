@@ -24,7 +24,8 @@ use clap::{
 
 use crate::{
     config::{Config, Environment, Flags},
-    permissions, secret,
+    files::permissions,
+    secret,
 };
 use output::Output;
 

@@ -20,10 +20,10 @@ pub(super) struct ProxyConfig {
     proxy: Proxy,
     /// Where the proxy finds Rescind [default: server.listen]
     #[arg(long, value_name = "URL")]
-    rescind: Option<Origin>,
+    rescind: Option<HttpOrigin>,
     /// Where the proxy finds what is to be protected
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
-    upstream: Origin,
+    upstream: HttpOrigin,
     /// Where the proxy listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
@@ -69,9 +69,9 @@ pub(super) fn run(
     })?;
     let rescind = match rescind {
         Some(origin) => origin,
-        None => Origin::of_listener(load()?.server.listen),
+        None => HttpOrigin::of_listener(load()?.server.listen),
     };
-    let config = fill(template, &rescind, &upstream, &Origin::from(listen), &query(&scope)?);
+    let config = fill(template, &rescind, &upstream, &HttpOrigin::from(listen), &query(&scope)?);
     output.data(&Printed { proxy, config }, |printed| printed.config.clone())
 }
 
@@ -88,7 +88,13 @@ fn template(proxy: Proxy, part: Part) -> Option<&'static str> {
     }
 }
 
-fn fill(template: &str, rescind: &Origin, upstream: &Origin, listen: &Origin, query: &str) -> String {
+fn fill(
+    template: &str,
+    rescind: &HttpOrigin,
+    upstream: &HttpOrigin,
+    listen: &HttpOrigin,
+    query: &str,
+) -> String {
     let with_mark = if query.is_empty() { String::new() } else { format!("?{query}") };
     let mut text = template.replace("@QUERY@", &with_mark).replace("@PAIRS@", query);
     for (name, origin) in [("RESCIND", rescind), ("UPSTREAM", upstream), ("LISTEN", listen)] {
@@ -112,16 +118,16 @@ fn query(scopes: &[Scopes]) -> Result<String, Failure> {
 
 /// A host and port spoken to in plain HTTP.
 #[derive(Debug, Clone)]
-struct Origin {
+struct HttpOrigin {
     /// An IPv6 address stands here without its brackets.
     host: String,
     port: u16,
 }
 
-impl FromStr for Origin {
+impl FromStr for HttpOrigin {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Origin, Self::Err> {
+    fn from_str(text: &str) -> Result<HttpOrigin, Self::Err> {
         const EXPECTED: &str = "expected http://HOST or http://HOST:PORT";
         let uri: Uri = text.parse().map_err(|_| EXPECTED)?;
         let authority = uri.authority().ok_or(EXPECTED)?;
@@ -140,19 +146,19 @@ impl FromStr for Origin {
         if !is_plain || uri.scheme_str() != Some("http") {
             return Err(EXPECTED);
         }
-        Ok(Origin { host: host.to_owned(), port: authority.port_u16().unwrap_or(80) })
+        Ok(HttpOrigin { host: host.to_owned(), port: authority.port_u16().unwrap_or(80) })
     }
 }
 
-impl From<SocketAddr> for Origin {
-    fn from(address: SocketAddr) -> Origin {
-        Origin { host: address.ip().to_string(), port: address.port() }
+impl From<SocketAddr> for HttpOrigin {
+    fn from(address: SocketAddr) -> HttpOrigin {
+        HttpOrigin { host: address.ip().to_string(), port: address.port() }
     }
 }
 
-impl Origin {
+impl HttpOrigin {
     /// Where a listener on this machine is found: one of every address, at the loopback one.
-    fn of_listener(mut address: SocketAddr) -> Origin {
+    fn of_listener(mut address: SocketAddr) -> HttpOrigin {
         match address.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -162,9 +168,9 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for HttpOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Origin { host, port } = self;
+        let HttpOrigin { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
@@ -191,7 +197,7 @@ mod tests {
             template(proxy, part).unwrap(),
             &"http://rescind.internal:8443".parse().unwrap(),
             &"http://[2001:db8::1]".parse().unwrap(),
-            &Origin::from("127.0.0.1:8000".parse::<SocketAddr>().unwrap()),
+            &HttpOrigin::from("127.0.0.1:8000".parse::<SocketAddr>().unwrap()),
             &query(&scopes).unwrap_or_default(),
         )
     }
@@ -246,7 +252,7 @@ mod tests {
             ("http://rescind.internal:8080/", "rescind.internal:8080"),
             ("http://[::1]:8080", "[::1]:8080"),
         ] {
-            assert_eq!(text.parse::<Origin>().unwrap().to_string(), origin);
+            assert_eq!(text.parse::<HttpOrigin>().unwrap().to_string(), origin);
         }
         for text in [
             "",
@@ -261,9 +267,9 @@ mod tests {
             "http://$a",
             "http://[1]",
         ] {
-            assert!(text.parse::<Origin>().is_err(), "{text}");
+            assert!(text.parse::<HttpOrigin>().is_err(), "{text}");
         }
-        let found = |address: &str| Origin::of_listener(address.parse().unwrap()).to_string();
+        let found = |address: &str| HttpOrigin::of_listener(address.parse().unwrap()).to_string();
         assert_eq!(found("0.0.0.0:1"), "127.0.0.1:1");
         assert_eq!(found("[::]:1"), "[::1]:1");
         assert_eq!(found("192.0.2.1:1"), "192.0.2.1:1");

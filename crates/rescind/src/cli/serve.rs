@@ -27,8 +27,7 @@ pub(super) fn run(config: &Config, environment: &Environment) -> Result<(), Fail
             data_dir = %config.server.data_dir.display(),
             "serving"
         );
-        server.run(stop).await;
-        Ok(())
+        Ok(server.run(stop).await?)
     })
 }
 

@@ -2,6 +2,9 @@
 
 use std::{error::Error, iter::successors};
 
+use tokio::time::timeout;
+
+use super::Cluster;
 use crate::store::StoreError;
 
 /// Why a node has to begin anew.
@@ -33,4 +36,13 @@ impl Broken {
         let causes = successors(Some(self as &dyn Error), |&e| e.source());
         causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
+}
+
+/// An answer that comes later than a lease lasts is of no use.
+pub(super) async fn in_time<T>(
+    cluster: &Cluster,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, Broken> {
+    let answer = timeout(cluster.terms.lease, answer).await;
+    Ok(answer.map_err(|_| Broken::Silent)??)
 }

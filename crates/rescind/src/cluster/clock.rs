@@ -130,7 +130,7 @@ mod tests {
         let running = Arc::clone(&app);
         tokio::spawn(async move {
             let postgres = running.store.postgres().unwrap();
-            cluster::run(&running, postgres, async { _ = stopped.await }).await;
+            cluster::run(&running.cluster, postgres, async { _ = stopped.await }).await;
         });
         while app.cluster.lease.check().is_err() {
             tokio::task::yield_now().await;

@@ -4,17 +4,13 @@
 //! forgotten what a caller was told. It is not served from before that has been done again, or every token was
 //! ended.
 
-use std::sync::Arc;
-
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::{broken::Broken, node::PAUSE};
+use super::{Cluster, PAUSE, broken::Broken};
 use crate::{
-    app::App,
-    audit::By,
     secret::{PEPPER, Pepper},
-    store::{Known, LeaseConnection, Position, Postgres, Standing, StoreError},
+    store::{Known, LeaseConnection, Position, Postgres, Standing, Store, StoreError},
 };
 
 /// How a database that a node comes to, or comes back to, stands to what is known.
@@ -48,7 +44,7 @@ impl History {
 /// `remembers`: what is in memory is of before, and all of it up to this change. `told`: of what was known that is lost, the log has that.
 /// Called while nothing else changes memory.
 pub(super) async fn ensure(
-    app: &Arc<App>,
+    cluster: &Cluster,
     postgres: &Postgres,
     connection: &mut LeaseConnection,
     remembers: Option<u64>,
@@ -62,21 +58,21 @@ pub(super) async fn ensure(
         Some(standing) => return Ok(History::Stands(standing)),
         None => {}
     }
-    if !is_ours(app, connection).await? {
+    if !is_ours(cluster, connection).await? {
         return Err(Broken::Foreign);
     }
     if told.replace(known) != Some(known) {
-        tell(app, connection, &known, &position, remembers.is_some());
+        tell(cluster, connection, &known, &position, remembers.is_some());
     }
     match remembers {
-        Some(whole) => repeat(app, postgres, connection, &known, whole).await,
-        None => end(app, postgres, connection, &known).await,
+        Some(whole) => repeat(cluster, postgres, connection, &known, whole).await,
+        None => end(cluster, postgres, connection, &known).await,
     }
 }
 
 /// Whether the database has what is known in this data folder, for a process that is no node.
-pub async fn confirm(app: &App) -> Result<(), StoreError> {
-    let Some(postgres) = app.store.postgres() else { return Ok(()) };
+pub async fn confirm(store: &Store) -> Result<(), StoreError> {
+    let Some(postgres) = store.postgres() else { return Ok(()) };
     let known = postgres.known();
     let position = postgres.position(&known).await?;
     match position.standing(&known, false) {
@@ -90,15 +86,21 @@ pub async fn confirm(app: &App) -> Result<(), StoreError> {
 }
 
 /// What was found, for whoever runs this.
-fn tell(app: &App, connection: &LeaseConnection, known: &Known, position: &Position, remembers: bool) {
-    app.metrics.histories_lost.inc();
+fn tell(
+    cluster: &Cluster,
+    connection: &LeaseConnection,
+    known: &Known,
+    position: &Position,
+    remembers: bool,
+) {
+    cluster.histories_lost.inc();
     let then = if remembers {
         "what this node remembers is repeated before it serves"
     } else {
         "this node was restarted and remembers nothing: it waits for one that does, and else ends every token"
     };
     let (now, before) = (position.head.seq, known.seq);
-    app.cluster.refuse(Some(format!("the database has change {now}, and change {before} was known: {then}")));
+    cluster.refuse(Some(format!("the database has change {now}, and change {before} was known: {then}")));
     error!(
         server = %connection.place(),
         change = position.head.seq,
@@ -111,15 +113,19 @@ fn tell(app: &App, connection: &LeaseConnection, known: &Known, position: &Posit
 }
 
 async fn repeat(
-    app: &Arc<App>,
+    cluster: &Cluster,
     postgres: &Postgres,
     connection: &LeaseConnection,
     known: &Known,
     whole: u64,
 ) -> Result<History, Broken> {
-    let origin = app.audit.origin(By::Service, None);
-    let new = app.new_key().map_err(|e| StoreError::Unreadable(e.to_string()))?;
-    let repeated = postgres.repeat(connection.place(), known, whole, &app.memory(), new, &origin).await?;
+    let origin = cluster.origin();
+    let new = cluster
+        .memory
+        .new_key(cluster.clock.now(), &cluster.random)
+        .map_err(|e| StoreError::Unreadable(e.to_string()))?;
+    let repeated =
+        postgres.repeat(connection.place(), known, whole, &cluster.memory.remembered(), new, &origin).await?;
     let Some(repeated) = repeated else { return Ok(History::Stands(Standing::Repeated)) };
     warn!(%repeated, "what the database had lost was done again");
     Ok(History::RepeatedHere)
@@ -127,22 +133,25 @@ async fn repeat(
 
 /// A node that has been running remembers more than this one, and needs no longer to come than a lease.
 async fn end(
-    app: &Arc<App>,
+    cluster: &Cluster,
     postgres: &Postgres,
     connection: &mut LeaseConnection,
     known: &Known,
 ) -> Result<History, Broken> {
-    let wait = app.cluster.terms.wait();
-    let since = app.clock.elapsed();
-    while app.clock.elapsed().saturating_sub(since) < wait {
+    let wait = cluster.terms.wait();
+    let since = cluster.clock.elapsed();
+    while cluster.clock.elapsed().saturating_sub(since) < wait {
         sleep(PAUSE.min(wait)).await;
         if let Some(standing) = connection.position(known).await?.standing(known, false) {
             info!("another node has done again what the database had lost");
             return Ok(History::Stands(standing));
         }
     }
-    let origin = app.audit.origin(By::Service, None);
-    let key = app.new_key().map_err(|e| StoreError::Unreadable(e.to_string()))?;
+    let origin = cluster.origin();
+    let key = cluster
+        .memory
+        .new_key(cluster.clock.now(), &cluster.random)
+        .map_err(|e| StoreError::Unreadable(e.to_string()))?;
     let ended = postgres.end_history(connection.place(), known, key, &origin).await?;
     if ended.is_none() {
         return Ok(History::Stands(Standing::Repeated));
@@ -152,8 +161,8 @@ async fn end(
 }
 
 /// Whether it is a database of this installation, and not of another one.
-async fn is_ours(app: &App, connection: &mut LeaseConnection) -> Result<bool, Broken> {
+async fn is_ours(cluster: &Cluster, connection: &mut LeaseConnection) -> Result<bool, Broken> {
     let Some(sealed) = connection.pepper().await? else { return Ok(false) };
-    let pepper = app.master.open(PEPPER, &sealed).ok();
-    Ok(pepper.is_some_and(|pepper| Pepper::new(&pepper).hash("") == app.pepper.hash("")))
+    let pepper = cluster.memory.master.open(PEPPER, &sealed).ok();
+    Ok(pepper.is_some_and(|pepper| Pepper::new(&pepper).hash("") == cluster.memory.pepper.hash("")))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use crate::{app::App, store::StoreError};
+use super::Cluster;
+use crate::store::StoreError;
 
 /// The longest term of a lease that may be out, as the store has it. Never more than that.
 #[derive(Debug)]
@@ -18,27 +19,37 @@ impl Lent {
     }
 }
 
-/// Sees to it that the store knows of leases of this process's term, before one is lent.
-pub async fn before_lending(app: &App) -> Result<(), StoreError> {
-    let Some(store) = app.store.embedded() else { return Ok(()) };
-    let term = app.cluster.terms.lease;
-    let mut recorded = app.cluster.lent.0.lock().await;
-    if *recorded < term {
-        store.set_lent(term).await?;
-        *recorded = term;
+impl Cluster {
+    /// Sees to it that the store knows of leases of this process's term, before one is lent.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written: then no lease may be lent.
+    pub async fn before_lending(&self) -> Result<(), StoreError> {
+        let Some(store) = self.store.embedded() else { return Ok(()) };
+        let term = self.terms.lease;
+        let mut recorded = self.lent.0.lock().await;
+        if *recorded < term {
+            store.set_lent(term).await?;
+            *recorded = term;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Lets the store forget leases that are over, and that none is as long as.
-pub async fn forget_lent(app: &App) -> Result<(), StoreError> {
-    let Some(store) = app.store.embedded() else { return Ok(()) };
-    let mut recorded = app.cluster.lent.0.lock().await;
-    // Whoever is attached after this look waits for the lock before anything is lent.
-    let longest = app.cluster.attached.longest();
-    if longest < *recorded {
-        *recorded = longest;
-        store.set_lent(longest).await?;
+    /// Lets the store forget leases that are over, and that none is as long as.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn forget_lent(&self) -> Result<(), StoreError> {
+        let Some(store) = self.store.embedded() else { return Ok(()) };
+        let mut recorded = self.lent.0.lock().await;
+        // Whoever is attached after this look waits for the lock before anything is lent.
+        let longest = self.attached.longest();
+        if longest < *recorded {
+            *recorded = longest;
+            store.set_lent(longest).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }

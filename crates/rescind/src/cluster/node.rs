@@ -9,36 +9,26 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{task::JoinHandle, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
-    Roll,
-    broken::Broken,
+    Cluster, Membership, PAUSE,
+    broken::{Broken, in_time},
+    catch_up::{catch_up, load},
     clock::ahead_of,
     history::{self, History},
-    settle::{settle, settle_attached},
 };
-use crate::{
-    app::App,
-    store::{ChangedRow, Known, LeaseConnection, NodeRow, Place, Postgres, Standing, StoreError},
-};
+use crate::store::{Known, LeaseConnection, NodeRow, Place, Postgres, Standing, StoreError};
 
 /// A lease is renewed so many times in its term.
 const RENEWALS: u32 = 4;
-/// Between attempts to reach the store.
-pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// Reasons of one outage that are told, at most.
 const MAX_TOLD: usize = 16;
-/// More changed clients than that are loaded with all the others at once.
-const ONE_BY_ONE: usize = 256;
 
 /// Keeps this process a node until `stop`, through whatever befalls the database.
-pub async fn run(app: &Arc<App>, postgres: &Postgres, stop: impl Future<Output = ()>) {
-    let mut node = Node::new(app, postgres);
+pub async fn run(cluster: &Arc<Cluster>, postgres: &Postgres, stop: impl Future<Output = ()>) {
+    let mut node = Node::new(cluster, postgres);
     let keep = async {
         let mut away: Option<Away> = None;
         postgres.guard();
@@ -46,14 +36,15 @@ pub async fn run(app: &Arc<App>, postgres: &Postgres, stop: impl Future<Output =
             let Err(broken) = node.keep(&mut away).await;
             // Otherwise the lease that is there runs on: a short outage goes by unnoticed.
             if matches!(broken, Broken::Fenced | Broken::WentBack { .. }) {
-                app.cluster.lease.end();
+                cluster.lease.end();
                 node.id = None;
             }
             let why = broken.in_words();
             if broken.is_refusal() {
-                app.cluster.refuse(Some(why.clone()));
+                cluster.refuse(Some(why.clone()));
             }
-            let away = away.get_or_insert_with(|| Away { since: app.clock.elapsed(), told: BTreeSet::new() });
+            let away =
+                away.get_or_insert_with(|| Away { since: cluster.clock.elapsed(), told: BTreeSet::new() });
             if away.told.len() < MAX_TOLD && away.told.insert(why.clone()) {
                 match broken.is_refusal() {
                     true => error!(error = why, "this node cannot renew its lease"),
@@ -69,7 +60,7 @@ pub async fn run(app: &Arc<App>, postgres: &Postgres, stop: impl Future<Output =
         () = stop => {}
         () = keep => {}
     }
-    app.cluster.lease.end();
+    cluster.lease.end();
     node.leave().await;
 }
 
@@ -81,7 +72,7 @@ struct Away {
 }
 
 struct Node<'a> {
-    app: &'a Arc<App>,
+    cluster: &'a Arc<Cluster>,
     postgres: &'a Postgres,
     /// `None`: it has to join.
     id: Option<u64>,
@@ -108,9 +99,9 @@ struct Node<'a> {
 type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<'a> Node<'a> {
-    fn new(app: &'a Arc<App>, postgres: &'a Postgres) -> Node<'a> {
+    fn new(cluster: &'a Arc<Cluster>, postgres: &'a Postgres) -> Node<'a> {
         Node {
-            app,
+            cluster,
             postgres,
             id: None,
             unused: None,
@@ -128,10 +119,10 @@ impl<'a> Node<'a> {
     /// Renews the lease, as long as the database answers.
     async fn keep(&mut self, away: &mut Option<Away>) -> Result<Infallible, Broken> {
         // One connection is one server: what it says of nodes, changes and clients is of one history.
-        let mut connection = in_time(self.app, self.postgres.lease_connection()).await?;
+        let mut connection = in_time(self.cluster, self.postgres.lease_connection()).await?;
         if self.postgres.place().is_none_or(|used| !connection.place().goes_on(&used)) {
             // Another server has taken over, and may never have had the last changes of the one before.
-            self.app.cluster.lease.end();
+            self.cluster.lease.end();
             self.id = None;
         }
         loop {
@@ -140,14 +131,14 @@ impl<'a> Node<'a> {
                 None => {
                     let (id, history) = self.join(&mut connection).await?;
                     self.renew(&mut connection, id).await?;
-                    let name = &self.app.cluster.node_name;
+                    let name = &self.cluster.node_name;
                     let (change, history) = (self.applied, history.text());
                     info!(node = id, name, change, history, "joined the cluster");
                 }
             }
-            self.app.cluster.refuse(None);
+            self.cluster.refuse(None);
             if let Some(Away { since, .. }) = away.take() {
-                let away = self.app.clock.elapsed().saturating_sub(since);
+                let away = self.cluster.clock.elapsed().saturating_sub(since);
                 info!(?away, "this node renews its lease again");
             }
             self.keep_known();
@@ -156,7 +147,7 @@ impl<'a> Node<'a> {
                 biased;
                 seq = settled(&mut self.settling) => self.acked = seq,
                 rung = connection.rung() => rung?,
-                () = sleep(self.app.cluster.terms.lease / RENEWALS) => {}
+                () = sleep(self.cluster.terms.lease / RENEWALS) => {}
             }
         }
     }
@@ -167,11 +158,11 @@ impl<'a> Node<'a> {
         // What is in memory is thrown away only when nothing of it is missing in the database.
         let mut alone = None;
         if self.remembers {
-            alone = Some(self.app.alone().await);
+            alone = Some(self.cluster.memory.alone().await);
         }
         let remembers = self.remembers.then_some(self.applied);
         let mut history =
-            history::ensure(self.app, self.postgres, connection, remembers, &mut self.lost).await?;
+            history::ensure(self.cluster, self.postgres, connection, remembers, &mut self.lost).await?;
         // What was done in an attempt before this one is not told of as if nothing had been lost.
         if history.is_whole() && self.lost.is_some() {
             history = self.history.unwrap_or(history);
@@ -180,24 +171,24 @@ impl<'a> Node<'a> {
         self.postgres.approve(connection.place());
         if !history.is_whole() {
             // Others may serve from here that did not know of what was lost. Once this one serves, they do.
-            settle(self.app).await?;
+            self.cluster.settle().await?;
         }
         // Whoever has waited for that at the first start may hold what is needed to be alone.
         let _alone = match alone {
             Some(alone) => alone,
-            None => self.app.alone().await,
+            None => self.cluster.memory.alone().await,
         };
         if let Some((place, unused)) = self.unused.take().filter(|(place, _)| place == connection.place()) {
             self.unused = Some((place, unused));
-            in_time(self.app, connection.leave(unused)).await?;
+            in_time(self.cluster, connection.leave(unused)).await?;
         }
-        let wait = self.app.cluster.terms.wait();
-        let id = in_time(self.app, connection.join(&self.app.cluster.node_name, wait)).await?;
+        let wait = self.cluster.terms.wait();
+        let id = in_time(self.cluster, connection.join(&self.cluster.node_name, wait)).await?;
         self.unused = Some((connection.place().clone(), id));
         (self.acked, self.settling) = (0, None);
         // Elsewhere the same numbers may be other nodes'.
         self.beats.clear();
-        self.load(connection).await?;
+        self.applied = load(self.cluster, self.postgres, connection).await?;
         (self.id, self.unused, self.remembers) = (Some(id), None, true);
         self.lost = None;
         Ok((id, history))
@@ -208,7 +199,7 @@ impl<'a> Node<'a> {
     async fn renew(&mut self, connection: &mut LeaseConnection, id: u64) -> Result<(), Broken> {
         // Before anything is taken over from there.
         let known = self.postgres.known();
-        let position = in_time(self.app, connection.position(&known)).await?;
+        let position = in_time(self.cluster, connection.position(&known)).await?;
         if position.standing(&known, true) != Some(Standing::Confirmed) {
             return Err(Broken::WentBack { now: position.head.seq, known: known.seq });
         }
@@ -216,7 +207,7 @@ impl<'a> Node<'a> {
             self.postgres.approve(connection.place());
         }
         // What is applied beforehand is acknowledged by this same write.
-        self.catch_up(connection).await?;
+        self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
         self.settle_attached();
         tokio::select! {
             biased;
@@ -225,35 +216,35 @@ impl<'a> Node<'a> {
         }
         self.compare_clocks(connection, id).await?;
         // Before the question is sent: what the answer does not have was committed after this.
-        let asked_at = self.app.clock.elapsed();
-        let renewed = in_time(self.app, connection.renew(id, self.acked)).await?.ok_or(Broken::Fenced)?;
+        let asked_at = self.cluster.clock.elapsed();
+        let renewed = in_time(self.cluster, connection.renew(id, self.acked)).await?.ok_or(Broken::Fenced)?;
         if renewed.head < self.applied {
             return Err(Broken::WentBack { now: renewed.head, known: self.applied });
         }
         while self.applied < renewed.head {
-            self.catch_up(connection).await?;
+            self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
         }
-        let Self { app, .. } = self;
-        app.cluster.lease.extend(app.cluster.terms.deadline(asked_at));
+        let Self { cluster, .. } = self;
+        cluster.lease.extend(cluster.terms.deadline(asked_at));
         self.watch(connection, id, &renewed.nodes).await?;
-        let roll = Roll {
+        let roll = Membership {
             node: id,
             applied: self.applied,
             head: renewed.head,
             nodes: self.roll(renewed.nodes),
             history: self.history.map(History::text).unwrap_or_default(),
         };
-        self.app.cluster.publish(roll);
+        self.cluster.publish(roll);
         Ok(())
     }
 
     /// Whether tokens may be issued by this node's wall clock.
     async fn compare_clocks(&mut self, connection: &mut LeaseConnection, id: u64) -> Result<(), Broken> {
-        let app = self.app;
-        let before = app.clock.now();
-        let clocks = in_time(app, connection.clocks(id)).await?;
-        let ahead = ahead_of(clocks.now, before, app.clock.now());
-        match app.cluster.clock.compare(ahead, &clocks.others) {
+        let cluster = self.cluster;
+        let before = cluster.clock.now();
+        let clocks = in_time(cluster, connection.clocks(id)).await?;
+        let ahead = ahead_of(clocks.now, before, cluster.clock.now());
+        match cluster.node_clock.compare(ahead, &clocks.others) {
             Some(true) => warn!(
                 ahead_seconds = ahead,
                 "this node's clock is not the database's: it deletes nothing by it, and gives no tokens as long as another \
@@ -262,70 +253,7 @@ impl<'a> Node<'a> {
             Some(false) => info!("this node's clock is the database's again"),
             None => {}
         }
-        in_time(app, connection.tell_clock(id, ahead)).await
-    }
-
-    /// Applies the changes since, in their order. Each says what changed; how it is now is looked up,
-    /// and is as new or newer.
-    async fn catch_up(&mut self, connection: &mut LeaseConnection) -> Result<(), Broken> {
-        let changes = in_time(self.app, connection.changes(self.applied)).await?;
-        let Some(last) = changes.last().copied() else { return Ok(()) };
-        let (mut clients, mut sessions) = (BTreeSet::new(), BTreeSet::new());
-        let (mut keys, mut verifiers) = (false, false);
-        for change in &changes {
-            match change.what {
-                ChangedRow::Client(client) => _ = clients.insert(client),
-                ChangedRow::Session { client, session } => _ = sessions.insert((client, session)),
-                ChangedRow::Keys => keys = true,
-                ChangedRow::Verifiers => verifiers = true,
-            }
-        }
-        let whole = (self.applied + 1..).zip(&changes).all(|(seq, change)| change.seq == seq);
-        if !whole || clients.len() + sessions.len() > ONE_BY_ONE {
-            let _alone = self.app.alone().await;
-            return self.load(connection).await;
-        }
-        let app = self.app;
-        let asked = app.registry.asking();
-        in_time(self.app, async {
-            for client in clients {
-                if let Some(client) = connection.find(client, 0).await?.client {
-                    app.registry.apply(&client);
-                }
-            }
-            for (client, session) in sessions {
-                if let Some(session) = connection.find(client, session).await?.session {
-                    app.registry.learn(&session, asked);
-                }
-            }
-            if keys {
-                app.take_keys(connection.keys()).await?;
-            }
-            if verifiers {
-                app.take_verifiers(connection.verifiers()).await?;
-            }
-            Ok(())
-        })
-        .await?;
-        self.applied = last.seq;
-        self.postgres.note_known(last.known);
-        Ok(())
-    }
-
-    /// Takes over everything, in place of what was known, while nothing else changes memory.
-    async fn load(&mut self, connection: &mut LeaseConnection) -> Result<(), Broken> {
-        let app = self.app;
-        // However long it takes: there is no lease to lose.
-        let loaded = app.store.load().await?;
-        if loaded.place.as_ref() != Some(connection.place()) {
-            return Err(StoreError::Unavailable("another server has taken over meanwhile".into()).into());
-        }
-        app.registry.replace(&loaded.clients, loaded.ended, app.new_epoch());
-        app.take_keys(async { Ok(loaded.keys) }).await?;
-        app.take_verifiers(async { Ok(loaded.verifiers) }).await?;
-        self.applied = loaded.head.seq;
-        self.postgres.set_known(loaded.head);
-        Ok(())
+        in_time(cluster, connection.tell_clock(id, ahead)).await
     }
 
     /// Keeps what is known beside the database, for the next process: of others' changes, a little later than
@@ -334,9 +262,9 @@ impl<'a> Node<'a> {
         if self.keeping.as_ref().is_some_and(|keeping| !keeping.is_finished()) {
             return;
         }
-        let app = Arc::clone(self.app);
+        let cluster = Arc::clone(self.cluster);
         self.keeping = Some(tokio::spawn(async move {
-            let (Some(file), Some(postgres)) = (&app.cluster.known, app.store.postgres()) else { return };
+            let (Some(file), Some(postgres)) = (&cluster.known, cluster.store.postgres()) else { return };
             if let Err(error) = file.keep(|| postgres.known()).await {
                 warn!(%error, "what is known of the database cannot be kept in the data folder");
             }
@@ -346,9 +274,9 @@ impl<'a> Node<'a> {
     /// Begins to wait for the attached verifiers, if they do not have all that is applied.
     fn settle_attached(&mut self) {
         if self.settling.is_none() && self.acked < self.applied {
-            let app = Arc::clone(self.app);
-            let head = app.registry.feed().head().seq;
-            let settled = async move { settle_attached(&app, head).await };
+            let cluster = Arc::clone(self.cluster);
+            let head = cluster.memory.registry.feed().head().seq;
+            let settled = async move { cluster.settle_attached(head).await };
             self.settling = Some((self.applied, Box::pin(settled)));
         }
     }
@@ -361,7 +289,7 @@ impl<'a> Node<'a> {
         id: u64,
         nodes: &[NodeRow],
     ) -> Result<(), Broken> {
-        let now = self.app.clock.elapsed();
+        let now = self.cluster.clock.elapsed();
         self.beats.retain(|id, _| nodes.iter().any(|node| node.id == *id));
         for node in nodes {
             let (beat, since) = self.beats.entry(node.id).or_insert((node.beat, now));
@@ -369,16 +297,16 @@ impl<'a> Node<'a> {
                 (*beat, *since) = (node.beat, now);
             }
             let still = now.saturating_sub(*since);
-            if node.id != id && still > node.wait.max(self.app.cluster.terms.wait()) {
+            if node.id != id && still > node.wait.max(self.cluster.terms.wait()) {
                 warn!(node = node.id, name = node.name, ?still, "a node is not heard of, and is forgotten");
-                in_time(self.app, connection.forget(node.id, node.beat)).await?;
+                in_time(self.cluster, connection.forget(node.id, node.beat)).await?;
             }
         }
         Ok(())
     }
 
     fn roll(&self, nodes: Vec<NodeRow>) -> Vec<(NodeRow, Duration)> {
-        let now = self.app.clock.elapsed();
+        let now = self.cluster.clock.elapsed();
         let since = |node: &NodeRow| self.beats.get(&node.id).map_or(now, |(_, since)| *since);
         nodes.into_iter().map(|node| (since(&node), node)).map(|(since, node)| (node, since)).collect()
     }
@@ -387,7 +315,7 @@ impl<'a> Node<'a> {
     async fn leave(&mut self) {
         let Some(id) = self.id.take() else { return };
         // Verifiers that follow this node may go on for as long as it has lent them its lease.
-        self.app.cluster.attached.settled(u64::MAX).await;
+        self.cluster.attached.settled(u64::MAX).await;
         let left = async {
             let mut connection = self.postgres.lease_connection().await?;
             // Elsewhere the number may be another node's.
@@ -396,17 +324,11 @@ impl<'a> Node<'a> {
             }
             connection.leave(id).await
         };
-        match in_time(self.app, left).await {
+        match in_time(self.cluster, left).await {
             Ok(()) => info!(node = id, "left the cluster"),
             Err(broken) => warn!(error = %broken.in_words(), "the others will wait for this node's lease"),
         }
     }
-}
-
-/// An answer that comes later than a lease lasts is of no use.
-async fn in_time<T>(app: &App, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, Broken> {
-    let answer = timeout(app.cluster.terms.lease, answer).await;
-    Ok(answer.map_err(|_| Broken::Silent)??)
 }
 
 /// The change up to which the attached verifiers have all, once they do.

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// No lease's term is longer.
-pub const LONGEST_LEASE: Duration = Duration::from_secs(60);
-
 /// The terms of a node's lease.
 ///
 /// A clock is taken to run at between 1 − ρ and 1 + ρ of real time. A node that asked at `t0`, before

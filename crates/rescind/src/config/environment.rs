@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use zeroize::Zeroizing;
 
 use super::ConfigError;
-use crate::{permissions, secret};
+use crate::{files::permissions, secret};
 
 /// What the names of our variables begin with.
 const PREFIX: &str = "RESCIND_";

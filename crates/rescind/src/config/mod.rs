@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, then the environment, then flags.
 
 mod environment;
+mod error;
 mod names;
 mod source;
 mod values;
@@ -14,12 +15,13 @@ use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
-pub use source::{ConfigError, Flags};
+pub use error::{ConfigError, ValueSource};
+pub use source::Flags;
 pub use values::{Brief, Span};
 
 use crate::{
-    cluster::{LONGEST_LEASE, Terms},
-    model::{OnReuse, TokenRules},
+    cluster::Terms,
+    model::{LONGEST_LEASE, OnReuse, Retention, TokenRules},
     store::{DatabaseUrl, PostgresOptions},
 };
 
@@ -125,11 +127,11 @@ pub struct Tokens {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardAuth {
-    pub unavailable: Undecided,
+    pub unavailable: OnUnavailable,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Undecided {
+pub enum OnUnavailable {
     #[serde(rename = "403")]
     Forbidden,
     #[serde(rename = "503")]
@@ -316,6 +318,11 @@ impl Config {
             clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
             margin: self.cluster.margin.into(),
         }
+    }
+
+    /// For how long events are kept.
+    pub fn retention(&self) -> Retention {
+        Retention { keep: self.audit.keep.seconds(), max_rows: self.audit.max_rows }
     }
 
     /// What this node is called.

@@ -19,12 +19,11 @@ use super::{body::JsonObject, door, error::ApiError};
 use crate::{
     admin::{self, NewClient},
     app::App,
-    audit::By,
     clock::Clock,
     config::Config,
-    metrics::Route,
-    model::Client,
+    model::{Actor, Client},
     random::Random,
+    telemetry::metrics::Route,
 };
 
 #[derive(Clone, Default)]
@@ -55,7 +54,7 @@ async fn has_a_rule_that_panics(State(app): State<Arc<App>>, JsonObject(body): J
         client.name = body["password"].to_string();
         panic!("a rule's own fault")
     };
-    let origin = app.audit.origin(By::Operator, None);
+    let origin = app.audit.origin(Actor::Operator, None);
     app.store.change_client(1, origin, rule).await.unwrap_err().into()
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use hyper::{HeaderMap, header::HeaderName};
 use ipnet::IpNet;
 
-use crate::{auth::Caller, certificate::PeerCertificate};
+use crate::{auth::Caller, model::PeerCertificate};
 
 /// Whose word is taken for a caller's address, and where it stands.
 #[derive(Debug, Clone, Default)]

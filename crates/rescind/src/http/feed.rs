@@ -35,9 +35,9 @@ use super::{
 };
 use crate::{
     app::App,
-    cluster::{FollowerId, Lapsed, before_lending},
-    feed::Changed,
-    model::KnownVerifier,
+    cluster::{FollowerId, Lapsed},
+    memory::Changed,
+    model::VerifierRecord,
     store::StoreError,
 };
 
@@ -57,7 +57,7 @@ pub struct Vouched;
 
 /// A verifier, by the token in the head of its request. Whoever has none is told so before a body is
 /// waited for, and has to connect again.
-struct Verifier(KnownVerifier);
+struct Verifier(VerifierRecord);
 
 impl FromRequestParts<Arc<App>> for Verifier {
     type Rejection = Response;
@@ -91,7 +91,7 @@ async fn acknowledge(
 }
 
 async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>, ApiError> {
-    let feed = app.registry.feed();
+    let feed = app.memory.registry.feed();
     // First the follower is recorded, so that every change that is not in the head will wait for it, and the process
     // after this one too. Then the lease is looked at, and only then the head: what was answered for anywhere before that
     // look has been applied here.
@@ -100,7 +100,7 @@ async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>,
         AckMode::Exact { follower } => {
             let acked = if ack.applied.epoch == feed.head().epoch { ack.applied.seq } else { 0 };
             app.cluster.attached.renew(follower_id(verifier, follower)?, acked)?;
-            before_lending(app).await?;
+            app.cluster.before_lending().await?;
             true
         }
         AckMode::Leave { follower } => {
@@ -124,15 +124,15 @@ fn follower_id(verifier: u64, name: String) -> Result<FollowerId, ApiError> {
 }
 
 /// The verifier of this token, if it may follow.
-pub(super) fn verifier(app: &App, token: &str) -> Option<KnownVerifier> {
-    let hash = app.pepper.hash(token);
-    app.verifiers.load().iter().find(|verifier| verifier.token_hash == hash).cloned()
+pub(super) fn verifier(app: &App, token: &str) -> Option<VerifierRecord> {
+    let hash = app.memory.pepper.hash(token);
+    app.memory.verifiers.load().iter().find(|verifier| verifier.token_hash == hash).cloned()
 }
 
 /// One follower's stream.
 struct Stream {
     app: Arc<App>,
-    verifier: KnownVerifier,
+    verifier: VerifierRecord,
     readiness: watch::Receiver<bool>,
     sender: Sender<Bytes>,
 }
@@ -150,7 +150,7 @@ impl Stream {
 
     async fn send_all(&mut self, last: Option<Position>) -> Result<std::convert::Infallible, Ended> {
         let app = Arc::clone(&self.app);
-        let feed = app.registry.feed();
+        let feed = app.memory.registry.feed();
         let mut bell = feed.bell();
         let head = feed.head();
         let mut seq = match last.filter(|last| last.epoch == head.epoch && feed.since(last.seq).is_some()) {
@@ -186,20 +186,20 @@ impl Stream {
     /// Everything, as it is now or has become while it is sent: the changes after `head` follow.
     async fn snapshot(&mut self, head: &Position) -> Result<(), Ended> {
         let app = Arc::clone(&self.app);
-        let profile = app.issuer.profile();
+        let profile = app.memory.issuer.profile();
         let hello = Hello {
             epoch: head.epoch.clone(),
             seq: head.seq,
             issuer: profile.issuer().to_owned(),
             audience: profile.audience().to_owned(),
-            keys: app.issuer.keyring().wire_keys(self.verifier.shares_hs256),
+            keys: app.memory.issuer.keyring().wire_keys(self.verifier.shares_hs256),
         };
         self.send("snapshot", None, &hello).await?;
-        for part in app.registry.policies().chunks(PART) {
+        for part in app.memory.registry.policies().chunks(PART) {
             let clients: Vec<_> = part.iter().map(|(id, policy)| Client::new(*id, policy)).collect();
             self.send("clients", None, &clients).await?;
         }
-        for part in app.registry.feed().ended().chunks(PART) {
+        for part in app.memory.registry.feed().ended().chunks(PART) {
             self.send("sessions", None, &part).await?;
         }
         self.send("complete", Some(head), head).await
@@ -209,10 +209,12 @@ impl Stream {
     fn now(&self, changed: Changed) -> Result<What, Ended> {
         Ok(match changed {
             Changed::Client(id) => {
-                What::Client(Client::new(id, &*self.app.registry.policy(id).ok_or(Ended)?))
+                What::Client(Client::new(id, &*self.app.memory.registry.policy(id).ok_or(Ended)?))
             }
             Changed::Session(ended) => What::Session(ended),
-            Changed::Keys => What::Keys(self.app.issuer.keyring().wire_keys(self.verifier.shares_hs256)),
+            Changed::Keys => {
+                What::Keys(self.app.memory.issuer.keyring().wire_keys(self.verifier.shares_hs256))
+            }
         })
     }
 
@@ -221,7 +223,7 @@ impl Stream {
         let id = id.map(|id| format!("id: {}\n", event_id(id))).unwrap_or_default();
         let text = format!("event: {event}\n{id}data: {data}\n\n");
         // Looked at when the text is made: a key that is newer than the revocation is not in it.
-        if !self.app.verifiers.load().iter().any(|verifier| verifier.id == self.verifier.id) {
+        if !self.app.memory.verifiers.load().iter().any(|verifier| verifier.id == self.verifier.id) {
             return Err(Ended);
         }
         tokio::select! {

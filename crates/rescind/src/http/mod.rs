@@ -9,10 +9,11 @@ mod canary;
 pub mod client_ip;
 mod error;
 mod feed;
+mod gauges;
 mod oauth;
 mod ops;
+mod raw_answers;
 mod verify;
-mod wire;
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
@@ -34,10 +35,17 @@ pub use body::{BodyError, parse as parse_json};
 use client_ip::{Peer, TrustedProxies};
 use error::{ApiError, Class, Failure, only_verdicts};
 pub use feed::Vouched;
-pub use wire::{Enveloped, too_many_connections};
+pub use raw_answers::{ErrorRewriter, too_many_connections};
 
 use crate::{
-    app::App, audit, clock::Clock, config::Undecided, ksuid, metrics::Route, random::Random, secret, traces,
+    app::App,
+    audit,
+    clock::Clock,
+    config::OnUnavailable,
+    ksuid,
+    random::Random,
+    secret,
+    telemetry::{metrics::Route, traces},
 };
 
 const REQUEST_ID: &str = "x-request-id";
@@ -169,8 +177,8 @@ impl Door {
 
 /// There are too many requests under way. A verdict is one that a proxy understands.
 fn turned_away(app: &App, route: Route) -> Response {
-    match (route, app.undecided) {
-        (Route::Verify, Undecided::Forbidden) => {
+    match (route, app.on_unavailable) {
+        (Route::Verify, OnUnavailable::Forbidden) => {
             ApiError::new(Class::Forbidden, "Not able to decide now").into_response()
         }
         _ => ApiError::too_many("requests").into_response(),
@@ -248,7 +256,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{app::to_the_end, config::Config};
+    use crate::{app::run_to_completion, config::Config};
 
     const FAILED: &str = r#"{"error":{"name":"InternalServerError","code":"INTERNAL_SERVER_ERROR","message":"Internal server error"}}"#;
     const DENIED: &str = r#"{"error":{"name":"ForbiddenError","code":"FORBIDDEN","message":"Not able to decide on this request"}}"#;
@@ -258,7 +266,7 @@ mod tests {
     }
 
     async fn panics_in_a_change() -> Result<(), ApiError> {
-        Ok(to_the_end(async { panic!("a handler's own words") }).await?)
+        Ok(run_to_completion(async { panic!("a handler's own words") }).await?)
     }
 
     // check 90

@@ -24,11 +24,9 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{self, Caller},
+    auth::{self, Caller, INTROSPECT, NotRevoked, Question},
+    memory::{KnownCredential, PublicKey},
     model::ClientId,
-    oauth::{self, INTROSPECT, NotRevoked, Question},
-    registry::KnownCredential,
-    signer::PublicKey,
 };
 
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -156,7 +154,7 @@ async fn token(
             "scope is malformed or longer than a token has room for",
         )
     })?;
-    let granting = oauth::client_credentials(&app, &credential, &caller, scopes);
+    let granting = auth::client_credentials(&app, &credential, &caller, scopes);
     let grant = Box::pin(granting).await.map_err(client_error)?;
     // The time of the answer: a client must not take the token for good a second too long.
     let now = app.clock.now();
@@ -186,12 +184,12 @@ async fn introspect(
         of_refresh_token: form.take("token_type_hint").is_some_and(|hint| hint == "refresh_token"),
         client_ip: client_ip.transpose()?,
     };
-    let Some(found) = oauth::introspect(&app, &token, question).await.map_err(client_error)? else {
+    let Some(found) = auth::introspect(&app, &token, question).await.map_err(client_error)? else {
         return Ok(Json(json!({ "active": false })));
     };
     let (token_type, profile) = match found.kind {
-        Kind::Access => ("Bearer", app.issuer.profile().clone()),
-        Kind::Refresh => ("refresh_token", app.issuer.profile().of_refresh_tokens()),
+        Kind::Access => ("Bearer", app.memory.issuer.profile().clone()),
+        Kind::Refresh => ("refresh_token", app.memory.issuer.profile().of_refresh_tokens()),
     };
     let mut answer = json!({
         "active": true,
@@ -240,7 +238,7 @@ async fn authorize_introspection(
         return Ok(Some(token.claims().client));
     }
     let credential = form.client(app, caller, headers)?;
-    if !oauth::may_introspect(app, credential.client) {
+    if !auth::may_introspect(app, credential.client) {
         return Err(ApiError::insufficient_scope(INTROSPECT).into());
     }
     Ok(Some(credential.client))
@@ -254,7 +252,7 @@ async fn revoke(
 ) -> Result<(), OAuthError> {
     let credential = form.client(&app, &caller, &headers)?;
     let token = form.need("token")?;
-    oauth::revoke(&app, credential.client, &token).await.map_err(|error| match error {
+    auth::revoke(&app, credential.client, &token).await.map_err(|error| match error {
         NotRevoked::Foreign => {
             OAuthError::new(Class::BadRequest, "invalid_grant", "The token was issued to another client")
         }
@@ -263,7 +261,7 @@ async fn revoke(
 }
 
 async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
-    let issuer = app.issuer.profile().issuer();
+    let issuer = app.memory.issuer.profile().issuer();
     let at = |path: &str| format!("{}{path}", issuer.trim_end_matches('/'));
     let mut methods = vec!["client_secret_basic", "client_secret_post"];
     methods.extend(app.asks_for_certificates.then_some("tls_client_auth"));
@@ -285,7 +283,7 @@ async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// The public keys (RFC 7517). An HS256 key is a secret, and never among them.
 async fn jwks(State(app): State<Arc<App>>) -> Json<Value> {
-    let keyring = app.issuer.keyring();
+    let keyring = app.memory.issuer.keyring();
     let keys = keyring.public_keys().map(|(kid, key)| match key {
         PublicKey::EdDsa(point) => json!({
             "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid,

@@ -11,8 +11,11 @@ use axum::{
 use hyper::header::CONTENT_TYPE;
 use serde::Serialize;
 
-use super::error::{ApiError, Class};
-use crate::{admin, app::App, metrics, store::Postgres};
+use super::{
+    error::{ApiError, Class},
+    gauges::Gauges,
+};
+use crate::{admin, app::App, store::Postgres, telemetry::metrics};
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -48,7 +51,7 @@ async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result
         }
         return Err(ApiError::new(Class::Unavailable, message));
     }
-    if let Err(apart) = app.cluster.clock.check() {
+    if let Err(apart) = app.cluster.node_clock.check() {
         return Err(ApiError::new(
             Class::Unavailable,
             format!("Not able to issue tokens safely now: {apart}"),
@@ -62,6 +65,6 @@ async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let text = metrics::text(&app).map_err(ApiError::internal)?;
+    let text = app.metrics.text(Gauges(Arc::clone(&app))).map_err(ApiError::internal)?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

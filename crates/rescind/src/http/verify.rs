@@ -32,7 +32,7 @@ use super::{
 use crate::{
     app::App,
     auth::{self, Caller},
-    config::Undecided,
+    config::OnUnavailable,
 };
 
 const IDENTITY_PREFIX: &str = "x-rescind-";
@@ -94,7 +94,7 @@ async fn decide(
     }
     let asked = Asked::read(query).map_err(|slip| slipped(app, caller, slip))?;
     let token = auth::verify(app, bearer(headers)?, caller).await.map_err(|error| match error {
-        auth::Error::Store(cause) => undecided(app.undecided, cause),
+        auth::Error::Store(cause) => undecided(app.on_unavailable, cause),
         error => ApiError::bearer(error),
     })?;
     for scope in asked.scopes {
@@ -105,7 +105,7 @@ async fn decide(
             ApiError::insufficient_scope(&scope)
         })?;
     }
-    if asked.audience.is_some_and(|audience| audience != app.issuer.profile().audience()) {
+    if asked.audience.is_some_and(|audience| audience != app.memory.issuer.profile().audience()) {
         app.metrics.denied(Denied::WrongAudience);
         return Err(ApiError::bearer(Denied::WrongAudience.into()));
     }
@@ -152,10 +152,12 @@ fn slipped(app: &App, caller: &Caller, Slip(parameter): Slip<'_>) -> ApiError {
     ApiError::new(Class::Forbidden, "Unknown or empty query parameter")
 }
 
-fn undecided(answer: Undecided, cause: crate::store::StoreError) -> ApiError {
+fn undecided(answer: OnUnavailable, cause: crate::store::StoreError) -> ApiError {
     match answer {
-        Undecided::Forbidden => ApiError::new(Class::Forbidden, "Not able to decide now").caused_by(cause),
-        Undecided::Unavailable => cause.into(),
+        OnUnavailable::Forbidden => {
+            ApiError::new(Class::Forbidden, "Not able to decide now").caused_by(cause)
+        }
+        OnUnavailable::Unavailable => cause.into(),
     }
 }
 

@@ -24,20 +24,20 @@ use tracing::{debug, warn};
 
 use super::{
     asked::{Asked, AwaitedBody},
-    pool::{Admitted, Full, Pool},
-    slot::{Overdue, Patience, Slot},
+    conn_limit::{Admitted, Full, Pool},
+    conn_state::{ConnState, Overdue, Patience},
+    io_timeout::TimeoutIo,
     tls::{Side, Tls, peer_certificate},
-    watched::Watched,
 };
 use crate::{
     app::App,
-    certificate::PeerCertificate,
     http::{
-        self, Door, Enveloped, Vouched,
+        self, Door, ErrorRewriter, Vouched,
         client_ip::{Peer, TrustedProxies},
     },
-    limiter::network,
-    metrics::Listener,
+    limits::network,
+    model::PeerCertificate,
+    telemetry::metrics::Listener,
 };
 
 /// Where hyper gives up. The service's own limits are lower; the longest target that hyper reads fits in.
@@ -62,7 +62,7 @@ pub(super) struct Gate {
     pub(super) listener: Listener,
     pub(super) app: Arc<App>,
     pub(super) door: Door,
-    pub(super) connections: Arc<Pool<Slot>>,
+    pub(super) connections: Arc<Pool<ConnState>>,
     pub(super) requests: Arc<Pool<Asked>>,
     pub(super) patience: Patience,
     /// Theirs are counted in all only.
@@ -187,8 +187,8 @@ impl Gate {
         is_anybody.then(|| network(peer))
     }
 
-    fn admit(&self, network: Option<IpAddr>) -> Result<Arc<Admitted<Slot>>, Full> {
-        self.connections.admit(Slot::new(network, self.app.clock.clone())).map(Arc::new)
+    fn admit(&self, network: Option<IpAddr>) -> Result<Arc<Admitted<ConnState>>, Full> {
+        self.connections.admit(ConnState::new(network, self.app.clock.clone())).map(Arc::new)
     }
 
     async fn drained(&self) {
@@ -197,12 +197,12 @@ impl Gate {
     }
 
     /// A connection's life.
-    async fn lead<IO>(self: Arc<Gate>, io: IO, address: Option<IpAddr>, admitted: Arc<Admitted<Slot>>)
+    async fn lead<IO>(self: Arc<Gate>, io: IO, address: Option<IpAddr>, admitted: Arc<Admitted<ConnState>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let slot = Arc::clone(&admitted.guest);
-        let io = Watched::new(io, Arc::clone(&slot), self.patience.request);
+        let io = TimeoutIo::new(io, Arc::clone(&slot), self.patience.request);
         tokio::select! {
             biased;
             () = slot.closed() => debug!("a connection was closed to make room"),
@@ -210,7 +210,7 @@ impl Gate {
         }
     }
 
-    async fn open<IO>(&self, io: Watched<IO>, address: Option<IpAddr>, admitted: &Arc<Admitted<Slot>>)
+    async fn open<IO>(&self, io: TimeoutIo<IO>, address: Option<IpAddr>, admitted: &Arc<Admitted<ConnState>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -226,9 +226,9 @@ impl Gate {
     async fn shake<IO>(
         &self,
         tls: Arc<ServerConfig>,
-        io: Watched<IO>,
+        io: TimeoutIo<IO>,
         mut peer: Option<Peer>,
-        admitted: &Arc<Admitted<Slot>>,
+        admitted: &Arc<Admitted<ConnState>>,
         mut overdue: Overdue,
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -254,7 +254,7 @@ impl Gate {
         &self,
         io: IO,
         peer: Option<Peer>,
-        admitted: &Arc<Admitted<Slot>>,
+        admitted: &Arc<Admitted<ConnState>>,
         mut overdue: Overdue,
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -279,7 +279,7 @@ impl Gate {
                 Ok::<_, Infallible>(answer)
             })
         });
-        let io = TokioIo::new(Enveloped::new(io, app.clock.clone(), app.random.clone()));
+        let io = TokioIo::new(ErrorRewriter::new(io, app.clock.clone(), app.random.clone()));
         let mut connection = pin!(http.serve_connection(io, service));
         let ended = tokio::select! {
             biased;

@@ -14,13 +14,13 @@ use hyper::{
 };
 use tokio::time::{Sleep, sleep};
 
-use super::{pool::Guest, slot::Slot};
+use super::{conn_limit::Guest, conn_state::ConnState};
 use crate::{clock::Clock, http::BodyError};
 
 /// One request, from its head until it is dropped.
 #[derive(Debug)]
 pub(super) struct Asked {
-    connection: Arc<Slot>,
+    connection: Arc<ConnState>,
     clock: Clock,
     doing: Mutex<Doing>,
 }
@@ -38,7 +38,7 @@ enum Doing {
 }
 
 impl Asked {
-    pub(super) fn new(connection: &Arc<Slot>, version: Version, clock: Clock) -> Asked {
+    pub(super) fn new(connection: &Arc<ConnState>, version: Version, clock: Clock) -> Asked {
         connection.begin(version);
         Asked { connection: Arc::clone(connection), clock, doing: Mutex::new(Doing::WorkedOn) }
     }

@@ -2,10 +2,11 @@
 
 mod accept;
 mod asked;
-mod pool;
-mod slot;
+mod conn_limit;
+mod conn_state;
+mod io_timeout;
+mod tasks;
 mod tls;
-mod watched;
 
 use std::{
     fs::{self, Permissions},
@@ -13,7 +14,6 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::Path,
-    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +25,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     admin,
@@ -33,11 +33,13 @@ use crate::{
     audit, cluster,
     config::{self, Config},
     http::{self, client_ip::TrustedProxies},
-    metrics::Listener,
+    telemetry::metrics::Listener,
 };
 use accept::{Gate, TurnedAway, accept_local, accept_tcp};
-use pool::{Bounds, Newcomers, Pool};
-use slot::Patience;
+use conn_limit::{Bounds, Newcomers, Pool};
+use conn_state::Patience;
+pub use tasks::TaskEnded;
+use tasks::Tasks;
 use tls::{Reload, Side};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -48,6 +50,9 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// beside them, once they have shown their token; whoever has not makes room for whoever comes.
 const MANAGEMENT: Bounds = Bounds { aside: 1000, ..Bounds::of_anybody(500) };
 const LOCAL: Bounds = Bounds::of_anybody(100);
+/// Names of tasks.
+const NODE: &str = "cluster node";
+const AUDIT: &str = "audit writer";
 /// Files that are open for other purposes: the store, listeners, connections to a database.
 const OTHER_FILES: usize = 250;
 
@@ -60,6 +65,7 @@ pub struct Server {
     reload: Option<Reload>,
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
+    tasks: Tasks,
 }
 
 impl Server {
@@ -124,6 +130,7 @@ impl Server {
             reload,
             drain,
             drain_timeout: drain_timeout.into(),
+            tasks: Tasks::default(),
             app,
         })
     }
@@ -139,39 +146,37 @@ impl Server {
     }
 
     /// Answers until `stop`, then lets requests under way finish.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Server { app, public, management, local, reload, drain, drain_timeout } = self;
+    ///
+    /// # Errors
+    ///
+    /// If a task ends that must run until the stop: then the service is stopped in the same order.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), TaskEnded> {
+        let Server { app, public, management, local, reload, drain, drain_timeout, mut tasks } = self;
         let (leave, leaving) = oneshot::channel::<()>();
-        let node = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                if let Some(postgres) = app.store.postgres() {
-                    cluster::run(&app, postgres, async { _ = leaving.await }).await;
-                }
-            }
-        });
-        let (write_all, writing_all) = oneshot::channel::<()>();
-        let audit = tokio::spawn(audit::run(Arc::clone(&app), async { _ = writing_all.await }));
-        let gates = [&public.1, &management.1, &local.1].map(Arc::clone);
-        let public = accept_tcp(public.0, public.1);
-        let management = accept_tcp(management.0, management.1);
-        let local = accept_local(local.0, local.1);
-        let telling = tell_turned_away(gates);
-        let sweeping = sweep(&app);
-        let reloading = async {
-            match reload {
-                Some(reload) => reload.run().await,
-                None => std::future::pending().await,
-            }
-        };
-        {
-            let mut stop = pin!(stop);
-            // The accept loops end with this block, and their listeners with them.
-            tokio::select! {
-                () = &mut stop => {}
-                () = async { tokio::join!(public, management, local, telling, sweeping, reloading); } => {}
-            }
+        if app.store.postgres().is_some() {
+            tasks.run_to_end(NODE, keep_node(Arc::clone(&app), async { _ = leaving.await }));
         }
+        let (write_all, writing_all) = oneshot::channel::<()>();
+        let (audit, store) = (Arc::clone(&app.audit), Arc::clone(&app.store));
+        tasks.run_to_end(AUDIT, audit::run(audit, store, async { _ = writing_all.await }));
+        let gates = [&public.1, &management.1, &local.1].map(Arc::clone);
+        tasks.run("public listener", accept_tcp(public.0, public.1));
+        tasks.run("management listener", accept_tcp(management.0, management.1));
+        tasks.run("local listener", accept_local(local.0, local.1));
+        tasks.run("report of who was turned away", tell_turned_away(gates));
+        tasks.run("sweep", sweep(Arc::clone(&app)));
+        if let Some(reload) = reload {
+            tasks.run("reload of the certificate", reload.run());
+        }
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            ended = tasks.ended() => Err(ended),
+        };
+        if let Err(TaskEnded { name, panicked }) = outcome {
+            error!(task = name, panicked, "a task ended that must run until the stop: the service stops");
+        }
+        // The listeners end with their loops.
+        tasks.stop().await;
         info!("draining");
         app.begin_drain();
         drain.send_replace(true);
@@ -181,13 +186,21 @@ impl Server {
         drop(write_all);
         // Until here its requests had a lease.
         drop(leave);
-        if audit.await.is_err() {
-            warn!("what callers tried of late was not written");
-        }
-        if node.await.is_err() {
-            warn!("the others will wait for this node's lease");
+        while let Some(TaskEnded { name, panicked }) = tasks.finished().await {
+            match name {
+                AUDIT if panicked => warn!("what callers tried of late was not written"),
+                NODE if panicked => warn!("the others will wait for this node's lease"),
+                _ => {}
+            }
         }
         info!("stopped");
+        outcome
+    }
+}
+
+async fn keep_node(app: Arc<App>, stop: impl Future<Output = ()>) {
+    if let Some(postgres) = app.store.postgres() {
+        cluster::run(&app.cluster, postgres, stop).await;
     }
 }
 
@@ -260,16 +273,39 @@ async fn tell_turned_away(gates: [Arc<Gate>; 3]) {
     }
 }
 
-async fn sweep(app: &Arc<App>) {
+async fn sweep(app: Arc<App>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(e) = admin::upgrade_key(app).await {
+        if let Err(e) = admin::upgrade_key(&app).await {
             warn!(error = %e, "the signing key could not be followed by one with a refresh key");
         }
         if let Err(e) = app.sweep().await {
             warn!(error = %e, "expired sessions could not be swept");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::{clock::Clock, random::Random};
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_stops_the_service_by_its_name() {
+        for panicked in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut config = Config::default();
+            config.server.data_dir = folder.path().join("data");
+            (config.server.listen, config.server.management_listen) =
+                ("127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
+            let app = App::open(&config, None, Clock::System, Random::System).await.unwrap();
+            let mut server = Server::bind(app, &config).await.unwrap();
+            server.tasks.run("test", async move { assert!(!panicked, "a task's own words") });
+            assert_eq!(server.run(pending()).await, Err(TaskEnded { name: "test", panicked }));
         }
     }
 }

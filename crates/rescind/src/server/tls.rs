@@ -30,11 +30,13 @@ use x509_cert::{
 };
 
 use crate::{
-    certificate::{CertificateName, PeerCertificate},
     clock::{Clock, rfc3339},
     config::{self, ClientCertificates},
-    pem::{self, PemError},
-    permissions::{self, PermissionError},
+    files::{
+        pem::{self, PemError},
+        permissions::{self, PermissionError},
+    },
+    model::{CertificateName, PeerCertificate},
 };
 
 /// How often the files are looked at.

@@ -1,6 +1,7 @@
 //! What every store must do, whatever it is made of.
 
 mod audit;
+mod cost;
 
 use std::sync::Arc;
 
@@ -8,14 +9,14 @@ use rescind_verifier::{Algorithm, Allowlist, State};
 use tokio::task::JoinSet;
 
 use super::{
-    Store, StoreError, StoredKey, Swept,
-    postgres::tests::{Server, copy_sessions, count_rows, options, rows_written},
+    SigningKeyRecord, Store, StoreError, Swept,
+    postgres::tests::{Server, options},
 };
 use audit::*;
+use cost::logout_writes_as_much_however_many_sessions_live;
 
 use crate::{
-    audit::{By, Origin},
-    model::{Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
+    model::{Actor, ChangeOrigin, Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
     random::Random,
     secret::SecretHash,
 };
@@ -120,12 +121,18 @@ pub(super) fn client(api_key: &str) -> Client {
     }
 }
 
-pub(super) fn origin() -> Origin {
-    Origin { at: 1000, by: By::Operator, from: None, node: "node".into(), request: Some("r1".into()) }
+pub(super) fn origin() -> ChangeOrigin {
+    ChangeOrigin {
+        at: 1000,
+        by: Actor::Operator,
+        from: None,
+        node: "node".into(),
+        request: Some("r1".into()),
+    }
 }
 
-pub(super) fn key(kid: &str) -> StoredKey {
-    StoredKey {
+pub(super) fn key(kid: &str) -> SigningKeyRecord {
+    SigningKeyRecord {
         refresh_sealed: Some(vec![4, 5]),
         id: 0,
         kid: kid.into(),
@@ -151,7 +158,7 @@ pub(super) async fn logout(store: &Store, client: &Client) -> Client {
         Ok::<_, ()>(())
     };
     // As the client itself does it.
-    let origin = Origin { by: By::Caller, ..origin() };
+    let origin = ChangeOrigin { by: Actor::Caller, ..origin() };
     store.change_client(client.id, origin, rule).await.unwrap().unwrap().unwrap().1
 }
 
@@ -357,49 +364,4 @@ async fn a_sweep_takes_what_is_over_and_nothing_else(home: &Home) {
     assert_eq!(store.find(one.id, live.id).await.unwrap().session, Some(live.clone()));
     // A swept session's number is not given again.
     assert!(login(&store, &one, 9000).await.id > loggedout.id);
-}
-
-async fn logout_writes_as_much_however_many_sessions_live(home: &Home) {
-    let store = Arc::new(home.open().await);
-    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
-    let many = store.create_client(client("rk_2"), origin()).await.unwrap();
-    login(&store, &one, 1000).await;
-    login(&store, &many, 1000).await;
-    match home {
-        Home::Folder(_) => {
-            let mut logins = JoinSet::new();
-            for _ in 0..100_000 {
-                if logins.len() == 1000 {
-                    logins.join_next().await.unwrap().unwrap();
-                }
-                let (store, many) = (Arc::clone(&store), many.clone());
-                logins.spawn(async move { login(&store, &many, 1000).await });
-            }
-            logins.join_all().await;
-        }
-        // By itself: its logins are no part of this, and each waits for the disk.
-        Home::Database(url) => copy_sessions(url, many.id, 100_000).await,
-    }
-    // In a store that is shared, the others are told as well: by the head and a change.
-    let expected = match home {
-        Home::Folder(_) => 1,
-        Home::Database(_) => 3,
-    };
-    if let Home::Database(url) = home {
-        count_rows(url).await;
-    }
-    for client in [&one, &many] {
-        let before = written(home, &store).await;
-        assert_eq!(logout(&store, client).await.generation, 1);
-        assert_eq!(written(home, &store).await - before, expected);
-    }
-}
-
-/// Rows inserted, changed and deleted so far.
-async fn written(home: &Home, store: &Store) -> u64 {
-    match (home, store) {
-        (Home::Database(url), _) => rows_written(url).await,
-        (_, Store::Sqlite(sqlite)) => sqlite.rows_written().await.unwrap(),
-        _ => unreachable!("a folder is SQLite's"),
-    }
 }

@@ -6,6 +6,7 @@
 //! There are two: SQLite in the data folder, for one process, and PostgreSQL, for as many as serve
 //! together. What both do is asked of [`Store`].
 
+mod answers;
 #[cfg(test)]
 mod conformance;
 mod crowd;
@@ -18,22 +19,20 @@ mod values;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
-    time::Duration,
 };
 
-use rescind_verifier::{Algorithm, SessionState, State, follow::wire::EndedSession};
-use serde::Serialize;
 use thiserror::Error;
 use tracing::Instrument;
 
 use crate::{
-    audit::{Event, Origin, Page, Retention, Wanted},
-    metrics::Commits,
-    model::{Client, ClientId, KnownVerifier, Session, SessionId, Status, UnixSeconds},
+    model::{
+        ChangeOrigin, Client, ClientId, Event, Page, Retention, Session, SessionId, SigningKeyRecord, Status,
+        UnixSeconds, VerifierRecord, Wanted,
+    },
     random::Random,
-    traces::step,
+    telemetry::{metrics::Commits, traces::step},
 };
+pub use answers::{Copied, Found, Loaded, Swept};
 use crowd::Crowd;
 pub use history::{Known, Mark, Position, Repeated, Standing};
 #[cfg(test)]
@@ -69,92 +68,6 @@ pub enum StoreError {
 /// A task that panicked. What it said is not told: it may be a value.
 fn ended(_: tokio::task::JoinError) -> StoreError {
     StoreError::Unavailable("a task of the store panicked".into())
-}
-
-/// A signing key as the store keeps it: sealed.
-#[derive(Debug, Clone)]
-pub struct StoredKey {
-    /// The number that sessions name it by.
-    pub id: u64,
-    /// The name that tokens carry.
-    pub kid: String,
-    /// How it signs.
-    pub algorithm: Algorithm,
-    /// Sealed under the master key.
-    pub sealed: Vec<u8>,
-    /// The HS256 key of the refresh tokens of the sessions that name this key, sealed as well, under
-    /// another name. `None`: a key from before there were such, which signs them itself.
-    pub refresh_sealed: Option<Vec<u8>>,
-    /// When it was made.
-    pub created_at: UnixSeconds,
-    /// From when it signs, until the next key does.
-    pub signs_from: UnixSeconds,
-    /// When its last token has run out. `None`: it is the newest.
-    pub retire_at: Option<UnixSeconds>,
-}
-
-/// What a process needs in memory before it serves.
-#[derive(Debug)]
-pub struct Loaded {
-    /// Every client, deleted ones included.
-    pub clients: Vec<Client>,
-    /// Every signing key, in the order of creation.
-    pub keys: Vec<StoredKey>,
-    /// The sealed pepper; `None` in a new store.
-    pub pepper: Option<Vec<u8>>,
-    /// Every verifier that may follow the feed.
-    pub verifiers: Vec<KnownVerifier>,
-    /// Sessions that ended before their time.
-    pub ended: Vec<EndedSession>,
-    /// The longest lease that verifiers may have of those that had the store before. None in one that is shared.
-    pub lent: Duration,
-    /// The newest change that this is as new as. None in a store that one process has for itself.
-    pub head: Known,
-    /// Where it is from, if that is a server's.
-    pub place: Option<Place>,
-}
-
-/// One token's client and session as the store has them.
-#[derive(Debug)]
-pub struct Found {
-    /// The client, deleted or not.
-    pub client: Option<Client>,
-    /// The session and its id.
-    pub session: Option<Session>,
-}
-
-impl State for Found {
-    fn client(&self, id: ClientId) -> Option<Arc<rescind_verifier::ClientPolicy>> {
-        self.client.as_ref().filter(|c| c.id == id).map(|c| Arc::new(c.policy()))
-    }
-
-    fn session(&self, id: SessionId) -> Option<SessionState> {
-        self.session.as_ref().filter(|s| s.id == id).map(Session::state)
-    }
-}
-
-/// How far a sweep has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Swept {
-    /// Rows deleted by this batch.
-    pub deleted: usize,
-    /// Rows that it looked at and left.
-    pub kept: usize,
-    /// Where the next batch begins; `None` at the end of the table.
-    pub next: Option<SessionId>,
-}
-
-/// What has been copied from one store to another.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Copied {
-    /// Deleted ones included.
-    pub clients: u64,
-    /// Revoked ones included.
-    pub credentials: u64,
-    /// Live or not.
-    pub sessions: u64,
-    /// What is on record.
-    pub events: u64,
 }
 
 /// Records that one batch of a sweep deletes, at most, of each kind of what goes.
@@ -273,7 +186,7 @@ impl Store {
     }
 
     /// Every signing key, in the order of creation.
-    pub async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, keys())
     }
 
@@ -283,7 +196,11 @@ impl Store {
     }
 
     /// Adds a signing key if there is none. Returns every key.
-    pub async fn first_key(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn first_key(
+        &self,
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, first_key(key, origin))
     }
 
@@ -292,44 +209,52 @@ impl Store {
     pub async fn rotate_key(
         &self,
         newest: Option<u64>,
-        key: StoredKey,
+        key: SigningKeyRecord,
         retire_at: UnixSeconds,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, rotate_key(newest, key, retire_at, origin))
     }
 
     /// Forgets the keys that `retired` picks. Returns those that stay.
     pub async fn retire_keys(
         &self,
-        origin: Origin,
-        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        origin: ChangeOrigin,
+        retired: impl Fn(&SigningKeyRecord) -> bool + Send + 'static,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, retire_keys(origin, retired))
     }
 
     /// Ends every token, where it is not known what was taken back: a new signing key comes in the place of
     /// all, and no verifier is left, which could have been revoked and would be given that key. Returns the key.
-    pub async fn end_tokens(&self, key: StoredKey, origin: Origin) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn end_tokens(
+        &self,
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, end_tokens(key, origin))
     }
 
     /// Adds a verifier, and numbers it. Returns every one.
     pub async fn create_verifier(
         &self,
-        new: KnownVerifier,
-        origin: Origin,
-    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        new: VerifierRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<VerifierRecord>, StoreError> {
         ask!(self, create_verifier(new, origin))
     }
 
     /// Forgets a verifier. Returns those that stay.
-    pub async fn delete_verifier(&self, id: u64, origin: Origin) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub async fn delete_verifier(
+        &self,
+        id: u64,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<VerifierRecord>, StoreError> {
         ask!(self, delete_verifier(id, origin))
     }
 
     /// Adds a client with its credentials, and numbers them.
-    pub async fn create_client(&self, client: Client, origin: Origin) -> Result<Client, StoreError> {
+    pub async fn create_client(&self, client: Client, origin: ChangeOrigin) -> Result<Client, StoreError> {
         ask!(self, create_client(client, origin))
     }
 
@@ -338,7 +263,7 @@ impl Store {
     pub async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
-        origin: Origin,
+        origin: ChangeOrigin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         ask!(self, change_client(id, origin, rule))

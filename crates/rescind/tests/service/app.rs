@@ -143,9 +143,9 @@ impl TestApp {
         let server = Server::bind(Arc::clone(&app), &config).await.unwrap();
         let (address, management) = (server.address().unwrap(), server.management_address().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let running = tokio::spawn(server.run(async {
-            let _ = stopped.await;
-        }));
+        let running = tokio::spawn(async move {
+            server.run(async { _ = stopped.await }).await.unwrap();
+        });
         let names_caller = config.server.client_address_header.as_ref().is_some_and(|h| h == FORWARDED_FOR);
         let own = names_caller
             .then(|| (HeaderName::from_static(FORWARDED_FOR), HeaderValue::from_static("127.0.0.1")));

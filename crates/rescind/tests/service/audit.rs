@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
-use rescind::{admin, audit::Kind};
+use rescind::{admin, model::EventKind};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ async fn events(app: &TestApp, query: &str) -> Vec<Value> {
     reply.json()["events"].as_array().unwrap().clone()
 }
 
-/// Kind, client, address.
+/// EventKind, client, address.
 type Tried = (String, Option<u64>, Option<String>);
 
 /// How often the events that this query finds say that something was tried. The service may have
@@ -48,7 +48,7 @@ fn tried(kind: &str, client: Option<u64>, address: Option<&str>) -> Tried {
 
 /// Has what was noted written now.
 async fn write(app: &TestApp) {
-    app.app.audit.write(&app.app).await;
+    app.app.audit.write(&app.app.store).await;
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn what_callers_try_is_counted_by_source_and_client() {
 async fn a_flood_from_everywhere_is_a_bounded_number_of_rows() {
     let app = TestApp::start().await;
     for address in 0..50_000_u32 {
-        app.app.audit.note(Kind::Throttled, None, Some(Ipv4Addr::from(address).into()));
+        app.app.audit.note(EventKind::Throttled, None, Some(Ipv4Addr::from(address).into()));
     }
     write(&app).await;
     let found = events(&app, "kind=throttled&limit=1000").await;

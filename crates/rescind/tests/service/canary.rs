@@ -95,12 +95,12 @@ async fn no_secret_is_logged_told_or_stored() {
     fail(&app, &client, &mut secrets, &mut errors).await;
     let (audit, metrics) = (audit(&app).await, metrics(&app).await);
 
-    secrets.text("the master key", &app.app.master.to_text());
+    secrets.text("the master key", &app.app.memory.master.to_text());
     let loaded = app.app.store.load().await.unwrap();
-    secrets.bytes("the pepper", &*app.app.master.open("pepper", &loaded.pepper.unwrap()).unwrap());
+    secrets.bytes("the pepper", &*app.app.memory.master.open("pepper", &loaded.pepper.unwrap()).unwrap());
     for key in &loaded.keys {
         let name = format!("signing key {}", key.kid);
-        secrets.bytes("a signing key", &*app.app.master.open(&name, &key.sealed).unwrap());
+        secrets.bytes("a signing key", &*app.app.memory.master.open(&name, &key.sealed).unwrap());
     }
 
     let mut files = Vec::new();
@@ -221,7 +221,7 @@ async fn fail(app: &TestApp, client: &Client, secrets: &mut Secrets, errors: &mu
 
 /// All that is on record.
 async fn audit(app: &TestApp) -> String {
-    app.app.audit.write(&app.app).await;
+    app.app.audit.write(&app.app.store).await;
     let reply = raw::local(&app.socket(), "GET", "/admin/v1/audit?after=0&limit=1000", "").await;
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.body

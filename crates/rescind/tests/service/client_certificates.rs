@@ -9,9 +9,9 @@ use rcgen::{CertificateParams, KeyPair, SanType, date_time_ymd};
 use reqwest::header::CONTENT_TYPE;
 use rescind::{
     admin::{self, CertificateChange, NewClient},
-    audit::{Kind, Wanted},
+    auth::INTROSPECT,
     config::{ClientCertificates, Config},
-    oauth::INTROSPECT,
+    model::{EventKind, Wanted},
 };
 use rustls::{
     ClientConfig, HandshakeKind, SupportedProtocolVersion,
@@ -254,8 +254,8 @@ async fn without_one_it_is_refused_and_nothing_is_done() {
 
     // Who shows no certificate and sends no secret is nobody: that is not on record.
     let app = &site.app.app;
-    app.audit.write(app).await;
-    let kind = Some(Kind::CertificateDenied);
+    app.audit.write(&app.store).await;
+    let kind = Some(EventKind::CertificateDenied);
     let denied = Wanted { after: None, limit: 1000, kind, client: Some(client.id), since: 0 };
     let records = app.store.records(denied).await.unwrap().records;
     assert_eq!(records.iter().map(|record| record.count).sum::<u64>(), 7 * 3 + 7 * 3 + 5 * 3);

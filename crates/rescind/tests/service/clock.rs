@@ -2,7 +2,7 @@
 
 use rescind::{
     admin::{self, KeyRotation},
-    audit::Wanted,
+    model::Wanted,
 };
 use serde_json::json;
 use tokio::{

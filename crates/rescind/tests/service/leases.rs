@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rescind::{admin, audit::By, config::Config};
+use rescind::{admin, config::Config, model::Actor};
 use tokio::time::timeout;
 
 use crate::{
@@ -64,10 +64,10 @@ async fn a_restart_with_a_shorter_lease_waits_for_what_was_lent() {
 async fn a_restart_after_the_last_verifier_was_revoked_waits_for_what_was_lent() {
     let (app, client, _) = has_lent().await;
     // As if it had been killed before that was answered.
-    let origin = app.app.audit.origin(By::Operator, None);
+    let origin = app.app.audit.origin(Actor::Operator, None);
     app.app.store.delete_verifier(1, origin).await.unwrap();
     let app = app.restart_with(term(1)).await;
-    assert!(app.app.verifiers.load().is_empty());
+    assert!(app.app.memory.verifiers.load().is_empty());
     answers_after(&app, &client, 60).await;
 }
 

@@ -9,7 +9,6 @@ use rescind::{
     admin,
     app::App,
     auth::{self, Caller, Error, Grant, login, logout, refresh},
-    oauth,
 };
 use rescind_verifier::Kind;
 use tokio::{
@@ -102,7 +101,7 @@ async fn assert_dead(app: &Arc<App>, grant: &Grant) {
 }
 
 fn generation(app: &App, grant: &Grant) -> u64 {
-    let keyring = app.issuer.keyring();
+    let keyring = app.memory.issuer.keyring();
     keyring.authenticate(&grant.pair.access_token, Kind::Access, NOW).unwrap().generation
 }
 
@@ -294,7 +293,7 @@ async fn no_refresh_racing_the_revocation_of_its_session_brings_it_back() {
             let (new, ()) = at_once(round, renew(&app, &old), {
                 let (app, old) = (Arc::clone(&app), old.clone());
                 async move {
-                    oauth::revoke(&app, client.id, &old.pair.access_token).await.unwrap();
+                    auth::revoke(&app, client.id, &old.pair.access_token).await.unwrap();
                     for _ in 0..20 {
                         assert!(!stands(&app, &old).await, "round {round}");
                         yield_now().await;

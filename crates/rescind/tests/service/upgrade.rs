@@ -8,8 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use data_encoding::BASE64URL_NOPAD;
 use rescind::{
     admin::{self, KeyRotation},
-    audit::{Kind, Wanted},
-    store::StoredKey,
+    model::{EventKind, SigningKeyRecord, Wanted},
 };
 use serde_json::{Value, json};
 
@@ -84,7 +83,7 @@ fn read(token: &str) -> (Value, Value) {
 
 /// The refresh token is signed by its key's refresh key.
 #[track_caller]
-fn is_of_a_refresh_key(pair: &Pair, key: &StoredKey) {
+fn is_of_a_refresh_key(pair: &Pair, key: &SigningKeyRecord) {
     let (header, claims) = read(&pair.refresh);
     assert_eq!(header, json!({"alg": "HS256", "typ": "rt+jwt", "kid": key.kid}));
     assert_eq!(claims["aud"], "http://127.0.0.1:8080/auth/refresh");
@@ -92,13 +91,13 @@ fn is_of_a_refresh_key(pair: &Pair, key: &StoredKey) {
 
 /// It is signed by the key itself, as those from before.
 #[track_caller]
-fn is_of_the_key_itself(pair: &Pair, key: &StoredKey) {
+fn is_of_the_key_itself(pair: &Pair, key: &SigningKeyRecord) {
     let (header, claims) = read(&pair.refresh);
     assert_eq!(header, json!({"alg": key.algorithm.name(), "typ": "rt+jwt", "kid": key.kid}));
     assert_eq!(claims["aud"], "http://127.0.0.1:8080");
 }
 
-async fn keys(app: &TestApp) -> Vec<StoredKey> {
+async fn keys(app: &TestApp) -> Vec<SigningKeyRecord> {
     app.app.store.keys().await.unwrap()
 }
 
@@ -137,7 +136,7 @@ async fn lives_on(app: &TestApp, given: &Given) {
     // A pair of a key from before is still written as it was, byte for byte.
     for pair in ["hs256", "refreshed", "eddsa", "allowlisted", "logged_in_again"] {
         let session = read(given.access(pair)).1["sid"].as_str().unwrap().parse().unwrap();
-        let written = app.app.issuer.pair(&app.session(session).await).unwrap();
+        let written = app.app.memory.issuer.pair(&app.session(session).await).unwrap();
         assert_eq!(
             (written.access_token.as_str(), written.refresh_token.as_str()),
             (given.access(pair), given.refresh(pair))
@@ -176,12 +175,12 @@ async fn lives_on(app: &TestApp, given: &Given) {
     let before = given.0["audit_rows"].as_u64().unwrap();
     let ids: Vec<_> = records.iter().map(|record| record.id).take_while(|id| *id <= before).collect();
     assert_eq!(ids, Vec::from_iter(1..=before));
-    let reuse = records.iter().find(|record| record.kind == Kind::RefreshTokenReused.name()).unwrap();
+    let reuse = records.iter().find(|record| record.kind == EventKind::RefreshTokenReused.name()).unwrap();
     assert_eq!((reuse.client, reuse.session), (Some(1), Some(3)));
 }
 
 /// Refresh tokens from before are good until they run out, and are traded for those of today.
-async fn old_tokens_are_traded_for_new(app: &TestApp, given: &Given, key: &StoredKey) {
+async fn old_tokens_are_traded_for_new(app: &TestApp, given: &Given, key: &SigningKeyRecord) {
     for pair in ["hs256", "refreshed", "expiring_credential", "eddsa", "allowlisted", "logged_in_again"] {
         let renewed = app.refresh(given.refresh(pair)).await.pair();
         is_of_a_refresh_key(&renewed, key);
@@ -203,7 +202,7 @@ async fn an_embedded_store_from_before_lives_on() {
     assert!(third.refresh_sealed.is_some());
     assert_eq!((third.algorithm, third.signs_from), (second.algorithm, given.now() + 600));
     assert_eq!(second.retire_at, Some(third.signs_from + 7 * 24 * 3600));
-    assert_eq!(app.app.issuer.keyring().public_keys().count(), 2);
+    assert_eq!(app.app.memory.issuer.keyring().public_keys().count(), 2);
 
     lives_on(&app, &given).await;
     let before = app.grant(&given.client("plain")).await;

@@ -106,7 +106,7 @@ async fn tokens_that_memory_does_not_hold_are_decided_by_the_store() {
     for _ in 0..300 {
         pairs.push(app.grant(&client).await);
     }
-    assert!(app.app.registry.sessions() < 150, "{}", app.app.registry.sessions());
+    assert!(app.app.memory.registry.sessions() < 150, "{}", app.app.memory.registry.sessions());
     for pair in pairs.iter().chain(&pairs[..10]) {
         assert!(app.stands(&pair.access).await);
     }
@@ -147,7 +147,7 @@ async fn a_restarted_server_knows_every_token() {
     let second = app.renew(&first).await;
     app.logout(&logged_out.access).await.is_logged_out();
     let app = app.restart().await;
-    assert_eq!(app.app.registry.sessions(), 0);
+    assert_eq!(app.app.memory.registry.sessions(), 0);
     assert!(app.stands(&first.access).await && app.stands(&second.access).await);
     assert!(!app.stands(&logged_out.access).await);
     // A logout may well be the first that a new process hears of a session.
@@ -169,7 +169,7 @@ async fn tokens_that_the_system_does_not_know_are_invalid() {
     unknown[2].pair = 2;
     unknown[3].generation = 1;
     for forged in unknown {
-        let forged = app.app.issuer.pair(&forged).unwrap();
+        let forged = app.app.memory.issuer.pair(&forged).unwrap();
         assert!(!app.stands(&forged.access_token).await);
         app.refresh(&forged.refresh_token).await.is_error(401, "Invalid token");
     }

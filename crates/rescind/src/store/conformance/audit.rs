@@ -4,9 +4,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    audit::{Event, Kind, Page, Record, Retention, Wanted, changes},
-    certificate::CertificateNames,
-    model::KnownVerifier,
+    model::{CertificateNames, Event, EventKind, Page, Record, Retention, VerifierRecord, Wanted, changes},
     store::postgres::tests::connect,
 };
 
@@ -109,7 +107,7 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
     store.rotate_key(None, key("k3"), 500, origin()).await.unwrap();
     store.retire_keys(origin(), |_| false).await.unwrap();
     store.retire_keys(origin(), |key| key.kid == "k1").await.unwrap();
-    let verifier = KnownVerifier {
+    let verifier = VerifierRecord {
         id: 0,
         name: "v".into(),
         token_hash: SecretHash([1; 32]),
@@ -137,11 +135,18 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
         let rule = move |client: &Client, session: &mut Session| {
             session.phase = phase;
             let from = Some("192.0.2.1/32".parse().unwrap());
-            ((), Some(changes::of_reuse(client, session, &Origin { by: By::Caller, from, ..origin() })))
+            (
+                (),
+                Some(changes::of_reuse(
+                    client,
+                    session,
+                    &ChangeOrigin { by: Actor::Caller, from, ..origin() },
+                )),
+            )
         };
         store.change_session(two.id, session.id, rule).await.unwrap().unwrap();
     }
-    let reuse = Wanted { kind: Some(Kind::RefreshTokenReused), ..ALL };
+    let reuse = Wanted { kind: Some(EventKind::RefreshTokenReused), ..ALL };
     let record = &records(&store, reuse).await[0];
     assert_eq!((record.session, record.by.as_str()), (Some(session.id), "caller"));
     assert_eq!(record.address.as_deref(), Some("192.0.2.1"));
@@ -198,8 +203,8 @@ pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
 
 /// An event of a kind that is noted, of this client and at this moment.
 fn noted(client: u64, at: u64) -> Event {
-    let origin = Origin { at, by: By::Caller, ..origin() };
-    Event { client: Some(client), ..origin.event(Kind::Throttled) }
+    let origin = ChangeOrigin { at, by: Actor::Caller, ..origin() };
+    Event { client: Some(client), ..origin.event(EventKind::Throttled) }
 }
 
 pub(super) async fn what_is_on_record_is_found_page_by_page(home: &Home) {
@@ -207,7 +212,7 @@ pub(super) async fn what_is_on_record_is_found_page_by_page(home: &Home) {
     let events = (1..=10).map(|i| noted(i % 2, 1000 + i)).collect();
     store.record(events).await.unwrap();
     store.record(vec![]).await.unwrap();
-    store.record(vec![origin().event(Kind::ClientLoggedOut)]).await.unwrap();
+    store.record(vec![origin().event(EventKind::ClientLoggedOut)]).await.unwrap();
     let ids = async |wanted| {
         let page: Page = store.records(wanted).await.unwrap();
         (page.records.iter().map(|record| record.id).collect::<Vec<_>>(), page.last)
@@ -220,9 +225,9 @@ pub(super) async fn what_is_on_record_is_found_page_by_page(home: &Home) {
     let of_client = Wanted { client: Some(1), ..ALL };
     assert_eq!(ids(Wanted { limit: 2, ..of_client }).await, (vec![7, 9], 11));
     assert_eq!(ids(Wanted { after: Some(1), limit: 2, ..of_client }).await, (vec![3, 5], 5));
-    let throttled = Wanted { kind: Some(Kind::Throttled), ..ALL };
+    let throttled = Wanted { kind: Some(EventKind::Throttled), ..ALL };
     assert_eq!(ids(Wanted { since: 1009, ..throttled }).await, (vec![9, 10], 11));
-    assert_eq!(ids(Wanted { kind: Some(Kind::AddressDenied), ..ALL }).await, (vec![], 11));
+    assert_eq!(ids(Wanted { kind: Some(EventKind::AddressDenied), ..ALL }).await, (vec![], 11));
     // What a newer version writes is read as well.
     let newer = "INSERT INTO audit (at, kind, actor, node, count) VALUES (1, 'teleported', 'ghost', 'n', 1)";
     beside(home, newer).await.unwrap();
@@ -263,7 +268,7 @@ pub(super) async fn records_are_swept_when_they_are_old_or_too_many(home: &Home)
     store.record((0..2000).map(|i| noted(1, 5000 + i)).collect()).await.unwrap();
     // What operators do stays.
     assert_eq!(sweep(&store, few, 7000).await, (2, 1002));
-    assert_eq!(records(&store, Wanted { kind: Some(Kind::ClientLoggedOut), ..ALL }).await.len(), 1);
+    assert_eq!(records(&store, Wanted { kind: Some(EventKind::ClientLoggedOut), ..ALL }).await.len(), 1);
 }
 
 pub(super) async fn one_clients_records_push_out_no_other_clients(home: &Home) {

@@ -4,13 +4,12 @@ use tokio_postgres::Row;
 
 use super::{
     Postgres, SNAPSHOT,
-    authority::decisive,
     connection::Parameters,
     rows::{self, Number, get, maybe_number, number},
+    statements::decisive,
 };
 use crate::{
-    audit::{Event, Page, Record, Retention, Wanted},
-    model::UnixSeconds,
+    model::{Event, Page, Record, Retention, UnixSeconds, Wanted},
     store::{Crowd, RECORDS_SWEPT, StoreError},
 };
 

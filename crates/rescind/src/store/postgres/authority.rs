@@ -11,142 +11,22 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use futures_util::future::try_join_all;
 use tokio::try_join;
-use tokio_postgres::{Row, SimpleQueryMessage};
 use tracing::{info, warn};
 
+pub(super) use super::statements::decisive;
 use super::{
+    answered::{BALANCED, Committed, NOBODY, said},
     connection::{Connection, Connector},
     fault,
-    rows::get,
 };
 use crate::store::StoreError;
 
-/// The column that says who has answered. Load balancers send what calls a volatile function, such as
-/// `pg_is_in_recovery()`, to the primary; a stand-by that is asked all the same says what it is.
-macro_rules! answered_by {
-    () => {
-        "CASE WHEN pg_is_in_recovery() THEN 'a stand-by' ELSE current_setting('rescind.session', true) END AS answered_by"
-    };
-}
-
-/// Reads these columns to decide something. Who has answered is told where nothing is found, too:
-/// there is always a row, in which `is_there` is null then.
-macro_rules! decisive {
-    ($columns:expr, $from:expr) => {
-        concat!(
-            "SELECT answered_by, found.* FROM (SELECT ",
-            $crate::store::postgres::authority::answered_by!(),
-            ") AS asked LEFT JOIN (SELECT true AS is_there, ",
-            $columns,
-            " ",
-            $from,
-            ") AS found ON true"
-        )
-    };
-    ($columns:expr, $from:expr, $order:expr) => {
-        concat!($crate::store::postgres::authority::decisive!($columns, $from), " ORDER BY ", $order)
-    };
-}
-
-pub(super) use {answered_by, decisive};
-
-const ANSWERED_BY: &str = "answered_by";
-const A_STAND_BY: &str = "a stand-by";
-
-/// Gives the session a name that no other has.
-const NAME: &str = "SELECT set_config('rescind.session', gen_random_uuid()::text, false)";
-
-/// How the session stands.
-pub(super) const STANDING: &str = concat!(
-    "SELECT ",
-    answered_by!(),
-    ", CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply')
-            THEN current_setting('synchronous_standby_names') ELSE '' END AS waits_for,
-       pg_conf_load_time()::text AS loaded_at"
-);
-
-// Unlike the above, a load balancer sends this to a stand-by.
+// Unlike what calls a function, a load balancer sends this to a stand-by.
 const IS_STAND_BY: &str = "SELECT current_setting('in_hot_standby')";
 const IS_READ_ONLY: &str =
     "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean";
 /// How often a load balancer is asked that chooses anew for each statement.
 const LOOKS: usize = 8;
-
-const BALANCED: &str = "what stands between sends reads to a stand-by, which may not know of the last logout: have it \
-                        send everything to the primary (Pgpool-II: load_balance_mode = off), or name the servers \
-                        themselves in database.url";
-pub(super) const SHARED: &str = "a pooler between hands sessions on after each transaction, with what they are set to: \
-                                 have it keep them (PgBouncer: pool_mode = session), or name the server itself in \
-                                 database.url";
-const NOBODY: &str =
-    "database.require_synchronous: commits wait for no stand-by (synchronous_standby_names is empty)";
-
-/// Names the session, and looks whether the name is there in the next statement.
-pub(super) async fn begin(session: &mut Connection) -> Result<(), StoreError> {
-    let named = session.simple(NAME).await?;
-    // What a session has been reset to is an empty name.
-    let name = said(&named).filter(|name| !name.is_empty());
-    session.set_name(name.ok_or_else(|| StoreError::Unsuitable(SHARED.into()))?);
-    session.prepared([STANDING]).await?;
-    session.standing().await?;
-    Ok(())
-}
-
-/// What was found, if the primary has answered, in the session of this name.
-pub(super) fn found(mut rows: Vec<Row>, session: &str) -> Result<Vec<Row>, StoreError> {
-    let Some(first) = rows.first() else { return Ok(rows) };
-    let has = |name: &str| first.columns().iter().any(|column| column.name() == name);
-    if has(ANSWERED_BY) {
-        match get::<Option<String>>(first, ANSWERED_BY)?.as_deref() {
-            Some(name) if name == session => {}
-            Some(A_STAND_BY) => return Err(StoreError::Unsuitable(BALANCED.into())),
-            _ => return Err(StoreError::Unsuitable(SHARED.into())),
-        }
-    }
-    if has("is_there") && get::<Option<bool>>(first, "is_there")?.is_none() {
-        rows.clear();
-    }
-    Ok(rows)
-}
-
-/// Whom commits wait for, and when the session has heard so.
-#[derive(Debug)]
-pub(super) struct Standing {
-    waits_for: String,
-    loaded_at: String,
-}
-
-impl Standing {
-    pub(super) fn of(row: &Row) -> Result<Standing, StoreError> {
-        Ok(Standing { waits_for: get(row, "waits_for")?, loaded_at: get(row, "loaded_at")? })
-    }
-}
-
-/// A commit, and what was so right before and right after it.
-#[derive(Debug)]
-#[must_use]
-pub(super) struct Committed {
-    pub(super) before: Standing,
-    pub(super) after: Standing,
-}
-
-impl Committed {
-    /// Whether a stand-by has it. A commit that waits is released without a warning when nobody is to be
-    /// waited for any more; the server reads its settings before it answers the next question.
-    pub(super) fn is_replicated(&self) -> Result<(), StoreError> {
-        if self.before.waits_for.is_empty() || self.after.waits_for.is_empty() {
-            return Err(StoreError::Unavailable(NOBODY.into()));
-        }
-        // They may have been empty for a moment.
-        if self.before.loaded_at != self.after.loaded_at {
-            return Err(StoreError::Unavailable(
-                "committed, but not known to be replicated: the server has read its settings anew meanwhile"
-                    .into(),
-            ));
-        }
-        Ok(())
-    }
-}
 
 impl Connection {
     /// Commits what was begun, and looks whether that was in this session, as it was set. Everything is sent
@@ -227,12 +107,4 @@ async fn look_at_two(connector: &Connector) -> Result<(), StoreError> {
 /// Whether a server that says it is read-only is one that can be written.
 async fn is_balanced(connector: &Connector) -> bool {
     connector.ask_any(IS_READ_ONLY).await.is_some_and(|answers| said(&answers) == Some("f"))
-}
-
-/// The one value that was asked for.
-fn said(answers: &[SimpleQueryMessage]) -> Option<&str> {
-    answers.iter().find_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => row.get(0),
-        _ => None,
-    })
 }

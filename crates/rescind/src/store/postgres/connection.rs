@@ -23,9 +23,10 @@ use tracing::{debug, warn};
 
 use super::{
     PostgresOptions,
-    authority::{self, STANDING, Standing},
+    answered::{SHARED, STANDING, Standing, found, said},
     fault,
     place::{PLACE, Place, Places},
+    settings::suits,
     tls::{self, Tls},
 };
 use crate::store::StoreError;
@@ -36,7 +37,8 @@ const LONG: Duration = Duration::from_secs(600);
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// Until whoever holds the lease has looked at a server that has just begun to answer.
 const LOOKING: Duration = Duration::from_millis(500);
-const OLDEST_SERVER: u32 = 150_000;
+/// Gives the session a name that no other has.
+const NAME: &str = "SELECT set_config('rescind.session', gen_random_uuid()::text, false)";
 
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -129,7 +131,7 @@ impl Connector {
         };
         connection.place = self.begin_session(&connection, limit).await?;
         self.places.admit(&connection.place)?;
-        authority::begin(&mut connection).await?;
+        connection.begin().await?;
         Ok(connection)
     }
 
@@ -176,30 +178,6 @@ impl Connector {
             .map(|i| row.and_then(|row| row.try_get(i).ok().flatten()).unwrap_or_default());
         suits(settings, self.options.accept_lost_commits)?;
         Place::read([system, timeline, started, database])
-    }
-}
-
-/// Whether a server with these settings can be used: its version's number, `fsync`,
-/// `full_page_writes`, `synchronous_commit`.
-fn suits([version, fsync, pages, commit]: [&str; 4], accept_lost_commits: bool) -> Result<(), StoreError> {
-    if version.parse().is_ok_and(|version: u32| version < OLDEST_SERVER) {
-        return Err(StoreError::Unsuitable(format!(
-            "the server is older than PostgreSQL 15 (server_version_num {version}): upgrade it"
-        )));
-    }
-    let lossy = match (fsync, pages, commit) {
-        _ if accept_lost_commits => None,
-        ("off", _, _) => Some("fsync is off: set it to on"),
-        (_, "off", _) => Some("full_page_writes is off: set it to on"),
-        (_, _, "on" | "remote_apply") => None,
-        _ => Some("synchronous_commit is neither on nor remote_apply: set it to one of them"),
-    };
-    match lossy {
-        None => Ok(()),
-        Some(lossy) => Err(StoreError::Unsuitable(format!(
-            "{lossy}, or database.accept_lost_commits = true where it is no matter that the server may forget \
-             what it has committed, such as a logout"
-        ))),
     }
 }
 
@@ -252,6 +230,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Names the session, and looks whether the name is there in the next statement.
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        let named = self.simple(NAME).await?;
+        // What a session has been reset to is an empty name.
+        let name = said(&named).filter(|name| !name.is_empty());
+        self.set_name(name.ok_or_else(|| StoreError::Unsuitable(SHARED.into()))?);
+        self.prepared([STANDING]).await?;
+        self.standing().await?;
+        Ok(())
+    }
+
     /// The driver's own, for the migrations.
     pub(super) fn client(&mut self) -> &mut Client {
         &mut self.client
@@ -278,7 +267,7 @@ impl Connection {
         statement: &Statement,
         with: Parameters<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        authority::found(self.bounded(self.client.query(statement, with)).await?, &self.session)
+        found(self.bounded(self.client.query(statement, with)).await?, &self.session)
     }
 
     /// Is sent when first polled. Returns the one row.
@@ -389,29 +378,5 @@ impl Drop for Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("clean", &self.clean).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_is_too_old_or_may_lose_commits_is_refused() {
-        let told = |settings, accept| suits(settings, accept).map_err(|e| e.to_string());
-        for (settings, at_fault) in [
-            (["140011", "on", "on", "on"], "older than PostgreSQL 15"),
-            (["150000", "off", "on", "on"], "fsync is off"),
-            (["150000", "on", "off", "on"], "full_page_writes is off"),
-            (["150000", "on", "on", "off"], "synchronous_commit is neither"),
-            (["150000", "on", "on", "local"], "synchronous_commit is neither"),
-            (["150000", "on", "on", "remote_write"], "synchronous_commit is neither"),
-        ] {
-            assert!(told(settings, false).unwrap_err().contains(at_fault), "{settings:?}");
-        }
-        assert_eq!(told(["150000", "on", "on", "on"], false), Ok(()));
-        assert_eq!(told(["180000", "on", "on", "remote_apply"], false), Ok(()));
-        assert_eq!(told(["150000", "off", "off", "off"], true), Ok(()));
-        assert!(told(["140000", "on", "on", "on"], true).is_err());
     }
 }

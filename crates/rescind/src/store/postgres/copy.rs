@@ -8,12 +8,12 @@ use tokio::{sync::mpsc::channel, task::spawn_blocking};
 
 use super::{
     Postgres,
-    authority::answered_by,
     connection::Connection,
     fault,
     migrate::NEWEST_KNOWN,
     node::{JOIN, millis},
     rows::{Number, get},
+    statements::answered_by,
 };
 use crate::store::{
     Copied, StoreError, ended,

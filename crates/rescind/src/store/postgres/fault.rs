@@ -4,7 +4,7 @@ use std::error::Error;
 
 use tokio_postgres::error::SqlState;
 
-use super::{authority::SHARED, url::DatabaseUrl};
+use super::{answered::SHARED, url::DatabaseUrl};
 use crate::store::StoreError;
 
 /// The driver's words.

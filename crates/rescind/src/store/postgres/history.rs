@@ -5,22 +5,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     Postgres, UPDATE_CLIENT, UPDATE_CREDENTIAL,
     audit::{Columns, INSERT},
-    authority::decisive,
+    changed::{ChangedRow, TELL},
     connection::Connection,
     keys::{self, DELETE_KEY, DELETE_VERIFIER, INSERT_KEY, insert_key},
-    node::ChangedRow,
     place::Place,
     rows::{self, Number, get, maybe_number, number},
     save_client, save_credential,
-    transaction::TELL,
+    statements::decisive,
 };
 use crate::{
-    audit::{
-        Event, Kind, Origin,
+    model::{
+        ChangeOrigin, Event, EventKind, Highest, Remembered, SigningKeyRecord,
         changes::{of_client, of_end, of_keys, of_verifiers},
     },
-    memory::{Highest, Memory},
-    store::{Known, Mark, Position, Repeated, StoreError, StoredKey},
+    store::{Known, Mark, Position, Repeated, StoreError},
 };
 
 const POSITION: &str = decisive!(
@@ -113,9 +111,9 @@ impl Postgres {
         place: &Place,
         known: &Known,
         whole: u64,
-        memory: &Memory,
-        new: StoredKey,
-        origin: &Origin,
+        memory: &Remembered,
+        new: SigningKeyRecord,
+        origin: &ChangeOrigin,
     ) -> Result<Option<Repeated>, StoreError> {
         let mut alone = Alone::begin(self.connection_to(place).await?).await?;
         let here = position(&mut alone.db, known).await?;
@@ -146,9 +144,9 @@ impl Postgres {
         &self,
         place: &Place,
         known: &Known,
-        key: StoredKey,
-        origin: &Origin,
-    ) -> Result<Option<Vec<StoredKey>>, StoreError> {
+        key: SigningKeyRecord,
+        origin: &ChangeOrigin,
+    ) -> Result<Option<Vec<SigningKeyRecord>>, StoreError> {
         let mut alone = Alone::begin(self.connection_to(place).await?).await?;
         let here = position(&mut alone.db, known).await?;
         if here.standing(known, false).is_some() {
@@ -163,9 +161,9 @@ impl Postgres {
 
     pub(in crate::store) async fn end_tokens(
         &self,
-        key: StoredKey,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let db = self.pool.manager().connect_for_long().await?;
         if !self.pool.manager().places.is_used(db.place()) {
             return Err(StoreError::Unavailable("this node has not approved of the server".into()));
@@ -204,9 +202,9 @@ pub(super) async fn position(db: &mut Connection, known: &Known) -> Result<Posit
 }
 
 /// What the log of events has of a database that went back.
-fn lost_event(origin: &Origin, here: &Known, known: &Known, outcome: &str) -> Event {
+fn lost_event(origin: &ChangeOrigin, here: &Known, known: &Known, outcome: &str) -> Event {
     let detail = format!("change {} after {}; {outcome}", here.seq, known.seq);
-    Event { detail: Some(detail), ..origin.event(Kind::HistoryLost) }
+    Event { detail: Some(detail), ..origin.event(EventKind::HistoryLost) }
 }
 
 /// A history of which something was lost.
@@ -239,7 +237,12 @@ impl Alone {
     }
 
     /// What comes is of another history, and no id or number of those is given again.
-    async fn begin_history(&mut self, seq: u64, lost: &[Lost], origin: &Origin) -> Result<(), StoreError> {
+    async fn begin_history(
+        &mut self,
+        seq: u64,
+        lost: &[Lost],
+        origin: &ChangeOrigin,
+    ) -> Result<(), StoreError> {
         let [begin, add] = self.db.prepared([BEGIN_HISTORY, LOST]).await?;
         self.db.execute(&begin, &[&Number(seq)]).await?;
         for Lost { history, repeated, ended, highest } in lost {
@@ -277,7 +280,11 @@ impl Alone {
         Ok(newest)
     }
 
-    async fn narrow_clients(&mut self, memory: &Memory, origin: &Origin) -> Result<usize, StoreError> {
+    async fn narrow_clients(
+        &mut self,
+        memory: &Remembered,
+        origin: &ChangeOrigin,
+    ) -> Result<usize, StoreError> {
         let [clients, credentials, update, update_credential] =
             self.db.prepared([rows::CLIENTS, rows::CREDENTIALS, UPDATE_CLIENT, UPDATE_CREDENTIAL]).await?;
         let stored = self.db.query(&clients, &[]).await?;
@@ -300,7 +307,7 @@ impl Alone {
     }
 
     /// Ends the sessions that have ended, and lets no refresh token be used that was used before.
-    async fn move_sessions_on(&mut self, memory: &Memory) -> Result<usize, StoreError> {
+    async fn move_sessions_on(&mut self, memory: &Remembered) -> Result<usize, StoreError> {
         let [end, move_on] = self.db.prepared([END_SESSIONS, MOVE_SESSIONS_ON]).await?;
         let mut moved = 0;
         for ended in memory.ended.chunks(BATCH) {
@@ -325,9 +332,9 @@ impl Alone {
     /// Takes back keys and verifiers. Returns how many.
     async fn take_back(
         &mut self,
-        memory: &Memory,
-        new: StoredKey,
-        origin: &Origin,
+        memory: &Remembered,
+        new: SigningKeyRecord,
+        origin: &ChangeOrigin,
     ) -> Result<(usize, usize), StoreError> {
         let [insert, delete_key, verifiers, delete_verifier] =
             self.db.prepared([INSERT_KEY, DELETE_KEY, rows::VERIFIERS, DELETE_VERIFIER]).await?;
@@ -360,9 +367,9 @@ impl Alone {
     async fn end(
         mut self,
         lost: &[Known],
-        key: StoredKey,
-        origin: &Origin,
-    ) -> Result<(Vec<StoredKey>, Known), StoreError> {
+        key: SigningKeyRecord,
+        origin: &ChangeOrigin,
+    ) -> Result<(Vec<SigningKeyRecord>, Known), StoreError> {
         let ended = |known: &Known| Lost {
             history: known.history,
             repeated: 0,

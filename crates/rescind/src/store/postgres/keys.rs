@@ -4,18 +4,16 @@ use tokio_postgres::Statement;
 
 use super::{
     Postgres, audit,
+    changed::{ChangedRow, TELL},
     connection::Connection,
-    node::ChangedRow,
     rows::{self, Number},
-    transaction::TELL,
 };
 use crate::{
-    audit::{
-        Origin,
+    model::{
+        ChangeOrigin, SigningKeyRecord, UnixSeconds, VerifierRecord,
         changes::{of_keys, of_verifiers},
     },
-    model::{KnownVerifier, UnixSeconds},
-    store::{StoreError, StoredKey, guarded},
+    store::{StoreError, guarded},
 };
 
 /// Of two that change the keys the second sees what the first has done.
@@ -34,7 +32,7 @@ const INSERT_VERIFIER: &str =
 pub(super) const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
 
 impl Postgres {
-    pub(in crate::store) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+    pub(in crate::store) async fn keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let keys = keys(&mut tx).await?;
         tx.done();
@@ -53,9 +51,9 @@ impl Postgres {
 
     pub(in crate::store) async fn first_key(
         &self,
-        key: StoredKey,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let [insert, keys, tell, record] = tx.prepared([INSERT_KEY, rows::KEYS, TELL, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
@@ -73,10 +71,10 @@ impl Postgres {
     pub(in crate::store) async fn rotate_key(
         &self,
         newest: Option<u64>,
-        key: StoredKey,
+        key: SigningKeyRecord,
         retire_at: UnixSeconds,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let [retire, insert, keys, tell, record] =
             tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, TELL, audit::INSERT]).await?;
@@ -96,9 +94,9 @@ impl Postgres {
 
     pub(in crate::store) async fn retire_keys(
         &self,
-        origin: Origin,
-        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        origin: ChangeOrigin,
+        retired: impl Fn(&SigningKeyRecord) -> bool + Send + 'static,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let [keys, delete, tell, record] = tx.prepared([rows::KEYS, DELETE_KEY, TELL, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
@@ -117,9 +115,9 @@ impl Postgres {
 
     pub(in crate::store) async fn create_verifier(
         &self,
-        new: KnownVerifier,
-        origin: Origin,
-    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        new: VerifierRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<VerifierRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let [insert, verifiers, tell, record] =
             tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, TELL, audit::INSERT]).await?;
@@ -137,8 +135,8 @@ impl Postgres {
     pub(in crate::store) async fn delete_verifier(
         &self,
         id: u64,
-        origin: Origin,
-    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        origin: ChangeOrigin,
+    ) -> Result<Vec<VerifierRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let [delete, verifiers, tell, record] =
             tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, TELL, audit::INSERT]).await?;
@@ -160,15 +158,15 @@ impl Postgres {
 pub(super) async fn insert_key(
     db: &Connection,
     insert: &Statement,
-    key: &StoredKey,
+    key: &SigningKeyRecord,
 ) -> Result<(), StoreError> {
     let (created_at, signs_from) = (Number(key.created_at), Number(key.signs_from));
-    let StoredKey { kid, algorithm, sealed, refresh_sealed, .. } = key;
+    let SigningKeyRecord { kid, algorithm, sealed, refresh_sealed, .. } = key;
     db.execute(insert, &[kid, &algorithm.name(), sealed, refresh_sealed, &created_at, &signs_from]).await?;
     Ok(())
 }
 
-pub(super) async fn keys(db: &mut Connection) -> Result<Vec<StoredKey>, StoreError> {
+pub(super) async fn keys(db: &mut Connection) -> Result<Vec<SigningKeyRecord>, StoreError> {
     let [keys] = db.prepared([rows::KEYS]).await?;
     rows::read(&db.query(&keys, &[]).await?, rows::key)
 }

@@ -5,8 +5,10 @@
 //! in later statements, which see what was committed while they waited. What is held in memory
 //! elsewhere is changed together with the head (see the migration), last before the commit.
 
+mod answered;
 mod audit;
 mod authority;
+mod changed;
 mod clock;
 mod connection;
 mod copy;
@@ -17,6 +19,9 @@ mod migrate;
 mod node;
 mod place;
 mod rows;
+mod sessions;
+mod settings;
+mod statements;
 #[cfg(test)]
 pub(super) mod tests;
 mod tls;
@@ -32,27 +37,26 @@ use deadpool::{
 use tokio::{sync::Mutex, time::timeout, try_join};
 use tokio_postgres::Statement;
 
-pub use node::{Change, ChangedRow, LeaseConnection, NodeRow, Renewed};
+pub use changed::ChangedRow;
+pub use node::{Change, LeaseConnection, NodeRow, Renewed};
 pub use place::Place;
 pub use url::DatabaseUrl;
 
 use super::{
-    Found, Loaded, StoreError, Swept, guarded,
+    Found, Loaded, StoreError, guarded,
     values::{allowlist_text, status_text},
 };
 use crate::{
-    audit::{Event, Origin, changes::of_client},
-    metrics::Commits,
-    model::{Client, ClientId, Credential, Phase, Session, SessionId, UnixSeconds},
+    model::{ChangeOrigin, Client, ClientId, Credential, SessionId, changes::of_client},
+    telemetry::metrics::Commits,
 };
-use authority::{Replication, decisive};
+use authority::Replication;
+use changed::TELL;
 use connection::{Connection, Connector, Parameters};
 use history::Newest;
 use rows::{Number, number};
-use transaction::{TELL, Transaction};
+use transaction::Transaction;
 
-/// Rows looked at by one batch of a sweep: short enough for no refresh to wait on it.
-const SWEEP_BATCH: u64 = 1000;
 /// Far more than connections, so that clients seldom share one.
 const TURNS: u64 = 256;
 
@@ -71,30 +75,6 @@ const INSERT_CREDENTIAL: &str = "
     INSERT INTO credential (client_id, api_key, secret_hash, created_at, expires_at, revoked_at)
     VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
 const UPDATE_CREDENTIAL: &str = "UPDATE credential SET expires_at = $2, revoked_at = $3 WHERE id = $1";
-const INSERT_SESSION: &str = "
-    INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
-                         issued_at, access_expires_at, refresh_expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
-// Where its row is gone, under the id that it had.
-const END_SESSION: &str = "
-    INSERT INTO session (id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
-                         issued_at, access_expires_at, refresh_expires_at)
-    OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-    ON CONFLICT (id) DO UPDATE SET phase = excluded.phase, refresh_expires_at = excluded.refresh_expires_at";
-const UPDATE_SESSION: &str = "
-    UPDATE session SET key_id = $2, pair = $3, phase = $4, issued_at = $5, access_expires_at = $6,
-                       refresh_expires_at = $7
-    WHERE id = $1";
-const SWEEP_UP_TO: &str = decisive!(
-    "max(id) AS last, count(*) AS count",
-    "FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch"
-);
-// The conditions are on the row itself, so that one that was refreshed meanwhile is looked at again.
-const SWEEP: &str = "
-    DELETE FROM session USING client
-    WHERE client.id = session.client_id AND session.id > $1 AND session.id <= $2
-      AND (session.refresh_expires_at < $3 OR session.generation < client.generation)";
-
 /// Where the database is and how it is used.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
@@ -219,7 +199,7 @@ impl Postgres {
     pub(super) async fn create_client(
         &self,
         mut client: Client,
-        origin: Origin,
+        origin: ChangeOrigin,
     ) -> Result<Client, StoreError> {
         let mut tx = self.transaction().await?;
         let [insert, credential, tell, record] =
@@ -249,7 +229,7 @@ impl Postgres {
     pub(super) async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
-        origin: Origin,
+        origin: ChangeOrigin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         let mut tx = self.transaction_of(id).await?;
@@ -285,125 +265,6 @@ impl Postgres {
         Ok(Some(outcome.map(|outcome| (outcome, after))))
     }
 
-    pub(super) async fn open_session<E: Send + 'static>(
-        &self,
-        client: ClientId,
-        rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
-    ) -> Result<Option<Result<Session, E>>, StoreError> {
-        let mut tx = self.transaction_of(client).await?;
-        let [insert] = tx.prepared([INSERT_SESSION]).await?;
-        let Some(client) = tx.begin_with_client(client).await? else {
-            tx.roll_back().await?;
-            return Ok(None);
-        };
-        let mut opened = guarded(|| rule(&client))?;
-        let Ok(session) = &mut opened else {
-            tx.roll_back().await?;
-            return Ok(Some(opened));
-        };
-        let values: Parameters<'_> = &[
-            &Number(session.client),
-            &Number(session.credential),
-            &Number(session.key),
-            &Number(session.generation),
-            &session.scopes.as_str(),
-            &Number(session.pair),
-            &(session.phase as i16),
-            &Number(session.started_at),
-            &Number(session.issued_at),
-            &Number(session.access_expires_at),
-            &Number(session.refresh_expires_at),
-        ];
-        let (row, ()) = try_join!(biased; tx.one(&insert, values), tx.commit())?;
-        session.id = number(&row, "id")?;
-        Ok(Some(opened))
-    }
-
-    pub(super) async fn change_session<T: Send + 'static>(
-        &self,
-        client: ClientId,
-        session: SessionId,
-        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
-    ) -> Result<Option<(T, Session)>, StoreError> {
-        let mut tx = self.transaction_of(client).await?;
-        let [update, tell, record] = tx.prepared([UPDATE_SESSION, TELL, audit::INSERT]).await?;
-        let found = tx.begin_with_session(client, session).await?;
-        let Some((client, Some(before))) = found.filter(|(client, found)| is_own(client, found.as_ref()))
-        else {
-            tx.commit_as_missing().await?;
-            return Ok(None);
-        };
-        let mut after = before.clone();
-        let (outcome, event) = guarded(|| rule(&client, &mut after))?;
-        let events = event.as_slice();
-        if after == before {
-            // As above: a pair that is given again must be as durable as a new one.
-            tx.commit().await?;
-            return Ok(Some((outcome, after)));
-        }
-        let values: Parameters<'_> = &[
-            &Number(after.id),
-            &Number(after.key),
-            &Number(after.pair),
-            &(after.phase as i16),
-            &Number(after.issued_at),
-            &Number(after.access_expires_at),
-            &Number(after.refresh_expires_at),
-        ];
-        let update = tx.execute(&update, values);
-        let (updated, ()) = if after.phase == Phase::Ended && before.phase != Phase::Ended {
-            let ended = ChangedRow::Session { client: client.id, session };
-            try_join!(biased; update, tx.commit_and_tell([&tell, &record], ended, events))?
-        } else {
-            try_join!(biased; update, tx.commit_and_record(&record, events))?
-        };
-        match updated {
-            1 => Ok(Some((outcome, after))),
-            _ => Err(StoreError::Unavailable("the session was swept while it changed".into())),
-        }
-    }
-
-    pub(super) async fn end_session(
-        &self,
-        client: ClientId,
-        id: SessionId,
-        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
-    ) -> Result<Option<Session>, StoreError> {
-        let mut tx = self.transaction_of(client).await?;
-        let [end, tell, record] = tx.prepared([END_SESSION, TELL, audit::INSERT]).await?;
-        let found = tx.begin_with_session(client, id).await?;
-        let Some((client, found)) = found.filter(|(client, found)| is_own(client, found.as_ref())) else {
-            tx.commit_as_missing().await?;
-            return Ok(None);
-        };
-        let Some(ended) = guarded(|| rule(&client, found.clone()))? else {
-            tx.commit_as_missing().await?;
-            return Ok(None);
-        };
-        if found.as_ref() == Some(&ended) {
-            // As above: that it has ended must be as durable as if it had done so now.
-            tx.commit().await?;
-            return Ok(Some(ended));
-        }
-        let values: Parameters<'_> = &[
-            &Number(id),
-            &Number(ended.client),
-            &Number(ended.credential),
-            &Number(ended.key),
-            &Number(ended.generation),
-            &ended.scopes.as_str(),
-            &Number(ended.pair),
-            &(ended.phase as i16),
-            &Number(ended.started_at),
-            &Number(ended.issued_at),
-            &Number(ended.access_expires_at),
-            &Number(ended.refresh_expires_at),
-        ];
-        let what = ChangedRow::Session { client: client.id, session: id };
-        try_join!(biased; tx.execute(&end, values), tx.commit_and_tell([&tell, &record], what, &[]))?;
-        Ok(Some(ended))
-    }
-
     pub(super) async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         let mut tx = self.transaction().await?;
         let found = find(&mut tx, client, session).await?;
@@ -424,21 +285,6 @@ impl Postgres {
         Ok(Found { client, session: session.first().map(rows::session).transpose()? })
     }
 
-    pub(super) async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [last, delete] = tx.prepared([SWEEP_UP_TO, SWEEP]).await?;
-        let batch = tx.one(&last, &[&Number(after), &Number(SWEEP_BATCH)]).await?;
-        let Some(last) = rows::get::<Option<Number>>(&batch, "last")? else {
-            tx.done();
-            return Ok(Swept { deleted: 0, kept: 0, next: None });
-        };
-        let deleted = tx.execute(&delete, &[&Number(after), &last, &Number(expired)]).await?;
-        tx.done();
-        let [deleted, kept] = [deleted, number(&batch, "count")?.saturating_sub(deleted)]
-            .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-        Ok(Swept { deleted, kept, next: Some(last.0) })
-    }
-
     async fn transaction(&self) -> Result<Transaction, StoreError> {
         Ok(Transaction::on(self.connection().await?, None, &self.commits, &self.newest))
     }
@@ -457,11 +303,6 @@ impl Postgres {
             Err(error) => Err(StoreError::Unavailable(format!("no connection is free: {error}").into())),
         }
     }
-}
-
-/// Whether a session that was found is this client's, if there is one.
-fn is_own(client: &Client, found: Option<&Session>) -> bool {
-    found.is_none_or(|session| session.client == client.id)
 }
 
 async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Result<Found, StoreError> {

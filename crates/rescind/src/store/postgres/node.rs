@@ -7,16 +7,18 @@ use tokio_postgres::Row;
 
 use super::{
     Postgres,
-    authority::{Replication, decisive},
+    authority::Replication,
+    changed::ChangedRow,
     connection::{Connection, Parameters},
     history, keys,
     migrate::NEWEST_KNOWN,
     place::Place,
     rows::{self, Number, get, number},
+    statements::decisive,
 };
 use crate::{
-    model::{ClientId, KnownVerifier, SessionId},
-    store::{Found, Known, Position, StoreError, StoredKey},
+    model::{ClientId, SessionId, SigningKeyRecord, VerifierRecord},
+    store::{Found, Known, Position, StoreError},
 };
 
 /// The channel of the doorbell.
@@ -54,36 +56,6 @@ pub struct Change {
     pub what: ChangedRow,
     /// It as the newest that is known.
     pub known: Known,
-}
-
-/// What a change is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangedRow {
-    /// A client, or one of its credentials.
-    Client(ClientId),
-    /// A session ended before its time.
-    Session {
-        /// Whose it is.
-        client: ClientId,
-        /// The session.
-        session: SessionId,
-    },
-    /// The signing keys.
-    Keys,
-    /// The verifiers that may follow the feed.
-    Verifiers,
-}
-
-impl ChangedRow {
-    /// Kind, id, client.
-    pub(super) fn columns(self) -> (&'static str, Option<u64>, Option<u64>) {
-        match self {
-            ChangedRow::Client(client) => ("client", Some(client), None),
-            ChangedRow::Session { client, session } => ("session", Some(session), Some(client)),
-            ChangedRow::Keys => ("keys", None, None),
-            ChangedRow::Verifiers => ("verifiers", None, None),
-        }
-    }
 }
 
 /// A lease's row.
@@ -225,12 +197,12 @@ impl LeaseConnection {
     }
 
     /// Every signing key.
-    pub async fn keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
+    pub async fn keys(&mut self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         keys::keys(&mut self.connection).await
     }
 
     /// Every verifier.
-    pub async fn verifiers(&mut self) -> Result<Vec<KnownVerifier>, StoreError> {
+    pub async fn verifiers(&mut self) -> Result<Vec<VerifierRecord>, StoreError> {
         let [verifiers] = self.connection.prepared([rows::VERIFIERS]).await?;
         rows::read(&self.connection.query(&verifiers, &[]).await?, rows::verifier)
     }

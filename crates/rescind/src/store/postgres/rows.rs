@@ -11,12 +11,12 @@ use tokio_postgres::{
     types::{FromSql, FromSqlOwned, IsNull, ToSql, Type, accepts, to_sql_checked},
 };
 
-use super::authority::decisive;
+use super::statements::decisive;
 use crate::{
-    model::{Client, Credential, KnownVerifier, Session},
+    model::{Client, Credential, Session, SigningKeyRecord, VerifierRecord},
     secret::SecretHash,
     store::{
-        Known, Mark, StoreError, StoredKey,
+        Known, Mark, StoreError,
         values::{parsed, read_algorithm, read_allowlist, read_phase, read_status},
     },
 };
@@ -178,8 +178,8 @@ pub(super) fn session(row: &Row) -> Result<Session, StoreError> {
     })
 }
 
-pub(super) fn key(row: &Row) -> Result<StoredKey, StoreError> {
-    Ok(StoredKey {
+pub(super) fn key(row: &Row) -> Result<SigningKeyRecord, StoreError> {
+    Ok(SigningKeyRecord {
         id: number(row, "id")?,
         kid: get(row, "kid")?,
         algorithm: read_algorithm(&get::<String>(row, "algorithm")?)?,
@@ -191,8 +191,8 @@ pub(super) fn key(row: &Row) -> Result<StoredKey, StoreError> {
     })
 }
 
-pub(super) fn verifier(row: &Row) -> Result<KnownVerifier, StoreError> {
-    Ok(KnownVerifier {
+pub(super) fn verifier(row: &Row) -> Result<VerifierRecord, StoreError> {
+    Ok(VerifierRecord {
         id: number(row, "id")?,
         name: get(row, "name")?,
         token_hash: secret_hash(row, "token_hash")?,

@@ -24,7 +24,7 @@ use x509_cert::{
     der::{Decode, oid::db::rfc5912},
 };
 
-use crate::{pem, store::StoreError};
+use crate::{files::pem, store::StoreError};
 
 /// Trusts the authorities of the PEM file `ca`; without one, those of the machine.
 pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<Tls, StoreError> {

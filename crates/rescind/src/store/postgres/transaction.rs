@@ -11,24 +11,17 @@ use tokio_postgres::Statement;
 
 use super::{
     audit::{Columns, IN_ORDER},
+    changed::ChangedRow,
     connection::{Connection, Connector, Parameters},
     history::Newest,
-    node::ChangedRow,
     rows::{self, Number},
 };
 use crate::{
-    audit::Event,
     clock::Clock,
-    metrics::Commits,
-    model::{Client, ClientId, Session, SessionId},
+    model::{Client, ClientId, Event, Session, SessionId},
     store::StoreError,
+    telemetry::metrics::Commits,
 };
-
-/// Numbers a change, and notes what it is of. From here to the commit every other change waits.
-pub(super) const TELL: &str = "
-    WITH next AS (UPDATE head SET seq = seq + 1 RETURNING history, seq),
-         told AS (INSERT INTO change (seq, kind, id, client) SELECT seq, $1, $2, $3 FROM next RETURNING mark)
-    SELECT next.history, next.seq, told.mark FROM next, told";
 
 /// A connection that is lent for one transaction. If that does not come to its end, neither goes on.
 ///

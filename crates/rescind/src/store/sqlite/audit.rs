@@ -4,8 +4,7 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::Sqlite;
 use crate::{
-    audit::{Event, Page, Record, Retention, Wanted},
-    model::UnixSeconds,
+    model::{Event, Page, Record, Retention, UnixSeconds, Wanted},
     store::{Crowd, RECORDS_SWEPT, StoreError},
 };
 

@@ -2,12 +2,11 @@
 
 use super::{Sqlite, audit, rows};
 use crate::{
-    audit::{
-        Origin,
+    model::{
+        ChangeOrigin, SigningKeyRecord, UnixSeconds, VerifierRecord,
         changes::{of_end, of_keys, of_verifiers},
     },
-    model::{KnownVerifier, UnixSeconds},
-    store::{StoreError, StoredKey},
+    store::StoreError,
 };
 
 impl Sqlite {
@@ -25,9 +24,9 @@ impl Sqlite {
 
     pub(in crate::store) async fn first_key(
         &self,
-        key: StoredKey,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         self.writer
             .write(move |db| {
                 let keys = rows::keys(db)?;
@@ -45,10 +44,10 @@ impl Sqlite {
     pub(in crate::store) async fn rotate_key(
         &self,
         newest: Option<u64>,
-        key: StoredKey,
+        key: SigningKeyRecord,
         retire_at: UnixSeconds,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         self.writer
             .write(move |db| {
                 let before = rows::keys(db)?;
@@ -66,9 +65,9 @@ impl Sqlite {
 
     pub(in crate::store) async fn retire_keys(
         &self,
-        origin: Origin,
-        retired: impl Fn(&StoredKey) -> bool + Send + 'static,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        origin: ChangeOrigin,
+        retired: impl Fn(&SigningKeyRecord) -> bool + Send + 'static,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         self.writer
             .write(move |db| {
                 let (gone, stay): (Vec<_>, Vec<_>) = rows::keys(db)?.into_iter().partition(retired);
@@ -83,9 +82,9 @@ impl Sqlite {
 
     pub(in crate::store) async fn end_tokens(
         &self,
-        key: StoredKey,
-        origin: Origin,
-    ) -> Result<Vec<StoredKey>, StoreError> {
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         self.writer
             .write(move |db| {
                 let (keys, verifiers) = (rows::keys(db)?, rows::verifiers(db)?);
@@ -101,9 +100,9 @@ impl Sqlite {
 
     pub(in crate::store) async fn create_verifier(
         &self,
-        new: KnownVerifier,
-        origin: Origin,
-    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        new: VerifierRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Vec<VerifierRecord>, StoreError> {
         self.writer
             .write(move |db| {
                 let before = rows::verifiers(db)?;
@@ -121,8 +120,8 @@ impl Sqlite {
     pub(in crate::store) async fn delete_verifier(
         &self,
         id: u64,
-        origin: Origin,
-    ) -> Result<Vec<KnownVerifier>, StoreError> {
+        origin: ChangeOrigin,
+    ) -> Result<Vec<VerifierRecord>, StoreError> {
         self.writer
             .write(move |db| {
                 let before = rows::verifiers(db)?;

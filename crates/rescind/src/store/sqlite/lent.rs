@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use rusqlite::Connection;
 
 use super::{Sqlite, connect, rows};
-use crate::{cluster::LONGEST_LEASE, store::StoreError};
+use crate::{model::LONGEST_LEASE, store::StoreError};
 
 impl Sqlite {
     /// The longest lease that may be out is of this term.

@@ -26,12 +26,14 @@ use tracing::warn;
 pub(super) use lent::lent;
 pub use mark::WentBack;
 
-use super::{Found, Known, Loaded, StoreError, StoredKey, Swept, ended};
+use super::{Found, Known, Loaded, StoreError, Swept, ended};
 use crate::{
-    audit::{Event, Origin, changes::of_client},
-    metrics::Commits,
-    model::{Client, ClientId, Session, SessionId, UnixSeconds},
+    model::{
+        ChangeOrigin, Client, ClientId, Event, Session, SessionId, SigningKeyRecord, UnixSeconds,
+        changes::of_client,
+    },
     random::Random,
+    telemetry::metrics::Commits,
 };
 use mark::{Found as Before, Marker, Stamp};
 use migrate::migrate;
@@ -140,14 +142,14 @@ impl Sqlite {
         self.read(rows::clients).await
     }
 
-    pub(super) async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+    pub(super) async fn keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         self.read(rows::keys).await
     }
 
     pub(super) async fn create_client(
         &self,
         mut client: Client,
-        origin: Origin,
+        origin: ChangeOrigin,
     ) -> Result<Client, StoreError> {
         self.writer
             .write(move |db| {
@@ -161,7 +163,7 @@ impl Sqlite {
     pub(super) async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
-        origin: Origin,
+        origin: ChangeOrigin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         self.writer

@@ -6,10 +6,10 @@ use rescind_verifier::follow::wire::EndedSession;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
-    model::{Client, ClientId, Credential, KnownVerifier, Session, SessionId},
+    model::{Client, ClientId, Credential, Session, SessionId, SigningKeyRecord, VerifierRecord},
     secret::SecretHash,
     store::{
-        StoreError, StoredKey,
+        StoreError,
         values::{
             allowlist_text, parsed, read_algorithm, read_allowlist, read_phase, read_status, status_text,
         },
@@ -185,10 +185,10 @@ pub(super) fn update_session(db: &Connection, session: &Session) -> Result<(), S
     Ok(())
 }
 
-pub(super) fn verifiers(db: &Connection) -> Result<Vec<KnownVerifier>, StoreError> {
+pub(super) fn verifiers(db: &Connection) -> Result<Vec<VerifierRecord>, StoreError> {
     let mut query = db.prepare_cached("SELECT * FROM verifier ORDER BY id")?;
     let verifiers = query.query_map([], |row| {
-        Ok(KnownVerifier {
+        Ok(VerifierRecord {
             id: row.get("id")?,
             name: row.get("name")?,
             token_hash: SecretHash(row.get("token_hash")?),
@@ -209,13 +209,13 @@ pub(super) fn lent(db: &Connection) -> Result<Duration, StoreError> {
     Ok(Duration::from_millis(db.query_row("SELECT term_ms FROM lent", [], |row| row.get(0))?))
 }
 
-pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
+pub(super) fn keys(db: &Connection) -> Result<Vec<SigningKeyRecord>, StoreError> {
     let mut query = db.prepare_cached("SELECT * FROM signing_key ORDER BY id")?;
     let mut rows = query.query([])?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
         let algorithm: String = row.get("algorithm")?;
-        keys.push(StoredKey {
+        keys.push(SigningKeyRecord {
             id: row.get("id")?,
             kid: row.get("kid")?,
             algorithm: read_algorithm(&algorithm)?,
@@ -229,7 +229,7 @@ pub(super) fn keys(db: &Connection) -> Result<Vec<StoredKey>, StoreError> {
     Ok(keys)
 }
 
-pub(super) fn insert_key(db: &Connection, key: StoredKey) -> Result<(), StoreError> {
+pub(super) fn insert_key(db: &Connection, key: SigningKeyRecord) -> Result<(), StoreError> {
     db.execute(
         "INSERT INTO signing_key (kid, algorithm, sealed, refresh_sealed, created_at, signs_from)
          VALUES (?, ?, ?, ?, ?, ?)",

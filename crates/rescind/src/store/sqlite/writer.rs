@@ -16,8 +16,8 @@ use tracing::warn;
 use super::{Readers, mark::Marker};
 use crate::{
     clock::Clock,
-    metrics::Commits,
     store::{StoreError, guarded},
+    telemetry::metrics::Commits,
 };
 
 /// At most so many jobs share a commit, so that the first does not wait for an endless stream.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use rescind::config::{Config, Undecided};
+use rescind::config::{Config, OnUnavailable};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -110,7 +110,7 @@ async fn of_one_addresss_requests_the_one_that_has_waited_longest_makes_room() {
     // A place was given back with that answer, and another address has its own.
     held.push(waiting("127.0.0.1", &app).await);
     assert!(is_served(&mut from("127.0.0.2", app.address).await).await);
-    let metrics = app.app.metrics.requests_under_way(rescind::metrics::Listener::Public);
+    let metrics = app.app.metrics.requests_under_way(rescind::telemetry::metrics::Listener::Public);
     assert_eq!((metrics.taken.get(), metrics.turned_away.get()), (3, 1));
     drop(held);
 }
@@ -140,9 +140,10 @@ async fn a_stream_that_makes_room_is_answered_and_its_neighbours_go_on() {
 // check 100
 #[tokio::test]
 async fn a_request_that_is_worked_on_makes_room_for_nobody() {
-    for (undecided, verdict, message) in
-        [(Undecided::Forbidden, 403, "Not able to decide now"), (Undecided::Unavailable, 503, TOO_MANY)]
-    {
+    for (undecided, verdict, message) in [
+        (OnUnavailable::Forbidden, 403, "Not able to decide now"),
+        (OnUnavailable::Unavailable, 503, TOO_MANY),
+    ] {
         let app = TestApp::with(|config| {
             config.forward_auth.unavailable = undecided;
             requests(1, 1)(config);
@@ -151,7 +152,8 @@ async fn a_request_that_is_worked_on_makes_room_for_nobody() {
         let token = app.grant(&app.client().await).await.access;
         // It is waited for, until its lease has run out: so is the logout's answer.
         renew(&app, &verifier_token(&app, true).await, "silent").await;
-        let under_way = app.app.metrics.requests_under_way(rescind::metrics::Listener::Public).taken;
+        let under_way =
+            app.app.metrics.requests_under_way(rescind::telemetry::metrics::Listener::Public).taken;
         let logout = async {
             app.logout(&token).await.is_logged_out();
         };

@@ -101,7 +101,7 @@ async fn a_server_that_stops_is_missed_within_the_bound_and_followed_again_when_
     let revoked = f.pair.access.clone();
     f.app.logout(&revoked).await.is_logged_out();
     let ended = f.app.grant(&f.client).await.access;
-    rescind::oauth::revoke(&f.app.app, f.client.id, &ended).await.unwrap();
+    rescind::auth::revoke(&f.app.app, f.client.id, &ended).await.unwrap();
     let pair = f.app.grant(&f.client).await;
     stands(&f.follower, &pair.access).await;
     let (address, stopped) = (f.app.management, f.app.stop().await);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use reqwest::{Method, header::AUTHORIZATION};
-use rescind::{admin, feed::Changed, oauth};
+use rescind::{admin, auth, memory::Changed};
 use rescind_verifier::follow::{
     FeedError,
     sse::{Event, Parser},
@@ -114,7 +114,7 @@ async fn whoever_comes_back_gets_what_was_missed_and_nothing_else() {
 
     let pair = app.grant(&client).await;
     admin::suspend(&app.app, client.id).await.unwrap();
-    oauth::revoke(&app.app, client.id, &pair.access).await.unwrap();
+    auth::revoke(&app.app, client.id, &pair.access).await.unwrap();
     let mut stream = Stream::open(&app, &token, Some(&event_id(&position))).await;
     stream.resumed(&position).await;
     let (first, second) = (stream.change().await, stream.change().await);
@@ -135,7 +135,7 @@ async fn whoever_missed_more_than_is_remembered_gets_a_snapshot() {
     let app = TestApp::today(|_| {}).await;
     let token = verifier_token(&app, true).await;
     let client = app.client().await;
-    let feed = app.app.registry.feed();
+    let feed = app.app.memory.registry.feed();
     let before = feed.head();
     for _ in 0..10_000 {
         feed.publish(Changed::Client(client.id));
@@ -201,7 +201,7 @@ async fn only_verifiers_may_follow_and_only_on_the_management_listener() {
     let client = app.client().await;
     let access = app.grant(&client).await.access;
     let good = verifier_token(&app, true).await;
-    let position = app.app.registry.feed().head();
+    let position = app.app.memory.registry.feed().head();
     let requests = || {
         [
             management(&app, Method::GET, FEED_PATH),
@@ -289,10 +289,10 @@ async fn a_session_ends_once() {
     let app = TestApp::today(|_| {}).await;
     let client = app.client().await;
     let pair = app.grant(&client).await;
-    oauth::revoke(&app.app, client.id, &pair.access).await.unwrap();
-    let feed = app.app.registry.feed();
+    auth::revoke(&app.app, client.id, &pair.access).await.unwrap();
+    let feed = app.app.memory.registry.feed();
     let (head, ended) = (feed.head(), feed.ended());
-    oauth::revoke(&app.app, client.id, &pair.access).await.unwrap();
+    auth::revoke(&app.app, client.id, &pair.access).await.unwrap();
     app.refresh(&pair.refresh).await.is_error(401, "Invalid token");
     assert_eq!((feed.head(), feed.ended()), (head, ended));
 }
@@ -304,7 +304,7 @@ async fn an_ended_session_is_not_forgotten_while_a_clock_is_an_hour_ahead() {
     let token = verifier_token(&app, true).await;
     let client = app.client().await;
     let pair = app.grant(&client).await;
-    oauth::revoke(&app.app, client.id, &pair.access).await.unwrap();
+    auth::revoke(&app.app, client.id, &pair.access).await.unwrap();
     app.advance(HOUR + 60);
     app.app.sweep().await.unwrap();
     app.advance(-HOUR - 60);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rescind::{
     admin::{self, KeyRotation, KeyView},
-    feed::Changed,
+    memory::Changed,
 };
 use rescind_verifier::{
     Denied,
@@ -28,7 +28,7 @@ async fn rotate(app: &TestApp, algorithm: &str, publish_ahead: &str) -> Vec<KeyV
 
 /// The key strings and ids of every HS256 key, which only whoever asked for them may see.
 fn secrets(app: &TestApp) -> Vec<String> {
-    let keys = app.app.issuer.keyring().wire_keys(true);
+    let keys = app.app.memory.issuer.keyring().wire_keys(true);
     keys.into_iter().filter(|key| key.alg == "HS256").flat_map(|key| [key.key, key.kid]).collect()
 }
 
@@ -54,7 +54,7 @@ async fn no_secret_reaches_a_verifier_that_may_not_have_it() {
     }
     // As they resume, too.
     let [plain_stream, sharing_stream] = &mut streams;
-    let beginning = Position { seq: 0, ..app.app.registry.feed().head() };
+    let beginning = Position { seq: 0, ..app.app.memory.registry.feed().head() };
     let mut resumed = Stream::open(&app, &plain, Some(&event_id(&beginning))).await;
     resumed.resumed(&beginning).await;
     until_told(&mut resumed).await;
@@ -76,12 +76,12 @@ async fn a_secret_made_after_a_verifier_was_revoked_does_not_reach_it() {
     let app = TestApp::today(|_| {}).await;
     let token = verifier_token(&app, true).await;
     let client = app.client().await;
-    let before = app.app.registry.feed().head();
+    let before = app.app.memory.registry.feed().head();
     // More than is on its way at any time, and then the keys.
     for _ in 0..9000 {
-        app.app.registry.feed().publish(Changed::Client(client.id));
+        app.app.memory.registry.feed().publish(Changed::Client(client.id));
     }
-    app.app.registry.feed().publish(Changed::Keys);
+    app.app.memory.registry.feed().publish(Changed::Keys);
     let mut stream = Stream::open(&app, &token, Some(&event_id(&before))).await;
     let old = secrets(&app);
     let verifier = admin::verifiers(&app.app)[0].verifier_id;

@@ -19,9 +19,9 @@ use std::{
 
 use rescind::{
     admin::{self, AllowChange, KeyRotation, NewVerifier},
+    auth,
     clock::Clock,
     model::OnReuse,
-    oauth,
 };
 use rescind_verifier::{
     Denied,
@@ -192,7 +192,7 @@ async fn a_narrowed_allowlist_is_known_within_the_bound() {
 async fn a_revoked_session_is_known_within_the_bound_and_no_other_goes_with_it() {
     let f = Followed::start().await;
     let other = f.app.grant(&f.client).await;
-    oauth::revoke(&f.app.app, f.client.id, &f.pair.refresh).await.unwrap();
+    auth::revoke(&f.app.app, f.client.id, &f.pair.refresh).await.unwrap();
     f.soon(Denied::Revoked).await;
     assert_eq!(verdict(&f.follower, &other.access), Ok(()));
     // A follower that comes later knows it as well.

@@ -174,7 +174,7 @@ async fn whatever_does_not_stand_is_inactive_and_no_more_is_told() {
     // What has been used before.
     bad.push(old.refresh.clone());
     for session in &forged {
-        let pair = app.app.issuer.pair(session).unwrap();
+        let pair = app.app.memory.issuer.pair(session).unwrap();
         bad.extend([pair.access_token, pair.refresh_token]);
     }
     for token in [&pair.access, &pair.refresh] {
@@ -245,7 +245,7 @@ async fn whatever_ends_a_token_makes_it_inactive_at_once() {
         app.logout(&second.access).await.is_logged_out();
         if !from_memory {
             app = app.restart().await;
-            assert_eq!(app.app.registry.sessions(), 0);
+            assert_eq!(app.app.memory.registry.sessions(), 0);
         }
         for pair in [&first, &second] {
             assert!(are_inactive(&app, &client, pair).await);

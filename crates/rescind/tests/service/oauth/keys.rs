@@ -152,7 +152,7 @@ async fn no_key_that_others_hold_verifies_a_refresh_token() {
         pairs.push((algorithm, app.grant(&client).await));
     }
     // What a verifier is given that is trusted with secrets, and all that anybody else may have.
-    let shared = app.app.issuer.keyring().wire_keys(true);
+    let shared = app.app.memory.issuer.keyring().wire_keys(true);
     let public: JwkSet = serde_json::from_value(key_set(&app).await).unwrap();
     assert_eq!((shared.len(), public.keys.len()), (3, 2));
     let accepts = |token: &str| {
@@ -187,7 +187,7 @@ async fn no_key_that_others_hold_verifies_a_refresh_token() {
 async fn no_key_that_others_hold_makes_a_refresh_token() {
     let app = TestApp::start().await;
     let pair = app.grant(&app.client().await).await;
-    let shared = app.app.issuer.keyring().wire_keys(true);
+    let shared = app.app.memory.issuer.keyring().wire_keys(true);
     let secret = BASE64URL_NOPAD.decode(shared[0].key.as_bytes()).unwrap().try_into().unwrap();
     let sign = |(header, payload): (&str, &str)| {
         let text = format!("{header}.{payload}");

@@ -11,7 +11,7 @@ mod revoke;
 mod token;
 
 use reqwest::{RequestBuilder, header::CONTENT_TYPE};
-use rescind::{admin::NewClient, oauth::INTROSPECT};
+use rescind::{admin::NewClient, auth::INTROSPECT};
 
 use crate::{
     app::{Client, TestApp},

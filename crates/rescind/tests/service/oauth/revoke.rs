@@ -98,7 +98,7 @@ async fn what_stands_for_nothing_is_revoked_already() {
     let session = app.session(1).await;
     let mut unknown = session.clone();
     unknown.id = 99;
-    let unknown = app.app.issuer.pair(&unknown).unwrap();
+    let unknown = app.app.memory.issuer.pair(&unknown).unwrap();
     let elsewhere = TestApp::start().await;
     let foreign = elsewhere.grant(&elsewhere.client().await).await;
     for token in [
@@ -170,7 +170,7 @@ async fn a_session_whose_row_is_gone_is_ended_all_the_same() {
     assert!(app.stands(&pair.access).await, "nothing is left that could be ended");
     is_done(&revoke(&app, &client, &pair.access).await);
     assert!(is_over(&app, &pair).await);
-    let ended = |app: &TestApp| app.app.registry.feed().ended();
+    let ended = |app: &TestApp| app.app.memory.registry.feed().ended();
     let (until, session) = (NOW + 7 * DAY as u64, 1);
     assert_eq!(ended(&app), [EndedSession { session, until }]);
     let app = app.restart().await;

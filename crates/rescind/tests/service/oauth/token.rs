@@ -67,7 +67,7 @@ async fn its_session_cannot_be_refreshed() {
     app.refresh(&token).await.is_error(401, "Invalid token");
     // Nobody is given it. Were it found out, it would be worth nothing.
     let session = app.session(1).await;
-    let pair = app.app.issuer.pair(&session).unwrap();
+    let pair = app.app.memory.issuer.pair(&session).unwrap();
     assert_eq!(pair.access_token, token);
     app.refresh(&pair.refresh_token).await.is_error(401, "Invalid token");
     introspect(&app, Who::Basic(&introspector(&app).await), &pair.refresh_token).await.is_inactive();

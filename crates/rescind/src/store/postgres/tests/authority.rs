@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::authority::decisive,
+    super::statements::decisive,
     doubt::{WAITING, raise, without_stand_by},
     *,
 };

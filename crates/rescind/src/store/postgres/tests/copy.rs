@@ -4,8 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::{
-    audit::Wanted,
-    model::{Client, KnownVerifier, Phase, Session as Login, Status},
+    model::{Client, Phase, Session as Login, Status, VerifierRecord, Wanted},
     random::Random,
     secret::SecretHash,
     store::{ChangedRow, Copied, StoreError},
@@ -20,7 +19,7 @@ async fn some_of_everything(path: &Path) -> Store {
     let awkward = Client { name: "a\tb\nc\\N \"é\"".into(), ..conformance::client("rk_1") };
     let one = store.create_client(awkward, conformance::origin()).await.unwrap();
     let two = store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
-    let verifier = KnownVerifier {
+    let verifier = VerifierRecord {
         id: 0,
         name: "v".into(),
         token_hash: SecretHash([255; 32]),

@@ -7,8 +7,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    memory::{Highest, Memory, RememberedClient},
-    model::{Client, KnownVerifier, Phase, Status},
+    model::{Client, Highest, Phase, Remembered, RememberedClient, Status, VerifierRecord},
     secret::SecretHash,
     store::{Known, Mark, Repeated, Standing},
 };
@@ -20,7 +19,7 @@ async fn behind(url: &str) -> (Store, Client, Known) {
     conformance::login(&store, &client, 1000).await;
     store.rotate_key(None, conformance::key("k1"), 5000, conformance::origin()).await.unwrap();
     store.rotate_key(None, conformance::key("k2"), 5000, conformance::origin()).await.unwrap();
-    let verifier = KnownVerifier {
+    let verifier = VerifierRecord {
         id: 0,
         name: "v".into(),
         token_hash: SecretHash([1; 32]),
@@ -32,7 +31,7 @@ async fn behind(url: &str) -> (Store, Client, Known) {
     (store, client, Known { seq: 50, mark: Mark(9), ..head })
 }
 
-fn memory(client: &Client) -> Memory {
+fn memory(client: &Client) -> Remembered {
     let Client { status, revision, allowlist, certificates, scopes, enforces_allowlist, .. } = client.clone();
     let credentials = [].into();
     let known = RememberedClient {
@@ -45,7 +44,7 @@ fn memory(client: &Client) -> Memory {
         enforces_allowlist,
         credentials,
     };
-    Memory {
+    Remembered {
         clients: [(client.id, known)].into(),
         ended: vec![ended(1)],
         pairs: vec![],
@@ -59,7 +58,7 @@ fn ended(session: u64) -> EndedSession {
     EndedSession { session, until: 6000 }
 }
 
-async fn repeat(store: &Store, known: &Known, memory: &Memory) -> Option<Repeated> {
+async fn repeat(store: &Store, known: &Known, memory: &Remembered) -> Option<Repeated> {
     let postgres = store.postgres().unwrap();
     let place = postgres.place().unwrap();
     let (key, origin) = (conformance::key("new"), conformance::origin());
@@ -118,7 +117,7 @@ async fn what_was_lost_is_repeated_once_and_its_ids_are_not_given_again() {
 async fn a_session_that_was_lost_with_its_login_and_its_end_is_told_to_have_ended() {
     let url = Server::shared().database().await;
     let (store, client, known) = behind(&url).await;
-    let memory = Memory { ended: vec![ended(1), ended(4000)], ..memory(&client) };
+    let memory = Remembered { ended: vec![ended(1), ended(4000)], ..memory(&client) };
     assert_eq!(repeat(&store, &known, &memory).await.unwrap().sessions, 2);
     assert_eq!(store.load().await.unwrap().ended.iter().map(|e| e.session).collect::<Vec<_>>(), [1, 4000]);
     assert_eq!(store.find(client.id, 4000).await.unwrap().session.unwrap().phase, Phase::Ended);
@@ -141,7 +140,7 @@ async fn what_was_changed_elsewhere_before_this_processs_own_change_is_not_said_
 async fn where_every_key_was_retired_another_one_signs() {
     let url = Server::shared().database().await;
     let (store, client, known) = behind(&url).await;
-    let memory = Memory { keys: vec![], ..memory(&client) };
+    let memory = Remembered { keys: vec![], ..memory(&client) };
     assert_eq!(repeat(&store, &known, &memory).await.unwrap().keys, 2);
     let keys = store.keys().await.unwrap();
     assert_eq!(keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["new"]);
@@ -184,7 +183,7 @@ async fn refresh_tokens_that_were_used_stay_so() {
     let [live, other] =
         [conformance::login(&store, &client, 1000).await, conformance::login(&store, &client, 1000).await];
     let pairs = vec![(client.id, live.id, 4), (client.id + 1, other.id, 4), (client.id, other.id + 99, 4)];
-    let memory = Memory { pairs, highest: Highest::default(), ..Memory::default() };
+    let memory = Remembered { pairs, highest: Highest::default(), ..Remembered::default() };
     assert_eq!(repeat(&store, &known, &memory).await.unwrap().sessions, 1);
     let pair = async |id| store.find(client.id, id).await.unwrap().session.unwrap().pair;
     assert_eq!((pair(live.id).await, pair(other.id).await), (4, 1));

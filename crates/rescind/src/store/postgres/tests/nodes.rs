@@ -6,8 +6,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    audit::{Kind, Wanted},
-    model::{KnownVerifier, Phase, Session as Login, Status},
+    model::{EventKind, Phase, Session as Login, Status, VerifierRecord, Wanted},
     secret::SecretHash,
     store::{ChangedRow, NodeRow},
 };
@@ -91,7 +90,7 @@ async fn whatever_memory_holds_is_told_of_and_nothing_else() {
     store.rotate_key(None, conformance::key("k3"), 5, conformance::origin()).await.unwrap();
     store.retire_keys(conformance::origin(), |_| false).await.unwrap();
     store.retire_keys(conformance::origin(), |key| key.kid == "k1").await.unwrap();
-    let verifier = KnownVerifier {
+    let verifier = VerifierRecord {
         id: 0,
         name: "v".into(),
         token_hash: SecretHash([1; 32]),
@@ -270,7 +269,7 @@ async fn nothing_is_put_on_record_before_what_has_the_number_before() {
     slow.batch_execute(insert).await.unwrap();
     let recording = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.record(vec![conformance::origin().event(Kind::Throttled)]).await }
+        async move { store.record(vec![conformance::origin().event(EventKind::Throttled)]).await }
     });
     until(&connect(&url).await, WAITS_FOR_A_LOCK).await;
     let wanted = Wanted { after: Some(0), limit: 10, kind: None, client: None, since: 0 };

@@ -3,7 +3,10 @@
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::{certificate::CertificateNames, model::Client, store::StoreError};
+use crate::{
+    model::{CertificateNames, Client},
+    store::StoreError,
+};
 
 async fn refused(options: PostgresOptions) -> String {
     match Store::connect(&options).await {

@@ -8,8 +8,8 @@ use std::{net::SocketAddr, time::Duration};
 use reqwest::Method;
 use rescind::{
     admin::{self, AllowChange, KeyRotation},
+    auth,
     cluster::Outcome,
-    oauth,
 };
 use rescind_verifier::{
     Denied,
@@ -41,7 +41,7 @@ pub(crate) async fn brief() -> TestApp {
 
 /// A follower that says of itself what a test dictates, and applies nothing.
 pub(crate) async fn renew(app: &TestApp, token: &str, name: &str) -> Reply {
-    let epoch = app.app.registry.feed().head().epoch;
+    let epoch = app.app.memory.registry.feed().head().epoch;
     let ack = json!({"epoch": epoch, "seq": 0, "mode": "exact", "follower": name});
     app.send(management(app, Method::POST, ACK_PATH).bearer_auth(token).json(&ack)).await
 }
@@ -127,10 +127,10 @@ async fn a_narrowed_allowlist_is_known_when_it_is_answered() {
 #[tokio::test]
 async fn a_revoked_session_is_known_when_it_is_answered_even_the_second_time() {
     let f = exact().await;
-    oauth::revoke(&f.app.app, f.client.id, &f.pair.refresh).await.unwrap();
+    auth::revoke(&f.app.app, f.client.id, &f.pair.refresh).await.unwrap();
     f.knows(Denied::Revoked);
     let f = f.again().await;
-    let revoke = || oauth::revoke(&f.app.app, f.client.id, &f.pair.refresh);
+    let revoke = || auth::revoke(&f.app.app, f.client.id, &f.pair.refresh);
     // Whichever of the two ended it, both may say so.
     tokio::join!(
         async {

@@ -1,0 +1,183 @@
+//! Changes: first in the store, then in memory, then known everywhere, and then told of and answered for.
+
+use std::{convert::Infallible, sync::Arc};
+
+use tracing::{Instrument, info};
+
+use super::App;
+use crate::{
+    cluster::Receipt,
+    memory::KeyringError,
+    model::{ChangeOrigin, Client, ClientId, Event, Session, SessionId, SigningKeyRecord, VerifierRecord},
+    store::StoreError,
+    telemetry::traces::step,
+};
+
+impl App {
+    /// Adds a client, in the store and in memory.
+    pub async fn create_client(&self, client: Client, origin: ChangeOrigin) -> Result<Client, StoreError> {
+        let _changing = self.memory.changing().await;
+        let client = self.store.create_client(client, origin).await?;
+        self.memory.registry.apply(&client);
+        Ok(client)
+    }
+
+    /// Lets `rule` change a client, in the store and in memory.
+    pub async fn change_client<T: Send + 'static, E: Send + 'static>(
+        &self,
+        id: ClientId,
+        origin: ChangeOrigin,
+        rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
+    ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
+        let _changing = self.memory.changing().await;
+        let changed = self.store.change_client(id, origin, rule).await?;
+        if let Some(Ok((_, client))) = &changed {
+            self.memory.registry.apply(client);
+        }
+        Ok(changed)
+    }
+
+    /// Lets `rule` change a session, in the store and in memory.
+    pub async fn change_session<T: Send + 'static>(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
+    ) -> Result<Option<(T, Session)>, StoreError> {
+        let _changing = self.memory.changing().await;
+        let asked = self.memory.registry.asking();
+        let changed = self.store.change_session(client, session, rule).await?;
+        if let Some((_, session)) = &changed {
+            self.memory.registry.learn(session, asked);
+        }
+        Ok(changed)
+    }
+
+    /// Lets `rule` end a session, in the store and in memory.
+    pub async fn end_session(
+        &self,
+        client: ClientId,
+        session: SessionId,
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let _changing = self.memory.changing().await;
+        let asked = self.memory.registry.asking();
+        if let Some(session) = self.store.end_session(client, session, rule).await? {
+            self.memory.registry.learn(&session, asked);
+        }
+        Ok(())
+    }
+
+    /// Lets `change` change the store and memory, waits until that is known everywhere, and lets `log` tell of it. All of
+    /// it is done even if whoever asked for it goes away. What a rule refuses has changed nothing, and nothing is
+    /// waited for.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer, or the change cannot be vouched for everywhere; and, inside, as the rule refuses it.
+    pub async fn commit<F, T, E>(
+        self: &Arc<App>,
+        change: impl FnOnce(Arc<App>) -> F + Send + 'static,
+        log: impl FnOnce(&App, &T, Receipt) + Send + 'static,
+    ) -> Result<Result<(T, Receipt), E>, StoreError>
+    where
+        F: Future<Output = Result<Result<T, E>, StoreError>> + Send,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let app = Arc::clone(self);
+        run_to_completion(async move {
+            let changed = match change(Arc::clone(&app)).await? {
+                Ok(changed) => changed,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let committed_at = app.clock.elapsed();
+            let receipt = app.cluster.settle().instrument(step!("settle")).await?;
+            app.metrics.settled.took(app.clock.elapsed().saturating_sub(committed_at));
+            log(&app, &changed, receipt);
+            Ok(Ok((changed, receipt)))
+        })
+        .await
+    }
+
+    /// Changes the signing keys in the store, and goes over to what it answers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`App::commit`]; and, inside, if the keys that the store has now cannot be used.
+    pub async fn change_keys<F>(
+        self: &Arc<App>,
+        change: impl FnOnce(Arc<App>) -> F + Send + 'static,
+    ) -> Result<Result<Vec<SigningKeyRecord>, KeyringError>, StoreError>
+    where
+        F: Future<Output = Result<Vec<SigningKeyRecord>, StoreError>> + Send,
+    {
+        let take = async |app: Arc<App>| {
+            let _changing = app.memory.changing().await;
+            app.memory.take_keys(change(Arc::clone(&app))).await.map(Ok::<_, Infallible>)
+        };
+        let log = |_: &App, _: &_, Receipt { nodes, acknowledged, milliseconds }| {
+            info!(nodes, acknowledged, milliseconds, "signing keys changed");
+        };
+        let Ok((keys, _)) = self.commit(take, log).await?;
+        Ok(keys)
+    }
+
+    /// Changes the verifiers in the store, and goes over to what it answers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`App::commit`].
+    pub async fn change_verifiers<F>(
+        self: &Arc<App>,
+        change: impl FnOnce(Arc<App>) -> F + Send + 'static,
+    ) -> Result<Vec<VerifierRecord>, StoreError>
+    where
+        F: Future<Output = Result<Vec<VerifierRecord>, StoreError>> + Send,
+    {
+        let take = async |app: Arc<App>| {
+            let _changing = app.memory.changing().await;
+            app.memory.take_verifiers(change(Arc::clone(&app))).await.map(Ok::<_, Infallible>)
+        };
+        let log = |_: &App, _: &_, Receipt { nodes, acknowledged, milliseconds }| {
+            info!(nodes, acknowledged, milliseconds, "verifiers changed");
+        };
+        let Ok((verifiers, _)) = self.commit(take, log).await?;
+        Ok(verifiers)
+    }
+
+    /// Ends every token, in the store and in memory. `key` is the signing key in place of those that there are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`App::commit`]; and, inside, if the key cannot be used.
+    pub async fn end_tokens(
+        self: &Arc<App>,
+        key: SigningKeyRecord,
+        origin: ChangeOrigin,
+    ) -> Result<Result<Receipt, KeyringError>, StoreError> {
+        let take = async |app: Arc<App>| {
+            let _changing = app.memory.changing().await;
+            app.memory.take_end(app.store.end_tokens(key, origin)).await.map(Ok::<_, Infallible>)
+        };
+        let Ok((taken_over, receipt)) = self.commit(take, |_, _, _| {}).await?;
+        Ok(taken_over.map(|()| receipt))
+    }
+}
+
+/// Runs a change to its end even if whoever asked for it goes away: what the store has taken, the
+/// registry must hear of. It begins at once; what is awaited is its outcome alone.
+pub fn run_to_completion<T: Send + 'static>(
+    change: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> impl Future<Output = Result<T, StoreError>> + Send {
+    let running = tokio::spawn(change.in_current_span());
+    async move {
+        match running.await {
+            Ok(outcome) => outcome,
+            Err(e) => match e.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(e) => Err(StoreError::Unavailable(e.into())),
+            },
+        }
+    }
+}

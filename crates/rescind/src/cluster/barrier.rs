@@ -1,0 +1,177 @@
+//! Waiting until a change is known everywhere.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    join,
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::{Cluster, Outcome};
+use crate::{
+    clock::Clock,
+    store::{NodeRow, Place, Postgres, StoreError},
+};
+
+/// Between looks at the nodes' acknowledgements, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
+
+/// Who knows of a change: every verification that begins after, anywhere, is under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The nodes that were to know of it.
+    pub nodes: usize,
+    /// Those that said they do. The leases of the others have run out.
+    pub acknowledged: usize,
+    /// How long that took, from the commit on.
+    pub milliseconds: u64,
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Receipt { nodes, acknowledged, milliseconds } = self;
+        match nodes {
+            0 => write!(f, "no node was running"),
+            _ => write!(f, "{acknowledged} of {nodes} nodes acknowledged, {milliseconds} ms"),
+        }
+    }
+}
+
+impl Cluster {
+    /// Waits until all that this process has changed is known to every node and every attached exact
+    /// verifier, or they can answer from memory no more. Called after the change's commit, and after memory
+    /// has taken it over.
+    ///
+    /// # Errors
+    ///
+    /// If the nodes cannot be read for as long as a lease may last, or another server takes over meanwhile: the change
+    /// was made, and is not vouched for.
+    pub async fn settle(&self) -> Result<Receipt, StoreError> {
+        let committed_at = self.clock.elapsed();
+        let (nodes, acknowledged) = match self.store.postgres() {
+            None => {
+                self.settle_attached(self.memory.registry.feed().head().seq).await;
+                if let Err(error) = self.forget_lent().await {
+                    debug!(%error, "that leases are over could not be written");
+                }
+                (1, 1)
+            }
+            Some(postgres) => settle_nodes(self, postgres, committed_at).await?,
+        };
+        let took = self.clock.elapsed().saturating_sub(committed_at);
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Ok(Receipt { nodes, acknowledged, milliseconds })
+    }
+
+    /// Waits until this process's attached verifiers have its feed up to here, or can decide no more.
+    pub(super) async fn settle_attached(&self, seq: u64) {
+        let Outcome { followers, acknowledged } = self.attached.settled(seq).await;
+        if acknowledged < followers {
+            warn!(followers, acknowledged, "the leases of verifiers that did not acknowledge have run out");
+        }
+    }
+}
+
+async fn settle_nodes(
+    cluster: &Cluster,
+    postgres: &Postgres,
+    committed_at: Duration,
+) -> Result<(usize, usize), StoreError> {
+    let readings = &cluster.readings;
+    // Who has joined by now, in a snapshot that is newer than the commit: whoever joins later loads it.
+    let members = async {
+        loop {
+            match readings.since(&cluster.clock, postgres, committed_at).await {
+                Ok(members) => break members,
+                Err(error) => debug!(%error, "the nodes cannot be read; trying again"),
+            }
+            sleep(PAUSES.1).await;
+        }
+    };
+    let (members, ()) = join!(timeout(cluster.terms.wait(), members), postgres.ring());
+    let members = members.map_err(|e| StoreError::Unavailable(e.into()))?;
+    // From now on: what they are to know may have been repeated on this server a moment before it was read.
+    let wait = members.nodes.iter().map(|node| node.wait).fold(cluster.terms.wait(), Duration::max);
+    // There the rows are others', and so is what they have acknowledged.
+    let is_elsewhere = || postgres.place().is_none_or(|used| !used.goes_on(&members.place));
+    let mut newest = Arc::clone(&members);
+    let everyone = async {
+        let mut pause = PAUSES.0;
+        while newest.missing(&members) > 0 && !is_elsewhere() {
+            sleep(pause).await;
+            pause = PAUSES.1.min(pause.mul_f64(1.5));
+            // While the database is away there is only the time to wait for.
+            if let Ok(reading) = readings.since(&cluster.clock, postgres, cluster.clock.elapsed()).await {
+                newest = reading;
+            }
+        }
+    };
+    // What is answered for outlasts the database, should that go back.
+    let keep = async {
+        match &cluster.known {
+            Some(file) => file.keep(|| postgres.known()).await,
+            None => Ok(()),
+        }
+    };
+    let (_, kept) = join!(timeout(wait, everyone), keep);
+    kept.map_err(|e| StoreError::Unavailable(e.into()))?;
+    if is_elsewhere() {
+        return Err(StoreError::Unavailable("another server has taken over meanwhile".into()));
+    }
+    let listed = newest.listed(&members);
+    Ok((listed, listed - newest.missing(&members)))
+}
+
+/// The nodes at one moment.
+#[derive(Debug)]
+struct Reading {
+    /// On the boot clock, before the question.
+    asked_at: Duration,
+    place: Place,
+    head: u64,
+    nodes: Vec<NodeRow>,
+}
+
+impl Reading {
+    /// How many nodes of `members` have not acknowledged its head. One that is not listed any more has
+    /// no lease.
+    fn missing(&self, members: &Reading) -> usize {
+        self.nodes.iter().filter(|node| members.has(node) && node.acked < members.head).count()
+    }
+
+    /// How many nodes of `members` are still listed.
+    fn listed(&self, members: &Reading) -> usize {
+        self.nodes.iter().filter(|node| members.has(node)).count()
+    }
+
+    fn has(&self, node: &NodeRow) -> bool {
+        self.nodes.iter().any(|member| member.id == node.id)
+    }
+}
+
+/// The readings of the nodes, shared by all that wait at the same time.
+#[derive(Debug, Default)]
+pub(super) struct Readings {
+    latest: Mutex<Option<Arc<Reading>>>,
+}
+
+impl Readings {
+    /// The nodes at a moment after `at`.
+    async fn since(
+        &self,
+        clock: &Clock,
+        postgres: &Postgres,
+        at: Duration,
+    ) -> Result<Arc<Reading>, StoreError> {
+        let mut latest = self.latest.lock().await;
+        if let Some(reading) = latest.as_ref().filter(|reading| reading.asked_at >= at) {
+            return Ok(Arc::clone(reading));
+        }
+        let asked_at = clock.elapsed();
+        let (place, head, nodes) = postgres.nodes().await?;
+        Ok(Arc::clone(latest.insert(Arc::new(Reading { asked_at, place, head, nodes }))))
+    }
+}

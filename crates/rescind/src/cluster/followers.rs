@@ -1,0 +1,242 @@
+//! The exact verifiers that are attached to this process: whose acknowledgement its answers wait for.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{sync::watch, time::timeout};
+
+use super::Terms;
+use crate::clock::Clock;
+
+/// So many may share a verifier token.
+const MAX_PER_VERIFIER: usize = 1000;
+
+/// A verifier's process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FollowerId {
+    /// Whose token it has.
+    pub verifier: u64,
+    /// What it calls itself.
+    pub name: String,
+}
+
+/// The followers in exact mode whose leases may still run.
+///
+/// A follower that asks for a lease is recorded first; the head that it is answered with, and must
+/// apply before the lease is good, is read after that. So a change is either in that head, or was
+/// published later and finds the follower here.
+#[derive(Debug)]
+pub struct ExactFollowers {
+    clock: Clock,
+    terms: Terms,
+    followers: Mutex<HashMap<FollowerId, Follower>>,
+    /// The last change that all of them have acknowledged.
+    floor: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    acked: u64,
+    /// On the boot clock: when its lease has run out at the latest.
+    until: Duration,
+    /// The longest that it can have been lent.
+    term: Duration,
+}
+
+/// How many followers there were when it was settled, and how many of them had acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Attached.
+    pub followers: usize,
+    /// The others' leases have run out.
+    pub acknowledged: usize,
+}
+
+/// Too many followers share a verifier token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{MAX_PER_VERIFIER} exact followers share this verifier's token: give others one of their own")]
+pub struct TooMany;
+
+impl ExactFollowers {
+    /// Nobody yet.
+    pub fn new(clock: Clock, terms: Terms) -> ExactFollowers {
+        ExactFollowers { clock, terms, followers: Mutex::default(), floor: watch::Sender::new(u64::MAX) }
+    }
+
+    /// Followers of a process before this one may still have leases of this term: one that acknowledges
+    /// nothing stands for them.
+    pub fn inherit(&self, term: Duration) {
+        let former = FollowerId { verifier: 0, name: String::new() };
+        let until = self.clock.elapsed() + term;
+        let mut followers = self.lock();
+        followers.insert(former, Follower { acked: 0, until, term });
+        self.publish(&followers);
+    }
+
+    /// Records that a follower has applied this change, and is about to be lent a lease.
+    pub fn renew(&self, id: FollowerId, acked: u64) -> Result<(), TooMany> {
+        let mut followers = self.current();
+        let sharing = |followers: &HashMap<FollowerId, _>| {
+            followers.keys().filter(|other| other.verifier == id.verifier).count()
+        };
+        if !followers.contains_key(&id) && sharing(&followers) >= MAX_PER_VERIFIER {
+            return Err(TooMany);
+        }
+        // It asked earlier than this, for no more than the term.
+        let term = self.terms.lease;
+        let until = self.clock.elapsed() + term;
+        let follower = followers.entry(id).or_insert(Follower { acked, until, term });
+        // A question may be overtaken by a later one.
+        *follower = Follower { acked: follower.acked.max(acked), until: follower.until.max(until), term };
+        self.publish(&followers);
+        Ok(())
+    }
+
+    /// A follower decides nothing any more.
+    pub fn leave(&self, id: &FollowerId) {
+        let mut followers = self.current();
+        followers.remove(id);
+        self.publish(&followers);
+    }
+
+    /// Waits until every follower that may decide without this change, which was published before,
+    /// has acknowledged it or its lease has run out. That is no longer than a lease's term, even if
+    /// others come, or one renews its lease without applying anything: what they are lent from now on
+    /// is good for who has applied the change.
+    pub async fn settled(&self, seq: u64) -> Outcome {
+        let mut floor = self.floor.subscribe();
+        let now = self.clock.elapsed();
+        let behind = self.current().values().filter(|f| f.acked < seq).map(|f| f.until).max();
+        if let Some(until) = behind {
+            let acknowledged = async { drop(floor.wait_for(|&floor| floor >= seq).await) };
+            let _ = timeout(until.saturating_sub(now), acknowledged).await;
+        }
+        let followers = self.lock();
+        let acknowledged = followers.values().filter(|f| f.acked >= seq).count();
+        Outcome { followers: followers.len(), acknowledged }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.current().len()
+    }
+
+    /// The longest lease that may be out.
+    pub fn longest(&self) -> Duration {
+        self.current().values().map(|follower| follower.term).max().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<FollowerId, Follower>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those whose leases may still run; the others are forgotten.
+    fn current(&self) -> MutexGuard<'_, HashMap<FollowerId, Follower>> {
+        let mut followers = self.lock();
+        let now = self.clock.elapsed();
+        followers.retain(|_, follower| follower.until > now);
+        followers
+    }
+
+    fn publish(&self, followers: &HashMap<FollowerId, Follower>) {
+        let floor = followers.values().map(|follower| follower.acked).min().unwrap_or(u64::MAX);
+        self.floor.send_if_modified(|known| mem::replace(known, floor) != floor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attached(clock: &Clock, lease: Duration) -> ExactFollowers {
+        ExactFollowers::new(clock.clone(), Terms { lease, clock_drift: 0.1, margin: Duration::ZERO })
+    }
+
+    fn id(verifier: u64, name: impl ToString) -> FollowerId {
+        FollowerId { verifier, name: name.to_string() }
+    }
+
+    /// What is settled without a lease running out.
+    async fn at_once(attached: &ExactFollowers, seq: u64) -> (usize, usize) {
+        let settled = timeout(Duration::from_secs(20), attached.settled(seq)).await;
+        let Outcome { followers, acknowledged } = settled.expect("nobody to wait for");
+        (followers, acknowledged)
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const BRIEF: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn every_follower_is_waited_for_until_it_has_acknowledged_or_left() {
+        let clock = Clock::manual(100);
+        let attached = attached(&clock, LONG);
+        assert_eq!(at_once(&attached, 1).await, (0, 0));
+        for name in ["a", "b", "c"] {
+            attached.renew(id(1, name), 5).unwrap();
+        }
+        assert_eq!(at_once(&attached, 5).await, (3, 3));
+        let acknowledge = async {
+            attached.renew(id(1, "a"), 6).unwrap();
+            attached.renew(id(1, "b"), 7).unwrap();
+            // Another's, though of the same name.
+            attached.leave(&id(2, "c"));
+            attached.leave(&id(1, "c"));
+        };
+        let (settled, ()) = tokio::join!(biased; at_once(&attached, 6), acknowledge);
+        assert_eq!(settled, (2, 2));
+        // A question that was overtaken takes nothing back.
+        attached.renew(id(1, "a"), 0).unwrap();
+        assert_eq!(at_once(&attached, 6).await, (2, 2));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_waited_for_longer_than_the_lease_may_run() {
+        let clock = Clock::manual(100);
+        let brief = attached(&clock, BRIEF);
+        brief.renew(id(1, "silent"), 5).unwrap();
+        assert_eq!(brief.settled(6).await, Outcome { followers: 1, acknowledged: 0 });
+        let long = attached(&clock, LONG);
+        long.renew(id(1, "silent"), 5).unwrap();
+        clock.advance(3599);
+        assert!(timeout(BRIEF, long.settled(6)).await.is_err());
+        clock.advance(1);
+        assert_eq!(at_once(&long, 6).await, (0, 0));
+    }
+
+    #[tokio::test]
+    async fn the_followers_of_the_process_before_are_waited_for() {
+        let clock = Clock::manual(100);
+        let attached = attached(&clock, LONG / 2);
+        assert_eq!(attached.longest(), Duration::ZERO);
+        attached.inherit(LONG);
+        attached.renew(id(1, "known"), 6).unwrap();
+        assert!(timeout(BRIEF, attached.settled(6)).await.is_err());
+        clock.advance(3599);
+        attached.renew(id(1, "known"), 6).unwrap();
+        assert_eq!(attached.longest(), LONG);
+        clock.advance(1);
+        assert_eq!(at_once(&attached, 6).await, (1, 1));
+        assert_eq!(attached.longest(), LONG / 2);
+    }
+
+    #[test]
+    fn a_token_is_good_for_so_many_followers() {
+        let clock = Clock::manual(100);
+        let attached = attached(&clock, Duration::from_secs(3));
+        for name in 0..MAX_PER_VERIFIER {
+            attached.renew(id(1, name), 0).unwrap();
+        }
+        assert_eq!(attached.renew(id(1, "more"), 0), Err(TooMany));
+        attached.renew(id(1, 0), 0).unwrap();
+        attached.renew(id(2, "more"), 0).unwrap();
+        attached.leave(&id(1, 0));
+        attached.renew(id(1, "more"), 0).unwrap();
+        clock.advance(3);
+        attached.renew(id(1, "still more"), 0).unwrap();
+    }
+}

@@ -1,0 +1,59 @@
+//! What is wrong with a configuration, and where it stands.
+
+use std::{fmt, io, path::PathBuf};
+
+use thiserror::Error;
+
+use crate::files::permissions::PermissionError;
+
+/// What stops a start: the key, its value, where it stands, and what would be right.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {0}: {1}")]
+    File(String, io::Error),
+    /// The file is no TOML: in which line, and why. The line itself may hold a password.
+    #[error("configuration file {0}: line {1}: {2}")]
+    Syntax(PathBuf, usize, String),
+    /// A secret's file cannot be read. What should be its name may be the secret itself.
+    #[error("{0} names {1}, which cannot be read: {2}")]
+    SecretFile(String, String, io::Error),
+    /// Others may write a secret's file.
+    #[error("{0}: {1}")]
+    Permissions(String, PermissionError),
+    /// A variable that is none, but for an underscore.
+    #[error("environment variable {0}: no such setting: its name is {1}")]
+    Variable(String, String),
+    /// A key or its value.
+    #[error("{key}{shown} ({origin}): {problem}")]
+    Key {
+        /// `section.field`
+        key: String,
+        /// ` = value`, or nothing.
+        shown: String,
+        /// Where it was set.
+        origin: ValueSource,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+/// Where a value was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueSource {
+    Default,
+    File(PathBuf),
+    Variable(String),
+    Flag(&'static str),
+}
+
+impl fmt::Display for ValueSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ValueSource::Default => f.write_str("default"),
+            ValueSource::File(path) => write!(f, "{}", path.display()),
+            ValueSource::Variable(name) => write!(f, "environment variable {name}"),
+            ValueSource::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}

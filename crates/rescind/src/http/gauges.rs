@@ -1,0 +1,71 @@
+//! The metrics that are looked up when they are asked for.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+
+use crate::{
+    admin,
+    app::{App, ClockView},
+};
+
+/// What is looked up when it is asked for.
+pub(super) struct Gauges(pub(super) Arc<App>);
+
+impl fmt::Debug for Gauges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gauges")
+    }
+}
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = admin::status(&self.0);
+        let build = [("version", status.version.as_str()), ("store", status.store.as_str())];
+        let about = "What is running";
+        encoder.encode_descriptor("build", about, None, MetricType::Info)?.encode_info(&build)?;
+        let mut gauge = |name, help, value: f64| {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)
+        };
+        gauge("ready", "Whether new work is welcome, and can be done", f64::from(u8::from(status.ready)))?;
+        gauge("clients", "Clients known", status.clients as f64)?;
+        gauge(
+            "credentials",
+            "Credentials that were not revoked",
+            self.0.memory.registry.credentials() as f64,
+        )?;
+        gauge("sessions_in_memory", "Sessions remembered", status.sessions_in_memory as f64)?;
+        gauge("attached_verifiers", "Exact verifiers that follow", status.attached_verifiers as f64)?;
+        let ClockView { in_doubt, ahead_seconds, ahead_of_database_seconds } = status.clock;
+        gauge("clock_in_doubt", "The wall clock is not believed", f64::from(u8::from(in_doubt)))?;
+        gauge("clock_ahead_seconds", "Of what the store and the boot clock tell", ahead_seconds as f64)?;
+        let Some(cluster) = status.cluster else { return Ok(()) };
+        let seconds = |ms: u64| ms as f64 / 1000.0;
+        gauge("lease_seconds", "For how long memory may still answer", seconds(cluster.lease_ms))?;
+        gauge("change_head", "The last change there was", cluster.head as f64)?;
+        gauge("change_applied", "The last change in memory", cluster.applied as f64)?;
+        let synchronous = !cluster.synchronous_standby_names.is_empty();
+        gauge(
+            "database_synchronous",
+            "Whether commits wait for a stand-by",
+            f64::from(u8::from(synchronous)),
+        )?;
+        let ahead = ahead_of_database_seconds.unwrap_or_default();
+        gauge("clock_ahead_of_database_seconds", "Of the database's clock", ahead as f64)?;
+        let mut by_node = |name, help, value: fn(&admin::NodeView) -> f64| {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            cluster.nodes.iter().try_for_each(|node| {
+                let labels = [("node", node.node.to_string()), ("name", node.name.clone())];
+                ConstGauge::new(value(node)).encode(metric.encode_family(&labels)?)
+            })
+        };
+        by_node("node_acknowledged", "The last change acknowledged", |node| node.acknowledged as f64)?;
+        by_node("node_lag", "Changes not acknowledged", |node| node.lag as f64)?;
+        by_node("node_heard_seconds", "Since it was heard of", |node| node.heard_ms_ago as f64 / 1000.0)
+    }
+}

@@ -1,0 +1,11 @@
+//! How often something may be done, or told of, in a bounded amount of memory.
+
+mod failures;
+mod log_lines;
+mod quota;
+mod uncached;
+
+pub use failures::{Limiter, Throttled, network};
+pub use log_lines::{LogLimit, LogLimits};
+pub use quota::{OverQuota, Place, Quota};
+pub use uncached::{Flagged, UncachedLogins};

@@ -1,0 +1,124 @@
+use rescind_verifier::{Allowlist, Scopes};
+
+use super::*;
+use crate::model::Phase;
+
+fn client(revision: u64, status: Status) -> Client {
+    let credential = Credential {
+        id: 1,
+        api_key: "rk_a".into(),
+        secret_hash: SecretHash([0; 32]),
+        created_at: 0,
+        expires_at: None,
+        revoked_at: None,
+    };
+    Client {
+        id: 1,
+        name: format!("revision {revision}"),
+        status,
+        generation: 0,
+        revision,
+        allowlist: Allowlist::default(),
+        certificates: CertificateNames::default(),
+        scopes: Scopes::default(),
+        enforces_allowlist: false,
+        created_at: 0,
+        credentials: vec![credential],
+    }
+}
+
+fn registry(max_sessions: usize) -> Registry {
+    Registry::new(max_sessions, Feed::new("epoch".into(), vec![]))
+}
+
+fn session(id: SessionId, pair: u64, phase: Phase) -> Session {
+    Session {
+        id,
+        client: 1,
+        credential: 1,
+        key: 1,
+        generation: 0,
+        scopes: Scopes::default(),
+        pair,
+        phase,
+        started_at: 0,
+        issued_at: 0,
+        access_expires_at: 0,
+        refresh_expires_at: 9,
+    }
+}
+
+#[test]
+fn changes_may_arrive_in_any_order() {
+    let registry = registry(100);
+    let beginning = registry.feed().head().seq;
+    registry.apply(&client(2, Status::Active));
+    registry.apply(&client(1, Status::Active));
+    assert_eq!(registry.client(1).unwrap().revision, 2);
+    assert!(registry.credential("rk_a").is_some());
+    registry.apply(&client(4, Status::Deleted));
+    registry.apply(&client(3, Status::Active));
+    assert!(!registry.client(1).unwrap().active);
+    assert!(registry.credential("rk_a").is_none());
+
+    let asked = registry.asking();
+    registry.learn(&session(7, 3, Phase::Ended), asked);
+    registry.learn(&session(7, 2, Phase::Live), registry.asking());
+    assert_eq!(registry.session(7), Some(SessionState::new(1, 3, true)));
+    let ended = Changed::Session(EndedSession { session: 7, until: 9 });
+    let changes = registry.feed().since(beginning);
+    assert_eq!(changes, Some(vec![Changed::Client(1), Changed::Client(1), ended]));
+}
+
+#[test]
+fn what_a_store_that_took_over_never_had_is_forgotten() {
+    let registry = registry(100);
+    registry.apply(&client(5, Status::Active));
+    registry.apply(&Client { id: 2, credentials: vec![], ..client(1, Status::Active) });
+    let asked = registry.asking();
+    registry.learn(&session(7, 3, Phase::Ended), asked);
+    let asked = registry.asking();
+    let older = client(4, Status::Suspended);
+    registry.replace(std::slice::from_ref(&older), vec![], "f".into());
+    assert_eq!(registry.client(1).unwrap().revision, 4);
+    assert!(registry.client(2).is_none() && registry.session(7).is_none());
+    // An answer from before is not taken for one of the new store's.
+    registry.learn(&session(7, 1, Phase::Live), asked);
+    registry.learn_client(&client(5, Status::Active), asked);
+    assert!(registry.session(7).is_none() && registry.client(1).unwrap().revision == 4);
+    registry.learn_client(&client(5, Status::Active), registry.asking());
+    assert_eq!(registry.client(1).unwrap().revision, 5);
+    registry.replace(&[Client { credentials: vec![], ..older }], vec![], "g".into());
+    assert!(registry.credential("rk_a").is_none());
+}
+
+// Whoever read it or changed it: a login, a refresh, another node's change.
+// check 94
+#[test]
+fn an_answer_from_before_an_ending_is_not_remembered() {
+    let registry = registry(1);
+    let live = |id| session(id, 1, Phase::Live);
+    let asked = registry.asking();
+    registry.learn(&session(7, 1, Phase::Ended), asked);
+    // Both halves of the shard are filled by others, so the ending itself is forgotten.
+    registry.learn(&live(7 + 64), registry.asking());
+    registry.learn(&live(7 + 128), registry.asking());
+    assert_eq!(registry.session(7), None);
+    registry.learn(&live(7), asked);
+    assert_eq!(registry.session(7), None);
+    // That costs those of other shards nothing.
+    registry.learn(&live(8), asked);
+    assert!(registry.session(8).is_some());
+    registry.learn(&session(7, 1, Phase::Ended), asked);
+    assert!(registry.session(7).unwrap().ended);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let registry = registry(6400);
+    for id in 0..1_000_000 {
+        registry.learn(&session(id, 1, Phase::Live), registry.asking());
+    }
+    assert!(registry.sessions() <= 6400, "{}", registry.sessions());
+    assert!(registry.session(999_999).is_some());
+}

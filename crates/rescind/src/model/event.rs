@@ -1,0 +1,257 @@
+//! Events of the audit log: what is written, and what is read of it.
+
+use std::{str::FromStr, sync::Arc};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{ClientId, SessionId, UnixSeconds};
+use crate::secret::ApiKey;
+
+/// Kinds of events and their names.
+macro_rules! kinds {
+    ($($kind:ident $name:literal,)*) => {
+        /// What happened. docs/audit.md says what each means.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        pub enum EventKind {
+            $(#[serde(rename = $name)] $kind,)*
+        }
+
+        impl EventKind {
+            /// Every kind.
+            pub const ALL: &[EventKind] = &[$(EventKind::$kind,)*];
+
+            /// Its name, which never changes.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(EventKind::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    ClientCreated "client_created",
+    ClientRenamed "client_renamed",
+    ClientSuspended "client_suspended",
+    ClientResumed "client_resumed",
+    ClientLoggedOut "client_logged_out",
+    ClientDeleted "client_deleted",
+    AllowlistChanged "allowlist_changed",
+    CertificatesChanged "certificates_changed",
+    ScopesChanged "scopes_changed",
+    EnforcementChanged "enforcement_changed",
+    CredentialCreated "credential_created",
+    CredentialExpiryChanged "credential_expiry_changed",
+    CredentialRevoked "credential_revoked",
+    SigningKeyCreated "signing_key_created",
+    SigningKeyRetired "signing_key_retired",
+    VerifierCreated "verifier_created",
+    VerifierRevoked "verifier_revoked",
+    StoreBackedUp "store_backed_up",
+    StoreRestored "store_restored",
+    HistoryLost "history_lost",
+    StoreWentBack "store_went_back",
+    RefreshTokenReused "refresh_token_reused",
+    Throttled "throttled",
+    QuotaExceeded "quota_exceeded",
+    AddressDenied "address_denied",
+    CertificateDenied "certificate_denied",
+    TokensNotCached "tokens_not_cached",
+}
+
+impl FromStr for EventKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<EventKind, String> {
+        let known = EventKind::ALL.iter().copied().find(|kind| kind.name() == name);
+        known.ok_or_else(|| {
+            let names: Vec<_> = EventKind::ALL.iter().map(|kind| kind.name()).collect();
+            format!("expected one of {}", names.join(", "))
+        })
+    }
+}
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// Whoever may open the data folder.
+    Operator,
+    /// The service itself.
+    Service,
+    /// Somebody at one of the doors.
+    Caller,
+}
+
+impl Actor {
+    /// Its name, which never changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Actor::Operator => "operator",
+            Actor::Service => "service",
+            Actor::Caller => "caller",
+        }
+    }
+}
+
+/// When, by whom and from where something is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeOrigin {
+    pub at: UnixSeconds,
+    pub by: Actor,
+    /// An address, or the network that counts as one source.
+    pub from: Option<IpNet>,
+    /// The name of the node that does it.
+    pub node: Arc<str>,
+    /// The id of the request for it.
+    pub request: Option<String>,
+}
+
+/// Something that happened, to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub kind: EventKind,
+    pub origin: ChangeOrigin,
+    pub client: Option<ClientId>,
+    /// The credential's.
+    pub api_key: Option<ApiKey>,
+    pub session: Option<SessionId>,
+    /// For people, of bounded length.
+    pub detail: Option<String>,
+    /// How often.
+    pub count: u64,
+}
+
+impl ChangeOrigin {
+    /// Something that no request asks for.
+    pub fn new(at: UnixSeconds, by: Actor, node: &str) -> ChangeOrigin {
+        ChangeOrigin { at, by, from: None, node: node.into(), request: None }
+    }
+
+    /// An event of this origin.
+    pub fn event(&self, kind: EventKind) -> Event {
+        Event {
+            kind,
+            origin: self.clone(),
+            client: None,
+            api_key: None,
+            session: None,
+            detail: None,
+            count: 1,
+        }
+    }
+
+    /// Where from, as it is written.
+    pub fn from_text(&self) -> Option<String> {
+        self.from.map(|net| match net.prefix_len() == net.max_prefix_len() {
+            true => net.addr().to_string(),
+            false => net.to_string(),
+        })
+    }
+}
+
+/// An event as it was written, maybe by another version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Higher than that of every event that could be read before.
+    pub id: u64,
+    pub at: UnixSeconds,
+    pub kind: String,
+    pub by: String,
+    pub client: Option<ClientId>,
+    pub api_key: Option<ApiKey>,
+    pub session: Option<SessionId>,
+    pub address: Option<String>,
+    pub node: String,
+    pub request: Option<String>,
+    pub detail: Option<String>,
+    pub count: u64,
+}
+
+/// Which records are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// The oldest after this one; otherwise the newest.
+    pub after: Option<u64>,
+    pub limit: u64,
+    pub kind: Option<EventKind>,
+    pub client: Option<ClientId>,
+    pub since: UnixSeconds,
+}
+
+/// Some of the records, in the order in which they were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub records: Vec<Record>,
+    /// Where to go on: up to here nothing is left that was asked for.
+    pub last: u64,
+}
+
+impl Wanted {
+    /// The page of these records, which were found when the newest of all was `newest`.
+    pub fn page(&self, mut records: Vec<Record>, newest: Option<u64>) -> Page {
+        records.sort_unstable_by_key(|record| record.id);
+        let after = self.after.unwrap_or(0);
+        let last = match records.last() {
+            Some(record) if self.after.is_some() && records.len() as u64 == self.limit => record.id,
+            _ => newest.unwrap_or(0).max(after),
+        };
+        Page { records, last }
+    }
+}
+
+/// For how long records are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// In seconds.
+    pub keep: u64,
+    /// Of what callers do, only what is among the newest so many is kept.
+    pub max_rows: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_every_kind_and_no_other() {
+        let text = include_str!("../../../../docs/audit.md");
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let names: Vec<_> =
+            rows.map(|(name, _)| name).filter(|name| name.parse::<EventKind>().is_ok()).collect();
+        assert_eq!(names, EventKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_page_goes_on_after_what_was_looked_at() {
+        let record = |id| Record {
+            id,
+            at: 0,
+            kind: String::new(),
+            by: String::new(),
+            client: None,
+            api_key: None,
+            session: None,
+            address: None,
+            node: String::new(),
+            request: None,
+            detail: None,
+            count: 1,
+        };
+        let wanted = |after| Wanted { after, limit: 2, kind: None, client: None, since: 0 };
+        let last = |after, ids: &[u64], newest| {
+            let page = wanted(after).page(ids.iter().copied().map(record).collect(), newest);
+            assert!(page.records.is_sorted_by_key(|record| record.id));
+            page.last
+        };
+        // A full page may not be all there is; one that is not full is.
+        assert_eq!(last(Some(0), &[1, 2], Some(9)), 2);
+        assert_eq!(last(Some(2), &[3], Some(9)), 9);
+        assert_eq!(last(Some(9), &[], Some(9)), 9);
+        // All may have been swept.
+        assert_eq!(last(Some(9), &[], None), 9);
+        assert_eq!(last(None, &[9, 8], Some(9)), 9);
+        assert_eq!(last(None, &[], None), 0);
+    }
+}

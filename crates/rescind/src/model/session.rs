@@ -1,0 +1,249 @@
+//! Sessions and the tokens that descend from them.
+
+use rescind_verifier::{Claims, ClientId, CredentialId, Scopes, SessionId, SessionState, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+use super::Client;
+
+/// How long tokens live, in seconds, and what becomes of a refresh token used again.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenRules {
+    /// An access token's life.
+    pub access_ttl: u64,
+    /// A refresh token's life.
+    pub refresh_ttl: u64,
+    /// A session's whole life, however often refreshed.
+    pub session_max_age: Option<u64>,
+    /// For how long the last used refresh token gets the same pair again.
+    pub refresh_grace: Option<u64>,
+    /// What a refresh token used again does.
+    pub on_reuse: OnReuse,
+}
+
+/// What a refresh token used again does to its session (RFC 9700 §4.14.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReuse {
+    /// It can be refreshed no more; access tokens already out run to their end.
+    #[default]
+    EndRefresh,
+    /// Its access tokens end as well.
+    EndSession,
+}
+
+/// How far a session has come to its end. Only ever moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It can be refreshed.
+    Live,
+    /// It can be refreshed no more.
+    RefreshEnded,
+    /// Its access tokens are revoked as well.
+    Ended,
+}
+
+/// One login: the row from which every token of it can be written again, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The number that names it.
+    pub id: SessionId,
+    /// Whose it is.
+    pub client: ClientId,
+    /// What opened it.
+    pub credential: CredentialId,
+    /// The signing key of the newest pair.
+    pub key: u64,
+    /// The client's generation at login.
+    pub generation: u64,
+    /// What its tokens may do.
+    pub scopes: Scopes,
+    /// The newest pair's number, from 1.
+    pub pair: u64,
+    /// How far it has come to its end.
+    pub phase: Phase,
+    /// When it was opened.
+    pub started_at: UnixSeconds,
+    /// When the newest pair was issued.
+    pub issued_at: UnixSeconds,
+    /// When the newest pair's access token expires.
+    pub access_expires_at: UnixSeconds,
+    /// When the newest pair's refresh token expires.
+    pub refresh_expires_at: UnixSeconds,
+}
+
+/// What a refresh token with a good signature is worth to its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presented {
+    /// The newest: it may be used.
+    Current,
+    /// The one before, within the grace: the same pair again.
+    Again,
+    /// Used before: a sign of theft, be the session's refreshing ended or not.
+    Reused,
+    /// The session's refreshing has ended.
+    Ended,
+    /// Never issued.
+    Unknown,
+}
+
+impl Session {
+    /// A session as it begins. The store gives it its id.
+    pub fn open(
+        client: &Client,
+        credential: CredentialId,
+        scopes: Scopes,
+        key: u64,
+        now: UnixSeconds,
+        rules: &TokenRules,
+    ) -> Session {
+        let mut session = Session {
+            id: 0,
+            client: client.id,
+            credential,
+            key,
+            generation: client.generation,
+            scopes,
+            pair: 0,
+            phase: Phase::Live,
+            started_at: now,
+            issued_at: now,
+            access_expires_at: now,
+            refresh_expires_at: now,
+        };
+        session.advance(key, now, rules);
+        session
+    }
+
+    /// Moves on to the next pair.
+    pub fn advance(&mut self, key: u64, now: UnixSeconds, rules: &TokenRules) {
+        let end = rules.session_max_age.map_or(u64::MAX, |age| self.started_at + age);
+        self.key = key;
+        self.pair += 1;
+        self.issued_at = now;
+        self.access_expires_at = end.min(now + rules.access_ttl);
+        self.refresh_expires_at = end.min(now + rules.refresh_ttl);
+    }
+
+    /// What its refresh token number `pair` is worth.
+    pub fn present(&self, pair: u64, now: UnixSeconds, rules: &TokenRules) -> Presented {
+        let in_grace = rules.refresh_grace.is_some_and(|grace| now.saturating_sub(self.issued_at) < grace);
+        match self.phase {
+            _ if pair > self.pair => Presented::Unknown,
+            Phase::Live if pair == self.pair => Presented::Current,
+            Phase::RefreshEnded | Phase::Ended if pair == self.pair => Presented::Ended,
+            Phase::Live if pair + 1 == self.pair && in_grace => Presented::Again,
+            Phase::Live | Phase::RefreshEnded | Phase::Ended => Presented::Reused,
+        }
+    }
+
+    /// The same, ended for good. It is remembered for as long as this token of it may be good.
+    pub fn ended(self, token: &Claims) -> Session {
+        let refresh_expires_at = self.refresh_expires_at.max(token.expires_at);
+        Session { phase: Phase::Ended, refresh_expires_at, ..self }
+    }
+
+    /// One whose row is gone, ended, as far as a token of it tells. No other of its tokens is good after `until`.
+    pub fn lost(token: &Claims, until: UnixSeconds) -> Session {
+        Session {
+            id: token.session,
+            client: token.client,
+            credential: token.credential,
+            key: 0,
+            generation: token.generation,
+            scopes: token.scopes.clone(),
+            pair: token.pair,
+            phase: Phase::Ended,
+            started_at: token.issued_at,
+            issued_at: token.issued_at,
+            access_expires_at: token.expires_at,
+            refresh_expires_at: token.expires_at.max(until),
+        }
+    }
+
+    /// What verification needs to know of it.
+    pub fn state(&self) -> SessionState {
+        SessionState::new(self.client, self.pair, self.phase == Phase::Ended)
+    }
+
+    /// What its newest pair says, expiring as asked.
+    pub fn claims(&self, expires_at: UnixSeconds) -> Claims {
+        Claims {
+            client: self.client,
+            issued_at: self.issued_at,
+            expires_at,
+            session: self.id,
+            credential: self.credential,
+            generation: self.generation,
+            pair: self.pair,
+            scopes: self.scopes.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rescind_verifier::Allowlist;
+
+    use super::*;
+    use crate::model::{CertificateNames, Status};
+
+    const RULES: TokenRules = TokenRules {
+        access_ttl: 3600,
+        refresh_ttl: 604_800,
+        session_max_age: None,
+        refresh_grace: None,
+        on_reuse: OnReuse::EndRefresh,
+    };
+
+    fn session(rules: &TokenRules) -> Session {
+        let client = Client {
+            id: 1,
+            name: "test".into(),
+            status: Status::Active,
+            generation: 4,
+            revision: 9,
+            allowlist: Allowlist::default(),
+            certificates: CertificateNames::default(),
+            scopes: Scopes::default(),
+            enforces_allowlist: false,
+            created_at: 0,
+            credentials: vec![],
+        };
+        Session::open(&client, 1, Scopes::default(), 1, 1000, rules)
+    }
+
+    #[test]
+    fn pairs_move_on() {
+        let mut session = session(&RULES);
+        assert_eq!((session.pair, session.access_expires_at, session.refresh_expires_at), (1, 4600, 605_800));
+        assert_eq!(session.present(1, 1000, &RULES), Presented::Current);
+        assert_eq!(session.present(2, 1000, &RULES), Presented::Unknown);
+        session.advance(1, 1010, &RULES);
+        assert_eq!(session.present(2, 1010, &RULES), Presented::Current);
+        assert_eq!(session.present(1, 1010, &RULES), Presented::Reused);
+        session.phase = Phase::RefreshEnded;
+        assert_eq!(session.present(2, 1010, &RULES), Presented::Ended);
+        assert_eq!(session.present(1, 1010, &RULES), Presented::Reused);
+    }
+
+    // check 11: numbers, not times, tell parent from grandparent
+    #[test]
+    fn grace_is_for_the_immediately_preceding_token_alone() {
+        let rules = TokenRules { refresh_grace: Some(10), ..RULES };
+        let mut session = session(&rules);
+        session.advance(1, 1000, &rules);
+        session.advance(1, 1000, &rules);
+        assert_eq!(session.present(1, 1000, &rules), Presented::Reused);
+        assert_eq!(session.present(2, 1009, &rules), Presented::Again);
+        assert_eq!(session.present(2, 1010, &rules), Presented::Reused);
+    }
+
+    // check 13
+    #[test]
+    fn no_refresh_outlives_the_sessions_greatest_age() {
+        let rules = TokenRules { session_max_age: Some(5000), ..RULES };
+        let mut session = session(&rules);
+        session.advance(1, 5000, &rules);
+        assert_eq!((session.access_expires_at, session.refresh_expires_at), (6000, 6000));
+    }
+}

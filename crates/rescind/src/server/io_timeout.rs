@@ -1,0 +1,70 @@
+//! A connection whose bytes are seen going by, and whose reader must read.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use super::conn_state::ConnState;
+
+/// Tells the slot of what is read and written. A peer that takes no byte for so long has its
+/// connection ended.
+#[derive(Debug)]
+pub(super) struct TimeoutIo<IO> {
+    io: IO,
+    slot: Arc<ConnState>,
+    patience: Duration,
+    /// Runs while a write waits for the peer.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<IO> TimeoutIo<IO> {
+    pub(super) fn new(io: IO, slot: Arc<ConnState>, patience: Duration) -> TimeoutIo<IO> {
+        TimeoutIo { io, slot, patience, stalled: None }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for TimeoutIo<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.slot.read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let TimeoutIo { io, slot, patience, stalled } = &mut *self;
+        if let Poll::Ready(written) = Pin::new(io).poll_write(cx, buf) {
+            *stalled = None;
+            slot.wrote();
+            return Poll::Ready(written);
+        }
+        let stalled = stalled.get_or_insert_with(|| Box::pin(sleep(*patience)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

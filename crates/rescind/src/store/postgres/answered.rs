@@ -1,0 +1,91 @@
+//! Who has answered, and how a session and its commits stand.
+
+use tokio_postgres::{Row, SimpleQueryMessage};
+
+use super::{rows::get, statements::answered_by};
+use crate::store::StoreError;
+
+const ANSWERED_BY: &str = "answered_by";
+const A_STAND_BY: &str = "a stand-by";
+
+/// How the session stands.
+pub(super) const STANDING: &str = concat!(
+    "SELECT ",
+    answered_by!(),
+    ", CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply')
+            THEN current_setting('synchronous_standby_names') ELSE '' END AS waits_for,
+       pg_conf_load_time()::text AS loaded_at"
+);
+
+pub(super) const BALANCED: &str = "what stands between sends reads to a stand-by, which may not know of the last logout: have it \
+                        send everything to the primary (Pgpool-II: load_balance_mode = off), or name the servers \
+                        themselves in database.url";
+pub(super) const SHARED: &str = "a pooler between hands sessions on after each transaction, with what they are set to: \
+                                 have it keep them (PgBouncer: pool_mode = session), or name the server itself in \
+                                 database.url";
+pub(super) const NOBODY: &str =
+    "database.require_synchronous: commits wait for no stand-by (synchronous_standby_names is empty)";
+
+/// What was found, if the primary has answered, in the session of this name.
+pub(super) fn found(mut rows: Vec<Row>, session: &str) -> Result<Vec<Row>, StoreError> {
+    let Some(first) = rows.first() else { return Ok(rows) };
+    let has = |name: &str| first.columns().iter().any(|column| column.name() == name);
+    if has(ANSWERED_BY) {
+        match get::<Option<String>>(first, ANSWERED_BY)?.as_deref() {
+            Some(name) if name == session => {}
+            Some(A_STAND_BY) => return Err(StoreError::Unsuitable(BALANCED.into())),
+            _ => return Err(StoreError::Unsuitable(SHARED.into())),
+        }
+    }
+    if has("is_there") && get::<Option<bool>>(first, "is_there")?.is_none() {
+        rows.clear();
+    }
+    Ok(rows)
+}
+
+/// Whom commits wait for, and when the session has heard so.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) waits_for: String,
+    loaded_at: String,
+}
+
+impl Standing {
+    pub(super) fn of(row: &Row) -> Result<Standing, StoreError> {
+        Ok(Standing { waits_for: get(row, "waits_for")?, loaded_at: get(row, "loaded_at")? })
+    }
+}
+
+/// A commit, and what was so right before and right after it.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Committed {
+    pub(super) before: Standing,
+    pub(super) after: Standing,
+}
+
+impl Committed {
+    /// Whether a stand-by has it. A commit that waits is released without a warning when nobody is to be
+    /// waited for any more; the server reads its settings before it answers the next question.
+    pub(super) fn is_replicated(&self) -> Result<(), StoreError> {
+        if self.before.waits_for.is_empty() || self.after.waits_for.is_empty() {
+            return Err(StoreError::Unavailable(NOBODY.into()));
+        }
+        // They may have been empty for a moment.
+        if self.before.loaded_at != self.after.loaded_at {
+            return Err(StoreError::Unavailable(
+                "committed, but not known to be replicated: the server has read its settings anew meanwhile"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The one value that was asked for.
+pub(super) fn said(answers: &[SimpleQueryMessage]) -> Option<&str> {
+    answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    })
+}
