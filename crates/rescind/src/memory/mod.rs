@@ -88,8 +88,7 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// Fails if the store is unavailable. The inner result fails, and the keys stay, if the new ones are
-    /// unusable.
+    /// Fails if the store is unavailable, or (inside) if the keys are unusable; memory then keeps its keys.
     pub async fn take_keys(
         &self,
         keys: impl Future<Output = Result<Vec<SigningKeyRecord>, StoreError>>,
