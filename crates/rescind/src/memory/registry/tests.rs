@@ -92,7 +92,8 @@ fn what_a_store_that_took_over_never_had_is_forgotten() {
     assert!(registry.credential("rk_a").is_none());
 }
 
-// The same holds for a login, a refresh and another node's change.
+// The same holds for the results of a login, a refresh and another node's change.
+// check 94
 #[test]
 fn an_answer_from_before_an_ending_is_not_remembered() {
     let registry = registry(1);
