@@ -58,6 +58,10 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts all servers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a server cannot be started.
     pub async fn start(setup: &Setup) -> anyhow::Result<Cluster> {
         Cluster::start_over(Postgres::start(&setup.folder).await?, setup, &[]).await
     }
@@ -164,6 +168,10 @@ impl Cluster {
     }
 
     /// Stops all servers in order.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a server does not stop.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.detach().await;
         for node in &mut self.nodes {

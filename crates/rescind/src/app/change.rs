@@ -183,6 +183,10 @@ impl App {
 
 /// Runs `change` in a task of its own, which starts at once. So a client that disconnects cannot cancel the
 /// change between the commit and the registry's update.
+///
+/// # Errors
+///
+/// Fails as `change` does, or if the runtime stops.
 pub fn run_to_completion<T: Send + 'static>(
     change: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> impl Future<Output = Result<T, StoreError>> + Send {

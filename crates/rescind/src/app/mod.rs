@@ -45,7 +45,7 @@ pub struct App {
     /// Judges whether the wall clock can be trusted.
     pub clock_watch: ClockWatch,
     pub on_unavailable: OnUnavailable,
-    /// The store was older than what was last written to it, so every token was revoked.
+    /// The store was not the one last written here, so every token was revoked.
     pub went_back: Option<WentBack>,
     /// Callers may present a certificate.
     pub asks_for_certificates: bool,

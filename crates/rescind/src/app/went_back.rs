@@ -1,4 +1,4 @@
-//! Revokes every token if the store is older than what was last written to it.
+//! Revokes every token if the store is not the one last written here.
 
 use rescind_verifier::Algorithm;
 

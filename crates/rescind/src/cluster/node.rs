@@ -172,7 +172,7 @@ impl<'a> Node<'a> {
             // The other nodes must know of the repair before this one serves.
             self.cluster.settle().await?;
         }
-        // At the first start `settle` runs before this lock is taken: other tasks may need the lock.
+        // At the first start this comes after the approval: a task that waits for it may hold `changing`.
         let _alone = match alone {
             Some(alone) => alone,
             None => self.cluster.memory.alone().await,

@@ -5,9 +5,9 @@ use std::time::Duration;
 /// The terms of a node's lease.
 ///
 /// A clock is assumed to run at between 1 − ρ and 1 + ρ of real time. A node that sent its renewal at `t0`,
-/// before a change was committed, answers from memory for D − m on its own clock. In real time that is (D −
-/// m) / (1 − ρ): at most D, if m ≥ ρ D. The node that committed the change waits for W = D (1 + ρ) + m on its
-/// clock: in real time at least D + m / (1 + ρ), which is more.
+/// before a change was committed, answers from memory for D − m on its own clock. In real time this is
+/// (D − m) / (1 − ρ), at most D if m ≥ ρ D. The node that committed the change waits for W = D (1 + ρ) + m on
+/// its clock. In real time this is at least D + m / (1 + ρ), which is more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Terms {
     /// D, the lease's term.

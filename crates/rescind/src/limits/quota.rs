@@ -73,7 +73,7 @@ impl Quota {
         Ok(Place(Some((self.clone(), client))))
     }
 
-    /// Removes the clients without places.
+    /// Removes the clients that hold no place.
     pub fn sweep(&self) {
         let mut clients = self.lock();
         let now = self.clock.elapsed();

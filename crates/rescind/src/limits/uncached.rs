@@ -2,11 +2,11 @@
 //!
 //! Each client is judged over ten minutes from a login on, and flagged if three conditions hold:
 //!
-//! - 1. It logged in at least 60 times. With tokens that are valid for an hour, 360 processes that cache them
-//!   log in as often.
-//! - 2. There were fewer than three verifications per login: a login, a request and a logout make two.
-//! - 3. Its tokens are verified here. Verifications on other nodes and followers are not seen here. So either
-//!   this process is the only verifier, or at least every second login was followed by a verification here.
+//! 1. It logged in at least 60 times. With tokens that are valid for an hour, 360 processes that cache them
+//!    log in as often.
+//! 2. There were fewer than three verifications per login: a login, a request and a logout make two.
+//! 3. Its tokens are verified here. Verifications on other nodes and followers are not seen here. So either
+//!    this process is the only verifier, or at least every second login was followed by a verification here.
 
 use std::{
     collections::HashMap,

@@ -154,7 +154,7 @@ impl Memory {
         generate_key(self.issuer.algorithm(), &self.master, random, now, now)
     }
 
-    /// Everything in memory that a database which has lost it needs.
+    /// The content of memory, for a database that has lost its own.
     pub fn remembered(&self) -> Remembered {
         let mut remembered = self.registry.remembered();
         remembered.keys = self.issuer.keyring().ids();

@@ -60,7 +60,7 @@ struct KnownClient {
 pub struct KnownCredential {
     /// The client that the credential belongs to.
     pub client: ClientId,
-    /// The certificates that must be presented with the credential.
+    /// The names of the client's certificates.
     pub certificates: CertificateNames,
     /// The credential.
     pub credential: Credential,
