@@ -24,8 +24,8 @@ impl Session {
     }
 }
 
-/// The newest generation that a logout can revoke: that of the requesting token, if known. An operator's
-/// logout can revoke every generation.
+/// The newest generation that a logout can revoke: that of the requesting token, if known. Without it, or for
+/// an operator, every generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reach(u64);
 

@@ -66,7 +66,7 @@ pub enum Fault {
     NumbersAlone,
     /// A node repeats the database's own content instead of its memory.
     RepeatsWhatTheDatabaseHas,
-    /// A node declares every change up to its newest known one repeated, though it knows some of them by number only.
+    /// A node declares every change up to its newest known one repeated, though its memory lacks some.
     RepeatsMoreThanItKnows,
     /// A node repeats the changes, and serves before the others have them.
     RepeatsWithoutWaiting,
