@@ -1,4 +1,4 @@
-//! What shows that Rescind keeps its promise. `docs/proofs.md` says how to run it.
+//! The evidence that Rescind keeps its promise. `docs/proofs.md` describes how to run it.
 
 pub mod faults;
 pub mod history;

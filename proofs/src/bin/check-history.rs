@@ -1,6 +1,6 @@
-//! `check-history [--json] [FILE]`: whether a recorded history keeps the promise of logout.
+//! `check-history [--json] [FILE]`: checks whether a recorded history keeps the promise of logout.
 //!
-//! Exit codes: 0 it does, 1 it does not, 2 it could not be read.
+//! Exit codes: 0 kept, 1 broken, 2 the history cannot be read.
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::Parser;
 use rescind_proofs::history::{Report, check};
 
-/// Tells whether a recorded history of a token service keeps the promise of logout
+/// Checks whether a recorded history of a token service keeps the promise of logout
 #[derive(Parser)]
 #[command(name = "check-history", version)]
 struct Cli {

@@ -1,6 +1,6 @@
-//! `faults RESCIND`: breaks a cluster of that program in every way, and tells whether it kept its word.
+//! `faults RESCIND`: causes faults in a cluster of that program, and checks whether it keeps its promise.
 //!
-//! Exit codes: 0 it did, 1 it did not, 2 bad usage.
+//! Exit codes: 0 kept, 1 broken, 2 bad usage.
 
 use std::{
     fs,
@@ -17,13 +17,13 @@ use rescind_proofs::faults::{Fault, Plan, Scenario, Setup};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Breaks a cluster in every way while clients come and go, and tells whether it kept its word
+/// Causes faults in a cluster under load, and checks whether it keeps its promise
 #[derive(Parser)]
 #[command(name = "faults", version)]
 struct Cli {
     /// The program `rescind`
     rescind: PathBuf,
-    /// What to try [default: everything]
+    /// The scenarios to run [default: all]
     scenarios: Vec<Scenario>,
     /// How many faults, one after the other
     #[arg(long, value_name = "N", default_value_t = 12, overrides_with = "episodes")]
@@ -34,13 +34,13 @@ struct Cli {
     /// The folder with the archives of PostgreSQL 17 and 18 that `scripts/faults` fetches, for `upgraded`
     #[arg(long, value_name = "DIR", default_value = "target/postgresql")]
     archives: PathBuf,
-    /// Fail on what takes too long as well: for a machine that does nothing else
+    /// Fail on exceeded time limits too: for a machine without other work
     #[arg(long)]
     timed: bool,
-    /// Keep logs, histories and databases, whatever comes of it
+    /// Keep logs, histories and databases, whatever the result
     #[arg(long)]
     keep: bool,
-    /// What is random comes from this number [default: another one each time]
+    /// The seed of all random values [default: another one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -68,9 +68,9 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
     };
     tell(&format!("seed {seed}"));
     let mut folder = TempDir::with_prefix("rescind-faults-")?;
-    // The database's user has to get in.
+    // The database's user must be able to enter the folder.
     fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
-    // What was started ends when what it belongs to is dropped.
+    // A dropped handle ends its process.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let judged = tokio::select! {
         judged = break_everything(cli, seed, &folder) => judged,

@@ -1,4 +1,4 @@
-//! `scripts/model`: visits every scenario and seeds every fault, or tells how one fault shows.
+//! `scripts/model`: visits every scenario and seeds every fault, or shows how one fault breaks an invariant.
 
 #![expect(clippy::print_stdout, reason = "the tables are what it is for")]
 
@@ -29,7 +29,7 @@ fn every_scenario() -> impl Iterator<Item = Scenario> {
     Scenario::quick().into_iter().chain(Scenario::long())
 }
 
-/// Whether every invariant holds in these.
+/// Visits these scenarios. Returns whether every invariant holds.
 fn scenarios(scenarios: impl IntoIterator<Item = Scenario>) -> bool {
     println!("| scenario | states | depth | seconds |\n| --- | --- | --- | --- |");
     let (mut states, mut seconds, mut hold) = (0, 0.0, true);
@@ -45,7 +45,7 @@ fn scenarios(scenarios: impl IntoIterator<Item = Scenario>) -> bool {
     hold
 }
 
-/// Whether every fault shows.
+/// Seeds every fault. Returns whether the model detects each.
 fn faults() -> bool {
     println!("| fault | breaks | in steps |\n| --- | --- | --- |");
     let mut show = true;
@@ -62,7 +62,7 @@ fn faults() -> bool {
     show
 }
 
-/// Whether this fault shows, and how.
+/// Seeds one fault and prints the steps that show it. Returns whether the model detects it.
 fn steps(fault: Fault) -> bool {
     let found = shortest(&Protocol::with(fault), fault.breaks());
     match &found {

@@ -1,4 +1,4 @@
-//! Asks one node, as clients, proxies and operators do, and writes down what it says.
+//! Sends requests to one node, as clients, proxies and operators do, and records the answers.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +17,10 @@ use serde_json::{Value, json};
 use super::recorder::Recorder;
 use crate::history::{Action, Pair, Verdict};
 
-/// When a caller gives up: far later than any node may be paused, so that it answers late what it was
-/// asked before.
+/// A caller's time limit: much longer than any node is paused, so that late answers are recorded.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Somebody who asks a node.
+/// A caller of one node.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) node: Arc<Door>,
@@ -29,13 +28,13 @@ pub(super) struct Caller {
     http: reqwest::Client,
 }
 
-/// Where a node is to be found.
+/// A node's addresses.
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) name: String,
-    /// Where it listens, or has listened.
+    /// The present or last URL.
     pub(super) url: RwLock<String>,
-    /// The program, as an operator runs it beside this node.
+    /// The program, as an operator runs it on this node's machine.
     pub(super) command_line: CommandLine,
 }
 
@@ -47,7 +46,7 @@ pub(super) struct CommandLine {
     settings: Arc<RwLock<BTreeMap<String, String>>>,
 }
 
-/// Who logs in.
+/// A client's credential.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Credential {
     #[serde(rename = "client_id")]
@@ -56,10 +55,10 @@ pub(super) struct Credential {
     api_secret: String,
 }
 
-/// What a login or refresh gave.
+/// The tokens of a login or refresh.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    /// What its client is called in the history.
+    /// The client's name in the history.
     pub(super) client: Arc<str>,
     pub(super) name: String,
     pub(super) session: u64,
@@ -75,7 +74,7 @@ pub(super) enum Which {
     Refresh,
 }
 
-/// What a token's payload says.
+/// The claims in a token's payload.
 #[derive(Deserialize)]
 struct Claims {
     sid: String,
@@ -90,7 +89,7 @@ impl Caller {
         Ok(Caller { node: Arc::clone(node), recorder: Arc::clone(recorder), http })
     }
 
-    /// Trades a client's key and secret for tokens.
+    /// Logs in with a client's key and secret.
     pub(super) async fn login(&self, credential: &Credential) -> Verdict<Arc<Tokens>> {
         let body = json!({ "username": credential.api_key, "password": credential.api_secret });
         let begun = self.recorder.begin();
@@ -100,7 +99,7 @@ impl Caller {
         verdict
     }
 
-    /// Trades a refresh token for the next pair.
+    /// Exchanges a refresh token for the next pair.
     pub(super) async fn refresh(&self, tokens: &Tokens) -> Verdict<Arc<Tokens>> {
         let body = json!({ "refresh_token": tokens.refresh });
         let begun = self.recorder.begin();
@@ -110,7 +109,7 @@ impl Caller {
         verdict
     }
 
-    /// Asks whether an access token stands.
+    /// Asks whether an access token is valid.
     pub(super) async fn verify(&self, tokens: &Tokens) -> Verdict {
         let begun = self.recorder.begin();
         let verdict = answer(self.get("/verify").bearer_auth(&tokens.access)).await.map(|_| ());
@@ -119,7 +118,7 @@ impl Caller {
         verdict
     }
 
-    /// Takes back every token of the client.
+    /// Revokes every token of the client.
     pub(super) async fn logout(&self, tokens: &Tokens) -> Verdict {
         let begun = self.recorder.begin();
         let verdict = answer(self.post("/auth/logout").bearer_auth(&tokens.access)).await.map(|_| ());
@@ -128,7 +127,7 @@ impl Caller {
         verdict
     }
 
-    /// Takes back the tokens of one session, by one of them.
+    /// Revokes one session by one of its tokens.
     pub(super) async fn revoke(&self, credential: &Credential, tokens: &Tokens, which: Which) -> Verdict {
         let token = match which {
             Which::Access => &tokens.access,
@@ -144,12 +143,12 @@ impl Caller {
         verdict
     }
 
-    /// Takes back every token of the client, as an operator.
+    /// Revokes every token of the client, as an operator.
     pub(super) async fn logout_by_operator(&self, client: &Credential) -> Verdict {
         self.take_back(client, &["client", "logout"]).await
     }
 
-    /// The same for good: the client is deleted.
+    /// Deletes the client, which revokes every token too.
     pub(super) async fn delete(&self, client: &Credential) -> Verdict {
         self.take_back(client, &["--yes", "client", "delete"]).await
     }
@@ -159,7 +158,7 @@ impl Caller {
         let id = client.client.to_string();
         let verdict = match self.node.command_line.json(&[command, &[&id]].concat()).await {
             Ok(_) => Verdict::Accepted(()),
-            // A command says no more than that it failed.
+            // A failed command does not show whether the change was made.
             Err(_) => Verdict::Unknown,
         };
         begun.end(&client.name(), &self.node.name, Action::Logout { token: None, verdict });
@@ -187,7 +186,7 @@ fn pair(tokens: &Arc<Tokens>) -> Pair {
     Pair { token: tokens.name.clone(), generation: Some(tokens.generation) }
 }
 
-/// 200 and 401 are verdicts, and nothing else is.
+/// Only 200 and 401 are verdicts.
 async fn answer(request: RequestBuilder) -> Verdict<Value> {
     let Ok(response) = request.timeout(TIMEOUT).send().await else { return Verdict::Unknown };
     let status = response.status();
@@ -222,16 +221,16 @@ impl CommandLine {
         CommandLine { program: program.to_owned(), data_dir, settings: Arc::default() }
     }
 
-    /// From the next start on.
+    /// Sets a setting for the next start.
     pub(super) fn set(&self, name: &str, value: impl Into<String>) {
         self.settings.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value.into());
     }
 
-    /// Runs a command of the program, and gives what it prints.
+    /// Runs a command of the program, and returns its output.
     pub(super) async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let mut command = self.command();
         command.arg("--json").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // It gives up before TIMEOUT by itself, or is killed by whoever kills what it asks.
+        // The command ends before TIMEOUT by itself, or with the server that it asks.
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         if !output.status.success() {
             bail!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -249,13 +248,13 @@ impl CommandLine {
 }
 
 impl Credential {
-    /// A new client's.
+    /// Creates a client.
     pub(super) async fn create(beside: &CommandLine, name: &str) -> anyhow::Result<Credential> {
         let created = beside.json(&["client", "create", "--name", name]).await?;
         serde_json::from_value(created).context("client create")
     }
 
-    /// What the history calls the client. A database that lost it may give its number to another.
+    /// The client's name in the history. After a loss, the database may give its id to another client.
     fn name(&self) -> Arc<str> {
         let Credential { client, api_key, .. } = self;
         format!("{client}-{}", &api_key[api_key.len().saturating_sub(6)..]).into()

@@ -17,21 +17,21 @@ use super::{
 };
 use crate::history::Verdict;
 
-/// What is broken, and where.
+/// The program under test, and the run's parameters.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// The program `rescind`.
     pub program: PathBuf,
-    /// For logs, histories and databases.
+    /// The folder for logs, histories and databases.
     pub folder: PathBuf,
-    /// Everything random comes from it.
+    /// The seed of all random values.
     pub seed: u64,
-    /// Where the archives of PostgreSQL's versions are.
+    /// The folder with the archives of PostgreSQL's versions.
     pub archives: PathBuf,
 }
 
 impl Setup {
-    /// The same in a folder of its own.
+    /// The same setup in a folder of its own.
     pub(super) fn apart(&self, name: &str) -> anyhow::Result<Setup> {
         let folder = self.folder.join(name);
         fs::create_dir(&folder)?;
@@ -47,22 +47,26 @@ pub struct Cluster {
     pub(super) nodes: Vec<Node>,
     pub(super) postgres: Postgres,
     pub(super) folder: PathBuf,
-    /// Everything random here comes from it.
+    /// The source of all random values here.
     pub(super) rng: StdRng,
-    /// How each node is followed, exactly, and by whom.
+    /// The options of the exact follower of each node.
     follow: Vec<Options>,
     followers: Vec<Follower>,
-    /// A client that only tells whether a node serves.
+    /// A client that is only used to check whether a node serves.
     canary: Credential,
 }
 
 impl Cluster {
-    /// Starts everything.
+    /// Starts all servers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a server cannot be started.
     pub async fn start(setup: &Setup) -> anyhow::Result<Cluster> {
         Cluster::start_over(Postgres::start(&setup.folder).await?, setup, &[]).await
     }
 
-    /// Starts nodes over this database, with settings beside those that all have.
+    /// Starts nodes over this database, with settings in addition to the common ones.
     pub(super) async fn start_over(
         postgres: Postgres,
         setup: &Setup,
@@ -93,24 +97,24 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A verifier follows each node.
+    /// Starts a follower of each node.
     pub(super) fn attach(&mut self) {
         self.followers = self.follow.iter().cloned().map(Follower::start).collect();
     }
 
-    /// No verifier follows any more.
+    /// Stops every follower.
     pub(super) async fn detach(&mut self) {
         for follower in self.followers.drain(..) {
             follower.leave().await;
         }
     }
 
-    /// Whoever asks the nodes, one for each.
+    /// A caller for each node.
     pub(super) fn callers(&self, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<Caller>> {
         self.nodes.iter().map(|node| Caller::new(&node.door, recorder)).collect()
     }
 
-    /// Whoever decides over tokens: every node, and the verifier that is attached to it.
+    /// Everything that verifies tokens: each node, and its attached verifier.
     pub(super) fn verifiers(&self, recorder: &Arc<Recorder>) -> anyhow::Result<Vec<Verifier>> {
         let nodes = self.callers(recorder)?.into_iter().map(Verifier::Node);
         Ok(nodes.chain(self.attached(recorder).map(Verifier::Attached)).collect())
@@ -124,7 +128,7 @@ impl Cluster {
         })
     }
 
-    /// New clients.
+    /// Creates clients.
     pub(super) async fn clients(&self, count: usize) -> anyhow::Result<Vec<Credential>> {
         let mut clients = vec![];
         for i in 0..count {
@@ -134,7 +138,7 @@ impl Cluster {
         Ok(clients)
     }
 
-    /// Every node finds its database where the primary is.
+    /// Directs every node's link to the primary.
     pub(super) fn lead_nodes_to_the_primary(&self) -> anyhow::Result<()> {
         let address = self.postgres.address();
         self.nodes.iter().try_for_each(|node| {
@@ -143,7 +147,7 @@ impl Cluster {
         })
     }
 
-    /// Waits until every node logs in and verifies again, and so does whoever is attached; for how long.
+    /// Waits until every node and every attached verifier serves again. Returns the time that this took.
     pub(super) async fn serves(
         &self,
         recorder: &Arc<Recorder>,
@@ -163,7 +167,11 @@ impl Cluster {
         Ok(between(began, now()))
     }
 
-    /// Ends everything in order.
+    /// Stops all servers in order.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a server does not stop.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.detach().await;
         for node in &mut self.nodes {

@@ -1,4 +1,4 @@
-//! Databases that are not what they seem, each with nodes of its own.
+//! Unusual databases, each with its own nodes.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,8 +22,8 @@ use crate::history::{Kind, Verdict};
 const RECOVERY: Duration = Duration::from_secs(30);
 const LOAD: Load = Load { clients: 8, pause: Duration::from_millis(300), apis: 2, verifications: 20.0 };
 
-/// Pgpool-II comes between one node and the database, whose stand-by shows what it has only after 3 s; another node is
-/// far from it. The node refuses Pgpool-II, and says why, or keeps its word all the same.
+/// One node uses Pgpool-II, whose stand-by shows each commit only after 3 s. Another node has a slow link.
+/// The first node must refuse Pgpool-II and report the reason, or keep the promise.
 pub(super) async fn pgpool(setup: &Setup) -> anyhow::Result<String> {
     let mut cluster = Cluster::start(setup).await?;
     cluster.postgres.add_standby_behind(Duration::from_secs(3)).await?;
@@ -60,8 +60,8 @@ pub(super) async fn pgpool(setup: &Setup) -> anyhow::Result<String> {
     Ok(format!("{how}{revoked} logouts answered 200 by way of Pgpool-II, and every one held at once"))
 }
 
-/// Logouts and logins hang, since the stand-by is cut off. The names of those that commits wait for are emptied; what
-/// hung goes on, and more comes. Then the stand-by takes over, which has nothing of all this.
+/// Logouts and logins wait, since the stand-by is cut off. Then `synchronous_standby_names` is emptied, so
+/// that these and further ones are answered. Then the stand-by, which has none of them, takes over.
 pub(super) async fn names_emptied(setup: &Setup) -> anyhow::Result<String> {
     let postgres = Postgres::start(&setup.folder).await?;
     let mut cluster = Cluster::start_over(postgres, setup, &[]).await?;
@@ -84,7 +84,7 @@ pub(super) async fn names_emptied(setup: &Setup) -> anyhow::Result<String> {
     let mut tasks = JoinSet::new();
     for (i, (client, tokens)) in clients.iter().zip(&held).enumerate() {
         let (caller, client, tokens) = (recording.callers[i % 3].clone(), client.clone(), Arc::clone(tokens));
-        // From before the names are emptied until long after.
+        // From before the setting is emptied until long after.
         tasks.spawn(out_and_in(caller, client, tokens, Duration::from_millis(100 * i as u64)));
     }
     sleep(Duration::from_millis(800)).await;
@@ -129,7 +129,7 @@ async fn knows(cluster: &Cluster, setting: &str) -> anyhow::Result<bool> {
     Ok(String::from_utf8_lossy(&output.stdout).contains(setting))
 }
 
-/// A database on its second timeline becomes one of the next version, on its first.
+/// Upgrades a database on its second timeline to the next version, on its first timeline.
 pub(super) async fn upgraded(setup: &Setup) -> anyhow::Result<String> {
     let older = Installed::unpack(&archive(setup, "postgresql-17")?, &setup.folder.join("17"))?;
     let newer = Installed::unpack(&archive(setup, "postgresql-18")?, &setup.folder.join("18"))?;
@@ -161,7 +161,7 @@ pub(super) async fn upgraded(setup: &Setup) -> anyhow::Result<String> {
     ))
 }
 
-/// The archive whose name begins so.
+/// The archive with this prefix.
 fn archive(setup: &Setup, name: &str) -> anyhow::Result<PathBuf> {
     let files = fs::read_dir(&setup.archives).into_iter().flatten().flatten().map(|file| file.path());
     let named =

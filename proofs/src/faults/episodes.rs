@@ -1,4 +1,4 @@
-//! One fault after the other, while clients come and go.
+//! One fault after the other, under load.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use super::{
     workload::{Load, Workload},
 };
 
-/// Within this time everything serves again after whatever happened. Far longer than it should be: the
-/// machine may be busy.
+/// The time within which all servers serve again after a fault. Much longer than needed, because the machine
+/// may be busy.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// A peace, to see how things are when nothing is wrong.
+/// The time without a fault, to measure normal operation.
 const PEACE: Duration = Duration::from_secs(1);
 
 const LOAD: Load = Load { clients: 24, pause: Duration::from_millis(300), apis: 4, verifications: 40.0 };
 
-/// As planned, each told as it ends.
+/// Runs the planned faults. `tell` gets the result of each as it ends.
 pub(super) async fn run(
     cluster: &mut Cluster,
     recording: &Recording,

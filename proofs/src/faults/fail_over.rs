@@ -1,5 +1,5 @@
-//! The stand-by takes over. Before, nobody starts on it; afterwards it knows what was used and what was
-//! taken back.
+//! The stand-by takes over. Before that no node starts on it. Afterwards it knows the used and the revoked
+//! tokens.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::history::Verdict;
 
-/// Clients that are stolen from.
+/// Clients whose tokens are stolen.
 const CLIENTS: usize = 6;
 
 /// A session that was refreshed twice.
@@ -70,7 +70,7 @@ async fn is_refused(at: &Caller, tokens: &Tokens) -> bool {
     matches!(at.refresh(tokens).await, Verdict::Refused)
 }
 
-/// It says so, and what to do.
+/// The program must report the reason and the remedy.
 async fn nobody_starts_on_the_standby(cluster: &Cluster) -> anyhow::Result<()> {
     let program = &cluster.nodes[0].door.command_line.program;
     let standby = cluster.postgres.standby_address()?;

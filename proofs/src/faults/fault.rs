@@ -1,4 +1,4 @@
-//! What can go wrong, and how it is put right again.
+//! The faults, and their repair.
 
 use std::{fmt, time::Duration};
 
@@ -15,25 +15,25 @@ use super::{
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Fault {
-    /// A node stands still for longer than its lease.
+    /// A node is paused for longer than its lease.
     NodePaused,
     /// A node is killed, and started again.
     NodeKilled,
-    /// Every node in turn is ended in order, and started again.
+    /// Every node in turn is stopped in order, and started again.
     RollingRestart,
-    /// A node comes back on a machine that started at another time.
+    /// A node restarts on a machine with another boot time.
     OtherBootTime,
-    /// A node's connections to the database are broken, and none are made.
+    /// A node's connections to the database are broken, and new ones fail.
     LinkCut,
-    /// They stay, and carry nothing.
+    /// A node's connections to the database stay open, but carry nothing.
     LinkStalled,
-    /// They carry one way only.
+    /// A node's connections to the database carry one direction only.
     LinkStalledOneWay,
-    /// They are slow.
+    /// A node's connections to the database are slow.
     LinkSlow,
-    /// The connections of a node's verifier to it are broken, and none are made.
+    /// The connections of a node's verifier to the node are broken, and new ones fail.
     FeedCut,
-    /// They stay, and carry nothing.
+    /// The connections of a node's verifier to the node stay open, but carry nothing.
     FeedStalled,
     /// The database is killed, and started again.
     DatabaseKilled,
@@ -41,26 +41,26 @@ pub enum Fault {
     DatabaseStopped,
     /// The database is killed, and its stand-by takes over.
     Promotion,
-    /// The stand-by takes over from a database that goes on, and one node goes on with that.
+    /// The stand-by takes over from a primary that still runs, and one node still uses the old primary.
     NodeLeftBehind,
-    /// The stand-by stands still, and with it every commit.
+    /// The stand-by is paused, and so is every commit.
     StandbyPaused,
-    /// The stand-by is waited for no more and falls behind; the primary is killed, and it takes over.
+    /// Commits stop waiting for the stand-by, which falls behind; the primary is killed, and the stand-by takes over.
     PromotedWithoutCommit,
-    /// The database is put back to how it was a while ago.
+    /// The database is restored to an earlier state.
     RestoredToAPointInTime,
 }
 
-/// What has happened.
+/// What a fault has done.
 #[derive(Debug)]
 pub(super) struct Struck {
     pub(super) particulars: String,
-    /// From when on the database has lost what was committed.
+    /// Since when the database's commits may be lost.
     pub(super) lost_since: Option<u64>,
 }
 
 impl Fault {
-    /// So many of these kinds, in random order, each as often as any other.
+    /// Draws `count` faults of these kinds in random order, each kind equally often.
     pub(super) fn draw(count: usize, kinds: &[Fault], rng: &mut impl rand::Rng) -> Vec<Fault> {
         let mut drawn = vec![];
         while drawn.len() < count {
@@ -72,7 +72,7 @@ impl Fault {
         drawn
     }
 
-    /// Whether a node or verifier is not heard of for a while: what a logout has to wait for.
+    /// Whether a node or verifier is unavailable for a while, so that a logout must wait.
     pub(super) fn silences_somebody(self) -> bool {
         matches!(
             self,
@@ -86,12 +86,12 @@ impl Fault {
         )
     }
 
-    /// Whether it needs nodes that do what signals tell them.
+    /// Whether the fault sends signals to nodes.
     pub(super) fn signals_nodes(self) -> bool {
         matches!(self, Fault::NodePaused | Fault::NodeKilled | Fault::RollingRestart | Fault::OtherBootTime)
     }
 
-    /// Whether the database is away for everybody.
+    /// Whether the database is unavailable for all nodes.
     pub(super) fn stops_the_database(self) -> bool {
         matches!(
             self,
@@ -103,10 +103,10 @@ impl Fault {
         )
     }
 
-    /// Lets it happen, and puts it right. Tells the particulars.
+    /// Causes the fault, repairs it, and returns its details.
     pub(super) async fn strike(self, cluster: &mut Cluster) -> anyhow::Result<Struck> {
         let which = cluster.rng.random_range(0..cluster.nodes.len());
-        // From much shorter than a lease to longer than anybody waits for one.
+        // From much less than a lease to more than W.
         let a_while = Duration::from_millis(cluster.rng.random_range(500..5500));
         let longer_than_a_lease = Duration::from_millis(cluster.rng.random_range(3800..6500));
         let node = &mut cluster.nodes[which];

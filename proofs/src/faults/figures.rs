@@ -1,4 +1,4 @@
-//! What a run has shown.
+//! The results of a run.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +14,14 @@ use anyhow::ensure;
 use super::{clock::between, fault::Fault, node::WAIT};
 use crate::history::{Action, Kind, Operation, Report, Verdict, Violation, check};
 
-/// A fault, until everything served again.
+/// A fault, until all servers served again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Episode {
     pub(super) fault: Fault,
-    /// Somebody was not heard of meanwhile.
+    /// A node or verifier was unavailable meanwhile.
     pub(super) silence: bool,
     pub(super) from: u64,
-    /// When it had been put right.
+    /// When the fault had been repaired.
     pub(super) over: u64,
     pub(super) to: u64,
 }
@@ -33,11 +33,11 @@ pub(super) struct Figures {
     report: Report,
     healthy: Latencies,
     silenced: Latencies,
-    /// From the database's return until everything serves.
+    /// From the database's return until all servers serve.
     longest_return: Duration,
 }
 
-/// How long logouts took that were answered 200.
+/// The durations of the logouts that were answered 200.
 #[derive(Debug, Default)]
 pub(super) struct Latencies(Vec<Duration>);
 
@@ -68,7 +68,7 @@ impl Figures {
         })
     }
 
-    /// Fails on any violation, and if too little was asked to have found any.
+    /// Fails on any violation, and if the run was too small to show one.
     pub(super) fn judge(&self) -> anyhow::Result<()> {
         let verified = self.report.verdicts.get(&Kind::Verify).copied().unwrap_or_default();
         let enough = 100 * self.episodes.values().sum::<usize>() as u64;
@@ -83,13 +83,13 @@ impl Figures {
     }
 }
 
-/// What the checker says of a recorded history.
+/// The checker's report on a recorded history.
 pub(super) fn judge(history: &Path) -> anyhow::Result<Report> {
     Ok(check(BufReader::new(File::open(history)?))?)
 }
 
 impl Latencies {
-    /// Of the logouts, asked for by tokens, for which `wanted` holds.
+    /// The durations of logouts by tokens for which `wanted` holds.
     pub(super) fn read(history: &Path, wanted: impl Fn(&Operation) -> bool) -> anyhow::Result<Latencies> {
         let mut latencies = vec![];
         for line in BufReader::new(File::open(history)?).lines() {
@@ -108,7 +108,7 @@ impl Latencies {
         self.0.len()
     }
 
-    /// So many of a hundred took no longer.
+    /// The duration that `percent` of the logouts did not exceed.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
         let last = self.0.len().saturating_sub(1);
         self.0.get(last * percent / 100).copied().unwrap_or_default()

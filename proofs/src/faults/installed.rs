@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 
 use super::postgres::{STANDBY, SUPERUSER};
 
-/// The programs, and as whom to run them: the server refuses to be root's.
+/// The programs, and the user that runs them: the server does not run as root.
 #[derive(Debug, Clone)]
 pub(super) struct Installed {
     pub(super) binaries: PathBuf,
@@ -22,7 +22,7 @@ pub(super) struct Installed {
 
 impl Installed {
     pub(super) fn find() -> anyhow::Result<Installed> {
-        // Debian keeps each version in a folder of its own, and none on the path.
+        // Debian keeps each version in its own folder, outside of the path.
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let binaries = versions.map(|version| version.path().join("bin")).max().unwrap_or_default();
         let owner =
@@ -30,7 +30,7 @@ impl Installed {
         Ok(Installed { binaries, owner })
     }
 
-    /// Those in this archive, which `scripts/postgresql-archives` fetches.
+    /// The programs in this archive, which `scripts/postgresql-archives` fetches.
     pub(super) fn unpack(archive: &Path, into: &Path) -> anyhow::Result<Installed> {
         let mut command = Command::new("tar");
         fs::create_dir_all(into)?;
@@ -41,7 +41,7 @@ impl Installed {
         Ok(Installed { binaries: into.join("bin"), ..Installed::find()? })
     }
 
-    /// Makes an empty database, whose primary commits nothing that is not on a stand-by. So does whoever takes over.
+    /// Creates an empty database whose primary, also after a fail-over, commits only with a stand-by.
     pub(super) fn initialize(&self, data: &Path, options: &[&str]) -> anyhow::Result<()> {
         self.run("initdb", |command| {
             command.args(["-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--no-locale", "--no-sync"]);
@@ -56,7 +56,7 @@ impl Installed {
         self.own(path)
     }
 
-    /// Gives a file or folder to whoever the server runs as.
+    /// Gives a file or folder to the server's user.
     pub(super) fn own(&self, path: &Path) -> anyhow::Result<()> {
         if let Some((user, group)) = self.owner {
             chown(path, Some(user), Some(group))?;

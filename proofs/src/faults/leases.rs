@@ -1,5 +1,5 @@
-//! What was lent to a verifier is waited for by whoever comes after, whatever has become of the settings and of the
-//! verifier's row.
+//! A new process must wait for the leases that its predecessor has lent, even if settings have changed or the
+//! verifier was deleted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,17 +19,17 @@ use super::{
 };
 use crate::history::Verdict;
 
-/// Settings of a lease and its margin: such that the verifier gets most of it, and the next process knows nothing of it.
+/// Leases and margins: the verifier gets most of the long lease, and the next process knows only the short one.
 const LONG: [(&str, &str); 2] = [("RESCIND_CLUSTER__LEASE", "5s"), ("RESCIND_CLUSTER__MARGIN", "500ms")];
 const SHORT: [(&str, &str); 2] = [("RESCIND_CLUSTER__LEASE", "1s"), ("RESCIND_CLUSTER__MARGIN", "100ms")];
 
 /// Longer than any lease here.
 const OVER: Duration = Duration::from_secs(6);
 
-/// Who answers for the logout.
+/// The process that answers for the logout.
 #[derive(Debug, Clone, Copy)]
 enum Next {
-    /// The server, ended in order and started again.
+    /// The server, stopped in order and started again.
     Stopped,
     /// The server, killed and started again.
     Killed,
@@ -86,7 +86,7 @@ pub(super) async fn revoked(setup: &Setup) -> anyhow::Result<String> {
         let (verifier, attached) = bench.attach().await?;
         let tokens = bench.held_by(&attached).await?;
         bench.node.feed.set(Link::Stalled { requests: true, answers: true });
-        // Its answer would wait for the lease.
+        // The command waits for the lease, so it is not awaited.
         let command_line = bench.node.door.command_line.clone();
         let revoking =
             tokio::spawn(async move { command_line.json(&["--yes", "verifier", "revoke", &verifier]).await });
@@ -126,7 +126,7 @@ impl Bench {
         settings.iter().for_each(|(name, value)| self.node.door.command_line.set(name, *value));
     }
 
-    /// A new verifier, and its id.
+    /// Creates a verifier, and returns its id and a follower.
     async fn attach(&self) -> anyhow::Result<(String, Attached)> {
         let create = ["verifier", "create", "--share-hs256", "--name", "verifier"];
         let created = self.node.door.command_line.json(&create).await?;
@@ -146,7 +146,7 @@ impl Bench {
         Ok(tokens)
     }
 
-    /// Has a token verified until its lease must be over.
+    /// Verifies a token repeatedly until its lease must have ended.
     async fn look(&self, attached: &Attached, tokens: &Tokens) {
         let since = now();
         while attached.verify(tokens) == Verdict::Accepted(()) && between(since, now()) < OVER {

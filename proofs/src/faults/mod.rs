@@ -1,6 +1,5 @@
-//! Real faults: three servers, a database with a stand-by, and the links between them, broken in every
-//! way while clients come and go. What the clients see is recorded, and judged as a
-//! [history](crate::history).
+//! Real faults: three servers, a database with a stand-by, and the links between them fail under load. The
+//! answers to the clients are recorded, and checked as a [history](crate::history).
 
 mod caller;
 mod clock;

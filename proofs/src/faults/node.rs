@@ -26,26 +26,26 @@ pub(super) const LEASE: u64 = 3000;
 pub(super) const MARGIN: u64 = 300;
 pub(super) const DRIFT_PERCENT: u64 = 10;
 
-/// W: what a logout waits at most for a node that is not heard of.
+/// W: how long a logout waits at most for an unavailable node.
 pub(super) const WAIT: u64 = LEASE + LEASE * DRIFT_PERCENT / 100 + MARGIN;
 
-/// A server with a data folder and a way to the database of its own.
+/// A server with its own data folder and its own link to the database.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) door: Arc<Door>,
-    /// Its way to the database; `None` if it keeps everything in its folder.
+    /// The link to the database; `None` with an embedded store.
     link: Option<Proxy>,
-    /// The way of attached verifiers to it.
+    /// The link of attached verifiers to this node.
     pub(super) feed: Proxy,
     log: PathBuf,
     process: Option<Process>,
 }
 
-/// By how many seconds the clocks that nobody sets are ahead on the machine that a node runs on.
+/// By how many seconds the boot clock and the monotonic clock of a node's machine are ahead.
 pub(super) type Ahead = i64;
 
 impl Node {
-    /// One that is not running yet.
+    /// A node that does not run yet.
     pub(super) async fn new(
         name: &str,
         program: &Path,
@@ -60,7 +60,7 @@ impl Node {
         let command_line = CommandLine::new(program, folder.join(format!("node-{name}")));
         command_line.set("RESCIND_MASTER_KEY", master_key);
         command_line.set("RESCIND_LOG__FORMAT", "json");
-        // Nothing expires here, and what is refused in numbers is refused for its own sake.
+        // Tokens do not expire in these tests, and no limit refuses a request.
         command_line.set("RESCIND_TOKENS__ACCESS_TTL", "1d");
         command_line.set("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0");
         if let Some(link) = &link {
@@ -77,17 +77,17 @@ impl Node {
         Ok(Node { door: Arc::new(door), link, feed: Proxy::start(nowhere).await?, log, process: None })
     }
 
-    /// One that keeps everything in its folder.
+    /// A node with an embedded store.
     pub(super) async fn single(setup: &Setup) -> anyhow::Result<Node> {
         Node::new("single", &setup.program, &setup.folder, None, &"0".repeat(64)).await
     }
 
-    /// Its way to the database.
+    /// The link to the database.
     pub(super) fn link(&self) -> anyhow::Result<&Proxy> {
         self.link.as_ref().context("this node has no database")
     }
 
-    /// Starts it, and waits until it is ready.
+    /// Starts the node, and waits until it is ready.
     pub(super) async fn start(&mut self, ahead: Ahead) -> anyhow::Result<()> {
         let (log, said_before) = (&self.log, fs::metadata(&self.log).map_or(0, |log| log.len()));
         let said = || fs::read_to_string(log).unwrap_or_default().split_off(said_before as usize);
@@ -95,7 +95,7 @@ impl Node {
         let http = reqwest::Client::builder().no_proxy().build()?;
         let ready = eventually("the node is ready", PATIENCE, async || {
             if !process.is_running() {
-                // As whoever looks after it would do. An operator's command may have had the folder.
+                // Restarts it, as a supervisor does. An operator's command may have held the folder.
                 process = self.spawn(ahead).ok()?;
             }
             let serving = said().lines().rev().find_map(Serving::read)?;
@@ -109,13 +109,13 @@ impl Node {
         Ok(())
     }
 
-    /// Starts it where it cannot serve, and waits for its end; what it said.
+    /// Starts the node where it cannot serve, and returns its exit status and log.
     pub(super) async fn fails_to_start(&self) -> anyhow::Result<(ExitStatus, String)> {
         let status = self.spawn(0)?.ended().await?;
         Ok((status, self.said()?))
     }
 
-    /// What it has said so far.
+    /// The log so far.
     pub(super) fn said(&self) -> anyhow::Result<String> {
         Ok(fs::read_to_string(&self.log)?)
     }
@@ -131,7 +131,7 @@ impl Node {
         Process::spawn(&mut command, Signal::KILL)
     }
 
-    /// Its process sees nothing and does nothing until it goes on.
+    /// Stops the process by a signal until `go_on`.
     pub(super) fn pause(&self) -> anyhow::Result<()> {
         self.running()?.signal(Signal::STOP)
     }
@@ -144,7 +144,7 @@ impl Node {
         self.end(Signal::KILL).await
     }
 
-    /// Ends it in order.
+    /// Stops the node in order.
     pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
         self.end(Signal::TERM).await
     }
@@ -159,7 +159,7 @@ impl Node {
     }
 }
 
-/// What a node says in its log when it serves.
+/// The addresses in the log line of a node that serves.
 #[derive(Deserialize)]
 struct Serving {
     listen: SocketAddr,

@@ -1,4 +1,4 @@
-//! Pgpool-II between a node and the database, which has whatever only reads answered by the stand-by.
+//! Pgpool-II between a node and the database. It has reads answered by the stand-by.
 
 use std::{fmt::Write, fs, net::SocketAddr, path::Path};
 
@@ -10,7 +10,7 @@ use super::{
     process::{PATIENCE, Process, eventually},
 };
 
-/// A running one.
+/// A running Pgpool-II.
 #[derive(Debug)]
 pub(super) struct Pgpool {
     pub(super) address: SocketAddr,
@@ -18,7 +18,7 @@ pub(super) struct Pgpool {
 }
 
 impl Pgpool {
-    /// Over both servers, and rather the stand-by, statement by statement.
+    /// Starts Pgpool-II over both servers. It prefers the stand-by, statement by statement.
     pub(super) async fn start(postgres: &Postgres, folder: &Path) -> anyhow::Result<Pgpool> {
         let (address, control) = (free_address()?, free_address()?);
         let mut settings = String::new();

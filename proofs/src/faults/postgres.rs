@@ -1,4 +1,4 @@
-//! A PostgreSQL of our own: a primary, and a stand-by that it never commits without.
+//! A PostgreSQL for the tests: a primary, and a stand-by without which it never commits.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use super::{
     proxy::{Link, Proxy},
 };
 
-/// What the stand-by calls itself, and who may log in.
+/// The stand-by's application name, and the database's users.
 pub(super) const STANDBY: &str = "standby";
 pub(super) const SUPERUSER: &str = "postgres";
 const USER: &str = "rescind";
@@ -28,12 +28,12 @@ pub struct Postgres {
     folder: PathBuf,
     primary: Server,
     standby: Option<Server>,
-    /// The stand-by's way to its primary.
+    /// The stand-by's link to its primary.
     replication: Proxy,
     copies: u32,
 }
 
-/// The primary as it was at some moment, to go on from to a later one.
+/// A copy of the primary, from which a later moment can be restored.
 #[derive(Debug)]
 pub(super) struct Backup(PathBuf);
 
@@ -45,12 +45,16 @@ struct Server {
 }
 
 impl Postgres {
-    /// Starts both in this folder, with an empty database.
+    /// Starts both servers in this folder, with an empty database.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a server cannot be started.
     pub async fn start(folder: &Path) -> anyhow::Result<Postgres> {
         Postgres::start_with(Installed::find()?, folder).await
     }
 
-    /// The same with these programs.
+    /// Starts both servers with these programs.
     pub(super) async fn start_with(installed: Installed, folder: &Path) -> anyhow::Result<Postgres> {
         installed.own(folder)?;
         let mut primary = Server { data: folder.join("pg-0"), address: free_address()?, process: None };
@@ -68,37 +72,49 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Where the primary is.
+    /// The primary's address.
     pub fn address(&self) -> SocketAddr {
         self.primary.address
     }
 
-    /// Where the stand-by is.
+    /// The stand-by's address.
     pub(super) fn standby_address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.standby.as_ref().context("there is no stand-by")?.address)
     }
 
-    /// What a server writes as `database.url`, if its way there is this address.
+    /// The value of `database.url` for a server whose link has this address.
     pub fn url(through: SocketAddr) -> String {
         format!("postgres://{USER}@{through}/{USER}")
     }
 
     /// Waits until the primary answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails after 60 s.
     pub async fn answers(&self) -> anyhow::Result<()> {
         self.eventually("the database answers", "SELECT pg_is_in_recovery()", "f").await
     }
 
-    /// Waits until commits are on the stand-by too.
+    /// Waits until commits wait for the stand-by.
+    ///
+    /// # Errors
+    ///
+    /// Fails after 60 s.
     pub async fn is_synchronous(&self) -> anyhow::Result<()> {
         self.eventually("the stand-by follows", "SELECT sync_state FROM pg_stat_replication", "sync").await
     }
 
     /// Copies the primary and starts the copy as its stand-by.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the copy cannot be made or started.
     pub async fn add_standby(&mut self) -> anyhow::Result<()> {
         self.add_standby_behind(Duration::ZERO).await
     }
 
-    /// The same; what it has flushed it shows only so much later.
+    /// Like `add_standby`, with a stand-by that shows each commit only after `delay`.
     pub(super) async fn add_standby_behind(&mut self, delay: Duration) -> anyhow::Result<()> {
         self.standby = None;
         let Backup(data) = self.back_up()?;
@@ -114,7 +130,7 @@ impl Postgres {
         self.is_synchronous().await
     }
 
-    /// A copy of the primary.
+    /// Copies the primary.
     pub(super) fn back_up(&mut self) -> anyhow::Result<Backup> {
         self.copies += 1;
         let data = self.folder.join(format!("pg-{}", self.copies));
@@ -126,15 +142,14 @@ impl Postgres {
         Ok(Backup(data))
     }
 
-    /// Now, by the primary's clock.
+    /// The present time of the primary's clock.
     pub(super) fn moment(&self) -> anyhow::Result<String> {
         Ok(self.ask("SELECT clock_timestamp()")?.trim().to_owned())
     }
 
-    /// Both servers are gone, and the primary is there again as it was at that moment: from the backup, and from
-    /// what the one that is gone has written since.
+    /// Replaces both servers by a primary restored to this moment, from the backup and the old primary's log.
     pub(super) async fn restore(&mut self, backup: Backup, moment: &str) -> anyhow::Result<()> {
-        // A recovery fails that meets no commit later than its target.
+        // A recovery fails if the log has no commit later than its target.
         let later = ["-d", SUPERUSER, "-Atc", "SELECT pg_logical_emit_message(true, 'later', '')"];
         self.client("psql", &later, "-c synchronous_commit=local")?;
         self.kill().await?;
@@ -155,7 +170,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Both servers are stopped, and the primary is there again as one of a newer version.
+    /// Stops both servers, and upgrades the primary to a newer version.
     pub(super) async fn upgrade(&mut self, newer: Installed) -> anyhow::Result<()> {
         self.stop().await?;
         self.standby = None;
@@ -176,37 +191,53 @@ impl Postgres {
         self.answers().await
     }
 
-    /// From now on the primary waits for no stand-by, and whoever waits for one does so no more.
+    /// Makes the primary wait for no stand-by from now on; commits that wait now are answered.
     pub(super) fn empty_names(&self) -> anyhow::Result<()> {
         self.ask("ALTER SYSTEM SET synchronous_standby_names = ''")?;
         self.ask("SELECT pg_reload_conf()")?;
         Ok(())
     }
 
-    /// How often the database's history has forked.
+    /// The primary's timeline.
     pub(super) fn timeline(&self) -> anyhow::Result<String> {
         let timeline = self.ask("SELECT ltrim(left(pg_walfile_name(pg_current_wal_lsn()), 8), '0')")?;
         Ok(timeline.trim().to_owned())
     }
 
-    /// The primary's processes are gone, as when its machine is. The folder stays.
+    /// Kills the primary's processes, as a failure of its machine does. The folder remains.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary does not run.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.primary.running()?.kill_family().await
     }
 
-    /// The primary ends in order, without waiting for those who are connected.
+    /// Stops the primary in order, without waiting for its connections to end.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary does not run.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.primary.running()?.stop(Signal::INT).await?;
         Ok(())
     }
 
-    /// The primary runs and answers again.
+    /// Starts the primary again, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary does not answer.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.primary.start(&self.installed, &[])?;
         self.answers().await
     }
 
-    /// The stand-by becomes the primary. What was the primary, killed or not, is to be dropped.
+    /// Promotes the stand-by. The caller drops the former primary, whether it still runs or not.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no stand-by, or if it cannot be promoted.
     pub async fn promote(&mut self) -> anyhow::Result<FormerPrimary> {
         let standby = self.standby.take().context("there is no stand-by")?;
         let former = self.primary.moved();
@@ -219,17 +250,25 @@ impl Postgres {
         Ok(FormerPrimary(former))
     }
 
-    /// The stand-by hangs, and with it every commit.
+    /// Pauses the stand-by, and so every commit.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no stand-by.
     pub fn pause_standby(&self) -> anyhow::Result<()> {
         self.signal_standby(Signal::STOP)
     }
 
-    /// It goes on.
+    /// Resumes the stand-by.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no stand-by.
     pub fn resume_standby(&self) -> anyhow::Result<()> {
         self.signal_standby(Signal::CONT)
     }
 
-    /// What the primary writes from now on does not reach the stand-by.
+    /// Stops the replication of new commits to the stand-by.
     pub(super) fn cut_off_standby(&self) {
         self.replication.set(Link::Stalled { requests: true, answers: true });
     }
@@ -244,7 +283,7 @@ impl Postgres {
         eventually(what, PATIENCE, ask).await
     }
 
-    /// What the primary says.
+    /// The primary's answer to a query.
     fn ask(&self, sql: &str) -> anyhow::Result<String> {
         self.client("psql", &["-d", SUPERUSER, "-Atc", sql], "")
     }
@@ -259,7 +298,7 @@ impl Postgres {
     }
 }
 
-/// A primary that is one no more, and may not know it. When dropped it ends, and its data go.
+/// A server that is no longer the primary, and may not know it. On drop it ends, and its data are deleted.
 #[derive(Debug)]
 pub struct FormerPrimary(Server);
 
@@ -271,7 +310,7 @@ impl Drop for FormerPrimary {
 }
 
 impl Server {
-    /// Starts it, with these settings beside those that all have.
+    /// Starts the server, with settings in addition to the common ones.
     fn start(&mut self, installed: &Installed, settings: &[(&str, String)]) -> anyhow::Result<()> {
         let log = fs::File::options().create(true).append(true).open(self.data.with_extension("log"))?;
         let mut command = installed.command("postgres");
@@ -290,7 +329,7 @@ impl Server {
         Ok(())
     }
 
-    /// Takes it out of its place.
+    /// Takes the server out of its place.
     fn moved(&mut self) -> Server {
         Server { data: self.data.clone(), address: self.address, process: self.process.take() }
     }
@@ -300,7 +339,7 @@ impl Server {
     }
 }
 
-/// A port that was free just now.
+/// A port that was free a moment ago.
 pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,4 +1,4 @@
-//! Processes: started, signalled, waited for, and never left behind.
+//! Processes that are started, signalled, waited for, and never left running.
 
 use std::{
     fs,
@@ -10,10 +10,10 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::time::sleep;
 
-/// How long anything may take that ends by itself: far longer than it does.
+/// The limit for waits that should end by themselves; much longer than needed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often to look for what is waited for.
+/// The pause between two checks of a condition.
 pub(super) const GLANCE: Duration = Duration::from_millis(25);
 
 /// A running process.
@@ -24,7 +24,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it. When dropped it is sent `farewell`, and waited for.
+    /// Starts a process. When dropped, it gets the signal `farewell` and is waited for.
     pub(super) fn spawn(command: &mut Command, farewell: Signal) -> anyhow::Result<Process> {
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
         Ok(Process { child, farewell })
@@ -34,18 +34,18 @@ impl Process {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
-    /// Sends it to the process and to those that it has started.
+    /// Sends a signal to the process and its children.
     pub(super) fn signal_family(&self, signal: Signal) -> anyhow::Result<()> {
         let children = self.children()?;
         self.signal(signal)?;
         for child in children {
-            // It may have ended in between.
+            // The child may have ended meanwhile.
             let _ = kill_process(child, signal);
         }
         Ok(())
     }
 
-    /// Kills it and those that it has started, and waits for them to be gone.
+    /// Kills the process and its children, and waits until they have ended.
     pub(super) async fn kill_family(self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)?;
         let children = self.children()?;
@@ -67,7 +67,7 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(super) async fn ended(mut self) -> anyhow::Result<ExitStatus> {
         for _ in 0..PATIENCE.as_millis() / GLANCE.as_millis() {
             if let Some(status) = self.child.try_wait()? {
@@ -95,7 +95,7 @@ impl Drop for Process {
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Calls `ask` repeatedly until it returns a value.
 pub(super) async fn eventually<T>(
     what: &str,
     within: Duration,

@@ -1,4 +1,4 @@
-//! A TCP proxy whose link can be cut, stalled and slowed, and led elsewhere.
+//! A TCP proxy whose link can be cut, stalled, slowed and redirected.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -13,25 +13,25 @@ use tokio::{
     time::sleep,
 };
 
-/// How the link is.
+/// The state of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// As if it were not there.
+    /// The link carries everything at once.
     Open,
-    /// Connections are broken, and none are made.
+    /// Connections are broken, and new ones fail.
     Cut,
-    /// Connections stay, and carry nothing in these directions. What was sent arrives when it opens.
+    /// Connections stay open, but carry nothing in these directions. Data sent meanwhile arrive when the link opens.
     Stalled {
         /// Towards the target.
         requests: bool,
-        /// Back from it.
+        /// From the target.
         answers: bool,
     },
-    /// Every piece takes so long, each way.
+    /// Every piece of data is delayed, in each direction.
     Slow(Duration),
 }
 
-/// Listens on a port of its own and carries what arrives to the target. Ends when dropped.
+/// Listens on its own port and forwards connections to the target. Ends on drop.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -43,7 +43,7 @@ pub struct Proxy {
 struct State {
     target: SocketAddr,
     link: Link,
-    /// Raised to break every connection there is.
+    /// Raised to break every present connection.
     broken: u64,
 }
 
@@ -64,7 +64,11 @@ impl State {
 }
 
 impl Proxy {
-    /// One that leads to `target`, open.
+    /// A proxy with an open link to `target`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no port can be opened.
     pub async fn start(target: SocketAddr) -> io::Result<Proxy> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -77,12 +81,12 @@ impl Proxy {
         Ok(Proxy { address, state, accepting })
     }
 
-    /// Where it listens.
+    /// The proxy's own address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on the link is so.
+    /// Sets the state of the link.
     pub fn set(&self, link: Link) {
         self.state.send_modify(|state| {
             state.link = link;
@@ -90,7 +94,7 @@ impl Proxy {
         });
     }
 
-    /// From now on it leads there. Connections to where it led before are broken.
+    /// Redirects the link to another target, and breaks all present connections.
     pub fn lead_to(&self, target: SocketAddr) {
         self.state.send_modify(|state| {
             state.target = target;
@@ -106,7 +110,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Carries one connection until either end closes it or it is broken.
+/// Forwards one connection until either end closes it or it is broken.
 async fn connection(client: TcpStream, mut state: watch::Receiver<State>) {
     let State { target, link, broken } = *state.borrow_and_update();
     if link == Link::Cut {

@@ -1,4 +1,4 @@
-//! Writes down what callers are told, in the order in which they are told.
+//! Records the answers to callers, in the order of their arrival.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ use crate::{
 /// A history that is being written.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    /// The first failure stays; there is nothing to be said after it.
+    /// Keeps the first failure: nothing can be written after it.
     file: Mutex<io::Result<BufWriter<File>>>,
     under_way: AtomicU64,
 }
@@ -37,19 +37,19 @@ impl Recorder {
         Ok(Recorder { file: Mutex::new(Ok(file)), under_way: AtomicU64::new(0) })
     }
 
-    /// Now.
+    /// Begins an operation now.
     pub(super) fn begin(&self) -> Begun<'_> {
         self.under_way.fetch_add(1, Ordering::SeqCst);
         Begun { recorder: self, begin: now() }
     }
 
-    /// The database has lost what was committed since.
+    /// Records that the database has lost commits made since `since`.
     pub(super) fn lost(&self, since: u64) {
         self.under_way.fetch_add(1, Ordering::SeqCst);
         Begun { recorder: self, begin: since }.end("", "database", Action::Loss);
     }
 
-    /// Waits for everything that has begun, and for the file to be whole.
+    /// Waits until every operation has ended, and writes the file to its end.
     pub(super) async fn finish(&self) -> anyhow::Result<()> {
         eventually("every operation has ended", PATIENCE, async || {
             (self.under_way.load(Ordering::SeqCst) == 0).then_some(())
@@ -64,10 +64,10 @@ impl Recorder {
 }
 
 impl Begun<'_> {
-    /// Ends it now.
+    /// Ends the operation now.
     pub(super) fn end(self, client: &str, node: &str, action: Action) {
         let mut file = self.recorder.file.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that ends are in the order of lines.
+        // Read under the lock, so that ends are in the order of lines.
         let (begin, end) = (self.begin, now());
         let operation = Operation { begin, end, client: client.to_owned(), node: node.to_owned(), action };
         if let Ok(writer) = &mut *file

@@ -1,4 +1,4 @@
-//! Sessions are revoked while they are refreshed, at a server that remembers a few.
+//! Sessions are revoked while they are refreshed, at a server with memory for a few sessions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use super::{
 };
 use crate::history::Kind;
 
-/// So many sessions, and so many logins at once.
+/// The number of sessions, and of simultaneous logins.
 const SESSIONS: usize = 3072;
 const AT_ONCE: usize = 64;
-/// As many of them as come about in this time, and are raced in this time.
+/// The time for the logins, and for the races.
 const TIME: Duration = Duration::from_secs(8);
 
-/// The server remembers sessions in so many places by their numbers, and here two in each. Those of one place are
-/// raced together, so that what is learned of one pushes out what was just learned of another.
+/// The server spreads sessions over this many shards by their numbers, with two in each here. Sessions of one
+/// shard race together, so that each change drops another session from memory.
 const PLACES: usize = 64;
 
 pub(super) async fn run(setup: &Setup) -> anyhow::Result<String> {
@@ -65,7 +65,7 @@ pub(super) async fn run(setup: &Setup) -> anyhow::Result<String> {
     ))
 }
 
-/// A session's end beside its refresh, and some time after.
+/// Refreshes a session, revokes it `after` the request, and verifies all of its tokens.
 async fn race(
     caller: Caller,
     credential: Credential,

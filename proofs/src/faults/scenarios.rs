@@ -1,4 +1,4 @@
-//! What there is to try: single promises, each by itself, and then everything at once.
+//! The scenarios: single promises, each by itself, and then random faults.
 
 use std::{
     fs::File,
@@ -31,54 +31,54 @@ use super::{
 };
 use crate::history::{Kind, Operation, Report, Verdict};
 
-/// What is tried.
+/// A scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// Three nodes are restarted in turn: whoever tries the next one always gets a verdict, and the right one
+    /// Three nodes are restarted in turn: a caller that tries the next node always gets a correct verdict
     RollingRestart,
-    /// The database is away for 10 s: within a lease nobody is let in any more; it comes back, and all is well
+    /// The database is unavailable for 10 s: after one lease no token is accepted; later all nodes serve again
     Outage,
-    /// A hundred refreshes of one token at once, at three nodes: one wins
+    /// A hundred refreshes of one token at once, at three nodes: one succeeds
     RefreshRace,
-    /// The stand-by takes over: nobody starts on it before, and it has forgotten nothing afterwards
+    /// The stand-by takes over: no node starts on it before, and it has lost nothing afterwards
     FailOver,
-    /// How long a logout takes, and how long with a node that is not heard of
+    /// How long a logout takes, and how long with an unavailable node
     LogoutLatency,
-    /// How many verifications a node does, against a single one with SQLite
+    /// How many verifications a node does, compared with a single server with SQLite
     Throughput,
-    /// Restarted with a shorter lease, while a verifier that cannot be reached holds a longer one
+    /// A restart with a shorter lease, while an unreachable verifier holds a longer one
     LeaseShortened,
-    /// Restarted after its last verifier was revoked, which cannot be reached and holds a lease
+    /// A restart after the last verifier was revoked, which is unreachable and holds a lease
     LastVerifierRevoked,
-    /// Sessions revoked while they are refreshed, with memory for a few
+    /// Sessions are revoked while they are refreshed, with memory for a few sessions
     RefreshBesideRevoke,
-    /// The list of nodes is to be had from a stand-by that lags, behind Pgpool-II
+    /// Pgpool-II answers the list of nodes from a stand-by that lags
     ReadFromAStandby,
-    /// The stand-by is waited for no more, in the middle of logouts and logins, and then it takes over
+    /// Commits stop waiting for the stand-by during logouts and logins, and then the stand-by takes over
     NamesEmptied,
-    /// The database becomes one of the next version, by pg_upgrade, under running nodes
+    /// The database is upgraded to the next version by pg_upgrade, under running nodes
     Upgraded,
-    /// One fault after the other, while clients come and go
+    /// One random fault after the other, under load
     Episodes,
 }
 
-/// How to try it.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// How many faults, one after the other.
+    /// The number of faults, one after the other.
     pub episodes: usize,
-    /// Of these kinds.
+    /// The kinds of faults.
     pub kinds: Vec<Fault>,
-    /// What takes too long fails too. Only a machine that does nothing else tells anything by that.
+    /// Exceeded time limits fail too. This is meaningful only on a machine without other work.
     pub timed: bool,
 }
 
 const LOAD: Load = Load { clients: 16, pause: Duration::from_millis(200), apis: 4, verifications: 50.0 };
 
-/// What a caller may see on top of what a node waits for: the commit, and a machine with other work.
+/// The time added to a node's waits in a caller's view: the commit, and other work of the machine.
 const ALLOWANCE: Duration = Duration::from_millis(400);
 
-/// What is recorded of one scenario.
+/// The recording of one scenario.
 pub(super) struct Recording {
     pub(super) path: PathBuf,
     pub(super) recorder: Arc<Recorder>,
@@ -87,7 +87,11 @@ pub(super) struct Recording {
 }
 
 impl Scenario {
-    /// Tries it, and tells the figures; an episode is told as it ends.
+    /// Runs the scenario and returns its figures. `tell` gets the result of each episode as it ends.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a server cannot be started or a promise is broken.
     pub async fn run(
         self,
         setup: &Setup,
@@ -129,13 +133,13 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Of nobody yet.
+    /// A recording without callers or verifiers.
     pub(super) fn create(path: PathBuf) -> anyhow::Result<Recording> {
         let recorder = Arc::new(Recorder::create(&path)?);
         Ok(Recording { path, recorder, callers: vec![], verifiers: vec![] })
     }
 
-    /// The report on it, if there is no violation in it.
+    /// The report, if it has no violation.
     pub(super) async fn judged(&self) -> anyhow::Result<Report> {
         self.recorder.finish().await?;
         let report = judge(&self.path)?;
@@ -176,8 +180,8 @@ async fn rolling_restart(cluster: &mut Cluster, recording: &Recording) -> anyhow
     ))
 }
 
-/// Verifies a live token at one node after the other until one has a verdict. How often there was one,
-/// and how often not. (That it was the right one the history tells.)
+/// Verifies a valid token at one node after the other until one has a verdict. Returns how often there was a
+/// verdict, and how often not. (The history shows whether it was correct.)
 async fn verify_somewhere(callers: Vec<Caller>, tokens: Arc<Tokens>, stopped: Arc<AtomicBool>) -> (u64, u64) {
     let (mut decided, mut undecided) = (0, 0);
     for first in (0..callers.len()).cycle() {
@@ -253,7 +257,7 @@ async fn refresh_race(cluster: &mut Cluster, recording: &Recording) -> anyhow::R
         let mut won = verdicts.into_iter().filter_map(Verdict::given);
         let (winner, second) = (won.next().context("no refresh was accepted")?, won.next());
         ensure!(second.is_none() && refused == 99, "of 100 refreshes {refused} were refused");
-        // It was presented again, so the session is over.
+        // The token was presented again, which has ended the session.
         ensure!(
             matches!(recording.callers[1].refresh(&winner).await, Verdict::Refused),
             "the session goes on"
@@ -291,7 +295,7 @@ async fn logout_latency(cluster: &mut Cluster, recording: &Recording, timed: boo
     ))
 }
 
-/// So many logouts, four at a time.
+/// Makes `count` logouts, four at a time.
 async fn log_out_often(cluster: &Cluster, recording: &Recording, count: usize) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     for (i, credential) in cluster.clients(4).await?.into_iter().enumerate() {
@@ -306,7 +310,7 @@ async fn log_out_often(cluster: &Cluster, recording: &Recording, count: usize) -
     tasks.join_all().await.into_iter().collect()
 }
 
-/// 20 logouts at two nodes, one every 200 ms, from the moment that the third stands still.
+/// Makes 20 logouts at two nodes, one every 200 ms, from the moment that the third node is paused.
 async fn log_out_with_a_node_paused(cluster: &Cluster, recording: &Recording) -> anyhow::Result<()> {
     let clients = cluster.clients(20).await?;
     cluster.nodes[2].pause()?;
@@ -341,7 +345,7 @@ async fn throughput(cluster: &mut Cluster, recording: &Recording) -> anyhow::Res
     let among = recording.callers[0].clone();
     let among = (among.login(&clients[0]).await.given().context("login")?, among);
 
-    // In turns, so that whatever else the machine does is to the disadvantage of both.
+    // Measured in turns, so that other work of the machine slows both.
     let mut rates = [vec![], vec![]];
     for _ in 0..7 {
         for (rates, (tokens, caller)) in rates.iter_mut().zip([&alone, &among]) {
@@ -359,7 +363,7 @@ async fn throughput(cluster: &mut Cluster, recording: &Recording) -> anyhow::Res
     ))
 }
 
-/// Verifications a second.
+/// Verifications per second.
 async fn rate(caller: &Caller, tokens: &Arc<Tokens>) -> anyhow::Result<f64> {
     const CALLERS: usize = 16;
     const EACH: usize = 1500;

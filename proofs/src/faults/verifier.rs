@@ -1,4 +1,4 @@
-//! Whoever decides over access tokens: a node that is asked, or a verifier in a process of its own.
+//! Everything that verifies access tokens: a node, or a verifier in its own process.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::history::{Action, Verdict};
 
-/// Whom an API asks.
+/// The verifier that an API uses.
 #[derive(Debug, Clone)]
 pub(super) enum Verifier {
     Node(Caller),
     Attached(Attached),
 }
 
-/// A follower, and where its verdicts are written down.
+/// A follower, and the recorder of its verdicts.
 #[derive(Debug, Clone)]
 pub(super) struct Attached {
     pub(super) name: String,
@@ -29,7 +29,7 @@ pub(super) struct Attached {
 }
 
 impl Verifier {
-    /// Whether an access token stands.
+    /// Verifies an access token.
     pub(super) async fn verify(&self, tokens: &Tokens) -> Verdict {
         match self {
             Verifier::Node(caller) => caller.verify(tokens).await,
@@ -39,12 +39,12 @@ impl Verifier {
 }
 
 impl Attached {
-    /// The same, in memory.
+    /// Verifies an access token in memory.
     pub(super) fn verify(&self, tokens: &Tokens) -> Verdict {
         let begun = self.recorder.begin();
         let verdict = match self.follower.verify(&tokens.access, Some(IpAddr::V4(Ipv4Addr::LOCALHOST))) {
             Ok(_) => Verdict::Accepted(()),
-            // It knows too little of this token, or of anything.
+            // The follower is not fresh enough to decide.
             Err(Denied::Stale | Denied::NotKnown) => Verdict::Unknown,
             Err(_) => Verdict::Refused,
         };

@@ -1,4 +1,4 @@
-//! Clients that come and go at every node, and APIs that verify what they bring.
+//! Clients that log in and out at every node, and APIs that verify their tokens.
 
 use std::{
     collections::VecDeque,
@@ -21,28 +21,28 @@ use super::{
 };
 use crate::history::Verdict;
 
-/// How many, and how busy.
+/// The size of the load.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
-    /// Clients, each doing one thing after the other.
+    /// Clients, each with one request at a time.
     pub(super) clients: usize,
-    /// The longest pause between two of a client's doings.
+    /// The longest pause between two requests of a client.
     pub(super) pause: Duration,
-    /// APIs at each verifier, and how often each verifies a second.
+    /// APIs at each verifier, and how often each verifies per second.
     pub(super) apis: usize,
     pub(super) verifications: f64,
 }
 
-/// When whoever asked goes on to something else. The answer is awaited and recorded all the same.
+/// How long a caller waits before its next request. The answer is recorded even if it arrives later.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
 const API_PATIENCE: Duration = Duration::from_millis(250);
-/// Logouts take their time while a node is not heard of.
+/// Logouts take longer while a node is unavailable.
 const LOGOUT_PATIENCE: Duration = Duration::from_secs(6);
 
-/// How many of a client's latest tokens are verified, dead ones included.
+/// The number of a client's latest tokens that are verified, revoked ones included.
 const REMEMBERED: usize = 16;
 
-/// The load, going on.
+/// A running load.
 #[derive(Debug)]
 pub(super) struct Workload {
     verifiers: Arc<[Verifier]>,
@@ -57,21 +57,21 @@ struct Subject {
     held: Mutex<VecDeque<Arc<Tokens>>>,
 }
 
-/// What one client does.
+/// The actions of one client.
 #[derive(Debug)]
 struct Driver {
     callers: Arc<[Caller]>,
     verifiers: Arc<[Verifier]>,
     subject: Arc<Subject>,
     credential: Credential,
-    /// The newest pair of each session that is not known to be over.
+    /// The newest pair of each session that may still be valid.
     sessions: Vec<Arc<Tokens>>,
     rng: StdRng,
     load: Load,
 }
 
 impl Workload {
-    /// Lets these clients loose.
+    /// Starts these clients and the APIs.
     pub(super) fn start(
         (callers, verifiers): (&[Caller], &[Verifier]),
         clients: Vec<Credential>,
@@ -109,7 +109,7 @@ impl Workload {
         Workload { verifiers, subjects, stopped, tasks }
     }
 
-    /// Ends it, and verifies once more whatever there is at every node.
+    /// Stops the load, and then verifies all tokens once more at every verifier.
     pub(super) async fn stop(self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.tasks.join_all().await;
@@ -124,7 +124,7 @@ impl Workload {
     }
 }
 
-/// An API: has anybody's tokens verified, again and again, by one verifier.
+/// An API: verifies tokens of random clients repeatedly at one verifier.
 async fn api(
     verifier: Verifier,
     subjects: Arc<[Arc<Subject>]>,
@@ -144,7 +144,7 @@ async fn api(
     }
 }
 
-/// What is answered within this time. What is answered later is only recorded.
+/// The answer, if it arrives within `patience`. A later answer is only recorded.
 async fn within<T: Send + 'static>(
     patience: Duration,
     asked: impl Future<Output = T> + Send + 'static,
@@ -157,14 +157,14 @@ impl Subject {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of its tokens, and rather one of the latest.
+    /// A random token of the client, more probably one of the latest.
     fn any(&self, rng: &mut StdRng) -> Option<Arc<Tokens>> {
         let held = self.held();
         let age = rng.random_range(0..=held.len()).min(rng.random_range(0..=held.len()));
         held.iter().rev().nth(age).map(Arc::clone)
     }
 
-    /// What a login or refresh gave is its own, even if it was not waited for.
+    /// Keeps the tokens of a login or refresh, even if the client did not wait for them.
     fn got(&self, verdict: Verdict<Arc<Tokens>>) -> Verdict<Arc<Tokens>> {
         if let Verdict::Accepted(tokens) = &verdict {
             let mut held = self.held();
@@ -181,14 +181,14 @@ impl Driver {
     async fn run(mut self, stopped: Arc<AtomicBool>) {
         while !stopped.load(Ordering::SeqCst) {
             if self.step().await.is_none() {
-                // Whoever gets no answer does not ask again at once.
+                // A client without an answer waits before its next request.
                 sleep(Duration::from_millis(100)).await;
             }
             sleep(self.load.pause.mul_f64(self.rng.random())).await;
         }
     }
 
-    /// One doing. `None`: there was no verdict.
+    /// One random action. `None`: there was no verdict.
     async fn step(&mut self) -> Option<()> {
         if self.sessions.is_empty() {
             return self.login().await;
@@ -212,7 +212,7 @@ impl Driver {
         let login = async move { subject.got(caller.login(&credential).await) };
         let verdict = within(CLIENT_PATIENCE, login).await?;
         if matches!(verdict, Verdict::Refused) {
-            // The database has lost it.
+            // The database has lost the client.
             self.sessions.clear();
             self.replace_client().await;
         }
@@ -225,7 +225,7 @@ impl Driver {
         let refresh = async move { subject.got(caller.refresh(&tokens).await) };
         let verdict = within(CLIENT_PATIENCE, refresh).await?;
         if matches!(verdict, Verdict::Accepted(_)) && self.rng.random_ratio(1, 10) {
-            // A thief comes with the old one. The session is over, whatever he is told.
+            // The old token is presented again, as by a thief. That ends the session, whatever the answer.
             let caller = self.caller();
             within(CLIENT_PATIENCE, async move { caller.refresh(&session).await.map(|_| ()) }).await?;
             return Some(());
@@ -250,7 +250,7 @@ impl Driver {
         Some(())
     }
 
-    /// One session alone, perhaps while it is refreshed.
+    /// Revokes one session alone, in half of the cases during a refresh.
     async fn revoke(&mut self) -> Option<()> {
         let (session, caller, other) = (self.session(), self.caller(), self.caller());
         let (credential, subject) = (self.credential.clone(), Arc::clone(&self.subject));
@@ -281,7 +281,7 @@ impl Driver {
         self.sessions.clear();
         let both = async move {
             let (logout, login) = tokio::join!(caller.logout(&tokens), other.login(&credential));
-            // Of either generation, so alive or not.
+            // The login has the old or the new generation, so its tokens may be revoked.
             subject.got(login);
             logout
         };
@@ -295,8 +295,8 @@ impl Driver {
         let verdict = within(LOGOUT_PATIENCE, async move { caller.logout_by_operator(&client).await }).await;
         self.logged_out(verdict.unwrap_or(Verdict::Unknown));
         if verdict != Some(Verdict::Accepted(())) {
-            // It may be done at any time now, and explain whatever happens to this client: another
-            // one takes its place.
+            // The logout may still be executed at any time, and would explain every later refusal. So a new
+            // client replaces this one.
             self.replace_client().await;
         }
         Some(())
@@ -323,21 +323,21 @@ impl Driver {
         }
     }
 
-    /// What a login or refresh gave.
+    /// Keeps the session of a login or refresh.
     fn opened(&mut self, verdict: Verdict<Arc<Tokens>>) -> Option<()> {
         let decided = !matches!(verdict, Verdict::Unknown);
         self.sessions.extend(verdict.given());
         decided.then_some(())
     }
 
-    /// Now is when a token that was taken back must be refused everywhere.
+    /// Verifies the latest tokens everywhere, right after a logout.
     fn logged_out(&mut self, verdict: Verdict) -> Option<()> {
         let held: Vec<_> = self.subject.held().iter().rev().take(3).map(Arc::clone).collect();
         self.probe(&held);
         (verdict != Verdict::Unknown).then_some(())
     }
 
-    /// Asks every verifier about these, and waits for none.
+    /// Verifies these tokens at every verifier, without waiting.
     fn probe(&self, tokens: &[Arc<Tokens>]) {
         for verifier in self.verifiers.iter() {
             for tokens in tokens {
@@ -351,7 +351,7 @@ impl Driver {
         self.callers[self.rng.random_range(0..self.callers.len())].clone()
     }
 
-    /// Takes a session out: whoever uses it puts it back.
+    /// Removes and returns a random session. The caller puts it back if it stays valid.
     fn session(&mut self) -> Arc<Tokens> {
         let which = self.rng.random_range(0..self.sessions.len());
         self.sessions.swap_remove(which)

@@ -1,4 +1,4 @@
-//! Takes a history in, one operation after the other.
+//! Reads a history, one operation after the other.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,8 +11,8 @@ use super::{
     report::{Report, Seen, Violation},
 };
 
-/// A history that is being read. What it keeps grows with clients, pairs, logouts and violations, not
-/// with verifications.
+/// A history that is being read. The memory used grows with clients, pairs, logouts and violations, not with
+/// verifications.
 #[derive(Debug, Default)]
 pub struct Checker {
     nodes: HashSet<Arc<str>>,
@@ -26,7 +26,7 @@ pub struct Checker {
     report: Report,
 }
 
-/// What was given may be gone, if its operation touches this time.
+/// The service may have lost the results of operations that overlap this time.
 #[derive(Debug, Clone, Copy)]
 struct Loss {
     begin: u64,
@@ -37,8 +37,8 @@ struct Loss {
 struct Client {
     name: Arc<str>,
     logouts: Logouts,
-    /// The first refusal of each token that nothing seen so far explains. What is yet to come may: it
-    /// can have begun before the refusal was answered.
+    /// The first refusal of each token that no operation so far explains. A later line may explain it: its
+    /// operation can have begun before the refusal was answered.
     unexplained: BTreeMap<usize, Seen>,
 }
 
@@ -48,13 +48,13 @@ struct Token {
     client: usize,
     session: usize,
     generation: Option<u64>,
-    /// From when on it could be used.
+    /// From when on the token could be used.
     given: u64,
-    /// When the first refresh that presented it began.
+    /// When the first refresh that presented the token began.
     presented: Option<u64>,
-    /// A refresh was given its successor.
+    /// A refresh has returned the token's successor.
     succeeded: bool,
-    /// The first of those that cannot have been lost.
+    /// The first such refresh that cannot have been lost.
     consumed: Option<Seen>,
 }
 
@@ -65,7 +65,11 @@ impl Loss {
 }
 
 impl Checker {
-    /// Takes in the operation on this line. Operations come in the order of their ends.
+    /// Reads the operation on this line. Operations come in the order of their ends.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the operation contradicts an earlier one, or is out of order.
     pub fn observe(&mut self, line: u64, operation: Operation) -> Result<(), Malformed> {
         let (op, verdict) = (operation.kind(), operation.verdict());
         let Operation { begin, end, client, node, action } = operation;
@@ -125,7 +129,7 @@ impl Checker {
         Ok(())
     }
 
-    /// What the history shows.
+    /// The report on the whole history.
     pub fn finish(self) -> Report {
         let Checker { clients, tokens, sessions, mut report, .. } = self;
         report.clients = clients.len() as u64;
@@ -145,7 +149,7 @@ impl Checker {
         report
     }
 
-    /// A pair is there.
+    /// Records a pair that was given.
     fn give(&mut self, pair: Pair, session: usize, end: u64) -> Result<(), Malformed> {
         let Pair { token, generation } = pair;
         let client = self.sessions[session].client;
@@ -170,7 +174,7 @@ impl Checker {
         Ok(())
     }
 
-    /// A session was opened or refreshed.
+    /// Records that a session was opened or refreshed.
     fn moved_on(&mut self, session: usize, begin: u64, end: u64) {
         self.sessions[session].moved_on = end;
         let undone = self.losses.iter().filter(|loss| loss.may_have_undone(begin, end));
@@ -194,8 +198,8 @@ impl Checker {
         Ok(id)
     }
 
-    /// A refresh presents a token. If it is not the first, the service may end the session as soon as
-    /// both have begun.
+    /// Records that a refresh presents a token. If an earlier one has presented it too, the service may end
+    /// the session once both have begun.
     fn contest(&mut self, token: usize, begin: u64) {
         let Token { session, presented, .. } = &mut self.tokens[token];
         let Some(first) = presented.replace(presented.map_or(begin, |first| first.min(begin))) else {
@@ -205,7 +209,7 @@ impl Checker {
         self.excuse(session, first.max(begin));
     }
 
-    /// From then on any token of the session may be refused.
+    /// Any token of the session may be refused from this time on.
     fn excuse(&mut self, session: usize, from: u64) {
         let Session { client, contested, .. } = &mut self.sessions[session];
         *contested = true;
@@ -215,7 +219,7 @@ impl Checker {
             .retain(|&refused, seen| tokens[refused].session != session || seen.end < from);
     }
 
-    /// A session was to be ended.
+    /// Records a request to end a session.
     fn revoke(&mut self, session: usize, verdict: Verdict, revoked: Seen) {
         if verdict == Verdict::Refused {
             return;
@@ -226,7 +230,7 @@ impl Checker {
         }
     }
 
-    /// What was given since its begin may be gone.
+    /// Records that results since the loss's begin may be lost.
     fn lose(&mut self, loss: Loss) {
         let undone = |seen: &Seen| loss.may_have_undone(seen.begin, seen.end);
         for session in 0..self.sessions.len() {
@@ -235,7 +239,7 @@ impl Checker {
             }
         }
         for token in &mut self.tokens {
-            // Those that ended later are gone too.
+            // Refreshes that ended later are lost too.
             token.consumed.take_if(|first| undone(first));
         }
         self.report.violations.retain(|violation| {
@@ -244,7 +248,7 @@ impl Checker {
         self.losses.push(loss);
     }
 
-    /// A refresh was given the successor of a token.
+    /// Records that a refresh has returned a token's successor.
     fn consume(&mut self, token: usize, refresh: Seen) {
         if self.losses.iter().any(|loss| loss.may_have_undone(refresh.begin, refresh.end)) {
             return;
@@ -262,7 +266,7 @@ impl Checker {
         }
     }
 
-    /// Whether the verdict on a token that was presented can be right.
+    /// Judges whether the verdict on a presented token can be correct.
     fn judge(&mut self, token: usize, verdict: Verdict, seen: &Seen) {
         let Token { name, client, session, generation, .. } = &self.tokens[token];
         let (session, client) = (&self.sessions[*session], &mut self.clients[*client]);
@@ -288,7 +292,7 @@ impl Checker {
         }
     }
 
-    /// A logout, asked for by a token or by an operator.
+    /// Records a logout by a token or by an operator.
     fn log_out(&mut self, client: usize, token: Option<usize>, verdict: Verdict, logout: Seen) {
         let Client { logouts, unexplained, .. } = &mut self.clients[client];
         let generation = token.and_then(|token| self.tokens[token].generation);

@@ -1,4 +1,4 @@
-//! What the logouts of one client did to its tokens, as far as a history can tell.
+//! The effect of one client's logouts on its tokens, as far as the history shows it.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use super::report::Seen;
 pub(super) struct Session {
     pub(super) client: usize,
     pub(super) login: Arc<Seen>,
-    /// When its newest pair was given.
+    /// When the newest pair was given.
     pub(super) moved_on: u64,
-    /// Any of its tokens may be refused: one of its pairs was presented for refresh twice, it was to be revoked,
-    /// or some of it was lost.
+    /// Any of the session's tokens may be refused: a pair was presented for refresh twice, a revocation was
+    /// requested, or results were lost.
     pub(super) contested: bool,
-    /// Of the revocations of it that were answered 200, the first.
+    /// The first revocation of the session that was answered 200.
     pub(super) revoked: Option<Arc<Seen>>,
 }
 
@@ -24,8 +24,8 @@ impl Session {
     }
 }
 
-/// The newest generation that a logout can take back: that of the token that asked for it, if it is
-/// known; whatever there is, if an operator asked.
+/// The newest generation that a logout can revoke: that of the requesting token, if known. Without it, or for
+/// an operator, every generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reach(u64);
 
@@ -42,11 +42,11 @@ impl Reach {
 /// The logouts of a client.
 #[derive(Debug, Default)]
 pub(super) struct Logouts {
-    /// Those that were answered 200, in the order of their ends.
+    /// The logouts answered 200, in the order of their ends.
     accepted: Vec<Accepted>,
-    /// How far those reach that may have been done, or may be done at any time yet.
+    /// The reach of the logouts that may have been executed, or may still be.
     doubtful: Option<Reach>,
-    /// The generations that the client had certainly reached, each with the moment. Both rise.
+    /// The generations that the client had certainly reached, each with the time. Both increase.
     reached: Vec<(u64, u64)>,
 }
 
@@ -54,27 +54,25 @@ pub(super) struct Logouts {
 struct Accepted {
     logout: Arc<Seen>,
     reach: Reach,
-    /// Of this logout and those before it, the one that began last: it took back every session that
-    /// was open by then.
+    /// The logout that began last, of this one and those before: it revoked every session open by then.
     latest: Arc<Seen>,
-    /// Of this logout and those before it, the newest generation that was certainly taken back, and
-    /// by which.
+    /// The newest generation certainly revoked by this logout or those before, and the logout that did it.
     dead: Option<(u64, Arc<Seen>)>,
 }
 
 impl Logouts {
-    /// A pair of this generation was there at `end`.
+    /// Records that a pair of this generation existed at `end`.
     pub(super) fn reached(&mut self, end: u64, generation: u64) {
         if self.reached.last().is_none_or(|&(_, newest)| newest < generation) {
             self.reached.push((end, generation));
         }
     }
 
-    /// A logout was answered 200. `generation` is that of the token that asked.
+    /// Records a logout answered 200. `generation`: that of the requesting token.
     pub(super) fn accept(&mut self, logout: Seen, generation: Option<u64>) {
         let logout = Arc::new(logout);
-        // It has moved the client on from whatever generation was there when it began, and from the
-        // one of the token that asked.
+        // The logout has raised the client's generation above the one present when it began, and above that
+        // of the requesting token.
         let before = self.reached.partition_point(|&(end, _)| end < logout.begin);
         let reached = before.checked_sub(1).map(|last| self.reached[last].1);
         let mut dead = generation.max(reached).map(|newest| (newest, Arc::clone(&logout)));
@@ -93,13 +91,13 @@ impl Logouts {
         self.accepted.push(Accepted { logout, reach: Reach::of(generation), latest, dead });
     }
 
-    /// Whether a logout was done is not known.
+    /// Records a logout that may or may not have been executed.
     pub(super) fn doubt(&mut self, generation: Option<u64>) {
         self.doubtful = self.doubtful.max(Some(Reach::of(generation)));
     }
 
-    /// The logout, or revocation, that was answered before `begin` and certainly took back a token of this
-    /// session and generation.
+    /// The logout or revocation that was answered before `begin` and certainly revoked this session and
+    /// generation.
     pub(super) fn revoked_before<'s>(
         &'s self,
         begin: u64,
@@ -117,7 +115,7 @@ impl Logouts {
         last.dead.as_ref().filter(|(newest, _)| generation.is_some_and(|g| g <= *newest)).map(|(_, by)| by)
     }
 
-    /// Whether a logout seen so far may be why such a token is refused now.
+    /// Whether a logout so far may explain the refusal of such a token now.
     pub(super) fn may_have_revoked(&self, session: &Session, generation: Option<u64>) -> bool {
         let since = self.accepted.iter().rev().take_while(|a| a.logout.end >= session.login.begin);
         since.map(|accepted| accepted.reach).chain(self.doubtful).any(|reach| reach.includes(generation))

@@ -1,10 +1,10 @@
-//! Whether a recorded history of a token service keeps the promise of logout:
+//! Checks whether a recorded history of a token service keeps the promise of logout:
 //!
 //! > Any verification *begun after* logout has *answered* 200 refuses every token the client held.
 //!
-//! The history is all there is to go by: when each operation began and ended for its caller, and what
-//! came back. So whatever may have happened in an order that is allowed is allowed, and what is
-//! reported is certain. `docs/proofs.md` has the format and what can and what cannot be decided.
+//! The checker knows only the history: when each operation began and ended for its caller, and the answer. It
+//! allows everything that some permitted order explains, so every reported violation is certain.
+//! `docs/proofs.md` has the format, and says what can be decided.
 
 mod checker;
 mod logouts;
@@ -22,20 +22,24 @@ use thiserror::Error;
 /// Why there is no report.
 #[derive(Debug, Error)]
 pub enum Unreadable {
-    /// It is no history.
+    /// A line is no operation.
     #[error("line {line}: {malformed}")]
     Line {
         /// Counted from 1.
         line: u64,
-        /// What is wrong there.
+        /// What is wrong with the line.
         malformed: Malformed,
     },
-    /// It could not be read.
+    /// The history cannot be read.
     #[error(transparent)]
     Input(#[from] io::Error),
 }
 
-/// Reads a history, one operation a line, in the order of their ends. Empty lines are skipped.
+/// Reads a history, one operation per line, in the order of their ends. Empty lines are skipped.
+///
+/// # Errors
+///
+/// Fails if the input cannot be read, or if a line is no operation.
 pub fn check(mut history: impl BufRead) -> Result<Report, Unreadable> {
     let mut checker = Checker::default();
     let mut text = String::new();

@@ -5,79 +5,79 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
-/// What somebody asked a node for, and what came of it.
+/// A request to a node, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
-    /// When it was sent, in nanoseconds of the recorder's clock.
+    /// When the request was sent, in nanoseconds of the recorder's clock.
     pub begin: u64,
-    /// When its answer was there, or its caller gave up.
+    /// When the answer arrived, or the caller stopped waiting.
     pub end: u64,
-    /// Whose tokens it is about.
+    /// The client whose tokens the request concerns.
     pub client: String,
-    /// Who was asked.
+    /// The node that was asked.
     pub node: String,
-    /// What for, and the answer.
+    /// The request and the answer.
     pub action: Action,
 }
 
-/// What was asked for, and the answer.
+/// The request and the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// A new pair for an API key and secret.
+    /// Requests a new pair for an API key and secret.
     Login {
-        /// With the pair it gave.
+        /// The verdict, with the pair given.
         verdict: Verdict<Pair>,
     },
-    /// The next pair of a session for the latest one.
+    /// Requests the next pair of a session for the latest one.
     Refresh {
         /// The pair whose refresh token was presented.
         token: String,
-        /// With the pair it gave.
+        /// The verdict, with the pair given.
         verdict: Verdict<Pair>,
     },
-    /// Whether a token stands.
+    /// Asks whether a token is valid.
     Verify {
         /// The pair whose access token was presented.
         token: String,
-        /// Whether it stands.
+        /// Whether the token is valid.
         verdict: Verdict,
     },
-    /// The end of every token that the client holds.
+    /// Revokes every token of the client.
     Logout {
-        /// The pair whose access token was presented; `None` if an operator asked.
+        /// The pair whose access token was presented; `None` for an operator's logout.
         token: Option<String>,
-        /// Whether it was done.
+        /// Whether the tokens were revoked.
         verdict: Verdict,
     },
-    /// The end of one session.
+    /// Ends one session.
     Revoke {
-        /// The pair one of whose tokens was presented.
+        /// The pair of which a token was presented.
         token: String,
-        /// Whether it was done.
+        /// Whether the session was ended.
         verdict: Verdict,
     },
-    /// Nobody asked: the service was put back to how it was at some moment since `begin`, and has been so since
-    /// `end` at the latest. Logins and refreshes may be gone; what was taken back must not be.
+    /// Not a request: the service was restored to its state at some moment since `begin`, at `end` at the
+    /// latest. Logins and refreshes may be lost; revocations must not be.
     Loss,
 }
 
-/// What was answered.
+/// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict<T = ()> {
-    /// Yes: 200.
+    /// 200.
     Accepted(T),
-    /// No: 401. Nothing was changed.
+    /// 401. Nothing was changed.
     Refused,
-    /// Neither: another status, or none. What was asked for may have been done, may be done yet, or not.
+    /// Another status, or no answer. The request may have been executed, may be executed later, or never.
     Unknown,
 }
 
 /// A pair of tokens, access and refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// What the recorder calls it, here and wherever one of the two is presented.
+    /// The recorder's name for the pair, here and wherever one of its tokens is presented.
     pub token: String,
-    /// The client's generation that it carries, if it is known.
+    /// The client's generation that the pair carries, if known.
     pub generation: Option<u64>,
 }
 
@@ -85,9 +85,9 @@ pub struct Pair {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{field}: {problem}")]
 pub struct Malformed {
-    /// Where.
+    /// The wrong field.
     pub field: String,
-    /// What.
+    /// The problem.
     pub problem: String,
 }
 
@@ -133,7 +133,7 @@ impl<T> Verdict<T> {
         }
     }
 
-    /// The same verdict with something else given.
+    /// The same verdict with another result.
     pub fn map<U>(self, with: impl FnOnce(T) -> U) -> Verdict<U> {
         match self {
             Verdict::Accepted(given) => Verdict::Accepted(with(given)),
@@ -142,7 +142,7 @@ impl<T> Verdict<T> {
         }
     }
 
-    /// What was given.
+    /// The result of an accepted request.
     pub fn given(self) -> Option<T> {
         match self {
             Verdict::Accepted(given) => Some(given),
@@ -152,7 +152,7 @@ impl<T> Verdict<T> {
 }
 
 impl Operation {
-    /// Which action it is.
+    /// The action's kind.
     pub fn kind(&self) -> Kind {
         match self.action {
             Action::Login { .. } => Kind::Login,
@@ -164,7 +164,7 @@ impl Operation {
         }
     }
 
-    /// What was answered.
+    /// The verdict without its result.
     pub fn verdict(&self) -> Verdict {
         match &self.action {
             Action::Login { verdict } | Action::Refresh { verdict, .. } => verdict.as_ref().map(|_| ()),
@@ -246,7 +246,7 @@ impl FromStr for Operation {
 }
 
 impl Answer {
-    /// The verdict on what gives a pair if it is accepted.
+    /// The verdict of an action that returns a pair if it is accepted.
     fn giving(self, gives: Option<String>, generation: Option<u64>) -> Result<Verdict<Pair>, Malformed> {
         let token = match (self, gives) {
             (Answer::Accepted, gives) => gives.ok_or_else(|| Malformed::new("gives", "missing"))?,
@@ -257,7 +257,7 @@ impl Answer {
         Ok(Verdict::Accepted(Pair { token, generation }))
     }
 
-    /// The verdict on what gives no pair.
+    /// The verdict of an action that returns no pair.
     fn giving_nothing(self, gives: Option<String>, generation: Option<u64>) -> Result<Verdict, Malformed> {
         if gives.is_some() || generation.is_some() {
             return Err(gives_nothing(gives));

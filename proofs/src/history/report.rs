@@ -1,4 +1,4 @@
-//! What a history shows.
+//! The report on a history.
 
 use std::{
     collections::BTreeMap,
@@ -10,24 +10,24 @@ use serde::Serialize;
 
 use super::operation::{Kind, Verdict};
 
-/// What was found.
+/// The report on a history.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Lines.
+    /// Operations read.
     pub operations: u64,
     /// Clients named.
     pub clients: u64,
     /// Pairs given.
     pub pairs: u64,
-    /// What was answered, by what was asked.
+    /// The verdicts, by kind of action.
     pub verdicts: BTreeMap<Kind, Counts>,
-    /// How often a token was presented that was certainly revoked: what the promise was tried with.
+    /// How often a certainly revoked token was presented: the cases that test the promise.
     pub revoked_presented: u64,
-    /// Where the promise was broken.
+    /// The broken promises.
     pub violations: Vec<Violation>,
 }
 
-/// How many of each verdict.
+/// The number of each verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "they are those of Verdict")]
 pub struct Counts {
@@ -36,16 +36,16 @@ pub struct Counts {
     pub unknown: u64,
 }
 
-/// Operations that cannot all have been answered so by a service that keeps its word.
+/// Operations that a correct service cannot have answered in this way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "violation", rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the operations are named by their parts")]
 pub enum Violation {
-    /// Accepted in spite of a logout that was answered before.
+    /// A token was accepted after the answer of a logout that revoked it.
     RevokedAccepted { token: Arc<str>, client: Arc<str>, login: Seen, logout: Seen, accepted: Seen },
-    /// Two refreshes were given a new pair for one.
+    /// Two refreshes returned a new pair for one token.
     ConsumedTwice { token: Arc<str>, client: Arc<str>, first: Seen, second: Seen },
-    /// Refused though nothing can have taken it back. Of several refusals of one token, the first.
+    /// A token was refused that nothing can have revoked. Only its first refusal is reported.
     LiveRefused { token: Arc<str>, client: Arc<str>, login: Seen, refused: Seen },
 }
 
@@ -53,7 +53,7 @@ pub enum Violation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "they are those of Operation")]
 pub struct Seen {
-    /// Where in the history.
+    /// The line in the history.
     pub line: u64,
     pub op: Kind,
     pub begin: u64,
@@ -72,7 +72,7 @@ impl Counts {
 }
 
 impl Violation {
-    /// The token that it is about.
+    /// The token that the violation concerns.
     pub fn token(&self) -> &str {
         match self {
             Violation::RevokedAccepted { token, .. }

@@ -1,4 +1,4 @@
-//! The steps that there are, and how they read in a counterexample.
+//! The steps of the model, and their text in a counterexample.
 
 use std::fmt;
 
@@ -10,15 +10,15 @@ use super::{
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Real time passes; these clocks, one bit each, run fast.
+    /// One tick of real time passes. The clocks in `fast`, one bit each, run fast.
     Tick {
         fast: u8,
     },
     /// The stand-by flushes the next commit.
     Flush,
-    /// The stand-by shows the next commit that it has flushed. (Else it shows each at once.)
+    /// The stand-by shows the next commit that it has flushed. (Otherwise it shows each at once.)
     Show,
-    /// The stand-by becomes primary; the old one does not notice.
+    /// The stand-by becomes primary; the old primary does not notice.
     Promote,
     Node(usize, NodeStep),
     Row(RowStep),

@@ -1,4 +1,4 @@
-//! Running the checker.
+//! Runs the checker.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,15 +9,15 @@ use stateright::{
 
 use super::{Action, Protocol, Scenario};
 
-/// What one run has visited.
+/// The figures of one run.
 #[derive(Clone, Debug)]
 pub struct Figures {
     /// Distinct states.
     pub states: usize,
-    /// Steps to the farthest of them.
+    /// Steps to the farthest state.
     pub depth: usize,
     pub took: Duration,
-    /// Every invariant that was broken, and everything that should have been possible and was not.
+    /// Every broken invariant, and every required state that was not reached.
     pub failures: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ pub fn check(scenario: Scenario) -> Figures {
 pub fn shortest(protocol: &Protocol, invariant: &'static str) -> Option<Vec<Action>> {
     let mut shortest: Option<Vec<Action>> = None;
     loop {
-        // The checker looks breadth first, but in blocks: what it finds may be a little longer than it must be.
+        // The checker searches breadth first, but in blocks: the first result may not be the shortest.
         let states = shortest.as_ref().map_or(usize::MAX, |steps| steps.len() + 1);
         let found = protocol
             .clone()
@@ -60,12 +60,12 @@ pub fn shortest(protocol: &Protocol, invariant: &'static str) -> Option<Vec<Acti
     }
 }
 
-/// One step a line.
+/// The steps as text, one per line.
 pub fn listing(steps: &[Action]) -> String {
     steps.iter().enumerate().map(|(at, step)| format!("{:>4}  {step}\n", at + 1)).collect()
 }
 
-/// Keeps the time, which only the checker may read.
+/// Measures the run's time; only the checker reads the clock.
 struct StopWatch(Duration);
 
 impl Reporter<Protocol> for StopWatch {

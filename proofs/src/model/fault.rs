@@ -1,4 +1,4 @@
-//! What the protocol must not do: one way each in which it could have been built wrong.
+//! Seeded faults. Each is one way to build the protocol wrong.
 
 use super::{
     properties::{INV1, INV2, INV3, INV4, INV5, INV6},
@@ -6,80 +6,80 @@ use super::{
     time::Terms,
 };
 
-/// A fault, seeded to see that the model would show it.
+/// A fault, seeded to check that the model detects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    // The twelve that the design names.
-    /// A renewal reads the head, and writes nothing that would have to be replicated.
+    // The twelve faults that the design names.
+    /// A renewal reads the head, and makes no replicated write.
     ReadOnlyRenewal,
     /// A renewal counts its lease from the answer.
     T0AfterTheAnswer,
-    /// A node acknowledges the head that it has read, and not what it has published.
+    /// A node acknowledges the head that it has read, not the changes that it has published.
     AckBeforePublish,
-    /// Changes are numbered by a sequence: they commit out of order.
+    /// Changes are numbered by a sequence, so they commit out of order.
     SerialFeed,
-    /// A logout lists the nodes in its own transaction, before it commits.
+    /// A logout lists the nodes in its own transaction, before the commit.
     NodesBeforeCommit,
     /// A row is deleted as soon as it was seen twice unchanged.
     EarlyGc,
     /// A commit whose wait for the stand-by was cancelled counts as confirmed.
     WarningTaken,
-    /// Tokens are revoked by when they were issued, and not by their generation.
+    /// Tokens are revoked by their time of issue, not by their generation.
     IssueTime,
     /// A renewal reads the head from the stand-by.
     StandbyRead,
     /// A refresh reads the pair number, and writes the next one without comparing.
     BlindRefresh,
-    /// A process that joins takes over the row of the one that had its name before.
+    /// A joining process takes over the row of the earlier one with its name.
     ReusedRow,
     /// A verification reads the deadline after the state.
     StateBeforeDeadline,
 
-    // What else it must not do, as the model has taught.
-    /// A node goes on with its memory over a fail-over, as long as neither timeline nor head fall.
+    // Further faults, found with the model.
+    /// A node keeps its memory after a fail-over, as long as neither timeline nor head decreases.
     MemoryOverFailOver,
-    /// A renewal looks up its changes on any server that says it is primary.
+    /// A renewal looks up its changes on any server that reports to be primary.
     LookupOfAnyTimeline,
-    /// A verification asks any server that says it is primary.
+    /// A verification asks any server that reports to be primary.
     AskOfAnyTimeline,
-    /// A logout reads the nodes' rows on any server that says it is primary.
+    /// A logout reads the nodes' rows on any server that reports to be primary.
     RowsOfAnyTimeline,
-    /// A logout that is tried again and finds its generation raised takes that for confirmed.
+    /// A repeated logout that finds its generation raised counts as confirmed.
     RetryWithoutCommit,
-    /// An orderly shutdown deletes the row while a renewal is on its way.
+    /// An orderly shutdown deletes the row while a renewal is open.
     LeaveWhileRenewing,
     /// An orderly shutdown deletes the row while leases lent to attached verifiers run.
     LeaveWhileLent,
-    /// An attached verifier keeps its lease when it takes its state from another node.
+    /// An attached verifier keeps its lease when it copies its state from another node.
     LeaseOverFeeds,
-    /// A verification reads the deadline over one memory and decides on another, that was loaded since.
+    /// A verification reads the deadline over one memory and decides on another, loaded since.
     StateOfAnotherLease,
-    /// A logout waits for D alone, as if no clock ran fast.
+    /// A logout waits for D only, as if no clock ran fast.
     WaitWithoutDrift,
-    /// The margin is no wider than Inv1 needs it, D·ρ(1+ρ)/2.
+    /// The margin is only as wide as Inv1 needs, D·ρ(1+ρ)/2.
     ThinMargin,
 
-    // What must not be done about a database that has lost what was answered.
-    /// A node that meets a later timeline takes it for a fail-over that has lost nothing.
+    // Faults in the repair of a database that has lost answered changes.
+    /// A node treats a later timeline as a fail-over without loss.
     TimelineAlone,
-    /// A node looks whether the database has the number that it knows, and not whether it has that change.
+    /// A node checks whether the database has the known number, not whether it has that change.
     NumbersAlone,
-    /// A node takes what the database has for what is to be repeated.
+    /// A node repeats the database's own content instead of its memory.
     RepeatsWhatTheDatabaseHas,
-    /// A node says that it has repeated every change up to its own last one, and knows some of these alone.
+    /// A node declares every change up to its newest known one repeated, though its memory lacks some.
     RepeatsMoreThanItKnows,
-    /// A node repeats what it knows, and serves before the others have that.
+    /// A node repeats the changes, and serves before the others have them.
     RepeatsWithoutWaiting,
-    /// A logout is answered as if no other server had taken over since the nodes were listed.
+    /// A logout is answered although another server has taken over since the nodes were listed.
     AnswersOverPromotion,
-    /// What is repeated does not keep the ids of lost sessions from being given again.
+    /// The repair lets the ids of lost sessions be given again.
     IdsGivenAgain,
-    /// A logout is answered before it is known in the folder of whoever answers.
+    /// A logout is answered before the change is in the answerer's folder.
     AnswersBeforeKeeping,
 }
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Fault; 31] = [
         Fault::ReadOnlyRenewal,
         Fault::T0AfterTheAnswer,
@@ -114,7 +114,7 @@ impl Fault {
         Fault::AnswersBeforeKeeping,
     ];
 
-    /// The invariant that it breaks.
+    /// The invariant that the fault breaks.
     pub fn breaks(self) -> &'static str {
         match self {
             Fault::T0AfterTheAnswer | Fault::ThinMargin => INV2,
@@ -126,7 +126,7 @@ impl Fault {
         }
     }
 
-    /// A scenario that shows it, and in which nothing is broken without it.
+    /// A scenario that shows the fault. Without the fault nothing is broken in it.
     pub fn scenario(self) -> Scenario {
         match self {
             Fault::T0AfterTheAnswer

@@ -1,4 +1,4 @@
-//! Attached exact verifiers: a process that embeds the follower leases with its node.
+//! Attached exact verifiers: processes that embed the follower, with leases from their nodes.
 
 use super::{
     Action, Fault, Protocol,
@@ -77,7 +77,7 @@ impl Protocol {
         }
     }
 
-    /// Takes a node's state for its own. A lease is of one feed, and ends with it.
+    /// Copies a node's state. A lease belongs to one feed, and ends with it.
     fn attach(&self, state: &mut State, index: usize) {
         let node = &state.nodes[index];
         let follower = &mut state.follower;
@@ -99,7 +99,7 @@ fn extend(follower: &mut Follower) {
     }
 }
 
-/// The node that the follower follows, if it is still the incarnation that it was.
+/// The node that the follower follows, if it still has the same row.
 fn followed(state: &State) -> Option<usize> {
     let (index, id) = state.follower.feed?;
     Some(index).filter(|&index| state.nodes[index].has_joined() && state.nodes[index].id == id)

@@ -1,4 +1,4 @@
-//! A database that has lost what it was asked to keep: noticed by whoever knew of it, and done again.
+//! A database that has lost committed changes: nodes detect the loss and repeat the changes.
 
 use super::{
     Action, Fault, Protocol,
@@ -8,7 +8,7 @@ use super::{
 };
 
 impl Protocol {
-    /// What a node without a row may do on this server.
+    /// The steps of a node that has no row on this server.
     pub(super) fn join_actions(
         &self,
         state: &State,
@@ -18,7 +18,7 @@ impl Protocol {
     ) {
         let node = &state.nodes[index];
         let mut may = |step| actions.push(Action::Node(index, step));
-        // What was changed here is in memory before that is looked at.
+        // Changes that this node made here must be in memory before memory is compared with the database.
         let changing =
             self.answered_by(index).any(|write| matches!(state.writes[write], Write::Committed { .. }));
         if changing || !self.may_commit(state) {
@@ -41,8 +41,8 @@ impl Protocol {
         }
     }
 
-    /// What it knows goes into its folder at any time. (Where nobody is killed it matters only to what it is about to
-    /// answer.)
+    /// A node may write its newest known change into its folder at any time. (Without kills this matters only
+    /// for changes that the node is about to answer for.)
     pub(super) fn keep_actions(&self, state: &State, index: usize, may: &mut impl FnMut(NodeStep)) {
         let History { known, witness, .. } = state.nodes[index].history;
         let matters = self.scenario.crash || self.is_answering(state, index);
@@ -56,7 +56,7 @@ impl Protocol {
         writes.any(|write| !matches!(write, Write::Idle { .. } | Write::Answered))
     }
 
-    /// What nobody looks at any more is brought into one form.
+    /// Clears values that no step reads any more, so that equal states have one form.
     pub(super) fn settle_history(&self, state: &mut State) {
         if !self.scenario.loses {
             return;
@@ -80,10 +80,10 @@ impl Protocol {
         answerers.filter(move |&(_, &answerer)| answerer == index).map(|(write, _)| write)
     }
 
-    /// Whether a node may believe a server.
+    /// Whether a node may use a server's content.
     fn stands(&self, node: &Node, content: &Content) -> bool {
         let History { known, remembers, .. } = node.history;
-        // Whoever remembers looks whether there is more to repeat.
+        // A node that remembers checks whether it has more to repeat.
         let Lost { repeated, ended } = if remembers { Lost::default() } else { content.lost };
         let has = if self.has(Fault::NumbersAlone) { content.head >= known.seq } else { content.has(known) };
         self.has(Fault::TimelineAlone) || has || repeated >= known.seq || ended
@@ -98,7 +98,7 @@ impl Protocol {
             NodeStep::Wait => state.nodes[index].standing = Standing::Waiting { since: 0 },
             NodeStep::Repeat { server } => {
                 let memory = state.nodes[index].memory.clone();
-                // What was committed here is known, and not what was committed elsewhere before it.
+                // The node knows the newest change that it committed here, but not every change before it.
                 let known = state.nodes[index].history.known;
                 let whole = if self.has(Fault::RepeatsMoreThanItKnows) { known.seq } else { memory.applied };
                 let merges = !self.has(Fault::RepeatsWhatTheDatabaseHas);
@@ -108,7 +108,7 @@ impl Protocol {
                         content.given = content.given.max(memory.given);
                     }
                     let policy = &mut content.clients[0];
-                    // A session that was lost with its end is not there, and its id is not given again.
+                    // A session that was lost together with its end has no row, and its id is not given again.
                     let there = policy.is_there();
                     if let Some(remembered) = memory.clients[0].filter(|_| merges && there) {
                         policy.generation = policy.generation.max(remembered.generation);
@@ -121,13 +121,13 @@ impl Protocol {
         }
     }
 
-    /// Does this to a database that has lost something, and waits until everybody has that.
+    /// Repairs a database that has lost changes, and then waits for the propagation.
     fn mend(&self, state: &mut State, index: usize, server: Server, with: impl FnOnce(&mut Content)) {
         let known = state.nodes[index].history.known;
         let mut mended = Known::default();
         let outcome = self.commit(state, server, |content| {
             with(content);
-            // Numbers go on from the highest that is known.
+            // Numbers continue after the highest known one.
             content.head = content.head.max(known.seq) + 1;
             let policy = &mut content.clients[0];
             policy.revision += u8::from(policy.is_there());
@@ -147,12 +147,12 @@ impl Protocol {
         node.standing = if awaited { Standing::Settling { since: 0, head, ids } } else { Standing::Out };
     }
 
-    /// Whoever has to know of what was mended does.
+    /// Whether every node in `ids` has acknowledged the repair, or can answer no more.
     pub(super) fn is_settled(&self, state: &State, server: Server, since: u8, head: u8, ids: u8) -> bool {
         since >= self.scenario.terms.wait || state.store.at(server).acked(ids, head)
     }
 
-    /// It uses this server from now on, knowing what it knows.
+    /// The node uses this server from now on. Records what the node knows.
     pub(super) fn arrive(&self, state: &mut State, index: usize, server: Server) {
         if !self.scenario.loses {
             return;
@@ -162,8 +162,8 @@ impl Protocol {
         let node = &mut state.nodes[index];
         let remembered = node.memory.clients[0].filter(|_| node.history.remembers);
         let remembered = remembered.map_or(0, |policy| policy.generation);
-        // One that remembers nothing has its folder to go by: what that has, and what came before. Nobody but logouts
-        // touches client 0 there.
+        // A node that remembers nothing has only its folder: the change there, and those before. In that case
+        // only logouts change client 0.
         let Known { seq, mark } = node.history.witness;
         let reaches = if !node.history.remembers && mark == Server::First { seq } else { 0 };
         let of_it = |change: &&Changed| change.client == 0 && change.mark == Server::First;
@@ -173,9 +173,9 @@ impl Protocol {
         node.history.place = server;
     }
 
-    /// What a verification at this node must hold to, of what was promised.
+    /// The generation that a verification on this server must enforce, of the promised ones.
     ///
-    /// On a database that went back: what a process knew of that serves there, or has served there.
+    /// On a database that went back, only what some process knew that serves or has served there is enforced.
     pub(super) fn binding(&self, state: &State, server: Server, promised: u8) -> u8 {
         if self.scenario.loses && server == Server::Second {
             promised.min(state.told.served)
@@ -184,7 +184,7 @@ impl Protocol {
         }
     }
 
-    /// A lease begins: what this node knew of binds everybody on this server.
+    /// A lease begins: from now on every verification on this server must enforce what this node knew.
     pub(super) fn serves(&self, state: &mut State, index: usize) {
         let node = &state.nodes[index];
         if self.scenario.loses && node.memory.server == Server::Second {

@@ -1,13 +1,13 @@
-//! A model of the cluster's protocol: all that nodes, PostgreSQL, clocks and callers may do, in every order.
+//! A model of the cluster's protocol: all steps of nodes, PostgreSQL, clocks and callers, in every order.
 //!
-//! Nothing ever has to happen: a tick may pass between any two steps, so every process may pause anywhere and for any
-//! time, and no message arrives before it does. What is bounded (how many nodes, logouts, rows, commits on their way
-//! to the stand-by) is bounded by the [`Scenario`]; within it every state is visited.
+//! No step is forced: a tick may pass between any two steps. So every process may pause anywhere for any time,
+//! and every message may be late. The [`Scenario`] bounds the numbers of nodes, logouts, rows, and commits that
+//! wait for the stand-by. Within these bounds the checker visits every state.
 //!
-//! - `store`: contents of the primary and of the stand-by. `state`: everything else that is remembered.
+//! - `store`: contents of the primary and of the stand-by. `state`: all other state.
 //! - `node`: JOIN, RENEW, LEAVE. `row`: GC. `write`: LOGOUT. `verify`: VERIFY. `session`: LOGIN, REFRESH.
-//!   `history`: a database that went back. `follower`: attached exact verifiers. `time`: clocks that run fast or slow.
-//! - `fault`: what the protocol must not do. `properties`: the invariants. `scenario`: what is looked at together.
+//!   `history`: a database that went back. `follower`: attached exact verifiers. `time`: fast and slow clocks.
+//! - `fault`: seeded faults. `properties`: the invariants. `scenario`: the bounds of each run.
 
 mod action;
 mod check;
@@ -47,12 +47,12 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// The protocol as it should be.
+    /// The protocol without a fault.
     pub fn sound(scenario: Scenario) -> Protocol {
         Protocol { scenario, fault: None }
     }
 
-    /// With one fault.
+    /// The protocol with one fault.
     pub fn with(fault: Fault) -> Protocol {
         Protocol { scenario: fault.scenario(), fault: Some(fault) }
     }
@@ -66,12 +66,12 @@ impl Protocol {
         state.store.commit(server, self.scenario.log > 0, transaction)
     }
 
-    /// The log has room for one commit more.
+    /// Whether the log has room for one more commit.
     fn may_commit(&self, state: &State) -> bool {
         self.scenario.log == 0 || state.store.unflushed() < self.scenario.log
     }
 
-    /// The stand-by, seen by itself, and the fail-over.
+    /// The steps of the stand-by itself, and the fail-over.
     fn store_actions(&self, state: &State, actions: &mut Vec<Action>) {
         if state.store.unflushed() > 0 {
             actions.push(Action::Flush);
@@ -91,7 +91,7 @@ impl Protocol {
         }
     }
 
-    /// Whoever waits for a commit that the stand-by has not flushed will wait for ever, and so gives up.
+    /// A commit that the stand-by has not flushed will never be confirmed, so its process stops waiting.
     fn promote(&self, state: &mut State) {
         state.store.promote();
         if self.scenario.loses {
@@ -129,10 +129,10 @@ impl Protocol {
         }
     }
 
-    /// Brings states that nothing can ever tell apart into one form.
+    /// Brings states that no step can distinguish into one form.
     fn settle(&self, state: &mut State) {
         for node in &mut state.nodes {
-            // A lease that has run out before it begins; another renewal may do all else that this one may.
+            // This lease would end before it begins. Another renewal may do everything that this one may.
             if let Renewal::Sent { since } | Renewal::Applied { since } = node.renewal
                 && since == self.scenario.terms.lasts
             {

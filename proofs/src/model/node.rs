@@ -88,7 +88,7 @@ impl Protocol {
         }
     }
 
-    /// A renewal would bring nothing.
+    /// Whether a renewal would change nothing.
     fn is_idle(&self, state: &State, node: &Node) -> bool {
         let content = state.store.at(node.memory.server);
         let row = content.rows[usize::from(node.id)];
@@ -144,7 +144,7 @@ impl Protocol {
                 let node = &mut state.nodes[index];
                 let id = usize::from(node.id);
                 if node.has_joined() {
-                    // It was not told to stop renewing.
+                    // The node did not stop renewing.
                     node.lease = 0;
                 } else {
                     *node = Node::out();
@@ -177,12 +177,12 @@ impl Protocol {
             self.arrive(state, index, server);
             let Node { memory, history, .. } = state.nodes[index].clone();
             let joining = Node { standing: Standing::Joining { wait }, id: id as u8, history, ..Node::out() };
-            // What is remembered is kept until the server's state is there.
+            // The old memory is kept until the new server's state is loaded.
             state.nodes[index] = if history.remembers { Node { memory, ..joining } } else { joining };
         }
     }
 
-    /// The renewal's statements: the update of its own row, then the reading of the head.
+    /// The renewal's statements: the update of the node's own row, then the read of the head.
     fn read_head(&self, state: &mut State, index: usize, server: Server) {
         let node = &mut state.nodes[index];
         let Renewal::Sent { since } = node.renewal else { return };
@@ -195,7 +195,7 @@ impl Protocol {
         };
         let row = content.rows[usize::from(node.id)];
         if !same_timeline || !matches!(row, Row::Present { .. }) {
-            // Fenced: it stops, deletes nothing, and may join anew.
+            // The node has lost its row. It stops, deletes nothing, and may join anew.
             *node = if self.scenario.loses { node.fenced() } else { Node::out() };
             return;
         }
@@ -224,7 +224,7 @@ impl Protocol {
         };
     }
 
-    /// What a node may say that it has applied: what it has published, and its exact verifier too.
+    /// The last change that a node may acknowledge: both it and its exact verifier have it.
     fn acknowledges(&self, node: &Node, head: u8) -> u8 {
         if self.has(Fault::AckBeforePublish) {
             return head;
@@ -237,7 +237,7 @@ impl Protocol {
         }
     }
 
-    /// It waits no longer for an answer; the commit is as it is.
+    /// The node stops waiting for an answer; the commit is not undone.
     fn give_up(&self, node: &mut Node) {
         let taken = self.has(Fault::WarningTaken);
         match (&mut node.standing, &mut node.renewal) {
@@ -247,7 +247,7 @@ impl Protocol {
         }
     }
 
-    /// Applies every change up to the head, looking up how its client is now, and publishes that.
+    /// Reads the present row of each client changed up to the head, and publishes all in memory.
     fn publish(&self, state: &mut State, index: usize, asked: Server) {
         let content = state.store.at(asked).clone();
         let node = &mut state.nodes[index];

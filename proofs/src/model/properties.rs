@@ -1,4 +1,4 @@
-//! The invariants of the design, and what must be possible so that they are not kept by nothing happening.
+//! The invariants of the design, and the states that must be reachable, so that the invariants do not hold trivially.
 
 use stateright::Property;
 
@@ -84,7 +84,7 @@ fn is_durable(protocol: &Protocol, state: &State) -> bool {
         && usize::from(durable.session.pair) >= consumed
 }
 
-/// A change with a number up to the applied one is in memory.
+/// Memory has every change up to its applied number.
 fn skips_nothing(_: &Protocol, state: &State) -> bool {
     !state.broken.applied_fell
         && state.nodes.iter().filter(|node| node.has_joined()).all(|node| {
@@ -100,7 +100,7 @@ fn sees_every_node(protocol: &Protocol, state: &State) -> bool {
     let asked = protocol.scenario.writes.iter();
     asked.zip(&state.writes).all(|(asked, write)| match (*asked, *write) {
         (Asked::Logout { client, generation }, Write::Listed { ids, server, .. }) => {
-            // Who serves from a database that went back is bound by what was repeated there.
+            // On a database that went back, a verification must enforce only what was repeated there.
             let apart = |on: Server| protocol.scenario.loses && on != server;
             serving_without(state, client, generation + 1).all(|(id, on)| ids & 1 << id != 0 || apart(on))
         }
@@ -108,8 +108,8 @@ fn sees_every_node(protocol: &Protocol, state: &State) -> bool {
     })
 }
 
-/// The rows, and the servers, of those that may accept a token of the client that is older than this generation. A follower's row is that
-/// of the node that has lent it its lease.
+/// The rows and servers of processes that may accept the client's tokens older than this generation. For a
+/// follower, the row is that of the node that has lent the lease.
 fn serving_without(state: &State, client: usize, generation: u8) -> impl Iterator<Item = (u8, Server)> {
     (0..=FOLLOWER).filter_map(|at| state.verifier(at)).filter_map(
         move |Verifier { id, memory, lease, .. }| {
@@ -119,7 +119,7 @@ fn serving_without(state: &State, client: usize, generation: u8) -> impl Iterato
     )
 }
 
-/// A logout may be answered though W has not passed and somebody had to acknowledge it.
+/// Whether a logout may be answered before W has passed, and at least one node had to acknowledge it.
 fn acknowledged_in_time(protocol: &Protocol, state: &State) -> bool {
     state.writes.iter().any(|write| match *write {
         Write::Listed { server, elapsed, head, ids, .. } => {
@@ -129,7 +129,7 @@ fn acknowledged_in_time(protocol: &Protocol, state: &State) -> bool {
     })
 }
 
-/// Somebody would accept a token of this generation or a newer one: on which timeline.
+/// The timeline on which a process would accept a token of this generation or a newer one.
 fn accepts(state: &State, generation: u8) -> Option<Server> {
     let verifiers = (0..=FOLLOWER).filter_map(|at| state.verifier(at)).filter(|verifier| verifier.lease > 0);
     let accepting = verifiers.filter(|verifier| {

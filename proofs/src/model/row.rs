@@ -1,4 +1,4 @@
-//! GC: the rows of nodes that are no more.
+//! GC: the rows of dead nodes.
 
 use super::{
     Action, Fault, Protocol,
@@ -24,7 +24,7 @@ impl Protocol {
         }
     }
 
-    /// The row was seen unchanged for longer than W, and nobody holds its lock.
+    /// Whether the row was seen unchanged for longer than W, and no transaction holds its lock.
     fn may_collect(&self, state: &State, id: usize) -> bool {
         let unchanged = state.watch.is_some_and(|seen| seen.since > self.scenario.terms.wait);
         let locked = state
@@ -49,8 +49,8 @@ impl Protocol {
     }
 }
 
-/// Beats only matter by how they compare: they are counted from the lowest that any server has, and a beat that none
-/// can show again is as good as not seen.
+/// Only comparisons of beats matter, so beats are counted from the lowest on any server. A seen beat below
+/// the lowest cannot be shown again, and is dropped.
 pub(super) fn settle(state: &mut State) {
     for id in 0..ROWS {
         let beats = state.store.contents().filter_map(|content| match content.rows[id] {

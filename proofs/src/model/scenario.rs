@@ -1,18 +1,18 @@
-//! What is looked at together. Each scenario is small enough to be visited whole.
+//! The scenarios. Each is small enough for the checker to visit every state.
 
 use super::{
     state::{FOLLOWER, OTHER},
     time::Terms,
 };
 
-/// A change that somebody asks for.
+/// A requested change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// By the holder of a token of this generation: raises it by one, if it is still that.
+    /// A logout with a token of this generation: raises the client's generation by one, unless it is already higher.
     Logout { client: usize, generation: u8 },
-    /// Something that takes no token back.
+    /// A change that revokes nothing.
     Touch { client: usize },
-    /// A login, whose session is given the next id. The one with the first id is looked at in client 0's place.
+    /// A login, whose session gets the next id. The session with the first id takes the place of client 0.
     Open,
 }
 
@@ -31,38 +31,38 @@ const OTHER_LOGOUT: Asked = Asked::Logout { client: 1, generation: 0 };
 const TOUCH: Asked = Asked::Touch { client: 0 };
 const OTHER_TOUCH: Asked = Asked::Touch { client: 1 };
 
-/// What there is, and what may happen.
+/// The bounds of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
     pub terms: Terms,
-    /// Whether real time since a snapshot is kept, for Inv2.
+    /// Whether the real time since a snapshot is recorded, for Inv2.
     pub ages: bool,
-    /// Processes, and how many of them serve from the beginning.
+    /// The processes, and how many of them serve from the beginning.
     pub nodes: usize,
     pub serving: usize,
-    /// Rows that there may ever be: how often somebody may join.
+    /// The number of rows, which bounds how often nodes may join.
     pub rows: usize,
     pub leave: bool,
     pub crash: bool,
     pub gc: bool,
-    /// What is asked for, and how often each may be tried.
+    /// The requested changes, and how often each may be tried.
     pub writes: &'static [Asked],
     pub tries: u8,
-    /// The nodes that answer for them; those without one are answered for by a node that is not modelled.
+    /// The nodes that answer for the changes. A node outside the model answers for the others.
     pub answerers: &'static [usize],
-    /// Commits that may be on their way to the stand-by; 0 where there is none.
+    /// The most commits that may wait for the stand-by; 0 if there is no stand-by.
     pub log: usize,
     pub fail_over: bool,
-    /// Commits are answered before the stand-by has them, and the first server dies when that is promoted.
+    /// Commits are answered before the stand-by has them, and the first server dies when the stand-by is promoted.
     pub loses: bool,
-    /// Client 0 is a session, which node 0 has opened on the first server, and which is not loaded with the rest.
+    /// Client 0 is a session that node 0 has opened on the first server. It is not loaded with the rest.
     pub ids: bool,
-    /// Nobody renews a lease before the fail-over, nor verifies anything; and nobody renews one in vain.
+    /// Before the fail-over no node renews or verifies, and no node renews without need.
     pub quiet: bool,
     pub login: bool,
     pub refreshers: usize,
-    /// Nodes may forget clients, as they do sessions.
+    /// Nodes may drop clients from memory, as they do sessions.
     pub forget: bool,
     /// A process with an attached exact verifier.
     pub follower: bool,
@@ -111,7 +111,7 @@ impl Scenario {
         Scenario { writes: &[LOGOUT, OTHER_LOGOUT], ..Scenario::base("feed") }
     }
 
-    /// Nodes come, go and are killed.
+    /// Nodes join, leave and are killed.
     pub const fn membership() -> Scenario {
         Scenario { nodes: 2, rows: 2, leave: true, crash: true, gc: true, ..Scenario::base("membership") }
     }
@@ -121,23 +121,23 @@ impl Scenario {
         Scenario { ages: true, log: 2, ..Scenario::base("replicated") }
     }
 
-    /// The stand-by is promoted, and has everything. Who believes in the old primary may join again and again.
+    /// The stand-by is promoted and has every commit. A node that uses the old primary may join repeatedly.
     pub const fn fail_over() -> Scenario {
         Scenario { rows: 3, fail_over: true, ..Scenario::base("fail-over") }
     }
 
-    /// And nodes forget, and ask.
+    /// Like `fail_over`; in addition nodes drop clients and ask the store.
     pub const fn questions() -> Scenario {
         Scenario { name: "questions", forget: true, login: true, ..Scenario::fail_over() }
     }
 
-    /// The stand-by is promoted, and lacks what nobody was told of.
+    /// The stand-by is promoted and lacks commits that were not answered.
     pub const fn lost_commits() -> Scenario {
         let writes = &[LOGOUT, TOUCH];
         Scenario { name: "lost commits", rows: 2, writes, tries: 2, log: 2, ..Scenario::fail_over() }
     }
 
-    /// The stand-by is promoted, and lacks what callers were told of.
+    /// The stand-by is promoted and lacks commits that were answered.
     pub const fn lost_answers() -> Scenario {
         Scenario {
             name: "lost answers",
@@ -152,18 +152,18 @@ impl Scenario {
         }
     }
 
-    /// And nodes are killed and started again.
+    /// Like `lost_answers`; in addition nodes are killed and started again.
     pub const fn lost_memory() -> Scenario {
         Scenario { name: "lost answers and memory", crash: true, quiet: true, ..Scenario::lost_answers() }
     }
 
-    /// And another change is made at the other node, before or after.
+    /// Like `lost_memory`; in addition the other node makes another change, before or after.
     pub const fn lost_order() -> Scenario {
         let writes = &[LOGOUT, OTHER_TOUCH];
         Scenario { name: "lost answers, two changes", writes, answerers: &[1, 0], ..Scenario::lost_memory() }
     }
 
-    /// A session has just been opened; it is revoked, all of which is lost, and another one is opened.
+    /// A session was just opened. It is revoked, both changes are lost, and another session is opened.
     pub const fn lost_ids() -> Scenario {
         let base = Scenario::lost_answers();
         let writes = &[LOGOUT, Asked::Open];
@@ -181,7 +181,7 @@ impl Scenario {
         Scenario { leave: true, follower: true, ages: true, ..Scenario::base("attached") }
     }
 
-    /// It may go over to another node.
+    /// The attached verifier may change to another node.
     pub const fn attached_to_two() -> Scenario {
         Scenario {
             name: "attached to two",
@@ -195,7 +195,7 @@ impl Scenario {
         }
     }
 
-    /// The scenarios that are always visited.
+    /// The scenarios of every run.
     pub fn quick() -> Vec<Scenario> {
         vec![
             Scenario::clocks(),
@@ -213,7 +213,7 @@ impl Scenario {
         ]
     }
 
-    /// More of each.
+    /// Larger scenarios.
     pub fn long() -> Vec<Scenario> {
         let (renewals, membership) = (Scenario::renewals(), Scenario::membership());
         let (lost, attached) = (Scenario::lost_commits(), Scenario::attached());
@@ -241,7 +241,7 @@ impl Scenario {
         ((1 << self.nodes) - 1) | follower | (1 << OTHER)
     }
 
-    /// Where tokens are verified.
+    /// The places where tokens are verified.
     pub(super) fn verifiers(&self) -> impl Iterator<Item = usize> + use<> {
         (0..self.nodes).chain(self.follower.then_some(FOLLOWER))
     }
@@ -254,7 +254,7 @@ impl Scenario {
         self.writes.iter().filter(|asked| matches!(asked, Asked::Logout { .. })).count()
     }
 
-    /// An age, as far as Inv2 must tell it.
+    /// An age, limited to the values that Inv2 distinguishes.
     pub(super) fn age(&self, age: u8) -> u8 {
         if self.ages { age.min(self.terms.term + 1) } else { 0 }
     }

@@ -1,4 +1,4 @@
-//! LOGIN and REFRESH: each one transaction, under the lock of the client's row.
+//! LOGIN and REFRESH: one transaction each, under the lock of the client's row.
 
 use super::{
     Action, Fault, Protocol,
@@ -86,7 +86,7 @@ impl Protocol {
                 if let Refresher::Committed { tries, pair, required, .. } = state.refreshers[who] {
                     let times = &mut state.told.consumed[usize::from(pair)];
                     *times = 2.min(*times + 1);
-                    // The session is of generation 0, and so is every pair of it.
+                    // The session and all of its pairs have generation 0.
                     state.broken.revoked_accepted |= required > 0;
                     state.refreshers[who] = Refresher::Idle { tries };
                 }
@@ -94,7 +94,7 @@ impl Protocol {
         }
     }
 
-    /// Compare-and-swap on the pair number; a number that was consumed before ends the session.
+    /// Compare-and-swap on the pair number. A number that was consumed before ends the session.
     fn refresh(&self, state: &mut State, who: usize, pair: u8, server: Server) {
         let Refresher::Idle { tries } = state.refreshers[who] else { return };
         let (tries, required) = (tries - 1, state.told.promised[0]);

@@ -1,18 +1,18 @@
-//! Everything that the protocol remembers, at one moment.
+//! The state of the model at one moment.
 
 use super::store::{CLIENTS, Content, Known, Policy, ROWS, Server, Store};
 
-/// Nodes of the model.
+/// The nodes of the model.
 pub(super) const NODES: usize = 3;
-/// Where a verification runs that runs in the attached verifier.
+/// The place of a verification in the attached verifier.
 pub(super) const FOLLOWER: usize = NODES;
-/// The clock of the node that answers logouts and collects rows: none of those above.
+/// The clock of the node that answers logouts and collects rows. It is none of the nodes above.
 pub(super) const OTHER: usize = FOLLOWER + 1;
-/// Changes that somebody may ask for.
+/// The most changes that can be requested.
 pub(super) const WRITES: usize = 4;
-/// Generations that tokens may be of.
+/// The most generations that tokens can have.
 pub(super) const GENERATIONS: u8 = 3;
-/// Callers that refresh.
+/// The callers that refresh.
 pub(super) const REFRESHERS: usize = 2;
 
 /// One moment.
@@ -30,7 +30,7 @@ pub struct State {
     pub broken: Broken,
 }
 
-/// What callers were told: the protocol does not read it, the invariants do.
+/// The answers that callers got. The invariants read this; the protocol does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Told {
     /// The generation that a 200 has promised, by client.
@@ -39,24 +39,24 @@ pub struct Told {
     pub issued: [u8; CLIENTS],
     /// How often a refresh with this pair number was answered 200.
     pub consumed: [u8; 2],
-    /// The generation of client 0 that this node has promised. (Only kept where commits are lost.)
+    /// The generation of client 0 that this node has promised. (Kept only if commits can be lost.)
     pub answered: [u8; NODES],
-    /// The newest generation of client 0 that a process knew of which serves, or has served, on the second server.
+    /// The newest generation of client 0 known to any process that serves, or has served, on the second server.
     pub served: u8,
-    /// No tick has passed since the first tokens were issued. (Only kept where times of issue are compared.)
+    /// No tick has passed since the first tokens were issued. (Kept only if times of issue are compared.)
     pub first_tick: bool,
-    /// Generations raised within that first tick, one bit each, by client.
+    /// The generations raised within that first tick, one bit each, by client.
     pub raised_in_it: [u8; CLIENTS],
 }
 
-/// Invariants that a single step has broken; those that can be seen in a state are not kept here.
+/// Invariants that a single step has broken. Those visible in a state itself are not kept here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Broken {
     /// Inv1: a token was accepted that a 200 had revoked before the verification began.
     pub revoked_accepted: bool,
     /// Inv2: a token was accepted on state older than D.
     pub stale_accepted: bool,
-    /// Inv4: a node's applied number has fallen.
+    /// Inv4: a node's applied number has decreased.
     pub applied_fell: bool,
 }
 
@@ -64,79 +64,79 @@ pub struct Broken {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     pub standing: Standing,
-    /// Its row.
+    /// The id of the node's row.
     pub id: u8,
     pub memory: Memory,
-    /// What is left until its deadline, on its own clock. It answers while this is not 0.
+    /// The time until the node's deadline, on its own clock. The node answers while this is not 0.
     pub lease: u8,
-    /// Ticks of real time since the snapshot that its memory is as new as.
+    /// Ticks of real time since the snapshot that the memory is as new as.
     pub age: u8,
     pub renewal: Renewal,
-    /// The exact verifier that it has recorded, if any.
+    /// The exact verifier that the node has recorded, if any.
     pub attached: Option<Attached>,
-    /// Where commits may be lost.
+    /// Used if commits can be lost.
     pub history: History,
 }
 
-/// What a node knows of the database's history.
+/// A node's knowledge of the database's history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct History {
-    /// The newest change that it has committed itself or applied.
+    /// The newest change that the node has committed or applied.
     pub known: Known,
-    /// The same in its folder, for the process that comes after it.
+    /// The newest change in its folder, for the next process.
     pub witness: Known,
-    /// Its memory is of before.
+    /// The memory was loaded before the node lost its row.
     pub remembers: bool,
-    /// The server that it uses.
+    /// The server that the node uses.
     pub place: Server,
-    /// The generation of client 0 that it knew of when it came there. The protocol does not read it.
+    /// The generation of client 0 that the node knew when it came to `place`. The protocol does not read it.
     pub knew: u8,
 }
 
-/// How far a node is with being one.
+/// The phase of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// It has no row that it would call its own.
+    /// The node has no row.
     Out,
-    /// The database lacks what its folder knows of, and it remembers nothing: it waits for somebody who does.
+    /// The database lacks the change in the node's folder. The node remembers nothing, and waits for one that does.
     Waiting { since: u8 },
-    /// It has repeated or ended what the database had lost, and waits until these ids have that.
+    /// The node has repeated or ended the lost changes, and waits until these ids have acknowledged that.
     Settling { since: u8, head: u8, ids: u8 },
-    /// Its row's commit waits for so many to be flushed.
+    /// The commit of the node's row waits until `wait` more commits are flushed.
     Joining { wait: u8 },
-    /// It has loaded its state, and renews.
+    /// The node has loaded its state, and renews.
     Joined,
-    /// It answers no more, and waits until what it has lent has run out.
+    /// The node answers no more, and waits until the lease that it has lent has ended.
     Leaving { lent: u8 },
 }
 
-/// A memory, and what is left of the lease over it.
+/// A memory, and the rest of the lease over it.
 #[derive(Clone, Copy, Debug)]
 pub struct Verifier<'s> {
-    /// The row that the lease is of.
+    /// The row that has the lease.
     pub id: u8,
     pub memory: &'s Memory,
     pub lease: u8,
     pub age: u8,
 }
 
-/// What is known of clients.
+/// A process's knowledge of clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Memory {
-    /// Where it was loaded.
+    /// The server that memory was loaded from.
     pub server: Server,
-    /// The number of the last change in it.
+    /// The number of the last change in memory.
     pub applied: u8,
-    /// `None` is forgotten, as a session may be.
+    /// `None`: dropped, as memory may drop a session.
     pub clients: [Option<Policy>; CLIENTS],
-    /// So many ids of sessions are known to have been given.
+    /// How many session ids are known to have been given.
     pub given: u8,
-    /// The keys are new: no token from before stands.
+    /// The keys are new, so every earlier token is invalid.
     pub ended: bool,
 }
 
-/// A renewal, step by step. `since` is what its node's clock has gone since t0, `age` what real time has since the
-/// head was read.
+/// A renewal, step by step. `since`: time on the node's clock since t0; `age`: real time since the head was
+/// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Renewal {
     Idle,
@@ -144,14 +144,14 @@ pub enum Renewal {
     Sent {
         since: u8,
     },
-    /// The row is updated and the head read, in a transaction that is open.
+    /// The row is updated and the head read, in an open transaction.
     Read {
         since: u8,
         age: u8,
         server: Server,
         head: u8,
     },
-    /// Committed; the answer waits for so many to be flushed.
+    /// Committed; the answer waits until `wait` more commits are flushed.
     Committed {
         since: u8,
         age: u8,
@@ -168,25 +168,25 @@ pub enum Renewal {
 /// An exact verifier, as its node has recorded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Attached {
-    /// What it has acknowledged.
+    /// The last change that the verifier has acknowledged.
     pub heard: u8,
-    /// What the node's clock has gone since a change was last published to it, up to W.
+    /// Time on the node's clock since a change was last published to the verifier, up to W.
     pub published: u8,
 }
 
 /// A process that embeds the follower, and follows one node at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Follower {
-    /// The node and its row's id: a feed is of one incarnation.
+    /// The node and its row's id, because a feed belongs to one row.
     pub feed: Option<(usize, u8)>,
     pub memory: Memory,
-    /// What is left until its deadline, on its own clock.
+    /// The time until the follower's deadline, on its own clock.
     pub lease: u8,
     pub age: u8,
     pub question: Question,
 }
 
-/// A follower's asking for a lease, step by step. `since` is what its clock has gone since before it asked.
+/// A follower's request for a lease, step by step. `since`: time on its clock since before the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
     Idle,
@@ -197,7 +197,7 @@ pub enum Question {
     Recorded {
         since: u8,
     },
-    /// The node has read its own deadline, and lends this much of it.
+    /// The node has read its own deadline, and lends `lent` of the rest.
     Lent {
         since: u8,
         lent: u8,
@@ -211,21 +211,21 @@ pub enum Question {
     },
 }
 
-/// A change that somebody asked for.
+/// A requested change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
-    /// Not begun, or answered 503; it may be tried so many times.
+    /// Not begun, or answered 503. It may be tried `tries` times.
     Idle { tries: u8 },
-    /// Its transaction is open. (Only seeded faults do something in it that others could see.)
+    /// The transaction is open. (Only seeded faults do something in it that other steps can see.)
     Open { tries: u8, seq: u8, listed: u8 },
-    /// Committed; the answer waits for so many to be flushed. `known` is the change, where commits may be lost.
+    /// Committed; waits until `wait` more commits are flushed. `known`: the change, if commits can be lost.
     Committed { tries: u8, server: Server, wait: u8, listed: Option<u8>, known: Known },
-    /// The nodes are to be listed.
+    /// The nodes must be listed next.
     Confirmed { server: Server, known: Known },
-    /// t1 has been read and these ids were listed, and the clock has gone so far since: waits until they have
-    /// acknowledged this head.
+    /// t1 has been read and `ids` were listed. The change waits until they have acknowledged `head`;
+    /// `elapsed`: time on the clock since t1.
     Listed { server: Server, elapsed: u8, head: u8, ids: u8, known: Known },
-    /// 200.
+    /// Answered 200.
     Answered,
 }
 
@@ -236,19 +236,19 @@ pub enum Login {
     Committed { wait: u8, generation: u8 },
 }
 
-/// Somebody who holds refresh tokens of the one session.
+/// A caller that holds refresh tokens of the one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refresher {
     Idle {
         tries: u8,
     },
-    /// The pair was read and found good; it is not written yet. (Only where the two are apart.)
+    /// The pair was read and is valid, but the next one is not written. (Only if these steps are separate.)
     Read {
         tries: u8,
         pair: u8,
         required: u8,
     },
-    /// The pair is consumed; the answer waits for so many to be flushed.
+    /// The pair is consumed; the answer waits until `wait` more commits are flushed.
     Committed {
         tries: u8,
         pair: u8,
@@ -257,8 +257,8 @@ pub enum Refresher {
     },
 }
 
-/// The verification of a token, step by step. There is one at a time: any two that run at once do so without hearing of
-/// each other.
+/// The verification of a token, step by step. There is one at a time: simultaneous ones do not affect each
+/// other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Verification {
     /// A node, or `FOLLOWER`.
@@ -266,7 +266,7 @@ pub struct Verification {
     pub client: usize,
     /// The token's generation.
     pub token: u8,
-    /// What was promised when it began.
+    /// The generation that had been promised when the verification began.
     pub required: u8,
     pub step: Step,
 }
@@ -274,20 +274,20 @@ pub struct Verification {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Begun,
-    /// The deadline was read, over the memory of this row, and is to come.
+    /// The deadline over this row's memory was read, and has not passed.
     InTime {
         id: u8,
     },
-    /// The state was read, and is so old. (Only where the deadline is read after it.)
+    /// State of this age was read. (Only if the deadline is read after the state.)
     StateRead {
         accepts: bool,
         age: u8,
     },
-    /// The token is ahead of that memory.
+    /// The token is ahead of this row's memory.
     Ahead {
         id: u8,
     },
-    /// The store has answered, asked when so much had been applied.
+    /// The store has answered a request made when memory had applied `applied`.
     Answered {
         id: u8,
         policy: Policy,
@@ -295,19 +295,19 @@ pub enum Step {
     },
 }
 
-/// One node watching another's row.
+/// One node's watch over another's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Watch {
     pub id: usize,
     pub beat: u8,
-    /// What the watcher's clock has gone since it saw this beat.
+    /// Time on the watcher's clock since it saw this beat.
     pub since: u8,
 }
 
 impl Memory {
-    /// What a node loads.
+    /// The memory that a node loads.
     pub fn load(server: Server, content: &Content, ids: bool) -> Memory {
-        // Of sessions, those that have ended.
+        // Only ended sessions are loaded.
         let known = |policy: &Policy| !ids || policy.generation > 0;
         let clients = content.clients.map(|policy| Some(policy).filter(known));
         let Content { head: applied, given, lost, .. } = *content;
@@ -318,7 +318,7 @@ impl Memory {
         Memory { server: Server::First, applied: 0, clients: [None; CLIENTS], given: 0, ended: false }
     }
 
-    /// Takes over a client, unless it is not there, or what is known is as new.
+    /// Takes over a client that exists and is newer than memory's.
     pub fn learn(&mut self, client: usize, policy: Policy) {
         if policy.revision > self.clients[client].map_or(0, |known| known.revision) {
             self.clients[client] = Some(policy);
@@ -340,19 +340,19 @@ impl Node {
         }
     }
 
-    /// A process that is started in the place of this one.
+    /// The process that is started in the place of this one.
     pub fn started_again(&self) -> Node {
         let witness = self.history.witness;
         Node { history: History { known: witness, witness, ..History::default() }, ..Node::out() }
     }
 
-    /// It has no row any more, and remembers.
+    /// The node without its row, but with its memory.
     pub fn fenced(&self) -> Node {
         let history = History { remembers: true, ..self.history };
         Node { memory: self.memory.clone(), history, ..Node::out() }
     }
 
-    /// Its memory may be used: it has been loaded and not been given up.
+    /// Whether the node's memory may be used: it was loaded, and the node still has its row.
     pub fn has_joined(&self) -> bool {
         self.standing == Standing::Joined
     }
@@ -365,7 +365,7 @@ impl Follower {
 }
 
 impl State {
-    /// What a verification finds at a node, or at the follower.
+    /// The memory and lease that a verification finds at a node, or at the follower.
     pub fn verifier(&self, at: usize) -> Option<Verifier<'_>> {
         if at == FOLLOWER {
             let Follower { feed, memory, lease, age, .. } = &self.follower;
@@ -377,7 +377,7 @@ impl State {
         }
     }
 
-    /// Whatever waits for commits to be flushed.
+    /// The counts of all steps that wait for commits to be flushed.
     pub fn waits_mut(&mut self) -> impl Iterator<Item = &mut u8> {
         let joins = self.nodes.iter_mut().filter_map(|node| match (&mut node.standing, &mut node.renewal) {
             (Standing::Joining { wait }, _) | (_, Renewal::Committed { wait, .. }) => Some(wait),

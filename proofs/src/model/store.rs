@@ -1,13 +1,13 @@
-//! PostgreSQL, as far as the protocol leans on it: a primary, and one synchronous stand-by that may be promoted.
+//! PostgreSQL as the protocol needs it: a primary, and one synchronous stand-by that may be promoted.
 
-/// Clients of the model.
+/// The clients of the model.
 pub(super) const CLIENTS: usize = 2;
-/// Changes that the feed has room for.
+/// The number of changes that the feed has room for.
 pub(super) const CHANGES: usize = 6;
-/// Node rows that there may ever be.
+/// The number of node rows.
 pub(super) const ROWS: usize = 5;
 
-/// What one server shows at one place of its log.
+/// The content of one server at one position of its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Content {
     /// `head`: the number of the last change.
@@ -18,20 +18,20 @@ pub struct Content {
     pub clients: [Policy; CLIENTS],
     /// `node`, by id.
     pub rows: [Row; ROWS],
-    /// The one session whose refreshing is looked at.
+    /// The one session that is refreshed in the model.
     pub session: Session,
-    /// So many ids of sessions have been given.
+    /// How many session ids have been given.
     pub given: u8,
-    /// `lost`: what is known to be missing of the first server's history.
+    /// `lost`: the known loss of the first server's history.
     pub lost: Lost,
 }
 
-/// What was done about a history of which something was lost.
+/// The repair of a history that has lost changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lost {
-    /// Every change up to this one was done again, from somebody's memory.
+    /// Every change up to this one was repeated, from a node's memory.
     pub repeated: u8,
-    /// Nobody remembered: every token from before was ended.
+    /// No node remembered: every earlier token was revoked.
     pub ended: bool,
 }
 
@@ -40,27 +40,27 @@ pub struct Lost {
 pub struct Changed {
     pub client: u8,
     pub revision: u8,
-    /// Where it was committed: no other change of its number has the same. (Only told where commits are lost.)
+    /// The committing server, which is unique for this number. (Used only if commits can be lost.)
     pub mark: Server,
 }
 
-/// The newest change that a process knows of.
+/// The newest change that a process knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Known {
     pub seq: u8,
     pub mark: Server,
 }
 
-/// A client's row, and what a node remembers of it.
+/// A client's row, and a node's copy of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// Counts the changes; tells newer from older. 0: it is not there.
+    /// Counts the changes, and so distinguishes newer from older. 0: there is no row.
     pub revision: u8,
-    /// Raised by logout.
+    /// Raised by a logout.
     pub generation: u8,
 }
 
-/// A client as it was made, or a session in its place as it was opened.
+/// A client after its creation, or the session in its place after its login.
 pub(super) const OPENED: Policy = Policy { revision: 1, generation: 0 };
 
 impl Policy {
@@ -69,7 +69,7 @@ impl Policy {
     }
 }
 
-/// A place for a node's row. Ids are given in order and never again.
+/// The state of a node's row. Ids are given in order and never again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Row {
     #[default]
@@ -81,7 +81,7 @@ pub enum Row {
     Gone,
 }
 
-/// A session of client 0, born under generation 0.
+/// A session of client 0 with generation 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Session {
     pub pair: u8,
@@ -89,12 +89,12 @@ pub struct Session {
 }
 
 impl Content {
-    /// Records that a client has changed, as the next of all changes.
+    /// Records a change of a client, with the next number.
     pub fn change(&mut self, client: usize, logout: bool, mark: Server) {
         self.change_as(self.head + 1, client, logout, mark);
     }
 
-    /// The same under a number that was drawn before, as a sequence would give it.
+    /// Records a change with a number that was drawn before, as from a sequence.
     pub fn change_as(&mut self, seq: u8, client: usize, logout: bool, mark: Server) {
         let policy = &mut self.clients[client];
         policy.revision += 1;
@@ -109,25 +109,25 @@ impl Content {
         self.known(self.head)
     }
 
-    /// The newest up to this number.
+    /// The newest change up to this number.
     pub fn known(&self, seq: u8) -> Known {
         let changes = self.changes.iter().take(usize::from(seq)).enumerate();
         let newest = changes.filter_map(|(at, change)| Some((at, change.as_ref()?))).next_back();
         newest.map_or_else(Known::default, |(at, change)| Known { seq: at as u8 + 1, mark: change.mark })
     }
 
-    /// It has this change, and so every one before.
+    /// Whether the content has this change, and so every change before.
     pub fn has(&self, known: Known) -> bool {
         known.seq == 0 || self.known(known.seq) == known
     }
 
-    /// The ids of all rows that are there, one bit each.
+    /// The ids of all present rows, one bit each.
     pub fn listed(&self) -> u8 {
         let present = (0..ROWS).filter(|&id| matches!(self.rows[id], Row::Present { .. }));
         present.fold(0, |ids, id| ids | 1 << id)
     }
 
-    /// Every one of these ids has acknowledged this much, or is gone.
+    /// Whether every one of these ids has acknowledged `head`, or has no row.
     pub fn acked(&self, ids: u8, head: u8) -> bool {
         (0..ROWS)
             .filter(|id| ids & 1 << id != 0)
@@ -135,7 +135,7 @@ impl Content {
     }
 }
 
-/// The server that was primary from the beginning, and the stand-by that may be promoted: the two timelines.
+/// The first primary, and the stand-by that may be promoted: the two timelines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Server {
     #[default]
@@ -143,27 +143,26 @@ pub enum Server {
     Second,
 }
 
-/// Both servers. A commit is visible on the first as soon as it is in its log, and may be answered when the stand-by
-/// has flushed it.
+/// Both servers. A commit is visible on the first as soon as it is in the log. It may be answered when the
+/// stand-by has flushed it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Store {
-    /// The first server's content: last as it is now, and before that as it was after each commit since the one that
-    /// the stand-by shows.
+    /// The first server's content after each commit, from the one that the stand-by shows to the newest.
     log: Vec<Content>,
-    /// So many of those has the stand-by flushed and does not show yet.
+    /// How many of these the stand-by has flushed and does not show yet.
     unshown: u8,
-    /// The second server's content, once it was promoted.
+    /// The second server's content after its promotion.
     promoted: Option<Content>,
-    /// Commits do not wait for the stand-by, and the first server is dead when that is promoted.
+    /// Commits do not wait for the stand-by, and the first server dies when the stand-by is promoted.
     loses: bool,
 }
 
-/// What became of a commit.
+/// The result of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It waits until the stand-by has flushed so many more.
+    /// The commit waits until the stand-by has flushed this many more commits.
     Waits(u8),
-    /// Nobody will ever replicate it: the server has been replaced and does not know.
+    /// The commit will never be replicated: the server was replaced, and does not know it.
     Unconfirmed,
 }
 
@@ -176,13 +175,13 @@ impl Store {
         self.promoted.is_some()
     }
 
-    /// The servers that say they are primary. The first never notices that it was replaced, unless it is dead.
+    /// The servers that report to be primary. The first never notices that it was replaced, unless it is dead.
     pub fn servers(&self) -> impl Iterator<Item = Server> + use<> {
         let first = !(self.loses && self.promoted());
         [first.then_some(Server::First), self.promoted().then_some(Server::Second)].into_iter().flatten()
     }
 
-    /// What a server shows; before the fail-over, the second is not there to be asked.
+    /// A server's content. Before the fail-over the second server cannot be asked.
     pub fn at(&self, server: Server) -> &Content {
         match (server, &self.promoted) {
             (Server::Second, Some(content)) => content,
@@ -190,27 +189,27 @@ impl Store {
         }
     }
 
-    /// What the stand-by shows, or the server that it has become.
+    /// The content that the stand-by shows, or has after its promotion.
     pub fn standby(&self) -> &Content {
         self.promoted.as_ref().unwrap_or(&self.log[0])
     }
 
-    /// What every future primary has.
+    /// The content that every future primary has.
     pub fn durable(&self) -> &Content {
         self.promoted.as_ref().unwrap_or(&self.log[usize::from(self.unshown)])
     }
 
-    /// Commits that the stand-by has not flushed.
+    /// The number of commits that the stand-by has not flushed.
     pub fn unflushed(&self) -> usize {
         if self.promoted() { 0 } else { self.log.len() - 1 - usize::from(self.unshown) }
     }
 
-    /// Commits that it has flushed and does not show.
+    /// The number of commits that the stand-by has flushed and does not show.
     pub fn unshown(&self) -> u8 {
         self.unshown
     }
 
-    /// Runs a transaction on a server up to its local commit. `replicated` is false where no stand-by is modelled.
+    /// Runs a transaction on a server up to its local commit. `replicated` is false if no stand-by is modelled.
     pub fn commit(
         &mut self,
         server: Server,
@@ -240,7 +239,7 @@ impl Store {
         }
     }
 
-    /// The stand-by flushes one commit more, and shows it at once unless it lags.
+    /// The stand-by flushes one more commit, and shows it at once unless it lags.
     pub fn flush(&mut self, lags: bool) {
         self.unshown += 1;
         if !lags {
@@ -248,24 +247,24 @@ impl Store {
         }
     }
 
-    /// The stand-by shows one commit more.
+    /// The stand-by shows one more commit.
     pub fn show(&mut self) {
         self.unshown -= 1;
         self.log.remove(0);
     }
 
-    /// The stand-by becomes primary, with what it has flushed.
+    /// The stand-by becomes primary, with the commits that it has flushed.
     pub fn promote(&mut self) {
         self.promoted = Some(self.durable().clone());
         self.log.drain(..self.log.len() - 1);
         self.unshown = 0;
         if self.loses {
-            // Nobody will look at these again.
+            // No step reads these rows again.
             self.log[0].rows = Default::default();
         }
     }
 
-    /// Every content that there is, for what must treat all alike.
+    /// All contents, for code that treats them alike.
     pub fn contents(&self) -> impl Iterator<Item = &Content> {
         self.log.iter().chain(&self.promoted)
     }

@@ -1,11 +1,11 @@
-//! Time: it passes in ticks, and each clock runs fast or slow in each of them, within the bound.
+//! Time passes in ticks. In each tick, each clock runs fast or slow within the bound.
 
 use super::{
     Action, Protocol,
     state::{FOLLOWER, OTHER, Question, Renewal, Standing, State, Step, Write},
 };
 
-/// The terms of a lease, as `docs/proofs.md` derives them. What a clock measures is in the clock's units.
+/// The terms of a lease, as `docs/proofs.md` derives them. Measured times are in the clock's units.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// D, in ticks.
@@ -14,9 +14,9 @@ pub struct Terms {
     pub lasts: u8,
     /// W = D(1+ρ) + m.
     pub wait: u8,
-    /// What a clock goes in a tick that is as slow as ρ allows.
+    /// A clock's units per tick, as slow as ρ allows.
     pub slow: u8,
-    /// And as fast.
+    /// A clock's units per tick, as fast as ρ allows.
     pub fast: u8,
 }
 
@@ -24,7 +24,7 @@ impl Terms {
     /// Clocks are exact: D = W = 2, m = 0.
     pub const EXACT: Terms = Terms { term: 2, lasts: 2, wait: 2, slow: 1, fast: 1 };
 
-    /// The same, told no finer: D = W = 1.
+    /// Exact clocks with coarser ticks: D = W = 1.
     pub const COARSE: Terms = Terms { term: 1, lasts: 1, wait: 1, slow: 1, fast: 1 };
 
     /// ρ = 1/3: a tick is 3 units of real time, and 2 to 4 of a clock. D = `term` ticks, m = Dρ = `term` units.
@@ -32,7 +32,7 @@ impl Terms {
         Terms { term, lasts: 2 * term, wait: 5 * term, slow: 2, fast: 4 }
     }
 
-    /// What may be lent of this much to another clock: · (1−ρ)/(1+ρ).
+    /// How much of `left` may be lent to another clock: · (1−ρ)/(1+ρ).
     pub fn lend(&self, left: u8) -> u8 {
         left * self.slow / self.fast
     }
@@ -43,7 +43,7 @@ impl Protocol {
         let terms = &self.scenario.terms;
         let drift = terms.slow != terms.fast;
         let clocks = if drift { self.scenario.clocks_looked_at() } else { 0 };
-        // Every subset of the clocks that are looked at.
+        // Every subset of the scenario's clocks.
         let mut fast = clocks;
         loop {
             actions.push(Action::Tick { fast });
@@ -54,7 +54,7 @@ impl Protocol {
         }
     }
 
-    /// A tick of real time, in which these clocks run fast and the others slow.
+    /// A tick of real time, in which the clocks in `fast` run fast and the others slow.
     pub(super) fn tick(&self, state: &mut State, fast: u8) {
         let terms = self.scenario.terms;
         let goes = |clock: usize| if fast & 1 << clock == 0 { terms.slow } else { terms.fast };

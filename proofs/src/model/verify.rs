@@ -1,4 +1,4 @@
-//! VERIFY: the deadline first, then the state; the store only where the token is ahead of memory.
+//! VERIFY: reads the deadline first, then the state, and asks the store only if the token is ahead of memory.
 
 use super::{
     Action, Fault, Protocol,
@@ -7,11 +7,11 @@ use super::{
     store::{Policy, Server},
 };
 
-/// What memory says of a token.
+/// Memory's verdict on a token.
 enum Verdict {
     Accept,
     Refuse,
-    /// Memory does not know it: the store must be asked.
+    /// The token is ahead of memory, so the store must be asked.
     Ahead,
 }
 
@@ -43,8 +43,8 @@ impl Protocol {
         }
     }
 
-    /// Whether it makes a difference that a token is verified. Without a lease nothing is accepted; what no 200 has
-    /// revoked may be accepted; and memory learns from what is ahead of it.
+    /// Whether verifying this token can break an invariant or change memory. Without a lease nothing is accepted,
+    /// and a token that no 200 has revoked may be accepted. Memory learns only from a token ahead of it.
     fn matters(&self, state: &State, at: usize, client: usize, token: u8) -> bool {
         let Some(Verifier { memory, lease, .. }) = state.verifier(at) else { return false };
         if self.scenario.quiet && !state.store.promoted() {
@@ -66,11 +66,11 @@ impl Protocol {
         }
         let Some(verification) = state.verification.take() else { return };
         let Verification { at, client, token, step: done, .. } = verification;
-        // Where there is no lease, or another than before, it fails closed.
+        // Without the lease of the step before, the token is refused.
         let Some(Verifier { id, memory, lease, age }) = state.verifier(at) else { return };
         let known = memory.clients[client];
         if memory.ended && !matches!(step, VerifyStep::ReadDeadline) {
-            // Its key is good no more.
+            // The token's key is no longer valid.
             return;
         }
         let next = match (step, done) {
@@ -135,8 +135,8 @@ impl Protocol {
     }
 }
 
-/// Remembers what the store answered: what is newer than memory always, what is not in memory only if nothing was
-/// applied since the question.
+/// Takes over the store's answer: always if the client is in memory and older there; otherwise only if
+/// nothing was applied since the request.
 fn learn(memory: &mut Memory, client: usize, policy: Policy, applied: u8) {
     if memory.applied == applied || memory.clients[client].is_some() {
         memory.learn(client, policy);

@@ -1,4 +1,4 @@
-//! LOGOUT, and changes that take nothing back.
+//! LOGOUT, and changes that revoke nothing.
 
 use super::{
     Action, Fault, Protocol,
@@ -13,7 +13,7 @@ impl Protocol {
         for (index, &asked) in self.scenario.writes.iter().enumerate() {
             let mut may = |step| actions.push(Action::Write(index, step));
             let answerer = self.scenario.answerers.get(index).map(|&node| &state.nodes[node]);
-            // An answerer uses one server, once it has come there.
+            // After its first step, an answerer uses one server only.
             let uses = |server: Server| answerer.is_none_or(|node| node.history.place == server);
             match state.writes[index] {
                 Write::Idle { tries: 0 } | Write::Answered => {}
@@ -55,7 +55,7 @@ impl Protocol {
         }
     }
 
-    /// What is answered for is in the answerer's folder.
+    /// Whether the change is in the answerer's folder.
     fn is_kept(&self, answerer: Option<&Node>, known: Known) -> bool {
         let kept = answerer.is_none_or(|node| node.history.witness.seq >= known.seq);
         kept || self.has(Fault::AnswersBeforeKeeping)
@@ -67,13 +67,13 @@ impl Protocol {
         if self.has(Fault::WaitWithoutDrift) { terms.wait - 2 * terms.term } else { terms.wait }
     }
 
-    /// Where rows may be read that must not be older than a commit on this server.
+    /// The servers whose rows are no older than a commit on `commit`.
     fn servers_since<'s>(&self, state: &'s State, commit: Server) -> impl Iterator<Item = Server> + use<'s> {
         let any = self.has(Fault::RowsOfAnyTimeline);
         state.store.servers().filter(move |&server| server >= commit || any)
     }
 
-    /// The token that asks has been issued, the feed has room, and the client's row is not locked.
+    /// Whether the token was issued, the feed has room, and the client's row is not locked.
     fn may_begin(&self, state: &State, asked: Asked, server: Server) -> bool {
         let content = state.store.at(server);
         let drawn = state.writes.iter().filter(|write| matches!(write, Write::Open { .. })).count();
@@ -164,8 +164,8 @@ impl Protocol {
         }
     }
 
-    /// The transaction, whole: nobody sees anything of it before its commit. Where the generation is higher already,
-    /// the commit alone is repeated: when it is confirmed, so is what it has found.
+    /// The whole transaction, invisible before its commit. If the generation is higher already, only the
+    /// commit is repeated; its confirmation also confirms the state that the transaction found.
     fn commit_write(
         &self,
         state: &mut State,

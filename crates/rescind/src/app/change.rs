@@ -1,4 +1,4 @@
-//! Changes: first in the store, then in memory, then known everywhere, and then told of and answered for.
+//! The order of a change: the store, memory, propagation, and then the log and the answer.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -15,6 +15,10 @@ use crate::{
 
 impl App {
     /// Adds a client, in the store and in memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store is unavailable.
     pub async fn create_client(&self, client: Client, origin: ChangeOrigin) -> Result<Client, StoreError> {
         let _changing = self.memory.changing().await;
         let client = self.store.create_client(client, origin).await?;
@@ -22,7 +26,11 @@ impl App {
         Ok(client)
     }
 
-    /// Lets `rule` change a client, in the store and in memory.
+    /// Lets `rule` change a client, in the store and in memory. `None`: no such client.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store is unavailable; the inner result fails as `rule` does.
     pub async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
@@ -37,7 +45,11 @@ impl App {
         Ok(changed)
     }
 
-    /// Lets `rule` change a session, in the store and in memory.
+    /// Lets `rule` change a session, in the store and in memory. `None`: no such client or session.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store is unavailable.
     pub async fn change_session<T: Send + 'static>(
         &self,
         client: ClientId,
@@ -54,6 +66,10 @@ impl App {
     }
 
     /// Lets `rule` end a session, in the store and in memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store is unavailable.
     pub async fn end_session(
         &self,
         client: ClientId,
@@ -68,13 +84,13 @@ impl App {
         Ok(())
     }
 
-    /// Lets `change` change the store and memory, waits until that is known everywhere, and lets `log` tell of it. All of
-    /// it is done even if whoever asked for it goes away. What a rule refuses has changed nothing, and nothing is
-    /// waited for.
+    /// Lets `change` change the store and memory, waits for the propagation, and lets `log` report it. A
+    /// caller that disconnects cancels none of these steps. A change that its rule refuses needs no
+    /// propagation.
     ///
     /// # Errors
     ///
-    /// If the store does not answer, or the change cannot be vouched for everywhere; and, inside, as the rule refuses it.
+    /// Fails if the store is unavailable or the propagation is not confirmed; inside, as the rule does.
     pub async fn commit<F, T, E>(
         self: &Arc<App>,
         change: impl FnOnce(Arc<App>) -> F + Send + 'static,
@@ -100,11 +116,11 @@ impl App {
         .await
     }
 
-    /// Changes the signing keys in the store, and goes over to what it answers.
+    /// Changes the signing keys in the store, and takes the result over into memory.
     ///
     /// # Errors
     ///
-    /// Those of [`App::commit`]; and, inside, if the keys that the store has now cannot be used.
+    /// Fails like [`App::commit`]. The inner result fails if the new keys cannot be used.
     pub async fn change_keys<F>(
         self: &Arc<App>,
         change: impl FnOnce(Arc<App>) -> F + Send + 'static,
@@ -123,11 +139,11 @@ impl App {
         Ok(keys)
     }
 
-    /// Changes the verifiers in the store, and goes over to what it answers.
+    /// Changes the verifiers in the store, and takes the result over into memory.
     ///
     /// # Errors
     ///
-    /// Those of [`App::commit`].
+    /// Fails like [`App::commit`].
     pub async fn change_verifiers<F>(
         self: &Arc<App>,
         change: impl FnOnce(Arc<App>) -> F + Send + 'static,
@@ -146,11 +162,11 @@ impl App {
         Ok(verifiers)
     }
 
-    /// Ends every token, in the store and in memory. `key` is the signing key in place of those that there are.
+    /// Revokes every token, in the store and in memory. `key` replaces all signing keys.
     ///
     /// # Errors
     ///
-    /// Those of [`App::commit`]; and, inside, if the key cannot be used.
+    /// Fails like [`App::commit`]. The inner result fails if `key` cannot be used.
     pub async fn end_tokens(
         self: &Arc<App>,
         key: SigningKeyRecord,
@@ -165,8 +181,12 @@ impl App {
     }
 }
 
-/// Runs a change to its end even if whoever asked for it goes away: what the store has taken, the
-/// registry must hear of. It begins at once; what is awaited is its outcome alone.
+/// Runs `change` in a task of its own, which starts at once. So a client that disconnects cannot cancel the
+/// change between the commit and the registry's update.
+///
+/// # Errors
+///
+/// Fails as `change` does, or if the runtime stops.
 pub fn run_to_completion<T: Send + 'static>(
     change: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> impl Future<Output = Result<T, StoreError>> + Send {

@@ -1,10 +1,10 @@
-//! Whether the wall clock can be believed where something is deleted for good.
+//! Judges whether the wall clock can be trusted before something is deleted.
 //!
-//! The time that was believed last is kept in the store. Since then at least as long has passed as this
-//! process has run, by the boot clock, which nobody sets: that is the least that the time can be. A wall
-//! clock that is close to it is believed. One that is further off is in doubt until it has gone on, without a
-//! jump, for as long as it is off: then the service was indeed away for so long, or nothing is left that was
-//! there before. Until then, nothing is deleted by it.
+//! The store keeps the last trusted time. Since then at least the time that this process has run, by the boot
+//! clock, has passed: nobody can set the boot clock. The sum is the least possible time. A wall clock close
+//! to that is trusted. A clock further off is in doubt until it has run without a jump for as long as it is
+//! off. Then either the service was stopped for so long, or all sessions of before have expired. Meanwhile
+//! nothing is deleted by that clock.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{clock::Clock, model::UnixSeconds};
 
-/// A clock that is no further off is believed: what is over is kept for as long.
+/// In seconds. A clock off by no more is trusted; expired sessions are kept for as long.
 pub(super) const CLOSE: u64 = 3600;
-/// How often the time that is believed is saved.
+/// How often the trusted time is saved, in seconds.
 const SAVE_EVERY: u64 = 600;
 
-/// What is known of the time.
+/// The state of the watch over the wall clock.
 #[derive(Debug)]
 pub struct ClockWatch {
     clock: Clock,
@@ -29,14 +29,14 @@ pub struct ClockWatch {
 
 #[derive(Debug)]
 struct State {
-    /// The wall clock when it was believed last, and the boot clock at that moment.
+    /// The wall clock when it was last trusted, and the boot clock at that moment.
     believed: UnixSeconds,
     at: Duration,
     saved: UnixSeconds,
     doubt: Option<Doubt>,
 }
 
-/// A wall clock that is not believed.
+/// A wall clock that is in doubt.
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
     since: Duration,
@@ -44,46 +44,46 @@ struct Doubt {
     contradicted: bool,
 }
 
-/// The time, as far as it can be known.
+/// The result of one look at the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time {
-    /// What was over by then is over, whatever the wall clock says.
+    /// The present time or an earlier one: by this time data may be deleted.
     pub surely: UnixSeconds,
     /// By how many seconds the wall clock is ahead of what it should be; negative if it is behind.
     pub ahead: i64,
     pub turn: Option<Turn>,
-    /// To be saved in the store.
+    /// The time to save in the store. `None`: the saved time is recent enough.
     pub save: Option<UnixSeconds>,
 }
 
-/// What has changed since the clocks were last looked at.
+/// A change since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     Doubted,
     Believed,
 }
 
-/// How the wall clock is, for operators.
+/// The state of the wall clock, for operators.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockView {
-    /// It is not believed: nothing is deleted by it.
+    /// The clock is in doubt: nothing is deleted by it.
     pub in_doubt: bool,
-    /// By how much it is ahead of what the store and the boot clock tell; negative if it is behind.
+    /// By how many seconds it is ahead of the store's and the boot clock's time; negative if it is behind.
     pub ahead_seconds: i64,
-    /// By how much it is ahead of the database's. Absent where one process has the store to itself.
+    /// By how many seconds it is ahead of the database's clock. Absent with an embedded store.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ahead_of_database_seconds: Option<i64>,
 }
 
 impl ClockWatch {
-    /// For a store by which it was at least this late when it was used last; 0 for a new one.
+    /// `stored`: the last time that the store has saved, 0 for a new store.
     pub fn new(stored: UnixSeconds, clock: Clock) -> ClockWatch {
         let believed = if stored == 0 { clock.now() } else { stored };
         let state = State { believed, at: clock.elapsed(), saved: stored, doubt: None };
         ClockWatch { clock, state: Mutex::new(state) }
     }
 
-    /// Looks at the clocks. `contradicted`: another machine's clock says otherwise.
+    /// Reads and judges the clocks. `contradicted`: another machine's clock disagrees.
     pub fn look(&self, contradicted: bool) -> Time {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall, boot) = (self.clock.now(), self.clock.elapsed());
@@ -95,7 +95,7 @@ impl ClockWatch {
             Some(doubt) if is_close(doubt.ahead) && contradicted == doubt.contradicted => doubt,
             _ => Doubt { since: boot, ahead, contradicted },
         });
-        // Long enough that it cannot be a slip.
+        // So long that the difference is no passing error.
         let has_lasted = |doubt: Doubt| {
             !contradicted && boot.saturating_sub(doubt.since).as_secs() >= doubt.ahead.unsigned_abs()
         };
@@ -103,7 +103,7 @@ impl ClockWatch {
         if state.doubt.is_none() {
             (state.believed, state.at) = (wall, boot);
         }
-        // Of a clock in doubt what is sure is kept, so that a new process does not begin further back.
+        // For a clock in doubt the least time is saved, so that the next process does not start further back.
         let known = if state.doubt.is_some() { least } else { wall };
         let save = Some(known).filter(|known| known.abs_diff(state.saved) >= SAVE_EVERY);
         let turn = match (doubted, state.doubt) {
@@ -115,12 +115,12 @@ impl ClockWatch {
         Time { surely, ahead, turn, save }
     }
 
-    /// The store has it.
+    /// Records that the store has saved this time.
     pub fn saved(&self, at: UnixSeconds) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).saved = at;
     }
 
-    /// How it was when it was last looked at, and how far off it is now.
+    /// The judgement of the last look, and how far the clock is off now.
     pub fn view(&self, ahead_of_database_seconds: Option<i64>) -> ClockView {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = self.clock.elapsed().saturating_sub(state.at).as_secs();
@@ -168,7 +168,7 @@ mod tests {
             let time = watch.look(false);
             assert_eq!((time.surely, time.ahead, time.turn), (right + 60, 0, Some(Turn::Believed)));
         }
-        // Slow hands are moved now and then.
+        // A slow clock is corrected now and then.
         clock.set_ahead(HOUR);
         assert_eq!((watch.look(false).surely, watch.look(false).turn), (clock.now(), None));
     }

@@ -1,4 +1,4 @@
-//! What is done from time to time: what is over is deleted, and what is odd is told of.
+//! Periodic work: deletes what has expired, and reports unusual clients.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -11,18 +11,18 @@ use crate::{
     store::StoreError,
 };
 
-/// For how long expired sessions are kept: a clock set back within it finds them again.
+/// How long expired sessions are kept, in seconds. A clock that is set back by less still finds them.
 const SWEEP_MARGIN: u64 = 3600;
-/// Changes kept in a database for nodes that were away. Whoever missed more loads everything.
+/// Changes kept in the database for disconnected nodes. A node that missed more loads everything.
 const CHANGES_KEPT: u64 = 10_000;
 
 impl App {
-    /// Forgets what counts no more, and deletes, batch by batch, sessions that are over, keys whose last
-    /// token has run out, and what has been on record for long enough. Returns how many sessions went.
+    /// Frees memory of limits and leases that have ended. Deletes, in batches, expired sessions, keys whose
+    /// last token has expired, and audit records that are too old. Returns how many sessions were deleted.
     ///
     /// # Errors
     ///
-    /// If the store does not answer: what is left is for the next time.
+    /// Fails if the store is unavailable. The next sweep continues.
     pub async fn sweep(self: &Arc<App>) -> Result<usize, StoreError> {
         self.quotas.logins.sweep();
         self.quotas.refreshes.sweep();
@@ -63,9 +63,9 @@ impl App {
         Ok(deleted)
     }
 
-    /// The one place where a client is flagged for not caching its tokens.
+    /// Flags clients that do not cache their tokens; no other code does.
     fn flag_uncached(&self) {
-        // There is no other node, no follower, and no key that anybody else could verify with.
+        // True if there is no other node, no follower, and no public key for verification elsewhere.
         let all_seen = self.cluster.roll().is_none_or(|roll| roll.nodes.len() <= 1)
             && self.memory.verifiers.load().is_empty()
             && self.memory.issuer.keyring().public_keys().next().is_none();
@@ -82,7 +82,7 @@ impl App {
         }
     }
 
-    /// The time by which what is over may be deleted for good.
+    /// The time before which expired data may be deleted.
     async fn surely(&self) -> Result<UnixSeconds, StoreError> {
         let time = self.clock_watch.look(self.cluster.node_clock.is_off());
         match time.turn {

@@ -1,4 +1,4 @@
-//! What one process is made of, put together.
+//! The parts of one process, put together.
 
 mod change;
 mod clock_watch;
@@ -28,7 +28,7 @@ pub use clock_watch::{ClockView, ClockWatch};
 pub use open::{OpenError, WENT_BACK};
 pub use went_back::{EndError, end_every_token};
 
-/// One process's parts.
+/// The parts of one process.
 pub struct App {
     pub clock: Clock,
     pub random: Random,
@@ -42,41 +42,40 @@ pub struct App {
     pub uncached: UncachedLogins,
     pub log_limits: LogLimits,
     pub metrics: Metrics,
-    /// Whether the wall clock can be believed.
+    /// Judges whether the wall clock can be trusted.
     pub clock_watch: ClockWatch,
     pub on_unavailable: OnUnavailable,
-    /// The store was not what was last written here, so every token was ended.
+    /// The store was not the one last written here, so every token was revoked.
     pub went_back: Option<WentBack>,
-    /// Callers may show a certificate.
+    /// Callers may present a certificate.
     pub asks_for_certificates: bool,
     ready: watch::Sender<bool>,
-    // Last, so that the store is closed before another process may take the folder.
+    // The last field, so that the store is closed before another process can take the folder.
     folder: DataFolder,
 }
 
-/// How often a client may succeed.
+/// The quotas of successes per client.
 pub struct Quotas {
     pub logins: Quota,
     pub refreshes: Quota,
 }
 
 impl App {
-    /// The data folder.
     pub fn folder(&self) -> &DataFolder {
         &self.folder
     }
 
-    /// Whether new work is welcome, and can be done.
+    /// Whether this process should get new requests, and can serve them.
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow() && self.cluster.lease.check().is_ok() && self.cluster.node_clock.check().is_ok()
     }
 
-    /// Tells when it no longer is.
+    /// Notifies when the process begins to drain.
     pub fn readiness(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
     }
 
-    /// Tells probes to send new work elsewhere.
+    /// Makes probes report that this process should get no new requests.
     pub fn begin_drain(&self) {
         self.ready.send_replace(false);
     }

@@ -23,12 +23,12 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// What was done where the store was not what was last written here.
+/// The log line and advice for an operator whose store went back.
 pub const WENT_BACK: &str = "every token has been ended, and every verifier revoked: clients log in again. What was done since that store was \
      written is lost: credentials that were revoked are good again, allowlists are what they were then. Look through \
      them before others reach the server";
 
-/// Hashed under the pepper, it names the installation.
+/// The hash of this text under the pepper identifies the installation.
 const INSTALLATION: &str = "installation";
 
 /// Why a process cannot start.
@@ -51,12 +51,12 @@ pub enum OpenError {
 }
 
 impl App {
-    /// Takes the data folder, opens the store and loads what is kept in memory. A new store gets
-    /// its pepper and its first signing key. `master_key` is the one given by the environment.
+    /// Takes the data folder, opens the store and loads what memory holds. A new store gets its pepper and
+    /// its first signing key. `master_key` is the one from the environment.
     ///
     /// # Errors
     ///
-    /// If the folder, the master key or the store cannot be used.
+    /// Fails if the folder, the master key or the store cannot be used.
     pub async fn open(
         config: &Config,
         master_key: Option<&str>,
@@ -82,7 +82,7 @@ impl App {
                 master.open(PEPPER, &store.set_pepper(new).await?)?
             }
         };
-        // Before anything is written by this clock.
+        // Created before this clock's time is written anywhere.
         let clock_watch = ClockWatch::new(store.last_used().await?, clock.clone());
         let went_back = store.embedded().and_then(Sqlite::went_back);
         if let Some(found) = went_back {
@@ -110,7 +110,7 @@ impl App {
                 let first = generate_key(Algorithm::Hs256, &master, &random, now, now)?;
                 loaded.keys = store.first_key(first, audit.origin(Actor::Service, None)).await?;
             }
-            // Where there are other nodes, they decide when (`admin::upgrade_key`).
+            // In a cluster the nodes decide when (`admin::upgrade_key`).
             Some(newest) if store.postgres().is_none() => {
                 if let Some(next) = generate_upgrade(newest, 0, &master, &random, now)? {
                     let retire_at = next.signs_from + config.token_rules().refresh_ttl;

@@ -1,4 +1,4 @@
-//! A store that is older than what was last written here, and the end of every token that this is a reason for.
+//! Revokes every token if the store is not the one last written here.
 
 use rescind_verifier::Algorithm;
 
@@ -10,7 +10,7 @@ use crate::{
     store::{Store, StoreError, WentBack},
 };
 
-/// Why not every token has ended.
+/// Why tokens could not be revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum EndError {
     #[error(transparent)]
@@ -19,8 +19,8 @@ pub enum EndError {
     Sealed(#[from] SealError),
 }
 
-/// Sees to it that an embedded store which is not what was last written here gives nothing back: every token ends, and
-/// every verifier's token, which may have been revoked. What it may have lent is waited for.
+/// Makes an embedded store that went back safe to use: revokes every token and every verifier's token, and
+/// makes the process wait for all leases that may have been lent.
 pub(super) async fn after_going_back(
     store: &Store,
     found: WentBack,
@@ -34,15 +34,15 @@ pub(super) async fn after_going_back(
     store.record(vec![Event { detail: Some(found.to_string()), ..event }]).await?;
     embedded.set_lent(LONGEST_LEASE).await?;
     end_every_token(store, keys, master, origin, random).await?;
-    // Whatever ends this before leaves all of it to be done again.
+    // Comes last: if a step before fails, the next start repeats all of them.
     Ok(embedded.vouch()?)
 }
 
-/// Puts a new signing key in the place of all that there are. Returns its name.
+/// Replaces all signing keys by a new one. Returns the new key's `kid`.
 ///
 /// # Errors
 ///
-/// If the store cannot be written, or the key not be sealed.
+/// Fails if the store is unavailable, or if the key cannot be sealed.
 pub async fn end_every_token(
     store: &Store,
     keys: &[SigningKeyRecord],

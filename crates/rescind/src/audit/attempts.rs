@@ -1,4 +1,4 @@
-//! What callers try, counted in a fixed amount of memory.
+//! Attempts of callers, counted in a fixed amount of memory.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,22 +13,22 @@ use crate::{
     model::{Actor, ChangeOrigin, ClientId, Event, EventKind, UnixSeconds},
 };
 
-/// Subjects that are told apart between one writing and the next, whosesoever they are.
+/// The number of subjects counted separately between two writes.
 const SUBJECTS: usize = 128;
-/// Sources of one client that are told apart, so that one client leaves room for the others; and of those
-/// of whom no client is known, all together.
+/// The number of sources counted separately for one client, so that one client leaves room for others; and
+/// for all attempts without a known client together.
 const OF_CLIENT: usize = 16;
 const OF_STRANGERS: usize = 64;
 
-/// What was noted since the last writing.
+/// The attempts since the last write.
 #[derive(Debug, Default)]
 pub struct Attempts {
     told_apart: HashMap<Subject, Tally>,
-    /// What came when there was no room left to tell it apart.
+    /// The attempts of subjects for which there was no room.
     others: BTreeMap<EventKind, Tally>,
 }
 
-/// What is counted as one.
+/// Attempts with the same values here are one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Subject {
     kind: EventKind,
@@ -38,9 +38,9 @@ struct Subject {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
-    /// A network that counts as one; `None` if the caller's address could not be told.
+    /// A network that counts as one source; `None` if the caller's address is unknown.
     One(Option<IpAddr>),
-    /// Those of this client that came when it had no room left to tell them apart.
+    /// The client's other sources, for which it had no room.
     Others,
 }
 
@@ -62,7 +62,7 @@ impl Attempts {
         self.count(subject, Tally { first_at: now, count: 1 });
     }
 
-    /// Adds what was noted before.
+    /// Adds attempts that were counted before.
     pub(super) fn merge(&mut self, before: Attempts) {
         for (subject, tally) in before.told_apart {
             self.count(subject, tally);
@@ -72,7 +72,7 @@ impl Attempts {
         }
     }
 
-    /// As events of this node, in the order in which they began.
+    /// The attempts as events of this node, in the order of their first occurrence.
     pub(super) fn events(&self, node: &Arc<str>) -> Vec<Event> {
         let event = |kind, from, tally: &Tally| {
             let origin = ChangeOrigin {
@@ -128,7 +128,7 @@ impl Tally {
     }
 }
 
-/// The network that [`network`] gives an address of.
+/// The prefix of an address that [`network`] returned.
 fn one_source(network: IpAddr) -> IpNet {
     let length = if network.is_ipv4() { 32 } else { 64 };
     IpNet::new(network, length).unwrap_or_else(|_| network.into())
@@ -176,18 +176,18 @@ mod tests {
         for i in 0..100_000_u32 {
             notes.add(EventKind::Throttled, None, Some(Ipv4Addr::from(i).into()), 10);
         }
-        // Who was there first is still told apart.
+        // The first sources are still counted separately.
         notes.add(EventKind::Throttled, None, Some(Ipv4Addr::from(0).into()), 10);
         notes.add(EventKind::AddressDenied, Some(1), None, 11);
         let events = notes.events(&"node".into());
         assert_eq!(events.len(), OF_STRANGERS + 2);
         assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), 100_002);
         assert_eq!(others(&events, EventKind::Throttled, None), Some(100_000 - OF_STRANGERS as u64));
-        // And whoever is known to be a client.
+        // So is every known client.
         assert_eq!(others(&events, EventKind::AddressDenied, Some(1)), None);
     }
 
-    /// How often it was by some of this client that are not told apart.
+    /// The count of this client's sources that are not counted separately.
     fn others(events: &[Event], kind: EventKind, client: Option<ClientId>) -> Option<u64> {
         let is_it = |e: &&Event| e.kind == kind && e.client == client && e.detail.is_some();
         events.iter().find(is_it).map(|e| e.count)

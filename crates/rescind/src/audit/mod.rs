@@ -1,10 +1,9 @@
 //! The audit log: who changed what, and who tried what.
 //!
-//! What was changed the store writes down in the transaction of the change, from the values before and
-//! after (`model/changes.rs`): no change is without its row, and no row without its change. What callers try
-//! is counted in memory and written every few seconds (`attempts.rs`): nobody can fill the table by trying,
-//! nor wait for it. No event holds a secret, a token, or anything that a caller has sent but the id of
-//! the request.
+//! The store writes a change's events in the same transaction, from the values before and after
+//! (`model/changes.rs`). So each change has its record. Attempts of callers are counted in memory and written
+//! every few seconds (`attempts.rs`). So no caller can fill the table, or has to wait for it. No event holds
+//! a secret, a token, or any text of a caller but the request id.
 
 mod attempts;
 
@@ -28,7 +27,7 @@ use crate::{
     store::Store,
 };
 
-/// How often what was noted is written.
+/// How often the counted attempts are written.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
@@ -36,7 +35,7 @@ tokio::task_local! {
     pub static REQUEST: HeaderValue;
 }
 
-/// One process's part in the log.
+/// One process's part in the audit log.
 #[derive(Debug)]
 pub struct Audit {
     pub retention: Retention,
@@ -46,12 +45,12 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Nothing noted yet.
+    /// No attempts yet.
     pub fn new(retention: Retention, node: &str, clock: Clock) -> Audit {
         Audit { retention, clock, node: node.into(), notes: Mutex::default() }
     }
 
-    /// The origin of what the request under way does, or of what the service does by itself.
+    /// The origin of a change made by the present request, or by the service itself.
     pub fn origin(&self, by: Actor, address: Option<IpAddr>) -> ChangeOrigin {
         let request = REQUEST.try_with(|id| id.to_str().ok().map(str::to_owned));
         ChangeOrigin {
@@ -63,7 +62,7 @@ impl Audit {
         }
     }
 
-    /// Notes what a caller tried. Costs next to nothing, and can be told as often as it happens.
+    /// Counts an attempt. The call is cheap, and has no limit.
     pub fn note(&self, kind: EventKind, client: Option<ClientId>, address: Option<IpAddr>) {
         self.notes().add(kind, client, address, self.clock.now());
     }
@@ -72,7 +71,7 @@ impl Audit {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what was noted. What cannot be written now is kept for the next time.
+    /// Writes the counted attempts. If the store is unavailable, they are kept for the next call.
     pub async fn write(&self, store: &Store) {
         let notes = std::mem::take(&mut *self.notes());
         let events = notes.events(&self.node);
@@ -86,7 +85,7 @@ impl Audit {
     }
 }
 
-/// Writes what is noted every few seconds, until `stop`, and then once more.
+/// Writes the counted attempts every few seconds, and once more after `stop`.
 pub async fn run(audit: Arc<Audit>, store: Arc<Store>, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let mut ticks = interval(WRITE_EVERY);
@@ -96,7 +95,7 @@ pub async fn run(audit: Arc<Audit>, store: Arc<Store>, stop: impl Future<Output 
             () = &mut stop => true,
             _ = ticks.tick() => false,
         };
-        // Outside of the choice, so that no stop breaks it off.
+        // Outside of the `select!`, so that `stop` cannot cancel the write.
         audit.write(&store).await;
         if stopped {
             return;

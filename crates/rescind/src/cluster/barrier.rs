@@ -1,4 +1,4 @@
-//! Waiting until a change is known everywhere.
+//! Waits for the propagation of a change.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,17 +16,17 @@ use crate::{
     store::{NodeRow, Place, Postgres, StoreError},
 };
 
-/// Between looks at the nodes' acknowledgements, at first and at most.
+/// The first and the longest pause between two reads of the nodes' acknowledgements.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
 
-/// Who knows of a change: every verification that begins after, anywhere, is under it.
+/// The result of a propagation. Every verification that begins afterwards, on any node, applies the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The nodes that were to know of it.
+    /// The nodes that had to acknowledge.
     pub nodes: usize,
-    /// Those that said they do. The leases of the others have run out.
+    /// The nodes that did. The leases of the others have ended.
     pub acknowledged: usize,
-    /// How long that took, from the commit on.
+    /// How long the propagation took, from the commit on.
     pub milliseconds: u64,
 }
 
@@ -41,14 +41,14 @@ impl fmt::Display for Receipt {
 }
 
 impl Cluster {
-    /// Waits until all that this process has changed is known to every node and every attached exact
-    /// verifier, or they can answer from memory no more. Called after the change's commit, and after memory
-    /// has taken it over.
+    /// Waits until every node and every attached exact verifier has all changes of this process, or can
+    /// answer from memory no more. Called after the change's commit, and after memory has the change.
     ///
     /// # Errors
     ///
-    /// If the nodes cannot be read for as long as a lease may last, or another server takes over meanwhile: the change
-    /// was made, and is not vouched for.
+    /// Fails if the nodes cannot be read for as long as a lease may last, if the newest known change cannot
+    /// be written to disk, or if another server takes over meanwhile. The change is committed, but its
+    /// propagation is not confirmed.
     pub async fn settle(&self) -> Result<Receipt, StoreError> {
         let committed_at = self.clock.elapsed();
         let (nodes, acknowledged) = match self.store.postgres() {
@@ -66,7 +66,7 @@ impl Cluster {
         Ok(Receipt { nodes, acknowledged, milliseconds })
     }
 
-    /// Waits until this process's attached verifiers have its feed up to here, or can decide no more.
+    /// Waits until the attached verifiers have this process's feed up to `seq`, or their leases have ended.
     pub(super) async fn settle_attached(&self, seq: u64) {
         let Outcome { followers, acknowledged } = self.attached.settled(seq).await;
         if acknowledged < followers {
@@ -81,7 +81,7 @@ async fn settle_nodes(
     committed_at: Duration,
 ) -> Result<(usize, usize), StoreError> {
     let readings = &cluster.readings;
-    // Who has joined by now, in a snapshot that is newer than the commit: whoever joins later loads it.
+    // Lists the nodes in a snapshot newer than the commit. A node that joins later loads the change.
     let members = async {
         loop {
             match readings.since(&cluster.clock, postgres, committed_at).await {
@@ -93,9 +93,9 @@ async fn settle_nodes(
     };
     let (members, ()) = join!(timeout(cluster.terms.wait(), members), postgres.ring());
     let members = members.map_err(|e| StoreError::Unavailable(e.into()))?;
-    // From now on: what they are to know may have been repeated on this server a moment before it was read.
+    // The wait starts now: a repair of the database may have committed just before this read.
     let wait = members.nodes.iter().map(|node| node.wait).fold(cluster.terms.wait(), Duration::max);
-    // There the rows are others', and so is what they have acknowledged.
+    // On another server these rows and acknowledgements belong to other nodes.
     let is_elsewhere = || postgres.place().is_none_or(|used| !used.goes_on(&members.place));
     let mut newest = Arc::clone(&members);
     let everyone = async {
@@ -103,13 +103,13 @@ async fn settle_nodes(
         while newest.missing(&members) > 0 && !is_elsewhere() {
             sleep(pause).await;
             pause = PAUSES.1.min(pause.mul_f64(1.5));
-            // While the database is away there is only the time to wait for.
+            // While the database is unavailable, only the time limit can end this wait.
             if let Ok(reading) = readings.since(&cluster.clock, postgres, cluster.clock.elapsed()).await {
                 newest = reading;
             }
         }
     };
-    // What is answered for outlasts the database, should that go back.
+    // Writes the newest known change to disk, so that a database that goes back is detected.
     let keep = async {
         match &cluster.known {
             Some(file) => file.keep(|| postgres.known()).await,
@@ -128,7 +128,7 @@ async fn settle_nodes(
 /// The nodes at one moment.
 #[derive(Debug)]
 struct Reading {
-    /// On the boot clock, before the question.
+    /// On the boot clock, before the query was sent.
     asked_at: Duration,
     place: Place,
     head: u64,
@@ -136,8 +136,8 @@ struct Reading {
 }
 
 impl Reading {
-    /// How many nodes of `members` have not acknowledged its head. One that is not listed any more has
-    /// no lease.
+    /// How many nodes of `members` have not acknowledged its head. A node that is no longer listed has no
+    /// lease.
     fn missing(&self, members: &Reading) -> usize {
         self.nodes.iter().filter(|node| members.has(node) && node.acked < members.head).count()
     }
@@ -152,7 +152,7 @@ impl Reading {
     }
 }
 
-/// The readings of the nodes, shared by all that wait at the same time.
+/// The latest reading of the nodes, shared by all changes that wait at the same time.
 #[derive(Debug, Default)]
 pub(super) struct Readings {
     latest: Mutex<Option<Arc<Reading>>>,

@@ -1,4 +1,4 @@
-//! Why a node cannot go on as it did.
+//! Why a node must connect again, or join anew.
 
 use std::{error::Error, iter::successors};
 
@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::Cluster;
 use crate::store::StoreError;
 
-/// Why a node has to begin anew.
+/// Why a node cannot continue as before.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
     #[error(transparent)]
@@ -26,19 +26,19 @@ pub(super) enum Broken {
 }
 
 impl Broken {
-    /// It answers, and is not used all the same: only whoever runs it can change that.
+    /// Whether the database answers but must not be used. Only an operator can change that.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Broken::Foreign | Broken::Store(StoreError::Unsuitable(_)))
     }
 
-    /// With its causes, on one line.
+    /// The reason and its causes, on one line.
     pub(super) fn in_words(&self) -> String {
         let causes = successors(Some(self as &dyn Error), |&e| e.source());
         causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 }
 
-/// An answer that comes later than a lease lasts is of no use.
+/// Limits an answer to the lease's term: a later answer is of no use.
 pub(super) async fn in_time<T>(
     cluster: &Cluster,
     answer: impl Future<Output = Result<T, StoreError>>,

@@ -1,4 +1,4 @@
-//! What others changed, taken over into memory.
+//! Applies the changes of other nodes to memory.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use crate::{
     store::{ChangedRow, LeaseConnection, Postgres, StoreError},
 };
 
-/// More changed clients than that are loaded with all the others at once.
+/// If more clients and sessions than this changed, everything is loaded instead.
 const ONE_BY_ONE: usize = 256;
 
-/// Applies the changes after this one, in their order, and returns the last that memory has now. Each says what
-/// changed; how it is now is looked up, and is as new or newer.
+/// Applies the changes after `applied` in their order, and returns the last change that memory has now. A
+/// change names the row; its present value is read, which is as new or newer.
 pub(super) async fn catch_up(
     cluster: &Cluster,
     postgres: &Postgres,
@@ -65,14 +65,14 @@ pub(super) async fn catch_up(
     Ok(last.seq)
 }
 
-/// Takes over everything, in place of what was known, while nothing else changes memory. Returns the last change that
+/// Replaces memory by the store's content; the caller holds [`Memory::alone`]. Returns the last change that
 /// memory has now.
 pub(super) async fn load(
     cluster: &Cluster,
     postgres: &Postgres,
     connection: &mut LeaseConnection,
 ) -> Result<u64, Broken> {
-    // However long it takes: there is no lease to lose.
+    // No time limit: this node has no lease that could end.
     let loaded = cluster.store.load().await?;
     if loaded.place.as_ref() != Some(connection.place()) {
         return Err(StoreError::Unavailable("another server has taken over meanwhile".into()).into());
@@ -84,7 +84,7 @@ pub(super) async fn load(
     Ok(loaded.head.seq)
 }
 
-/// Goes over to the keys of the database. A node does not serve while it cannot use those.
+/// Applies the database's keys. A node that cannot use them does not serve.
 async fn take_keys(
     memory: &Memory,
     keys: impl Future<Output = Result<Vec<SigningKeyRecord>, StoreError>>,

@@ -1,4 +1,4 @@
-//! This node's wall clock beside the database's and the other nodes'.
+//! Compares this node's wall clock with the database's and the other nodes'.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -7,17 +7,17 @@ use thiserror::Error;
 
 use crate::{model::UnixSeconds, store::StoreError};
 
-/// How far this node's wall clock is off. A process that has the store to itself has nothing to compare
-/// it with.
+/// How far this node's wall clock differs from the database's. A process that has the store to itself has no
+/// other clock to compare with.
 #[derive(Debug, Default)]
 pub struct NodeClock {
-    /// In seconds, of the database's; negative if it is behind.
+    /// In seconds ahead of the database's clock; negative if behind.
     ahead: AtomicI64,
-    /// Other nodes go by another time, and by the database's word they are right.
+    /// Other nodes' clocks differ from this one, and the database's clock agrees with theirs.
     apart: AtomicBool,
 }
 
-/// What this node signed others would refuse, or it what they signed.
+/// Tokens signed here would be refused elsewhere, or tokens signed elsewhere refused here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("this node's clock is {0}s ahead of the database's, and other nodes' are not: set it right")]
 pub struct Apart(i64);
@@ -29,35 +29,39 @@ impl From<Apart> for StoreError {
 }
 
 impl NodeClock {
-    /// Takes over by how much this node and the others are ahead. Returns whether this one is further off
-    /// than clocks may be, if that has changed.
+    /// Stores by how many seconds this node and the others are ahead of the database. Returns whether this
+    /// node is off by too much, if that has changed.
     pub(super) fn compare(&self, ahead: i64, others: &[i64]) -> Option<bool> {
         let was_off = self.is_off();
         self.ahead.store(ahead, Ordering::Relaxed);
-        // Where all agree with each other, it is the database's clock that is wrong, and nobody goes by it.
+        // If all nodes agree with each other, the database's clock is wrong, and no node uses it.
         let is_apart = is_far(ahead, 0) && others.iter().any(|&other| is_far(ahead, other));
         self.apart.store(is_apart, Ordering::Relaxed);
         Some(self.is_off()).filter(|&is_off| is_off != was_off)
     }
 
-    /// Whether tokens may be issued by it.
+    /// Checks that tokens may be issued by this clock.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database and another node disagree with this clock.
     pub fn check(&self) -> Result<(), Apart> {
         if self.apart.load(Ordering::Relaxed) { Err(Apart(self.ahead())) } else { Ok(()) }
     }
 
-    /// Whether the database's clock says otherwise.
+    /// Whether the database's clock differs by more than clocks may.
     pub fn is_off(&self) -> bool {
         is_far(self.ahead(), 0)
     }
 
-    /// By how many seconds it is ahead of the database's; negative if it is behind.
+    /// By how many seconds this clock is ahead of the database's; negative if behind.
     pub fn ahead(&self) -> i64 {
         self.ahead.load(Ordering::Relaxed)
     }
 }
 
-/// By how much a wall clock is ahead of another one, which was read in between: at the least, for the
-/// question may have been under way for some time.
+/// By how much a wall clock is at least ahead of `other`, which was read between `before` and `after`. The
+/// query may have taken some of that time.
 pub(super) fn ahead_of(other: UnixSeconds, before: UnixSeconds, after: UnixSeconds) -> i64 {
     let nearest = other.clamp(before.min(after), after.max(before));
     nearest.cast_signed().saturating_sub(other.cast_signed())
@@ -102,9 +106,9 @@ mod tests {
         assert_eq!((clock.compare(61, &[0]), clock.check()), (Some(true), Err(Apart(61))));
         assert_eq!((clock.compare(-61, &[]), clock.check()), (None, Ok(())));
         assert_eq!((clock.compare(-61, &[-61, 0]), clock.check()), (None, Err(Apart(-61))));
-        // The database is alone with its time.
+        // Only the database's clock differs.
         assert_eq!((clock.compare(500, &[499, 501]), clock.check()), (None, Ok(())));
-        // It is the other one that is wrong.
+        // The other node's clock is wrong.
         assert_eq!((clock.compare(0, &[500]), clock.check()), (Some(false), Ok(())));
     }
 
@@ -122,7 +126,7 @@ mod tests {
         config.database.url = Some(database.parse().unwrap());
         config.cluster.lease = "60s".parse().unwrap();
         config.cluster.margin = "10s".parse().unwrap();
-        // Its boot clock stands still, and so its lease does not run out.
+        // The boot clock stands still, so the lease does not end.
         let clock = Clock::manual(Clock::System.now());
         clock.set_ahead(ahead);
         let app = App::open(&config, Some(MASTER_KEY), clock.clone(), Random::System).await.unwrap();
@@ -163,7 +167,7 @@ mod tests {
         assert!(refused(auth::refresh(&wrong.app, &token.refresh_token, &caller).await.unwrap_err()));
         assert!(auth::verify(&right.app, &token.access_token, &caller).await.is_ok());
 
-        // Put right, it is a node like any other.
+        // Once its clock is right, the node issues tokens.
         wrong.clock.set_ahead(-8 * DAY);
         while !wrong.app.is_ready() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

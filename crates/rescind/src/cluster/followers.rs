@@ -1,4 +1,4 @@
-//! The exact verifiers that are attached to this process: whose acknowledgement its answers wait for.
+//! The exact verifiers attached to this process. Its changes wait for their acknowledgements.
 
 use std::{
     collections::HashMap,
@@ -13,47 +13,47 @@ use tokio::{sync::watch, time::timeout};
 use super::Terms;
 use crate::clock::Clock;
 
-/// So many may share a verifier token.
+/// The most followers that may share one verifier token.
 const MAX_PER_VERIFIER: usize = 1000;
 
-/// A verifier's process.
+/// One process of a verifier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FollowerId {
-    /// Whose token it has.
+    /// The verifier whose token the process uses.
     pub verifier: u64,
-    /// What it calls itself.
+    /// The name that the process gives itself.
     pub name: String,
 }
 
-/// The followers in exact mode whose leases may still run.
+/// The exact followers whose leases may still run.
 ///
-/// A follower that asks for a lease is recorded first; the head that it is answered with, and must
-/// apply before the lease is good, is read after that. So a change is either in that head, or was
-/// published later and finds the follower here.
+/// A follower that requests a lease is recorded first. The server then reads the head for its answer, and the
+/// lease is valid once the follower has applied that head. So a change is either in that head, or is
+/// published later, when the follower is recorded here.
 #[derive(Debug)]
 pub struct ExactFollowers {
     clock: Clock,
     terms: Terms,
     followers: Mutex<HashMap<FollowerId, Follower>>,
-    /// The last change that all of them have acknowledged.
+    /// The last change that all followers have acknowledged.
     floor: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct Follower {
     acked: u64,
-    /// On the boot clock: when its lease has run out at the latest.
+    /// When the follower's lease has surely ended, on the boot clock.
     until: Duration,
-    /// The longest that it can have been lent.
+    /// The longest term that the follower can have been lent.
     term: Duration,
 }
 
-/// How many followers there were when it was settled, and how many of them had acknowledged.
+/// How many followers were attached at the end of the wait, and how many of them had acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// Attached.
+    /// The attached followers.
     pub followers: usize,
-    /// The others' leases have run out.
+    /// Those that acknowledged. The leases of the others have ended.
     pub acknowledged: usize,
 }
 
@@ -63,13 +63,13 @@ pub struct Outcome {
 pub struct TooMany;
 
 impl ExactFollowers {
-    /// Nobody yet.
+    /// No followers yet.
     pub fn new(clock: Clock, terms: Terms) -> ExactFollowers {
         ExactFollowers { clock, terms, followers: Mutex::default(), floor: watch::Sender::new(u64::MAX) }
     }
 
-    /// Followers of a process before this one may still have leases of this term: one that acknowledges
-    /// nothing stands for them.
+    /// Records one placeholder, which acknowledges nothing, for the followers of earlier processes: their
+    /// leases may last for `term`.
     pub fn inherit(&self, term: Duration) {
         let former = FollowerId { verifier: 0, name: String::new() };
         let until = self.clock.elapsed() + term;
@@ -78,7 +78,11 @@ impl ExactFollowers {
         self.publish(&followers);
     }
 
-    /// Records that a follower has applied this change, and is about to be lent a lease.
+    /// Records that a follower has applied the change `acked` and is about to be lent a lease.
+    ///
+    /// # Errors
+    ///
+    /// Fails if too many followers share the verifier's token.
     pub fn renew(&self, id: FollowerId, acked: u64) -> Result<(), TooMany> {
         let mut followers = self.current();
         let sharing = |followers: &HashMap<FollowerId, _>| {
@@ -87,27 +91,26 @@ impl ExactFollowers {
         if !followers.contains_key(&id) && sharing(&followers) >= MAX_PER_VERIFIER {
             return Err(TooMany);
         }
-        // It asked earlier than this, for no more than the term.
+        // The follower sent its request before this moment, for at most the term.
         let term = self.terms.lease;
         let until = self.clock.elapsed() + term;
         let follower = followers.entry(id).or_insert(Follower { acked, until, term });
-        // A question may be overtaken by a later one.
+        // A later request may arrive before an earlier one.
         *follower = Follower { acked: follower.acked.max(acked), until: follower.until.max(until), term };
         self.publish(&followers);
         Ok(())
     }
 
-    /// A follower decides nothing any more.
+    /// Removes a follower, which decides nothing any more.
     pub fn leave(&self, id: &FollowerId) {
         let mut followers = self.current();
         followers.remove(id);
         self.publish(&followers);
     }
 
-    /// Waits until every follower that may decide without this change, which was published before,
-    /// has acknowledged it or its lease has run out. That is no longer than a lease's term, even if
-    /// others come, or one renews its lease without applying anything: what they are lent from now on
-    /// is good for who has applied the change.
+    /// Waits for every follower that does not have the published change `seq` yet: until it acknowledges, or
+    /// its current lease ends. Waits at most one lease term. Neither a new follower nor a renewal extends the
+    /// wait: a lease granted from now on is valid only once `seq` is applied.
     pub async fn settled(&self, seq: u64) -> Outcome {
         let mut floor = self.floor.subscribe();
         let now = self.clock.elapsed();
@@ -121,12 +124,12 @@ impl ExactFollowers {
         Outcome { followers: followers.len(), acknowledged }
     }
 
-    /// How many there are.
+    /// How many followers are attached.
     pub fn count(&self) -> usize {
         self.current().len()
     }
 
-    /// The longest lease that may be out.
+    /// The longest lease that may be lent now.
     pub fn longest(&self) -> Duration {
         self.current().values().map(|follower| follower.term).max().unwrap_or_default()
     }
@@ -135,7 +138,7 @@ impl ExactFollowers {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those whose leases may still run; the others are forgotten.
+    /// The followers whose leases may still run. Removes the others.
     fn current(&self) -> MutexGuard<'_, HashMap<FollowerId, Follower>> {
         let mut followers = self.lock();
         let now = self.clock.elapsed();
@@ -161,7 +164,7 @@ mod tests {
         FollowerId { verifier, name: name.to_string() }
     }
 
-    /// What is settled without a lease running out.
+    /// The outcome without waiting for the end of a lease.
     async fn at_once(attached: &ExactFollowers, seq: u64) -> (usize, usize) {
         let settled = timeout(Duration::from_secs(20), attached.settled(seq)).await;
         let Outcome { followers, acknowledged } = settled.expect("nobody to wait for");
@@ -183,13 +186,13 @@ mod tests {
         let acknowledge = async {
             attached.renew(id(1, "a"), 6).unwrap();
             attached.renew(id(1, "b"), 7).unwrap();
-            // Another's, though of the same name.
+            // A follower of the same name with another token.
             attached.leave(&id(2, "c"));
             attached.leave(&id(1, "c"));
         };
         let (settled, ()) = tokio::join!(biased; at_once(&attached, 6), acknowledge);
         assert_eq!(settled, (2, 2));
-        // A question that was overtaken takes nothing back.
+        // A late request lowers no acknowledgement.
         attached.renew(id(1, "a"), 0).unwrap();
         assert_eq!(at_once(&attached, 6).await, (2, 2));
     }

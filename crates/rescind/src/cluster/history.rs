@@ -1,8 +1,8 @@
-//! Whether the database still has what was answered for, and what is done when it has not.
+//! Checks whether the database still has every change that was answered for.
 //!
-//! A stand-by that had not followed, a recovery to a point in time, an older copy: each is a database that has
-//! forgotten what a caller was told. It is not served from before that has been done again, or every token was
-//! ended.
+//! A fail-over to a stand-by that lagged, a point-in-time recovery or an older copy loses committed changes.
+//! A node serves from such a database only after a node has repeated the lost changes, or has revoked every
+//! token.
 
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -13,19 +13,19 @@ use crate::{
     store::{Known, LeaseConnection, Position, Postgres, Standing, Store, StoreError},
 };
 
-/// How a database that a node comes to, or comes back to, stands to what is known.
+/// What a node finds about the history of a database that it connects to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum History {
-    /// It may be believed.
+    /// The database may be used.
     Stands(Standing),
-    /// It has lost something, which this node has just done again.
+    /// The database had lost changes, and this node has just repeated them.
     RepeatedHere,
-    /// It has lost something, which nobody remembers: this node has just ended every token.
+    /// The database had lost changes that no node remembers: this node has just revoked every token.
     EndedHere,
 }
 
 impl History {
-    /// Nothing was missing.
+    /// Whether the database lacked nothing.
     pub(super) fn is_whole(self) -> bool {
         self == History::Stands(Standing::Confirmed)
     }
@@ -40,9 +40,9 @@ impl History {
     }
 }
 
-/// Makes sure that nothing is missing of what this process knows of, before it serves from this database.
-/// `remembers`: what is in memory is of before, and all of it up to this change. `told`: of what was known that is lost, the log has that.
-/// Called while nothing else changes memory.
+/// Ensures that the database has every change that this process knows of, before the process serves from it.
+/// `remembers`: memory has all changes up to this one. `told`: the newest known change whose loss has been
+/// logged. Called while nothing else changes memory.
 pub(super) async fn ensure(
     cluster: &Cluster,
     postgres: &Postgres,
@@ -53,7 +53,7 @@ pub(super) async fn ensure(
     let known = postgres.known();
     let position = connection.position(&known).await?;
     match position.standing(&known, remembers.is_some()) {
-        // Another node may not have remembered all that this one does.
+        // The node that repeated the changes may have remembered fewer than this one.
         Some(Standing::Repeated) if remembers.is_some() => {}
         Some(standing) => return Ok(History::Stands(standing)),
         None => {}
@@ -70,7 +70,11 @@ pub(super) async fn ensure(
     }
 }
 
-/// Whether the database has what is known in this data folder, for a process that is no node.
+/// Checks for a process that is no node that the database has the newest change known in this data folder.
+///
+/// # Errors
+///
+/// Fails if the store is unavailable or lacks that change.
 pub async fn confirm(store: &Store) -> Result<(), StoreError> {
     let Some(postgres) = store.postgres() else { return Ok(()) };
     let known = postgres.known();
@@ -85,7 +89,7 @@ pub async fn confirm(store: &Store) -> Result<(), StoreError> {
     }
 }
 
-/// What was found, for whoever runs this.
+/// Logs what was found, for the operator.
 fn tell(
     cluster: &Cluster,
     connection: &LeaseConnection,
@@ -131,7 +135,7 @@ async fn repeat(
     Ok(History::RepeatedHere)
 }
 
-/// A node that has been running remembers more than this one, and needs no longer to come than a lease.
+/// Revokes every token, after one W: a running node, which remembers more, would have connected by then.
 async fn end(
     cluster: &Cluster,
     postgres: &Postgres,
@@ -160,7 +164,7 @@ async fn end(
     Ok(History::EndedHere)
 }
 
-/// Whether it is a database of this installation, and not of another one.
+/// Whether the database belongs to this installation.
 async fn is_ours(cluster: &Cluster, connection: &mut LeaseConnection) -> Result<bool, Broken> {
     let Some(sealed) = connection.pepper().await? else { return Ok(false) };
     let pepper = cluster.memory.master.open(PEPPER, &sealed).ok();

@@ -1,5 +1,5 @@
-//! The newest change that is known to have been answered for, kept beside the database: one that went back in
-//! time does not have it.
+//! The newest change known to have been answered for, kept on disk beside the database. A database that went
+//! back in time lacks that change.
 
 use std::{
     fs::{File, OpenOptions},
@@ -14,34 +14,38 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 
 use crate::store::{Known, Mark};
 
-/// Far enough apart for no disk to spoil one while it writes the other.
+/// The offsets are so far apart that no disk can damage one slot while it writes the other.
 const SLOTS: [u64; 2] = [0, 4096];
 const FORM: &[u8; 8] = b"known 01";
 const CONTENT: usize = FORM.len() + 8 + 32 + 16 + 8 + 16;
 const SLOT: usize = CONTENT + 32;
 
-/// A file of two slots, written in turn: one of them is whole, whatever befalls the other.
+/// A file of two slots, written in turn: at every moment at least one of them is whole.
 #[derive(Debug)]
 pub struct KnownFile(Arc<Mutex<Slots>>);
 
 #[derive(Debug)]
 struct Slots {
     file: File,
-    /// What tells one installation's databases from another's.
+    /// Identifies the installation whose database this is.
     installation: [u8; 32],
-    /// How often it was written. The next slot is that of this number.
+    /// How often the file was written. The next write goes to slot `(times + 1) % 2`.
     times: u64,
     written: Known,
 }
 
 impl KnownFile {
-    /// Opens it, making it if there is none, and reads what is known of this installation's database.
+    /// Opens or creates the file, and reads the newest known change of this installation's database.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read or created.
     pub fn open(path: &Path, installation: [u8; 32]) -> io::Result<(KnownFile, Known)> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let length = SLOTS[1] + SLOT as u64;
         if file.metadata()?.len() < length {
-            // There is room for it before it is needed.
+            // Allocates the space before it is needed.
             file.write_all_at(&vec![0; length as usize], 0)?;
             file.sync_all()?;
             File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
@@ -61,7 +65,11 @@ impl KnownFile {
         Ok((KnownFile(Arc::new(Mutex::new(slots))), written))
     }
 
-    /// Keeps the newest that `newest` tells. Those who wait while another one writes share the next flush.
+    /// Writes the change that `newest` returns. Callers that wait for another write share the next flush.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be written.
     pub async fn keep(&self, newest: impl Fn() -> Known) -> io::Result<()> {
         let mut slots = Arc::clone(&self.0).lock_owned().await;
         let known = newest();
@@ -87,7 +95,7 @@ impl Slots {
     }
 }
 
-/// How often it had been written, of which installation, and what is known, if the slot is whole.
+/// The write count, the installation and the newest known change, if the slot is whole.
 fn read(slot: &[u8; SLOT]) -> Option<(u64, [u8; 32], Known)> {
     let (content, sum) = slot.split_at(CONTENT);
     let content = content.strip_prefix(FORM).filter(|_| *Sha256::digest(content) == *sum)?;
@@ -130,11 +138,11 @@ mod tests {
             file.keep(|| known(seq)).await.unwrap();
         }
         assert_eq!(KnownFile::open(&path, HERE).unwrap().1, known(4));
-        // Another installation's database has nothing to do with it.
+        // The file does not apply to another installation's database.
         assert_eq!(KnownFile::open(&path, [8; 32]).unwrap().1, Known::default());
         let raw = OpenOptions::new().write(true).open(&path).unwrap();
         for byte in [0, 60, SLOT as u64 - 1] {
-            // The fourth is in the first slot.
+            // The fourth write is in the first slot.
             raw.write_all_at(b"\xee", SLOTS[0] + byte).unwrap();
             assert_eq!(KnownFile::open(&path, HERE).unwrap().1, known(3), "{byte}");
         }

@@ -11,10 +11,9 @@ use crate::{clock::Clock, store::StoreError};
 
 /// A process's own lease.
 ///
-/// It must be checked *before* the state is read that the answer is made of. The state only ever
-/// moves forward, so what is read is then at least as new as what the lease was extended upon. The
-/// other way round a thread may read old state, sleep while a revocation is applied and the lease
-/// extended, and find the lease good.
+/// A caller must check the lease *before* it reads the state for its answer. The state only moves forward, so
+/// the state is then at least as new as the lease requires. In the other order a thread could read old state,
+/// be suspended while a revocation is applied and the lease extended, and then find the lease valid.
 #[derive(Debug)]
 pub struct Lease {
     clock: Clock,
@@ -22,7 +21,7 @@ pub struct Lease {
     deadline: AtomicU64,
 }
 
-/// Memory may be older than it may be: nothing is answered from it.
+/// The lease has ended: memory may be too old to answer from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the lease has run out: the store was not heard of for too long")]
 pub struct Lapsed;
@@ -34,34 +33,38 @@ impl From<Lapsed> for StoreError {
 }
 
 impl Lease {
-    /// One without end, for a process that has the store to itself.
+    /// A lease without end, for a process that has the store to itself.
     pub fn unlimited(clock: Clock) -> Lease {
         Lease { clock, deadline: AtomicU64::new(u64::MAX) }
     }
 
-    /// None yet.
+    /// A lease that has not been granted yet.
     pub fn none(clock: Clock) -> Lease {
         Lease { clock, deadline: AtomicU64::new(0) }
     }
 
-    /// Whether an answer may be made of what is read after this.
+    /// Checks that an answer may be made from state that is read afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the lease has ended.
     pub fn check(&self) -> Result<(), Lapsed> {
         if self.left().is_zero() { Err(Lapsed) } else { Ok(()) }
     }
 
-    /// How long it still runs.
+    /// The time left on the lease.
     pub fn left(&self) -> Duration {
         let deadline = Duration::from_nanos(self.deadline.load(Ordering::Acquire));
         deadline.saturating_sub(self.clock.elapsed())
     }
 
-    /// Extends it. Everything that it stands for must have been applied before.
+    /// Extends the lease to `deadline`. Everything that the lease requires must have been applied before.
     pub fn extend(&self, deadline: Duration) {
         let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
         self.deadline.fetch_max(nanos, Ordering::Release);
     }
 
-    /// Ends it: nothing more is answered.
+    /// Ends the lease: this process answers nothing more.
     pub fn end(&self) {
         self.deadline.store(0, Ordering::Release);
     }
@@ -78,7 +81,7 @@ mod tests {
         let lease = Lease::none(clock.clone());
         assert_eq!(lease.check(), Err(Lapsed));
         lease.extend(Duration::from_secs(103));
-        // An answer that comes late extends nothing.
+        // A late answer extends nothing.
         lease.extend(Duration::from_secs(102));
         clock.advance(2);
         assert_eq!((lease.check(), lease.left()), (Ok(()), Duration::from_secs(1)));

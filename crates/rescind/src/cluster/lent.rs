@@ -1,6 +1,6 @@
-//! What the embedded store remembers of leases, so that the process after this one waits for them.
+//! What the embedded store records of leases, so that the next process waits for them.
 //!
-//! In PostgreSQL that is said by each node's own row, which outlives it.
+//! In PostgreSQL each node's row does that, and outlives the node.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::Cluster;
 use crate::store::StoreError;
 
-/// The longest term of a lease that may be out, as the store has it. Never more than that.
+/// The store's record of the longest term that a lent lease may have; never longer than in the store.
 #[derive(Debug)]
 pub(super) struct Lent(Mutex<Duration>);
 
@@ -20,11 +20,11 @@ impl Lent {
 }
 
 impl Cluster {
-    /// Sees to it that the store knows of leases of this process's term, before one is lent.
+    /// Records this process's lease term in the store before the first lease is lent.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written: then no lease may be lent.
+    /// Fails if the store cannot be written. Then no lease may be lent.
     pub async fn before_lending(&self) -> Result<(), StoreError> {
         let Some(store) = self.store.embedded() else { return Ok(()) };
         let term = self.terms.lease;
@@ -36,15 +36,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Lets the store forget leases that are over, and that none is as long as.
+    /// Lowers the store's record to the longest lease that is still lent.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written.
+    /// Fails if the store cannot be written.
     pub async fn forget_lent(&self) -> Result<(), StoreError> {
         let Some(store) = self.store.embedded() else { return Ok(()) };
         let mut recorded = self.lent.0.lock().await;
-        // Whoever is attached after this look waits for the lock before anything is lent.
+        // A follower that attaches after this read waits for the lock before it is lent a lease.
         let longest = self.attached.longest();
         if longest < *recorded {
             *recorded = longest;

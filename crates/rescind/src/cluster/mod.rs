@@ -1,4 +1,4 @@
-//! A logout that is exact on several nodes and on every attached verifier: leases, the waiting for
+//! Makes a logout exact on several nodes and on every attached verifier: leases, waiting for
 //! acknowledgements, and joining. ARCHITECTURE.md has the protocol (Gray & Cheriton, "Leases", 1989).
 
 mod barrier;
@@ -35,23 +35,23 @@ pub use lease::{Lapsed, Lease};
 pub use node::run;
 pub use terms::Terms;
 
-/// Between attempts to reach the store.
+/// The pause between attempts to reach the store.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What this process has of a cluster. One that has the store to itself is a cluster of one.
+/// This process's part of a cluster. A process that has the store to itself is a cluster of one.
 pub struct Cluster {
-    /// Until when it may answer from memory.
+    /// Until when this process may answer from memory.
     pub lease: Lease,
     /// How long leases are.
     pub terms: Terms,
-    /// Whether its wall clock is that of the others.
+    /// How far this process's wall clock differs from the other nodes'.
     pub node_clock: NodeClock,
     /// The exact verifiers that follow this process.
     pub attached: ExactFollowers,
     lent: lent::Lent,
-    /// For people.
+    /// The node's name in the status and the log.
     pub node_name: String,
-    /// What is known of the database, kept beside it. None where one process has the store to itself.
+    /// The newest known change of the database, kept on disk. `None` if one process has the store to itself.
     pub known: Option<KnownFile>,
     readings: barrier::Readings,
     roll: ArcSwapOption<Membership>,
@@ -63,35 +63,35 @@ pub struct Cluster {
     histories_lost: Counter,
 }
 
-/// What a cluster's part of a process is told.
+/// The options of a [`Cluster`].
 pub struct Options {
     pub terms: Terms,
     pub node_name: String,
-    /// What is known of the database, where there is one.
+    /// The newest known change, if the store is a PostgreSQL database.
     pub known: Option<KnownFile>,
-    /// The longest lease that verifiers may have of those that had the store before.
+    /// The longest lease that verifiers of earlier processes may still hold.
     pub lent: Duration,
-    /// Counts the times that the database did not have what was answered for.
+    /// Counts how often the database lacked a change that had been answered for.
     pub histories_lost: Counter,
 }
 
-/// The cluster as it was when this node renewed its lease last.
+/// The cluster at this node's last renewal of its lease.
 #[derive(Debug, Clone)]
 pub struct Membership {
-    /// This node.
+    /// This node's id.
     pub node: u64,
-    /// The last change that it has in memory.
+    /// The last change that this node has in memory.
     pub applied: u64,
-    /// The last change there was.
+    /// The number of the newest change.
     pub head: u64,
-    /// Every node, and when it was heard of last, on this node's boot clock.
+    /// Every node, and when its beat last changed, on this node's boot clock.
     pub nodes: Vec<(NodeRow, Duration)>,
-    /// How the database stood to what was known when this node joined.
+    /// What this node found, when it joined, about the database's history.
     pub history: &'static str,
 }
 
 impl Cluster {
-    /// A process that is no node yet.
+    /// A process that has not joined yet.
     pub fn new(
         options: Options,
         store: Arc<Store>,
@@ -128,12 +128,12 @@ impl Cluster {
         }
     }
 
-    /// The cluster as last seen. `None`: this process is no node of one.
+    /// The cluster at the last renewal. `None`: this process has not joined one.
     pub fn roll(&self) -> Option<Arc<Membership>> {
         self.roll.load_full()
     }
 
-    /// Why this node does not use the database that it finds, if that is so.
+    /// Why this node refuses to use the database. `None`: it does not refuse.
     pub fn refusal(&self) -> Option<Arc<String>> {
         self.refusal.load_full()
     }
@@ -142,7 +142,7 @@ impl Cluster {
         self.refusal.store(why.map(Arc::new));
     }
 
-    /// The origin of what this node does by itself.
+    /// The origin of changes that this node makes by itself.
     fn origin(&self) -> ChangeOrigin {
         ChangeOrigin::new(self.clock.now(), Actor::Service, &self.node_name)
     }

@@ -1,5 +1,4 @@
-//! This process as a node of a cluster: it joins, renews its lease, takes over what others changed, and
-//! leaves.
+//! This process as a node of a cluster: it joins, renews its lease, applies the others' changes, and leaves.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,12 +20,12 @@ use super::{
 };
 use crate::store::{Known, LeaseConnection, NodeRow, Place, Postgres, Standing, StoreError};
 
-/// A lease is renewed so many times in its term.
+/// How often a lease is renewed within its term.
 const RENEWALS: u32 = 4;
-/// Reasons of one outage that are told, at most.
+/// The most reasons of one outage that are logged.
 const MAX_TOLD: usize = 16;
 
-/// Keeps this process a node until `stop`, through whatever befalls the database.
+/// Keeps this process a node until `stop`, through outages of the database.
 pub async fn run(cluster: &Arc<Cluster>, postgres: &Postgres, stop: impl Future<Output = ()>) {
     let mut node = Node::new(cluster, postgres);
     let keep = async {
@@ -34,7 +33,7 @@ pub async fn run(cluster: &Arc<Cluster>, postgres: &Postgres, stop: impl Future<
         postgres.guard();
         loop {
             let Err(broken) = node.keep(&mut away).await;
-            // Otherwise the lease that is there runs on: a short outage goes by unnoticed.
+            // On other errors the current lease continues, so a short outage interrupts nothing.
             if matches!(broken, Broken::Fenced | Broken::WentBack { .. }) {
                 cluster.lease.end();
                 node.id = None;
@@ -67,32 +66,32 @@ pub async fn run(cluster: &Arc<Cluster>, postgres: &Postgres, stop: impl Future<
 /// An outage.
 struct Away {
     since: Duration,
-    /// Its reasons that are in the log.
+    /// The reasons that have been logged.
     told: BTreeSet<String>,
 }
 
 struct Node<'a> {
     cluster: &'a Arc<Cluster>,
     postgres: &'a Postgres,
-    /// `None`: it has to join.
+    /// `None`: this node has to join.
     id: Option<u64>,
-    /// A row of this node that never had a lease, and where it is.
+    /// A row of this node that never had a lease, and the server that has the row.
     unused: Option<(Place, u64)>,
-    /// The last change that memory has, and the one before which nothing is applied that others
-    /// must wait for: the attached verifiers have it too.
+    /// `applied`: the last change in this node's memory. `acked`: the last change that this node *and* all
+    /// attached verifiers have.
     applied: u64,
     acked: u64,
-    /// What is in memory is of before this moment: the node has joined once.
+    /// This node has joined before, so its memory has the changes up to `applied`.
     remembers: bool,
-    /// What was known and lost, and is told of in the log.
+    /// The newest known change, once its loss has been logged.
     lost: Option<Known>,
-    /// How the database stood when this node joined.
+    /// What this node found about the database's history when it joined.
     history: Option<History>,
-    /// What is known is being written beside the database.
+    /// The task that writes the newest known change to disk.
     keeping: Option<JoinHandle<()>>,
-    /// The attached verifiers are waited for, up to this change.
+    /// The wait for the attached verifiers, and the change that they are to acknowledge.
     settling: Option<(u64, Settled)>,
-    /// The others' beats, and since when, by this node's clock, they have stood still.
+    /// The other nodes' beats, and since when, on this node's clock, each has not changed.
     beats: HashMap<u64, (u64, Duration)>,
 }
 
@@ -116,12 +115,12 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Renews the lease, as long as the database answers.
+    /// Renews the lease for as long as the database answers.
     async fn keep(&mut self, away: &mut Option<Away>) -> Result<Infallible, Broken> {
-        // One connection is one server: what it says of nodes, changes and clients is of one history.
+        // One connection is to one server, so all that it returns is of one history.
         let mut connection = in_time(self.cluster, self.postgres.lease_connection()).await?;
         if self.postgres.place().is_none_or(|used| !connection.place().goes_on(&used)) {
-            // Another server has taken over, and may never have had the last changes of the one before.
+            // The new server may lack the last changes of the one before.
             self.cluster.lease.end();
             self.id = None;
         }
@@ -152,10 +151,10 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// From the moment that this row is committed every logout waits for this node. What was committed
-    /// before is in what it loads after.
+    /// Joins the cluster. Every logout after the row's commit waits for this node; the changes before that
+    /// commit are in the state that the node loads afterwards.
     async fn join(&mut self, connection: &mut LeaseConnection) -> Result<(u64, History), Broken> {
-        // What is in memory is thrown away only when nothing of it is missing in the database.
+        // Memory is replaced only after the database has everything that memory has.
         let mut alone = None;
         if self.remembers {
             alone = Some(self.cluster.memory.alone().await);
@@ -163,17 +162,17 @@ impl<'a> Node<'a> {
         let remembers = self.remembers.then_some(self.applied);
         let mut history =
             history::ensure(self.cluster, self.postgres, connection, remembers, &mut self.lost).await?;
-        // What was done in an attempt before this one is not told of as if nothing had been lost.
+        // An earlier attempt may have repaired the database; the log then still reports the loss.
         if history.is_whole() && self.lost.is_some() {
             history = self.history.unwrap_or(history);
         }
         self.history = Some(history);
         self.postgres.approve(connection.place());
         if !history.is_whole() {
-            // Others may serve from here that did not know of what was lost. Once this one serves, they do.
+            // The other nodes must know of the repair before this one serves.
             self.cluster.settle().await?;
         }
-        // Whoever has waited for that at the first start may hold what is needed to be alone.
+        // At the first start this comes after the approval: a task that waits for it may hold `changing`.
         let _alone = match alone {
             Some(alone) => alone,
             None => self.cluster.memory.alone().await,
@@ -186,7 +185,7 @@ impl<'a> Node<'a> {
         let id = in_time(self.cluster, connection.join(&self.cluster.node_name, wait)).await?;
         self.unused = Some((connection.place().clone(), id));
         (self.acked, self.settling) = (0, None);
-        // Elsewhere the same numbers may be other nodes'.
+        // On another server the same ids may be other nodes'.
         self.beats.clear();
         self.applied = load(self.cluster, self.postgres, connection).await?;
         (self.id, self.unused, self.remembers) = (Some(id), None, true);
@@ -194,10 +193,10 @@ impl<'a> Node<'a> {
         Ok((id, history))
     }
 
-    /// One renewal: a replicated write, never a read alone, which a database that has been replaced
-    /// could answer as well.
+    /// Renews the lease once, by a replicated write. A read does not suffice: a replaced database could still
+    /// answer it.
     async fn renew(&mut self, connection: &mut LeaseConnection, id: u64) -> Result<(), Broken> {
-        // Before anything is taken over from there.
+        // Confirms the history before any change is applied.
         let known = self.postgres.known();
         let position = in_time(self.cluster, connection.position(&known)).await?;
         if position.standing(&known, true) != Some(Standing::Confirmed) {
@@ -206,7 +205,7 @@ impl<'a> Node<'a> {
         if self.postgres.place().as_ref() != Some(connection.place()) {
             self.postgres.approve(connection.place());
         }
-        // What is applied beforehand is acknowledged by this same write.
+        // This write also acknowledges the changes that are applied before it.
         self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
         self.settle_attached();
         tokio::select! {
@@ -215,7 +214,7 @@ impl<'a> Node<'a> {
             () = std::future::ready(()) => {}
         }
         self.compare_clocks(connection, id).await?;
-        // Before the question is sent: what the answer does not have was committed after this.
+        // Read before the request is sent: a change that the answer lacks was committed after `asked_at`.
         let asked_at = self.cluster.clock.elapsed();
         let renewed = in_time(self.cluster, connection.renew(id, self.acked)).await?.ok_or(Broken::Fenced)?;
         if renewed.head < self.applied {
@@ -238,7 +237,7 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// Whether tokens may be issued by this node's wall clock.
+    /// Compares this node's wall clock with the others', which decides whether this node may issue tokens.
     async fn compare_clocks(&mut self, connection: &mut LeaseConnection, id: u64) -> Result<(), Broken> {
         let cluster = self.cluster;
         let before = cluster.clock.now();
@@ -256,8 +255,8 @@ impl<'a> Node<'a> {
         in_time(cluster, connection.tell_clock(id, ahead)).await
     }
 
-    /// Keeps what is known beside the database, for the next process: of others' changes, a little later than
-    /// they are answered for.
+    /// Writes the newest known change to disk for the next process. For others' changes this may be a little
+    /// later than their answers.
     fn keep_known(&mut self) {
         if self.keeping.as_ref().is_some_and(|keeping| !keeping.is_finished()) {
             return;
@@ -271,7 +270,7 @@ impl<'a> Node<'a> {
         }));
     }
 
-    /// Begins to wait for the attached verifiers, if they do not have all that is applied.
+    /// Starts to wait for the attached verifiers, if they lack changes that this node has applied.
     fn settle_attached(&mut self) {
         if self.settling.is_none() && self.acked < self.applied {
             let cluster = Arc::clone(self.cluster);
@@ -281,8 +280,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Forgets nodes that are dead: those whose beat has stood still for longer than their lease can
-    /// have run.
+    /// Removes dead nodes: those whose beat has not changed for longer than their lease can last.
     async fn watch(
         &mut self,
         connection: &mut LeaseConnection,
@@ -311,14 +309,14 @@ impl<'a> Node<'a> {
         nodes.into_iter().map(|node| (since(&node), node)).map(|(since, node)| (node, since)).collect()
     }
 
-    /// The lease has ended: nobody needs to wait for this node any more.
+    /// Removes this node's row after its lease has ended, so that no change waits for it.
     async fn leave(&mut self) {
         let Some(id) = self.id.take() else { return };
-        // Verifiers that follow this node may go on for as long as it has lent them its lease.
+        // Verifiers that follow this node may decide until their lent leases end.
         self.cluster.attached.settled(u64::MAX).await;
         let left = async {
             let mut connection = self.postgres.lease_connection().await?;
-            // Elsewhere the number may be another node's.
+            // On another server this id may be another node's.
             if self.postgres.place().as_ref() != Some(connection.place()) {
                 return Err(StoreError::Unavailable("another server has taken over".into()));
             }
@@ -331,7 +329,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The change up to which the attached verifiers have all, once they do.
+/// Waits for the attached verifiers, and returns the last change that all of them have.
 async fn settled(settling: &mut Option<(u64, Settled)>) -> u64 {
     let Some((seq, settled)) = settling else { return std::future::pending().await };
     settled.await;

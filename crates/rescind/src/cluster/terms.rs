@@ -4,10 +4,10 @@ use std::time::Duration;
 
 /// The terms of a node's lease.
 ///
-/// A clock is taken to run at between 1 − ρ and 1 + ρ of real time. A node that asked at `t0`, before
-/// a change was committed, answers from memory until D − m later on its own clock, in real time
-/// (D − m) / (1 − ρ): no more than D, if m ≥ ρ D. Whoever committed the change waits for
-/// W = D (1 + ρ) + m on theirs, in real time at least D + m / (1 + ρ), which is more.
+/// A clock is assumed to run at between 1 − ρ and 1 + ρ of real time. A node that sent its renewal at `t0`,
+/// before a change was committed, answers from memory for D − m on its own clock. In real time this is
+/// (D − m) / (1 − ρ), at most D if m ≥ ρ D. The node that committed the change waits for W = D (1 + ρ) + m on
+/// its clock. In real time this is at least D + m / (1 + ρ), which is more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Terms {
     /// D, the lease's term.
@@ -19,18 +19,18 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Until when a node may answer that asked for its lease at `asked_at`, by its own clock.
+    /// Until when a node that sent its renewal at `asked_at` may answer, on its own clock.
     pub fn deadline(&self, asked_at: Duration) -> Duration {
         asked_at + self.lease.saturating_sub(self.margin)
     }
 
-    /// W: after so long, by anybody's clock, every lease asked for before has run out.
+    /// W: after this time on any clock, every lease requested before has ended.
     pub fn wait(&self) -> Duration {
         self.lease.mul_f64(1.0 + self.clock_drift) + self.margin
     }
 
-    /// What may be lent to another clock of a lease that has `left` to run on this one, and at most
-    /// a lease's term: it runs out first, whichever of the two clocks is slow.
+    /// How much of a lease that has `left` to run on this clock may be lent to a process with another clock.
+    /// The lent lease ends first, whichever clock is slow, and is no longer than D.
     pub fn lend(&self, left: Duration) -> Duration {
         left.min(self.lease).mul_f64((1.0 - self.clock_drift) / (1.0 + self.clock_drift))
     }
@@ -63,7 +63,7 @@ mod tests {
             let lease = Duration::from_millis(lease);
             let terms = Terms { lease, clock_drift, margin: Duration::ZERO };
             let terms = Terms { margin: terms.least_margin() + Duration::from_millis(extra), ..terms };
-            // Real time, of clocks that run as differently as they may.
+            // Real time, of clocks that differ as much as they may.
             let answers = terms.deadline(Duration::ZERO).as_secs_f64() / (1.0 + slow * clock_drift);
             let waits = terms.wait().as_secs_f64() / (1.0 + fast * clock_drift);
             prop_assert!(answers <= lease.as_secs_f64() + 1e-6, "{}", answers);

@@ -1,4 +1,4 @@
-//! The process's environment: the only place that reads it.
+//! The process's environment. Only this file reads it.
 
 use std::{collections::HashMap, path::Path};
 
@@ -7,33 +7,36 @@ use zeroize::Zeroizing;
 use super::ConfigError;
 use crate::{files::permissions, secret};
 
-/// What the names of our variables begin with.
+/// The prefix of Rescind's variables.
 const PREFIX: &str = "RESCIND_";
 
-/// Where traces are sent, if anywhere (OpenTelemetry's OTLP exporter configuration).
+/// OpenTelemetry's variables for the address that traces are sent to (OTLP exporter configuration).
 const COLLECTOR: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
-/// The environment's variables that are ours, `RESCIND_…`, and those that say where traces are sent.
+/// Rescind's variables, `RESCIND_…`, and OpenTelemetry's for traces.
 #[derive(Default)]
 pub struct Environment(pub(super) HashMap<String, Zeroizing<String>>);
 
 impl Environment {
-    /// The process's own.
+    /// The variables of this process.
     pub fn of_process() -> Environment {
         #[expect(clippy::disallowed_methods, reason = "this is the one place")]
         std::env::vars_os()
-            // What is not UTF-8 is wrong wherever it is read, and must not seem absent.
+            // A value that is not UTF-8 must not seem absent: it fails where it is read.
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect()
     }
 
-    /// The master key's text, from `RESCIND_MASTER_KEY` or the file that `RESCIND_MASTER_KEY_FILE`
-    /// names.
+    /// The master key's text, from `RESCIND_MASTER_KEY` or the file that `RESCIND_MASTER_KEY_FILE` names.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, or if others may write it.
     pub fn master_key(&self) -> Result<Option<Zeroizing<String>>, ConfigError> {
         self.secret("RESCIND_MASTER_KEY")
     }
 
-    /// Whether somebody wants traces.
+    /// Whether a variable asks for traces.
     pub fn wants_traces(&self) -> bool {
         COLLECTOR.iter().any(|name| self.0.contains_key(*name))
     }
@@ -45,7 +48,7 @@ impl Environment {
         let variable = format!("{name}_FILE");
         let Some(path) = self.0.get(&variable) else { return Ok(None) };
         let text = secret::read(Path::new(path.as_str())).map_err(|e| {
-            // What no path looks like may be the secret itself.
+            // A text that does not look like a path may be the secret itself.
             let shown = if path.contains(['=', '@', ' ']) { "…".to_owned() } else { secret::shown(path) };
             ConfigError::SecretFile(variable.clone(), shown, e)
         })?;
@@ -54,7 +57,7 @@ impl Environment {
         Ok(Some(text))
     }
 
-    /// The names of the variables that are ours, in a fixed order.
+    /// The names of Rescind's variables, sorted.
     pub(super) fn ours(&self) -> Vec<&str> {
         let mut ours: Vec<_> =
             self.0.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX)).collect();
@@ -62,7 +65,7 @@ impl Environment {
         ours
     }
 
-    /// The variables that set a key, in a fixed order: (variable, section, field).
+    /// The variables that set a key, sorted: (variable, section, field).
     pub(super) fn settings(&self) -> Vec<(&str, String, String)> {
         let setting = |name: &'_ str| {
             let (section, field) = name.strip_prefix(PREFIX)?.split_once("__")?;
@@ -81,7 +84,7 @@ impl FromIterator<(String, String)> for Environment {
             .into_iter()
             .filter(|(name, _)| name.starts_with(PREFIX) || COLLECTOR.contains(&name.as_str()));
         let value = |mut value: String| {
-            // What wrote the value may have ended it with a line break, as it would a file.
+            // The program that set the variable may have added a line break, as in a file.
             value.truncate(value.trim_end_matches(['\r', '\n']).len());
             Zeroizing::new(value)
         };

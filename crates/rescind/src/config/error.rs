@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where it stands.
+//! What is wrong with a configuration, and where it was set.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -6,34 +6,34 @@ use thiserror::Error;
 
 use crate::files::permissions::PermissionError;
 
-/// What stops a start: the key, its value, where it stands, and what would be right.
+/// Why a process cannot start: the key, its value, the value's source, and what is expected.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("configuration file {0}: {1}")]
     File(String, io::Error),
-    /// The file is no TOML: in which line, and why. The line itself may hold a password.
+    /// The file is not TOML: the line number, and why. The line itself may hold a password.
     #[error("configuration file {0}: line {1}: {2}")]
     Syntax(PathBuf, usize, String),
-    /// A secret's file cannot be read. What should be its name may be the secret itself.
+    /// A secret's file cannot be read. The text in the place of its path may be the secret itself.
     #[error("{0} names {1}, which cannot be read: {2}")]
     SecretFile(String, String, io::Error),
-    /// Others may write a secret's file.
+    /// Other users may write a secret's file.
     #[error("{0}: {1}")]
     Permissions(String, PermissionError),
-    /// A variable that is none, but for an underscore.
+    /// A variable whose name differs from a setting's only in underscores.
     #[error("environment variable {0}: no such setting: its name is {1}")]
     Variable(String, String),
-    /// A key or its value.
+    /// A key or its value is wrong.
     #[error("{key}{shown} ({origin}): {problem}")]
     Key {
         /// `section.field`
         key: String,
         /// ` = value`, or nothing.
         shown: String,
-        /// Where it was set.
+        /// Where the key was set.
         origin: ValueSource,
-        /// What is wrong and what would be right.
+        /// What is wrong and what is expected.
         problem: String,
     },
 }

@@ -25,10 +25,10 @@ use crate::{
     store::{DatabaseUrl, PostgresOptions},
 };
 
-/// A quota remembers every success of a minute.
+/// A quota keeps every success of a minute in memory.
 const MAX_QUOTA: usize = 10_000;
 
-/// Every key with its default and what it is for.
+/// Every key with its default and its description.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// The whole configuration, checked.
@@ -80,7 +80,7 @@ pub struct Tls {
     pub management: bool,
 }
 
-/// Whether whoever shows no certificate is let in.
+/// Whether a connection without a client certificate is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientCertificates {
@@ -179,12 +179,16 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Reads file, environment and flags, and checks the whole.
+    /// Reads file, environment and flags, and checks the result.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a source cannot be read, or if a key or value is wrong.
     pub fn load(environment: &Environment, flags: &Flags) -> Result<Config, ConfigError> {
         source::load(environment, flags)
     }
 
-    /// The rules that hold between keys: the key at fault, and what would be right.
+    /// Checks the rules between keys. An error names the wrong key and the expected value.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let Tokens { access_ttl, refresh_ttl, session_max_age, refresh_grace, .. } = &self.tokens;
         let Server { request_timeout, idle_timeout, .. } = &self.server;
@@ -320,12 +324,12 @@ impl Config {
         }
     }
 
-    /// For how long events are kept.
+    /// How long audit events are kept.
     pub fn retention(&self) -> Retention {
         Retention { keep: self.audit.keep.seconds(), max_rows: self.audit.max_rows }
     }
 
-    /// What this node is called.
+    /// This node's name.
     pub fn node_name(&self) -> String {
         match self.cluster.node_name.as_str() {
             "" => format!("{}:{}", uname().nodename().to_string_lossy(), self.server.listen.port()),
@@ -333,7 +337,7 @@ impl Config {
         }
     }
 
-    /// The database, where there is one beside the data folder.
+    /// The options of the PostgreSQL database, if one is configured.
     pub fn postgres(&self) -> Option<PostgresOptions> {
         let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits, require_synchronous } =
             &self.database;
@@ -347,13 +351,13 @@ impl Config {
         })
     }
 
-    /// What every token says of its issuer and audience. `None` if it cannot be written in a token.
+    /// The issuer and audience of every token. `None` if they cannot be written in a token.
     pub fn profile(&self) -> Option<Profile> {
         let Tokens { issuer, audience, .. } = &self.tokens;
         Profile::new(issuer, if audience.is_empty() { issuer } else { audience })
     }
 
-    /// The life of tokens, in seconds.
+    /// The lifetimes of tokens and sessions, in seconds.
     pub fn token_rules(&self) -> TokenRules {
         TokenRules {
             access_ttl: self.tokens.access_ttl.seconds(),

@@ -1,15 +1,15 @@
-//! The names of settings, and those that are nearly one.
+//! The names of settings, and suggestions for misspelled ones.
 
 use strsim::damerau_levenshtein;
 use toml::{Table, Value};
 
-/// Variables that are ours and stand for no setting of the file.
+/// Rescind's variables that are no setting of the file.
 const OTHER_VARIABLES: [&str; 4] =
     ["RESCIND_CONFIG", "RESCIND_MASTER_KEY", "RESCIND_MASTER_KEY_FILE", "RESCIND_DATABASE__URL_FILE"];
-/// Letters that a slip of the hand gets wrong.
+/// The most typing errors in a name for which a suggestion is made.
 const SLIPS: usize = 2;
 
-/// Every setting that there is, by its section, each with its default.
+/// Every setting with its default, by section.
 pub(super) struct Names<'d>(pub(super) &'d Table);
 
 impl<'d> Names<'d> {
@@ -17,8 +17,8 @@ impl<'d> Names<'d> {
         self.0.get(section)?.get(field)
     }
 
-    /// What is wrong with a key that there is not, and what it was probably meant to be. `write` writes a key as whoever
-    /// set it would.
+    /// Describes an unknown key, and suggests the probable one. `write` writes a key as its source would: as
+    /// a key of the file or as a variable.
     pub(super) fn no_such(&self, section: &str, field: &str, write: impl Fn(&str, &str) -> String) -> String {
         let meant = |(section, field): (&str, &str)| {
             format!("no such setting: did you mean {}?", write(section, field))
@@ -42,7 +42,7 @@ impl<'d> Names<'d> {
         }
     }
 
-    /// The variable that this one is, but for its underscores.
+    /// The setting's variable that differs from this one only in underscores.
     pub(super) fn but_for_underscores(&self, variable: &str) -> Option<String> {
         let settings = self.all().map(|(section, field)| self::variable(section, field));
         let known: Vec<String> = settings.chain(OTHER_VARIABLES.map(str::to_owned)).collect();
@@ -67,7 +67,7 @@ pub(super) fn variable(section: &str, field: &str) -> String {
 
 fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let distances = names.map(|known| (damerau_levenshtein(name, known), known));
-    // In a short name so many slips make another one.
+    // In a short name so many errors make another name.
     distances
         .min()
         .filter(|(slips, known)| *slips <= SLIPS && slips * 2 < known.len())
@@ -109,7 +109,7 @@ mod tests {
             }
         }
         assert!(tried > 150, "{tried}");
-        // What is ours by other rules, or by nobody's.
+        // Variables that are valid for other reasons, or that do not resemble any of Rescind's.
         for name in
             ["RESCIND_MASTER_KEY", "RESCIND_MASTER_KEY_FILE", "RESCIND_TEST_POSTGRES", "RESCIND_SERVER_PORT"]
         {

@@ -1,4 +1,4 @@
-//! Where values come from, and who is to blame for a bad one.
+//! Merges the sources of values, and names the source of a wrong one.
 
 use std::{collections::HashMap, path::PathBuf};
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::secret;
 
-/// What holds a secret, and is never shown.
+/// The key that holds a secret, and is never shown.
 const SECRET: &str = "database.url";
 
-/// What the command line sets.
+/// The settings that the command line can change.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     pub config: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub(super) fn load(environment: &Environment, flags: &Flags) -> Result<Config, C
     layers.read()
 }
 
-/// The values so far, and where those that are not defaults were set.
+/// The values so far, and the sources of those that are not defaults.
 struct Layers {
     defaults: Table,
     values: Table,
@@ -95,14 +95,14 @@ impl Layers {
         section: String,
         field: String,
     ) -> Result<(), ConfigError> {
-        // The one key that may hold a secret can be read from a file.
+        // The only key that may hold a secret can be read from a file.
         let (variable, field) = match variable.strip_suffix("_FILE") {
             Some(name) if name == "RESCIND_DATABASE__URL" => (name, "url".to_owned()),
             _ => (variable, field),
         };
         let text = environment.secret(variable)?.unwrap_or_default();
         let key = format!("{section}.{field}");
-        // A variable is text; what it stands for is told by the key's default.
+        // A variable is text; the default's type decides how it is parsed.
         let value = match Names(&self.defaults).default(&section, &field) {
             Some(Value::Integer(_)) => text.parse().map_or(Value::String(text.to_string()), Value::Integer),
             Some(Value::Boolean(_)) => text.parse().map_or(Value::String(text.to_string()), Value::Boolean),
@@ -127,7 +127,7 @@ impl Layers {
             Some(_) => None,
         };
         if let Some(problem) = problem {
-            // The value of a key that there is not may be a secret.
+            // The value of an unknown key may be a secret.
             let shown =
                 if names.default(section, field).is_some() { shown(key, &value) } else { String::new() };
             return Err(ConfigError::Key { key: secret::shown(key), shown, origin, problem });
@@ -155,7 +155,7 @@ impl Layers {
             }
             problem => secret::without_value(problem),
         };
-        // The path of a bad list item ends at the item.
+        // The path of a wrong list item ends at the item.
         let key = path.split('[').next().unwrap_or(path).to_owned();
         let value = key.split_once('.').and_then(|(section, field)| self.values.get(section)?.get(field));
         let shown = value.map(|value| shown(&key, value)).unwrap_or_default();
@@ -169,7 +169,7 @@ fn shown(key: &str, value: &Value) -> String {
     if key == SECRET { String::new() } else { format!(" = {}", secret::shown(&value.to_string())) }
 }
 
-/// What a value of another type should have been.
+/// The form that a value of another type should have had.
 fn form_of(default: &Value) -> String {
     match default {
         Value::Boolean(_) => "expected true or false".into(),

@@ -1,4 +1,4 @@
-//! How single values are written.
+//! The text forms of single values.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::store::DatabaseUrl;
 
-/// Longer spans are mistakes, and would overflow times.
+/// A longer span is a mistake, and would overflow times.
 const MAX_SECONDS: u64 = 3650 * 86_400;
 
 /// A whole number of seconds, written as `2s`, `10m`, `1h` or `7d`.
@@ -23,7 +23,7 @@ const MAX_SECONDS: u64 = 3650 * 86_400;
 pub struct Span(u64);
 
 impl Span {
-    /// Its length in seconds.
+    /// The length in seconds.
     pub fn seconds(self) -> u64 {
         self.0
     }
@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Span {
 pub struct Brief(u64);
 
 impl Brief {
-    /// Its length in milliseconds.
+    /// The length in milliseconds.
     pub fn millis(self) -> u64 {
         self.0
     }
@@ -210,7 +210,7 @@ pub(super) mod path_or_none {
     }
 }
 
-/// A database's URL, or nothing. It is written without its password.
+/// A database's URL, or nothing. The URL is written without its password.
 pub(super) mod database_url {
     use super::*;
 

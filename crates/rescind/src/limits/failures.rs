@@ -1,8 +1,8 @@
 //! Counts failures per subject in a fixed amount of memory.
 //!
-//! Each slot keeps one number, the moment at which its failures will be forgiven (GCRA, ITU-T I.371
-//! §A.1). A stranger who floods the table makes it forget failures, and nothing else: it refuses
-//! nobody who has not failed, and right credentials never ask it.
+//! Each slot holds one number: the time at which its failures no longer count (GCRA, ITU-T I.371 §A.1). A
+//! caller who floods the table only removes counted failures. The table never refuses a subject that has not
+//! failed, and valid credentials are never looked up in it.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -13,10 +13,10 @@ use std::{
 
 use crate::model::ClientId;
 
-/// Slots that share a lock; a subject may stand in any of its set.
+/// Slots that share a lock; a subject may be in any slot of its set.
 const WAYS: usize = 8;
 const SETS: usize = 8192;
-/// What a source network may fail, in multiples of what one key may fail from it.
+/// The limit of a source network, as a multiple of one key's limit from that network.
 const PER_NETWORK: u32 = 10;
 
 /// The failure limiter.
@@ -33,15 +33,15 @@ struct Slot {
     forgiven_at: Duration,
 }
 
-/// Over a limit: try again after so long.
+/// A limit is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttled {
-    /// Until the next failure would be within the limit.
+    /// The time until the next failure is within the limit.
     pub retry_after: Duration,
 }
 
 impl Limiter {
-    /// Allows so many failures a minute for each key and source network; 0 allows any number.
+    /// Allows `per_minute` failures for each key and source network; 0 means no limit.
     pub fn new(per_minute: u32) -> Limiter {
         Limiter {
             per_minute,
@@ -50,7 +50,11 @@ impl Limiter {
         }
     }
 
-    /// Counts a failure of `key` (whatever the caller presented) from `source`, and of `source` as a whole.
+    /// Counts a failure of `key` (as the caller presented it) from `source`, and of `source` as a whole.
+    ///
+    /// # Errors
+    ///
+    /// Fails if either limit is exceeded.
     pub fn failed(&self, key: &[u8], source: IpAddr, now: Duration) -> Result<(), Throttled> {
         if self.per_minute == 0 {
             return Ok(());
@@ -63,8 +67,12 @@ impl Limiter {
         ))
     }
 
-    /// Counts a failure of a client that has shown who it is, from `source`: with a token that was good, or
-    /// will be. It is counted for this client alone, for nobody else may know of it or be held to it.
+    /// Counts a failure of a client that has proved its identity from `source`, by a token that is valid,
+    /// expired or not valid yet. Only this client is counted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the client's limit is exceeded.
     pub fn failed_as(&self, client: ClientId, source: IpAddr, now: Duration) -> Result<(), Throttled> {
         if self.per_minute == 0 {
             return Ok(());
@@ -72,7 +80,7 @@ impl Limiter {
         self.count(&("client", client, network(source)), self.per_minute, now)
     }
 
-    /// Whether there is room for one more of what `subject` may have so many of a minute, whoever it is.
+    /// Counts one event of `subject`, and returns whether its limit allows that.
     pub fn admits(&self, subject: &impl Hash, per_minute: u32, now: Duration) -> bool {
         self.count(subject, per_minute, now).is_ok()
     }
@@ -86,7 +94,7 @@ impl Limiter {
         let slot = match known {
             Some(i) => &mut set[i],
             None => {
-                // The one whose failures are forgiven first has the least to lose.
+                // Replaces the subject whose failures stop counting first.
                 #[expect(clippy::unwrap_used, reason = "a set is never empty")]
                 let slot = set.iter_mut().min_by_key(|slot| slot.forgiven_at).unwrap();
                 *slot = Slot { subject, forgiven_at: Duration::ZERO };
@@ -102,7 +110,7 @@ impl Limiter {
     }
 }
 
-/// What counts as one source: an IPv4 address, or the /64 that one IPv6 subscriber gets.
+/// The network counted as one source: an IPv4 address, or the /64 of one IPv6 subscriber.
 pub fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),

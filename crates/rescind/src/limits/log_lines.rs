@@ -1,5 +1,4 @@
-//! Lines in the log that callers cause: for each subject so many a minute at most, in a fixed amount of
-//! memory.
+//! Limits log lines that callers cause: a number per subject and minute, in a fixed amount of memory.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,13 +11,13 @@ use std::{
 use crate::{clock::Clock, model::ClientId};
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// Subjects that are told apart. The others have one line together.
+/// The number of subjects counted separately. All others share one line.
 const SUBJECTS: usize = 64;
 
-/// For the lines that callers cause, by who causes them.
+/// The limits of each kind of line, by the subject that causes it.
 #[derive(Debug)]
 pub struct LogLimits {
-    /// What `/verify` was asked for and cannot be read.
+    /// `/verify` parameters that cannot be read.
     pub parameters: LogLimit<IpAddr>,
     /// Trusted proxies that name no caller.
     pub proxies: LogLimit<IpAddr>,
@@ -28,16 +27,16 @@ pub struct LogLimits {
     pub unreadable: LogLimit<IpAddr>,
     /// Refresh tokens used again.
     pub reused: LogLimit<ClientId>,
-    /// Tokens from the future.
+    /// Tokens issued in the future.
     pub from_future: LogLimit<()>,
-    /// Requests that failed, by what made them.
+    /// Requests that failed, by the cause.
     pub failures: LogLimit<Arc<str>>,
-    /// Lines on what clients did well that were left out, since that was last told.
+    /// Lines on clients' successes that were left out since the last report of this number.
     pub left_out: AtomicU64,
 }
 
 impl LogLimits {
-    /// Nothing written yet.
+    /// No lines yet.
     pub fn new(clock: &Clock) -> LogLimits {
         LogLimits {
             parameters: LogLimit::new(1, clock.clone()),
@@ -46,14 +45,14 @@ impl LogLimits {
             unreadable: LogLimit::new(1, clock.clone()),
             reused: LogLimit::new(1, clock.clone()),
             from_future: LogLimit::new(1, clock.clone()),
-            // Whoever was told 500 or 503 may ask for it by the request's id.
+            // A caller who got 500 or 503 may ask an operator for this line by the request's id.
             failures: LogLimit::new(10, clock.clone()),
             left_out: AtomicU64::new(0),
         }
     }
 }
 
-/// Decides when a line is due. There is one for each line, so that no line keeps another one back.
+/// Decides whether a line is written. Each kind has its own limit, so that no kind suppresses another.
 #[derive(Debug)]
 pub struct LogLimit<S> {
     per_minute: u32,
@@ -69,22 +68,22 @@ struct Lines<S> {
 
 #[derive(Debug)]
 struct Line {
-    /// When the first of the lines was written that count now.
+    /// When the first line of the present window was written.
     began: Duration,
     written: u32,
-    /// How often it happened since the last of them.
+    /// Occurrences since the last written line.
     since: u64,
 }
 
 impl<S: Eq + Hash> LogLimit<S> {
-    /// Nothing written yet.
+    /// No lines yet.
     pub fn new(per_minute: u32, clock: Clock) -> LogLimit<S> {
         let others = Line::new(clock.elapsed());
         LogLimit { per_minute, clock, lines: Mutex::new(Lines { told_apart: HashMap::new(), others }) }
     }
 
-    /// It happened to this subject. `Some`: a line is due, and has to say how often it happened since
-    /// the one before.
+    /// Counts an occurrence for this subject. `Some`: write a line, with this number of occurrences since the
+    /// last one.
     pub fn due(&self, subject: S) -> Option<u64> {
         let now = self.clock.elapsed();
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,7 +152,7 @@ mod tests {
         assert_eq!(lines, SUBJECTS + 1);
         assert_eq!(limit.lines.lock().unwrap().told_apart.len(), SUBJECTS);
         clock.advance(60);
-        // A newcomer takes the place of one that is not heard of any more.
+        // A new subject replaces one whose window has ended.
         assert_eq!((limit.due(7_000_000), limit.due(7_000_000)), (Some(1), None));
     }
 }

@@ -1,4 +1,4 @@
-//! How often something may be done, or told of, in a bounded amount of memory.
+//! Limits on events and log lines, in a bounded amount of memory.
 
 mod failures;
 mod log_lines;

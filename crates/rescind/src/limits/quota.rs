@@ -1,8 +1,8 @@
-//! How often a client may succeed: so many times in any sixty seconds, counted by this process alone.
+//! Limits a client's successes in any sixty seconds, counted by this process alone.
 //!
-//! A place is taken before anything is written, and stamped when the success is certain; until then it
-//! counts as taken. So no sixty seconds hold more stamps than there are places, however long a success
-//! takes. A place that is dropped without a stamp is free again.
+//! A place is taken before anything is written, and stamped when the success is certain. A place that is not
+//! stamped yet counts as taken. So sixty seconds never contain more stamps than there are places, however
+//! long a success takes. A place that is dropped without a stamp becomes free.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,13 +13,13 @@ use std::{
 use crate::{clock::Clock, model::ClientId};
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// For whoever finds every place taken by successes that are not certain yet.
+/// The retry time if all places are taken by successes that are not certain yet.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The bound for one kind of success.
+/// The limit for one kind of success.
 #[derive(Debug, Clone)]
 pub struct Quota {
-    /// 0 is no bound.
+    /// 0 means no limit.
     per_minute: usize,
     clock: Clock,
     clients: Arc<Mutex<HashMap<ClientId, Taken>>>,
@@ -33,31 +33,35 @@ struct Taken {
     stamps: VecDeque<Duration>,
 }
 
-/// Good for one success. `None`: there is no bound.
+/// Permits one success. `None`: there is no limit.
 #[derive(Debug)]
 #[must_use = "a place that is dropped is free again"]
 pub struct Place(Option<(Quota, ClientId)>);
 
-/// Every place is taken: try again after so long.
+/// Every place is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverQuota {
-    /// Until a place may be free.
+    /// The time until a place may be free.
     pub retry_after: Duration,
 }
 
 impl Quota {
-    /// So many successes a minute for each client; 0 allows any number.
+    /// Allows `per_minute` successes for each client; 0 means no limit.
     pub fn new(per_minute: usize, clock: Clock) -> Quota {
         Quota { per_minute, clock, clients: Arc::default() }
     }
 
-    /// A place for a client that is known, and is going to succeed.
+    /// Takes a place for a known client that is about to succeed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if every place is taken.
     pub fn take(&self, client: ClientId) -> Result<Place, OverQuota> {
         if self.per_minute == 0 {
             return Ok(Place(None));
         }
         let mut clients = self.lock();
-        // Read under the lock, so that stamps are in their order.
+        // Read under the lock, so that the stamps are in order.
         let now = self.clock.elapsed();
         let taken = clients.entry(client).or_default();
         taken.forget(now);
@@ -69,7 +73,7 @@ impl Quota {
         Ok(Place(Some((self.clone(), client))))
     }
 
-    /// Forgets the clients of whom nothing counts any more.
+    /// Removes the clients that hold no place.
     pub fn sweep(&self) {
         let mut clients = self.lock();
         let now = self.clock.elapsed();
@@ -93,7 +97,7 @@ impl Taken {
 }
 
 impl Place {
-    /// The success is certain.
+    /// Records that the success is certain.
     pub fn stamp(mut self) {
         if let Some((quota, client)) = self.0.take() {
             let mut clients = quota.lock();
@@ -139,7 +143,7 @@ mod tests {
         clock.advance(1);
         quota.take(1).unwrap().stamp();
         assert_eq!(refused(&quota, 1), 40);
-        // Another client has places of its own.
+        // Another client has its own places.
         quota.take(2).unwrap().stamp();
     }
 
@@ -202,7 +206,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever overlaps, fails or takes long, and nobody waits longer than told.
+        /// Whatever overlaps, fails or takes long. A client that waits for `retry_after` always gets a place.
         #[test]
         fn no_minute_has_more_than_there_are_places(
             steps in prop::collection::vec((0u8..4, 0i64..30), 1..300)

@@ -1,15 +1,12 @@
-//! Clients that do not cache their tokens: they log in for nearly every request.
+//! Detects clients that do not cache their tokens: they log in for nearly every request.
 //!
-//! Judged for each client over ten minutes, counted from a login on:
+//! Each client is judged over ten minutes from a login on, and flagged if three conditions hold:
 //!
-//! 1. It logged in at least 60 times. With tokens that live for an hour that is what 360 processes of
-//!    one client need which do cache them.
-//! 2. For each login there were fewer than three verifications: a login, a request and a logout are
-//!    two.
-//! 3. Its verifications are made here. Those that other nodes and verifiers in other processes make
-//!    are not seen, and a client whose tokens are used there must not be taken for one that uses each
-//!    of them once. So either nobody else can verify, or at least every second login was followed by
-//!    a verification here.
+//! 1. It logged in at least 60 times. With tokens that are valid for an hour, 360 processes that cache them
+//!    log in as often.
+//! 2. There were fewer than three verifications per login: a login, a request and a logout make two.
+//! 3. Its tokens are verified here. Verifications on other nodes and followers are not seen here. So either
+//!    this process is the only verifier, or at least every second login was followed by a verification here.
 
 use std::{
     collections::HashMap,
@@ -22,7 +19,7 @@ use crate::model::ClientId;
 const WINDOW: Duration = Duration::from_secs(600);
 const LOGINS: u64 = 60;
 const ENOUGH: u64 = 3;
-/// A client that was flagged is not flagged again within this.
+/// The time within which a flagged client is not flagged again.
 const AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
 /// The clients that logged in lately.
@@ -39,7 +36,7 @@ struct Clients {
 struct Window {
     since: Duration,
     logins: u64,
-    /// The client's verifications when it began.
+    /// The client's verifications at the begin of the window.
     verifications_before: u64,
 }
 
@@ -52,15 +49,15 @@ pub struct Flagged {
 }
 
 impl UncachedLogins {
-    /// Counts a login of a client that has had so many verifications.
+    /// Counts a login of a client with `verifications` so far.
     pub fn logged_in(&self, client: ClientId, verifications: u64, now: Duration) {
         let window = || Window { since: now, logins: 0, verifications_before: verifications };
         self.lock().windows.entry(client).or_insert_with(window).logins += 1;
     }
 
-    /// The clients whose ten minutes are over and that did not cache their tokens, unless they were told of lately. They
-    /// are counted on until this is asked. `verifications` tells how many each has had; `all_seen`: nobody else can
-    /// verify.
+    /// Returns the clients that did not cache their tokens in a window that has ended, unless flagged lately.
+    /// A window is open until this call. `verifications`: a client's count; `all_seen`: this process is the
+    /// only verifier.
     pub fn judge(
         &self,
         now: Duration,
@@ -77,12 +74,12 @@ impl UncachedLogins {
         judged.collect()
     }
 
-    /// The clients whose window has ended, and their windows.
+    /// Removes and returns the windows that have ended, with their clients.
     fn ended(&self, now: Duration) -> Vec<(ClientId, Window)> {
         self.lock().windows.extract_if(|_, window| window.since + WINDOW <= now).collect()
     }
 
-    /// Whether a client was not flagged lately. From now on it was.
+    /// Whether a client was not flagged lately. Records that it is flagged now.
     fn is_news(&self, client: ClientId, now: Duration) -> bool {
         let flagged_at = &mut self.lock().flagged_at;
         flagged_at.retain(|_, at| *at + AGAIN_AFTER > now);
@@ -115,7 +112,7 @@ mod tests {
             (60, 180, true, false),
             (59, 59, true, false),
             (1000, 100_000, true, false),
-            // What is not used here may be used elsewhere, if that is possible.
+            // A token that is not used here may be used elsewhere, unless this process is the only verifier.
             (1000, 0, true, true),
             (1000, 0, false, false),
             (1000, 499, false, false),

@@ -1,8 +1,8 @@
-//! Whether an API key and secret are good, at one cost for every way in which they may not be.
+//! Checks an API key and secret in constant time and memory access.
 //!
-//! A map would tell a known key from an unknown one by the memory that it touches: some 200 ns, over
-//! HTTP as well. Here everything that decides stands in one cache line, and a fixed number of lines
-//! next to each other is looked at, all of them, whatever they hold.
+//! A hash map leaks whether a key exists: a known key touches other memory than an unknown one, about 200 ns,
+//! measurable over HTTP. Here each credential is one 64-byte slot, and all slots of a key's bucket are always
+//! read.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -13,7 +13,7 @@ use subtle::{Choice, ConstantTimeEq, ConstantTimeLess};
 
 use crate::{model::UnixSeconds, secret::SecretHash};
 
-/// Lines looked at for any key.
+/// Slots per bucket; all are read for every key.
 const WAYS: usize = 4;
 const FIRST_BUCKETS: usize = 64;
 
@@ -29,17 +29,17 @@ pub(super) struct CredentialTable {
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Slot {
-    /// A keyed hash of the API key; 0 for none.
+    /// A keyed hash of the API key; 0 in an empty slot.
     tag: u128,
     secret_hash: SecretHash,
-    /// From then on it may not log in: never, if 0.
+    /// The time from which the credential may not log in; 0 if it may not at all.
     good_until: UnixSeconds,
 }
 
 const EMPTY: Slot = Slot { tag: 0, secret_hash: SecretHash([0; 32]), good_until: 0 };
 
 impl CredentialTable {
-    /// A door that nobody may pass.
+    /// An empty table.
     pub(super) fn new() -> CredentialTable {
         CredentialTable {
             hashers: [RandomState::new(), RandomState::new()],
@@ -47,7 +47,7 @@ impl CredentialTable {
         }
     }
 
-    /// Whether this key goes with this secret, and may log in now.
+    /// Whether this key and secret belong together, and may log in now.
     pub(super) fn opens(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
         let tag = self.tag(api_key);
         let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
@@ -61,22 +61,22 @@ impl CredentialTable {
         opens.into()
     }
 
-    /// Takes a credential over, in place of what was known of its key.
+    /// Inserts a credential, or replaces the one with the same key.
     pub(super) fn put(&self, api_key: &str, secret_hash: SecretHash, good_until: UnixSeconds) {
         let slot = Slot { tag: self.tag(api_key), secret_hash, good_until };
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
         while !try_put(&mut buckets, slot) {
-            // Two of the halves that a full bucket falls into may be full again, but not forever.
+            // Half of a full bucket may be full again, but each doubling makes that less probable.
             let wider = 2 * buckets.len();
             let known = std::mem::replace(&mut *buckets, vec![[EMPTY; WAYS]; wider]);
             for slot in known.into_iter().flatten().filter(|slot| slot.tag != 0) {
-                // One bucket becomes two: none gets more than there were.
+                // One bucket is split in two, so each half has room.
                 try_put(&mut buckets, slot);
             }
         }
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     pub(super) fn remove(&self, api_key: &str) {
         let tag = self.tag(api_key);
         let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +86,7 @@ impl CredentialTable {
         }
     }
 
-    /// 128 bits under a secret key: no two keys of one process share it, and nobody can make them.
+    /// 128 bits under a secret random key, so that tags neither collide nor can be computed outside.
     fn tag(&self, api_key: &str) -> u128 {
         let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(api_key)));
         (high << 64 | low).max(1)
@@ -103,7 +103,7 @@ fn bucket_of(tag: u128, buckets: usize) -> usize {
     tag as usize & (buckets - 1)
 }
 
-/// Whether there was room.
+/// Returns whether the bucket had room.
 fn try_put(buckets: &mut [[Slot; WAYS]], slot: Slot) -> bool {
     let bucket = &mut buckets[bucket_of(slot.tag, buckets.len())];
     let place = bucket.iter().position(|known| known.tag == slot.tag);

@@ -1,7 +1,7 @@
-//! The order of changes, for verifiers in other processes to follow.
+//! The changes in their order, for followers in other processes.
 //!
-//! The log says *what* changed, not how: whoever sends it looks up how it is now, which is as new
-//! or newer. Changes are numbered where the registry takes them over, before they are answered for.
+//! The log says *what* changed. The sender looks up the present value, which is as new or newer. A change is
+//! numbered when the registry takes it over, before it is answered for.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,7 +17,7 @@ use crate::{
     random::Random,
 };
 
-/// So many changes are remembered for followers that come back. Whoever missed more gets a snapshot.
+/// The number of changes kept for followers that reconnect. A follower that missed more gets a snapshot.
 const REMEMBERED: usize = 10_000;
 
 /// What changed.
@@ -25,7 +25,7 @@ const REMEMBERED: usize = 10_000;
 pub enum Changed {
     /// This client.
     Client(ClientId),
-    /// This session ended before its time.
+    /// This session, which ended before it expired.
     Session(EndedSession),
     /// The signing keys.
     Keys,
@@ -35,7 +35,7 @@ pub enum Changed {
 #[derive(Debug)]
 pub struct Feed {
     log: Mutex<Log>,
-    /// Rings with the number of the newest change.
+    /// Notifies of the newest change's number.
     head: watch::Sender<u64>,
 }
 
@@ -48,23 +48,23 @@ struct Log {
 }
 
 impl Feed {
-    /// An empty feed of a new epoch. `ended` are the sessions that ended before their time, and have
-    /// not run out yet.
+    /// An empty feed of a new epoch. `ended`: the sessions that ended before they expired, and have not
+    /// expired yet.
     pub fn new(epoch: String, ended: Vec<EndedSession>) -> Feed {
         let log = Log { epoch, seq: 0, recent: VecDeque::new(), ended: by_session(ended) };
         Feed { log: Mutex::new(log), head: watch::Sender::new(0) }
     }
 
-    /// Begins a new epoch: whoever follows needs a snapshot, for what was told may not have been so.
+    /// Begins a new epoch. Every follower then needs a snapshot, because changes sent before may be lost.
     pub fn restart(&self, epoch: String, ended: Vec<EndedSession>) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        // The numbers go on, and past a gap: no acknowledgement of before is one of what comes.
+        // The numbers skip one, so that no earlier acknowledgement is taken for one of a new change.
         *log = Log { epoch, seq: log.seq + 1, recent: VecDeque::new(), ended: by_session(ended) };
         self.head.send_replace(log.seq);
     }
 
-    /// Numbers a change. That a session ended is one once: whoever still has its refresh token may
-    /// present that as often as they like. Returns whether it is news.
+    /// Numbers a change. A session's end is published once, however often its refresh token is presented
+    /// again. Returns whether the change was new.
     pub fn publish(&self, changed: Changed) -> bool {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Changed::Session(EndedSession { session, until }) = changed
@@ -81,18 +81,18 @@ impl Feed {
         true
     }
 
-    /// Where it is.
+    /// The epoch, and the number of the newest change.
     pub fn head(&self) -> Position {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Position { epoch: log.epoch.clone(), seq: log.seq }
     }
 
-    /// Rings when there is more.
+    /// A receiver that is notified of every change.
     pub fn bell(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
     }
 
-    /// The changes after `seq`, in order. `None`: not all of them are remembered.
+    /// The changes after `seq`, in order. `None`: not all of them are kept.
     pub fn since(&self, seq: u64) -> Option<Vec<Changed>> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let missed = usize::try_from(log.seq.checked_sub(seq)?).ok()?;
@@ -100,13 +100,13 @@ impl Feed {
         Some(log.recent.range(known..).copied().collect())
     }
 
-    /// The sessions that ended before their time.
+    /// The sessions that ended before they expired.
     pub fn ended(&self) -> Vec<EndedSession> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.ended.iter().map(|(&session, &until)| EndedSession { session, until }).collect()
     }
 
-    /// Forgets the ended sessions that have run out.
+    /// Removes the ended sessions that have expired.
     pub fn sweep(&self, now: u64) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).ended.retain(|_, until| *until > now);
     }
@@ -116,7 +116,7 @@ fn by_session(ended: Vec<EndedSession>) -> HashMap<SessionId, UnixSeconds> {
     ended.into_iter().map(|ended| (ended.session, ended.until)).collect()
 }
 
-/// A name for a new beginning of the feed.
+/// A random name for a new epoch of the feed.
 pub fn new_epoch(random: &Random) -> String {
     ksuid::encode(&random.bytes()).map(char::from).iter().collect()
 }
@@ -134,7 +134,7 @@ mod tests {
         let head = feed.head().seq;
         assert_eq!(feed.since(head - 2), Some(vec![Changed::Client(2), Changed::Client(3)]));
         assert_eq!(feed.since(head), Some(vec![]));
-        // From another epoch, or from the future.
+        // A number of another epoch, or a future one.
         assert_eq!(feed.since(head + 1), None);
         for _ in 0..REMEMBERED {
             feed.publish(Changed::Keys);

@@ -18,15 +18,13 @@ use crate::{
     secret::{MasterKey, SealError},
 };
 
-/// A key goes when its last token has run out, or by hand.
+/// How many removed keys are kept, to identify the clients of old tokens.
 const FORMER_KEYS: usize = 16;
 
-/// What a login or refresh is answered with.
+/// The tokens that a login or refresh answers with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The access token.
     pub access_token: String,
-    /// The refresh token.
     pub refresh_token: String,
     /// When the access token expires.
     pub access_expires_at: UnixSeconds,
@@ -43,41 +41,40 @@ impl fmt::Debug for Pair {
 /// Why the keys in the store cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyringError {
-    /// Not sealed under this master key.
+    /// The key is not sealed under this master key.
     #[error("signing key {0}: {1}")]
     Sealed(String, SealError),
-    /// Unsealed, and not usable.
+    /// The key is unsealed, but unusable.
     #[error("signing key {0}: {1}")]
     Key(String, KeyError),
-    /// None of them signs.
+    /// There is no key.
     #[error("the store has no key to sign with")]
     NoneSigns,
 }
 
-/// Writes tokens with the key that signs now, and verifies those of all keys that are good.
+/// Writes tokens with the key that signs now, and verifies the tokens of all valid keys.
 pub struct Issuer {
     profile: Profile,
     keyring: ArcSwap<Keyring>,
 }
 
-/// The good keys at one moment, the newest last.
+/// The valid keys at one moment, the newest last.
 pub struct Keyring {
     keys: Vec<SigningKey>,
     verifiers: Verifiers,
     former: Former,
 }
 
-/// Keys that went while this process ran, the last few. They tell whose an old token was, and decide
-/// nothing.
+/// The last keys that were removed while this process ran. They only identify the client of an old token.
 struct Former {
     keys: Vec<Verification>,
     verifiers: Verifiers,
 }
 
-/// What verifies the tokens of one signing key.
+/// The keys that verify the tokens of one signing key.
 #[derive(Clone)]
 struct Verification {
-    /// Of what it signs itself: access tokens, and refresh tokens if it has no refresh key.
+    /// For what the key itself signs: access tokens, and refresh tokens if it has no refresh key.
     own: Vec<Key>,
     refresh: Option<Key>,
 }
@@ -106,7 +103,11 @@ struct Writer {
 }
 
 impl Issuer {
-    /// An issuer with the keys in the store.
+    /// An issuer with the keys from the store.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a key cannot be unsealed or used, or if there is none.
     pub fn new(
         profile: Profile,
         keys: &[SigningKeyRecord],
@@ -116,7 +117,11 @@ impl Issuer {
         Ok(Issuer { profile, keyring })
     }
 
-    /// Goes over to other keys, at once for every request that begins after.
+    /// Replaces the keys for every request that begins afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Issuer::new`], and then keeps the old keys.
     pub fn set_keys(&self, keys: &[SigningKeyRecord], master: &MasterKey) -> Result<(), KeyringError> {
         let known = self.keyring.load();
         let new = Keyring::unseal(&self.profile, keys, master)?;
@@ -132,27 +137,26 @@ impl Issuer {
     pub fn signing_key(&self, now: UnixSeconds) -> u64 {
         let keyring = self.keyring.load();
         let begun = keyring.keys.iter().rfind(|key| key.signs_from <= now);
-        // A clock set back to before all keys leaves the oldest.
+        // If the clock was set back to before all keys, the oldest key signs.
         begun.or(keyring.keys.first()).map_or(0, |key| key.id)
     }
 
-    /// How the newest key signs.
+    /// The newest key's algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.keyring.load().keys.last().map_or(Algorithm::Hs256, |key| key.access.signer.algorithm())
     }
 
-    /// What every access token says of its issuer and audience.
+    /// The issuer, audience and form of every access token.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// The keys of this moment.
+    /// The present keys.
     pub fn keyring(&self) -> arc_swap::Guard<Arc<Keyring>> {
         self.keyring.load()
     }
 
-    /// The newest pair of a session: the same bytes whenever it is asked for. `None` if its key has
-    /// been retired.
+    /// The newest pair of a session, always as the same bytes. `None` if its key has been retired.
     pub fn pair(&self, session: &Session) -> Option<Pair> {
         let keyring = self.keyring.load();
         let key = keyring.keys.iter().find(|key| key.id == session.key)?;
@@ -218,28 +222,39 @@ impl Keyring {
         Ok(Keyring { keys, verifiers, former: Former::new(vec![], profile) })
     }
 
-    /// What a token of this kind says, by its text alone.
+    /// The claims of a token of this kind, by its text alone.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the token is malformed, expired or not signed by a valid key.
     pub fn authenticate(&self, token: &str, kind: Kind, now: UnixSeconds) -> Result<Claims, Denied> {
         self.verifiers.ask(|verifier| verifier.authenticate(token, kind, now))
     }
 
-    /// The same without a look at the times.
+    /// Like [`Keyring::authenticate`], without checking the times.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the token is malformed or not signed by a valid key.
     pub fn authenticate_at_any_time(&self, token: &str, kind: Kind) -> Result<Claims, Denied> {
         self.verifiers.ask(|verifier| verifier.authenticate_at_any_time(token, kind))
     }
 
-    /// Whether an access token stands, whoever presents it. A refresh token is called one.
+    /// Whether an access token is valid, whoever presents it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the token is invalid; a refresh token is reported as one.
     pub fn stand(&self, token: &str, now: UnixSeconds, state: &impl State) -> Result<StandingToken, Denied> {
         self.verifiers.ask(|verifier| verifier.stand(token, now, state))
     }
 
-    /// Whose client's a token is that a key of ours has signed, be it good, old or revoked.
+    /// The client of a token that one of our keys has signed, even if the token is expired or revoked.
     pub fn client_of(&self, token: &str) -> Option<ClientId> {
         self.verifiers.client_of(token).or_else(|| self.former.verifiers.client_of(token))
     }
 
-    /// The keys for a verifier, which verifies access tokens alone. HS256 keys are secrets: whoever has
-    /// one can sign.
+    /// The keys for a verifier's access tokens. An HS256 key is a secret: its holder can sign too.
     pub fn wire_keys(&self, with_secrets: bool) -> Vec<WireKey> {
         let keys = self.keys.iter().filter_map(|key| {
             let wire = |algorithm, bytes: &[u8]| Some(WireKey::new(&key.kid, algorithm, bytes));
@@ -253,12 +268,12 @@ impl Keyring {
         keys.collect()
     }
 
-    /// The ids of all of them.
+    /// The ids of all keys.
     pub fn ids(&self) -> Vec<u64> {
         self.keys.iter().map(|key| key.id).collect()
     }
 
-    /// The keys that anybody may know, with their ids: those that only verify.
+    /// The public keys with their ids. HS256 keys have none.
     pub fn public_keys(&self) -> impl Iterator<Item = (&str, PublicKey)> {
         self.keys.iter().filter_map(|key| Some((key.kid.as_str(), key.access.signer.public()?)))
     }
@@ -280,7 +295,7 @@ impl Verifiers {
         }
     }
 
-    /// The answer of whichever knows the key that a token names.
+    /// The answer of the verifier that has the key which the token names.
     fn ask<T>(&self, ask: impl Fn(&Verifier) -> Result<T, Denied>) -> Result<T, Denied> {
         match ask(&self.own) {
             Err(Denied::UnknownKey) => ask(&self.refresh),
@@ -288,7 +303,7 @@ impl Verifiers {
         }
     }
 
-    /// Whose client's a token is, whatever its kind and its time.
+    /// The client of a token of any kind, expired or not.
     fn client_of(&self, token: &str) -> Option<ClientId> {
         let read = |kind| self.ask(|verifier| verifier.authenticate_at_any_time(token, kind));
         Some(read(Kind::Access).or_else(|_| read(Kind::Refresh)).ok()?.client)
@@ -313,22 +328,26 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// For how long a new public key is shown before it signs, unless told otherwise: longer than the
-/// usual caches of key sets keep an old one.
+/// How long, in seconds, a new public key is published before it signs: longer than the usual caches of key
+/// sets keep an old one.
 const PUBLISHED_AHEAD: u64 = 600;
 
-/// For how long a new key is published before it signs, unless told otherwise; `least`: what other nodes
-/// need to have it by then.
+/// The default for how long a new key is published before it signs, in seconds. `least`: the time in which
+/// all nodes receive it.
 pub fn publish_ahead(algorithm: Algorithm, least: u64) -> u64 {
     match algorithm {
-        // A secret key is published to nobody.
+        // A secret key is not published.
         Algorithm::Hs256 => least,
         Algorithm::EdDsa | Algorithm::Es256 => least.max(PUBLISHED_AHEAD),
     }
 }
 
-/// A new key of the same algorithm, to follow `newest` as soon as it may. `None`: that one has a refresh
-/// key, and needs no other.
+/// A new key of `newest`'s algorithm that signs as soon as possible. `None`: `newest` already has a refresh
+/// key.
+///
+/// # Errors
+///
+/// Fails if the key cannot be sealed.
 pub fn generate_upgrade(
     newest: &SigningKeyRecord,
     least_ahead: u64,
@@ -343,7 +362,11 @@ pub fn generate_upgrade(
     generate_key(newest.algorithm, master, random, now, signs_from).map(Some)
 }
 
-/// A new key with its refresh key, sealed for the store, which numbers it.
+/// A new key with its refresh key, sealed for the store, which assigns the id.
+///
+/// # Errors
+///
+/// Fails if the key cannot be sealed.
 pub fn generate_key(
     algorithm: Algorithm,
     master: &MasterKey,

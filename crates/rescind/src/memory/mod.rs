@@ -1,5 +1,5 @@
-//! What this process holds in memory, in step with the store: clients, credentials, sessions, the signing keys, the
-//! verifiers, and the feed that tells those of what changes.
+//! What this process holds in memory: clients, credentials, sessions, signing keys, verifiers, and the feed
+//! that publishes their changes to followers.
 
 mod credential_table;
 mod feed;
@@ -26,28 +26,28 @@ pub use issuer::{Issuer, Keyring, KeyringError, Pair, generate_key, generate_upg
 pub use registry::{KnownCredential, ReadStamp, Registry};
 pub use signer::PublicKey;
 
-/// All that a process holds of what the store has.
+/// The process's memory of the store's content.
 pub struct Memory {
     pub registry: Registry,
     pub issuer: Issuer,
-    /// Who may follow the feed.
+    /// The verifiers that may follow the feed.
     pub verifiers: ArcSwap<Vec<VerifierRecord>>,
     pub pepper: Pepper,
     pub master: MasterKey,
     /// Held while the keys change, so that memory takes the changes over in the store's order.
     changing_keys: Mutex<()>,
-    /// The same for the verifiers.
+    /// Held while the verifiers change, for the same reason.
     changing_verifiers: Mutex<()>,
-    /// Shared by whoever changes the store and then memory, so that memory, when it is looked at alone, has all
-    /// that was committed.
+    /// Shared by tasks that change the store and then memory. A task that holds it exclusively finds every
+    /// committed change in memory.
     changing: RwLock<()>,
-    /// The highest ids of keys and verifiers ever met.
+    /// The highest ids of keys and verifiers that memory has ever had.
     highest_key: AtomicU64,
     highest_verifier: AtomicU64,
 }
 
 impl Memory {
-    /// What was loaded from the store.
+    /// Builds memory from what was loaded from the store.
     pub fn new(
         loaded: Loaded,
         max_sessions: usize,
@@ -74,21 +74,21 @@ impl Memory {
         }
     }
 
-    /// Held from before the store is changed, or asked for what memory is to hold, until memory has that.
+    /// Held from before a change or read of the store until its result is in memory.
     pub async fn changing(&self) -> RwLockReadGuard<'_, ()> {
         self.changing.read().await
     }
 
-    /// Held while memory is looked at as a whole, or replaced: nothing is on its way from the store to it.
+    /// Held while memory is read as a whole or replaced: no result is on its way from the store to memory.
     pub async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
         self.changing.write().await
     }
 
-    /// Goes over to the signing keys that the store has once this change, or another node's, is made there.
+    /// Takes over the signing keys that the store returns after this change, or after another node's.
     ///
     /// # Errors
     ///
-    /// If the store does not answer; and, inside, if the keys that it has cannot be used: then memory is as it was.
+    /// Fails if the store is unavailable, or (inside) if the keys are unusable; memory then keeps its keys.
     pub async fn take_keys(
         &self,
         keys: impl Future<Output = Result<Vec<SigningKeyRecord>, StoreError>>,
@@ -105,11 +105,11 @@ impl Memory {
         taken_over
     }
 
-    /// Goes over to the verifiers that the store has once this change, or another node's, is made there.
+    /// Takes over the verifiers that the store returns after this change, or after another node's.
     ///
     /// # Errors
     ///
-    /// If the store does not answer.
+    /// Fails if the store is unavailable.
     pub async fn take_verifiers(
         &self,
         verifiers: impl Future<Output = Result<Vec<VerifierRecord>, StoreError>>,
@@ -120,8 +120,8 @@ impl Memory {
         Ok(verifiers)
     }
 
-    /// The followers of one that is gone cannot acknowledge what is published here, so the end of their leases is
-    /// waited for; the others are told the keys once more.
+    /// A removed verifier's followers cannot acknowledge the change published here, so `settle` waits until
+    /// their leases end. The other followers receive the same keys again.
     fn set_verifiers(&self, verifiers: Vec<VerifierRecord>) {
         self.highest_verifier.fetch_max(highest(verifiers.iter().map(|v| v.id)), Ordering::Relaxed);
         let before = self.verifiers.swap(Arc::new(verifiers.clone()));
@@ -130,11 +130,11 @@ impl Memory {
         }
     }
 
-    /// Goes over to the one signing key that is left once the store has ended every token, and to no verifiers.
+    /// Takes over the only signing key after the store has revoked every token, and removes all verifiers.
     ///
     /// # Errors
     ///
-    /// Those of [`Memory::take_keys`].
+    /// Fails like [`Memory::take_keys`].
     pub async fn take_end(
         &self,
         keys: impl Future<Output = Result<Vec<SigningKeyRecord>, StoreError>>,
@@ -145,16 +145,16 @@ impl Memory {
         Ok(self.set_keys(&keys))
     }
 
-    /// A key to sign with from now on, as the newest does.
+    /// Generates a key that signs from `now` on, with the newest key's algorithm.
     ///
     /// # Errors
     ///
-    /// If it cannot be sealed under the master key.
+    /// Fails if the key cannot be sealed under the master key.
     pub fn new_key(&self, now: UnixSeconds, random: &Random) -> Result<SigningKeyRecord, SealError> {
         generate_key(self.issuer.algorithm(), &self.master, random, now, now)
     }
 
-    /// All that is held, in case that the database has lost it.
+    /// The content of memory, for a database that has lost its own.
     pub fn remembered(&self) -> Remembered {
         let mut remembered = self.registry.remembered();
         remembered.keys = self.issuer.keyring().ids();

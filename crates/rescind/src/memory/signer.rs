@@ -1,5 +1,5 @@
-//! Signatures, by the algorithm of the key. Each signs the same text the same way every time, which
-//! lets a pair be written again.
+//! Signatures by the key's algorithm. All are deterministic, so that a pair can be written again byte for
+//! byte.
 
 use ed25519_dalek::Signer as _;
 use hmac::{Hmac, Mac};
@@ -20,17 +20,17 @@ pub(super) enum Signer {
     Es256(Box<p256::ecdsa::SigningKey>),
 }
 
-/// What anybody may know of a key.
+/// A public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicKey {
-    /// The point, as RFC 8032 writes it.
+    /// The point, encoded as in RFC 8032.
     EdDsa([u8; 32]),
     /// The point's coordinates.
     Es256 { x: [u8; 32], y: [u8; 32] },
 }
 
 impl Signer {
-    /// A secret that makes a key of this algorithm.
+    /// A random secret for a key of this algorithm.
     pub(super) fn generate(algorithm: Algorithm, random: &Random) -> Zeroizing<[u8; 32]> {
         loop {
             let secret = random.bytes();
@@ -41,7 +41,7 @@ impl Signer {
         }
     }
 
-    /// The key that this secret makes.
+    /// The key of this secret.
     pub(super) fn new(algorithm: Algorithm, secret: &[u8; 32]) -> Result<Signer, KeyError> {
         Ok(match algorithm {
             Algorithm::Hs256 => Signer::Hs256(hmac_sha256(secret)),
@@ -53,7 +53,7 @@ impl Signer {
         })
     }
 
-    /// The key that verifies what this secret signs.
+    /// The key that verifies this secret's signatures.
     pub(super) fn verification_key(
         algorithm: Algorithm,
         kid: &str,
@@ -66,7 +66,6 @@ impl Signer {
         }
     }
 
-    /// How it signs.
     pub(super) fn algorithm(&self) -> Algorithm {
         match self {
             Signer::Hs256(_) => Algorithm::Hs256,
@@ -75,20 +74,19 @@ impl Signer {
         }
     }
 
-    /// Signs a text.
     pub(super) fn sign(&self, text: &[u8]) -> Vec<u8> {
         match self {
             Signer::Hs256(mac) => mac.clone().chain_update(text).finalize().into_bytes().to_vec(),
             Signer::EdDsa(key) => key.sign(text).to_bytes().to_vec(),
             Signer::Es256(key) => {
                 let signature: Signature = key.sign(text);
-                // The one of two that verifiers take.
+                // Of the two valid signatures, verifiers accept only this one (low s).
                 signature.normalize_s().to_bytes().to_vec()
             }
         }
     }
 
-    /// What anybody may know of it. `None`: nothing.
+    /// The public key. `None` for HS256, whose only key is secret.
     pub(super) fn public(&self) -> Option<PublicKey> {
         match self {
             Signer::Hs256(_) => None,

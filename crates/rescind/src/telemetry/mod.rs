@@ -1,4 +1,4 @@
-//! What is told of the process to those who watch it: metrics and traces.
+//! Metrics and traces: the process's reports for monitoring.
 
 pub mod metrics;
 pub mod traces;

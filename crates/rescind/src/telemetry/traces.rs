@@ -1,12 +1,12 @@
-//! A request's steps, each a span, and in a build with the feature `otel` where they are sent: to a
-//! collector, by OTLP, as OpenTelemetry's own variables say (`OTEL_EXPORTER_OTLP_ENDPOINT` and others).
+//! A request's steps as spans. A build with the feature `otel` sends them to a collector by OTLP, configured
+//! by OpenTelemetry's variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and others).
 
 use hyper::{Request, StatusCode};
 use tracing::Span;
 
 use crate::telemetry::metrics::Route;
 
-/// The target of spans that are for traces alone: a line of the log has its request's span.
+/// The target of spans for traces only. Log lines have the span of their request.
 pub const STEP: &str = "rescind::step";
 
 /// A span for a part of a request.
@@ -23,11 +23,14 @@ mod otlp {
 
     use super::{Request, Route, Span, StatusCode};
 
-    /// There are none in this build.
+    /// A build without the feature has no traces.
     #[derive(Debug)]
     pub enum Traces {}
 
     impl Traces {
+        /// # Errors
+        ///
+        /// Always fails in this build.
         pub fn start() -> Result<Traces, String> {
             Err("this build is without the feature otel".into())
         }
@@ -61,19 +64,23 @@ mod otlp {
 
     use super::{Request, Route, Span, StatusCode};
 
-    /// What is on its way to the collector. Sent when dropped.
+    /// The spans that are not sent yet. They are sent on drop.
     #[derive(Debug)]
     pub struct Traces(SdkTracerProvider);
 
     impl Traces {
-        /// Begins to send.
+        /// Starts the exporter.
+        ///
+        /// # Errors
+        ///
+        /// Fails if the OpenTelemetry variables cannot be used.
         pub fn start() -> Result<Traces, String> {
-            // Why is not told: the collector's address may hold a password.
+            // The reason is left out: the collector's address may contain a password.
             let exporter = SpanExporter::builder().with_http().build().map_err(|_| {
                 "OTEL_EXPORTER_OTLP_ENDPOINT or another of OTEL_EXPORTER_OTLP_… cannot be used: expected an address such \
                  as http://127.0.0.1:4318"
             })?;
-            // OTEL_SERVICE_NAME comes before this.
+            // OTEL_SERVICE_NAME overrides this.
             let resource = Resource::builder()
                 .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
             let provider = SdkTracerProvider::builder()
@@ -83,7 +90,7 @@ mod otlp {
             Ok(Traces(provider))
         }
 
-        /// What hands it the spans.
+        /// The layer that passes spans to the exporter.
         pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(
             &self,
         ) -> OpenTelemetryLayer<S, SdkTracer> {
@@ -111,10 +118,10 @@ mod otlp {
         }
     }
 
-    /// A request begins, in the trace that it says it is of (W3C Trace Context). Of what the caller wrote,
-    /// nothing else is sent.
+    /// Puts a request's span into the trace that its headers name (W3C Trace Context). No other text of the
+    /// caller is sent.
     pub fn asked<B>(span: &Span, request: &Request<B>, route: Route) {
-        // One that is not enabled has no parent to be set.
+        // A disabled span has no parent to set.
         let _ = span.set_parent(TraceContextPropagator::new().extract(&Headers(request.headers())));
         let method = match *request.method() {
             Method::GET | Method::POST | Method::PUT | Method::DELETE | Method::HEAD => {
@@ -126,7 +133,7 @@ mod otlp {
         span.set_attribute("http.route", route.name());
     }
 
-    /// It was answered so.
+    /// Records the answer's status.
     pub fn answered(span: &Span, status: StatusCode) {
         span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
         if status.is_server_error() {

@@ -161,7 +161,7 @@ fn a_bad_variable_is_named() {
         with(&[("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "many")]).unwrap_err(),
         "limits.failed_logins_per_minute = \"many\" (environment variable RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE): expected a whole number such as 30"
     );
-    // What a container platform sets of its own accord for a service named "rescind".
+    // A container platform sets these for a service named "rescind".
     assert!(with(&[("RESCIND_SERVICE_HOST", "10.0.0.1"), ("RESCIND_PORT", "tcp://10.0.0.1:80")]).is_ok());
 }
 
@@ -185,7 +185,7 @@ fn secrets_may_stand_in_files_and_are_not_shown() {
     assert_eq!(config.database.url.as_ref().unwrap().to_string(), "postgres://u:***@db/x?sslmode=require");
     let shown = format!("{config:?} {}", toml::to_string(&config).unwrap());
     assert!(!shown.contains("canary"), "{shown}");
-    // Not even where the file is no TOML right there.
+    // The value is hidden even if the file is not TOML at that place.
     for url in ["\"postgres://u:canary@db/x", "postgres://u:canary@db/x", "'postgres://u:'canary@db/x'"] {
         let error = with_file(&format!("[database]\nurl = {url}")).unwrap_err();
         assert!(error.contains("line 2") && !error.contains("canary"), "{error}");

@@ -1,4 +1,4 @@
-//! What this process holds in memory: every client and credential, and the sessions met lately.
+//! The registry: every client and credential, and the sessions used lately.
 
 mod remembered;
 
@@ -21,7 +21,7 @@ use crate::{
     secret::{ApiKey, SecretHash},
 };
 
-/// Sessions are spread over so many locks.
+/// The number of locks that the sessions are spread over.
 const SHARDS: usize = 64;
 
 /// Always as new as the last change that this process has answered for.
@@ -30,13 +30,13 @@ pub struct Registry {
     clients: ConcurrentMap<ClientId, KnownClient>,
     credentials: ConcurrentMap<ApiKey, Arc<KnownCredential>>,
     api_keys: ConcurrentMap<CredentialId, ApiKey>,
-    /// Held by whoever changes the maps above, so that they change together.
+    /// Held while the maps above change, so that they change together.
     applying: Mutex<()>,
     shards: Box<[RwLock<Shard>]>,
     shard_capacity: usize,
-    /// Counts what no answer from before it may be remembered over.
+    /// Counts the session endings; a [`ReadStamp`] is a value of this count.
     endings: AtomicU64,
-    /// When everything was replaced last, in that count.
+    /// The count when everything was last replaced.
     replaced: AtomicU64,
     feed: Feed,
     door: CredentialTable,
@@ -51,16 +51,16 @@ struct KnownClient {
     enforces_allowlist: bool,
     status: Status,
     certificates: CertificateNames,
-    /// How often a verifier has asked for it.
+    /// How often a token of the client was verified here.
     verifications: AtomicU64,
 }
 
-/// A credential and the client it is of.
+/// A credential and its client.
 #[derive(Debug)]
 pub struct KnownCredential {
-    /// Whose it is.
+    /// The client that the credential belongs to.
     pub client: ClientId,
-    /// What goes with it.
+    /// The names of the client's certificates.
     pub certificates: CertificateNames,
     /// The credential.
     pub credential: Credential,
@@ -71,19 +71,19 @@ pub struct KnownCredential {
 struct Shard {
     young: HashMap<SessionId, SessionState>,
     old: HashMap<SessionId, SessionState>,
-    /// The last ending among its sessions.
+    /// The count at the last ending of one of its sessions.
     last_ending: u64,
 }
 
-/// Taken before the store is asked for a session, or told to change one: proves, when the answer is
-/// remembered, that no session ended in between, whose ending an answer from before it would hide.
+/// Version stamp, taken before a store read or change of a session. [`Registry::learn`] drops a result that
+/// may be older than a session's ending since, because caching it would undo the ending.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadStamp {
     endings: u64,
 }
 
 impl Registry {
-    /// An empty registry that remembers about so many sessions, and tells the feed what changes.
+    /// An empty registry that holds at most about `max_sessions`, and publishes changes to the feed.
     pub fn new(max_sessions: usize, feed: Feed) -> Registry {
         Registry {
             clients: ConcurrentMap::new(),
@@ -102,15 +102,15 @@ impl Registry {
         }
     }
 
-    /// Takes over a client as the store has it, unless what is known is as new. A deleted one is
-    /// remembered as such, so that nothing older can bring it back.
+    /// Takes over a client from the store, unless memory's is as new. A deleted client remains as a
+    /// tombstone, so that an older change cannot restore it.
     pub fn apply(&self, client: &Client) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.put_if_newer(client);
     }
 
-    /// The same for a client that was only read: by then another store may have taken over, and never have
-    /// had what was read.
+    /// Takes over a client that was only read, unless memory was replaced since the stamp: the new store may
+    /// never have had what was read.
     pub fn learn_client(&self, client: &Client, asked: ReadStamp) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         if self.replaced.load(Ordering::Relaxed) <= asked.endings {
@@ -118,7 +118,7 @@ impl Registry {
         }
     }
 
-    /// `applying` is held.
+    /// The caller holds `applying`.
     fn put_if_newer(&self, client: &Client) {
         if self.clients.pin().get(&client.id).is_none_or(|known| known.policy.revision < client.revision) {
             self.put(client);
@@ -126,8 +126,8 @@ impl Registry {
         }
     }
 
-    /// Begins anew with what the store has, older or not: it may have taken over from one whose last
-    /// changes it never had.
+    /// Replaces everything by the store's content, even if that is older: the store may have taken over
+    /// without the last changes of the one before.
     pub fn replace(&self, store: &[Client], ended: Vec<EndedSession>, epoch: String) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let ids: HashSet<_> = store.iter().map(|client| client.id).collect();
@@ -154,7 +154,7 @@ impl Registry {
         self.feed.restart(epoch, ended);
     }
 
-    /// The maps change together: `applying` is held.
+    /// The caller holds `applying`, so that the maps change together.
     fn put(&self, client: &Client) {
         let (credentials, api_keys) = (self.credentials.pin(), self.api_keys.pin());
         self.highest_client.fetch_max(client.id, Ordering::Relaxed);
@@ -188,44 +188,43 @@ impl Registry {
         self.clients.pin().insert(client.id, known);
     }
 
-    /// A client's policy, for whoever verifies nothing.
+    /// A client's policy. Unlike [`State::client`], this does not count a verification.
     pub fn policy(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
         self.clients.pin().get(&id).map(|known| Arc::clone(&known.policy))
     }
 
-    /// Whether a client holds callers to the allowlists of their own clients.
+    /// Whether the client wants callers checked against the allowlists of their own clients.
     pub fn enforces_allowlist(&self, id: ClientId) -> bool {
         self.clients.pin().get(&id).is_some_and(|known| known.enforces_allowlist)
     }
 
-    /// How many of the client's tokens were verified here, give or take those of the moments in which
-    /// it was changed.
+    /// How many of the client's tokens were verified here. A change of the client may lose a few.
     pub fn verifications(&self, id: ClientId) -> u64 {
         self.clients.pin().get(&id).map_or(0, |known| known.verifications.load(Ordering::Relaxed))
     }
 
-    /// The credential with this API key, unless revoked.
+    /// The credential with this API key, unless it was revoked.
     pub fn credential(&self, api_key: &str) -> Option<Arc<KnownCredential>> {
         self.credentials.pin().get(api_key).cloned()
     }
 
-    /// Whether this API key goes with this secret, and its credential may log in now.
+    /// Whether this API key and secret belong together, and the credential may log in now.
     pub fn opens(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
         self.door.opens(api_key, presented, now)
     }
 
-    /// The API key of a credential, unless revoked.
+    /// The API key of a credential, unless it was revoked.
     pub fn api_key(&self, id: CredentialId) -> Option<ApiKey> {
         self.api_keys.pin().get(&id).cloned()
     }
 
-    /// To be called before the store is asked for a session, or told to change one.
+    /// Takes the stamp. Call before the store is asked to read or change a session.
     pub fn asking(&self) -> ReadStamp {
         ReadStamp { endings: self.endings.load(Ordering::Acquire) }
     }
 
-    /// Remembers a session as the store has it, whether it was read or changed. That it has ended is always
-    /// remembered, and told; that it has not, only if none ended since the store was asked.
+    /// Takes over a session that was read or changed. An ended session is always taken over and published.
+    /// Any other is dropped if a session of the shard ended since the stamp.
     pub fn learn(&self, session: &Session, asked: ReadStamp) {
         let (id, state) = (session.id, session.state());
         self.highest_session.fetch_max(id, Ordering::Relaxed);
@@ -245,17 +244,17 @@ impl Registry {
         self.endings.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// What changed, in order.
+    /// The feed of changes.
     pub fn feed(&self) -> &Feed {
         &self.feed
     }
 
-    /// Every client known, with its policy.
+    /// Every client, with its policy.
     pub fn policies(&self) -> Vec<(ClientId, Arc<ClientPolicy>)> {
         self.clients.pin().iter().map(|(id, known)| (*id, Arc::clone(&known.policy))).collect()
     }
 
-    /// How many sessions are remembered.
+    /// How many sessions are in memory.
     pub fn sessions(&self) -> usize {
         self.shards
             .iter()
@@ -266,12 +265,12 @@ impl Registry {
             .sum()
     }
 
-    /// How many clients are known, suspended ones included.
+    /// How many clients are in memory, suspended and deleted ones included.
     pub fn clients(&self) -> usize {
         self.clients.pin().len()
     }
 
-    /// How many credentials are known, expired ones included.
+    /// How many credentials are in memory, expired ones included.
     pub fn credentials(&self) -> usize {
         self.credentials.pin().len()
     }
@@ -300,7 +299,7 @@ impl Shard {
         self.young.get(&id).or_else(|| self.old.get(&id)).copied()
     }
 
-    /// Two changes of one session may arrive in either order: what is known only ever moves on.
+    /// Two changes of one session may arrive in either order, so the state only moves forward.
     fn put(&mut self, id: SessionId, new: SessionState, capacity: usize) {
         let merged = match self.find(id) {
             Some(known) => SessionState::new(new.client, known.pair.max(new.pair), known.ended || new.ended),

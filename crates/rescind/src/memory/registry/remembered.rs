@@ -1,4 +1,4 @@
-//! All that a registry holds, for a store that has lost it.
+//! The registry's content, for a database that has lost it.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use super::{KnownClient, Registry};
 use crate::model::{Highest, Remembered, RememberedClient};
 
 impl Registry {
-    /// All that it holds, in case that the store has lost it. Keys and verifiers it does not hold.
+    /// The registry's content. Keys and verifiers are not in the registry.
     pub fn remembered(&self) -> Remembered {
         let ends: HashMap<_, _> = self
             .credentials

@@ -82,7 +82,7 @@ fn what_a_store_that_took_over_never_had_is_forgotten() {
     registry.replace(std::slice::from_ref(&older), vec![], "f".into());
     assert_eq!(registry.client(1).unwrap().revision, 4);
     assert!(registry.client(2).is_none() && registry.session(7).is_none());
-    // An answer from before is not taken for one of the new store's.
+    // A result from before the replacement is dropped.
     registry.learn(&session(7, 1, Phase::Live), asked);
     registry.learn_client(&client(5, Status::Active), asked);
     assert!(registry.session(7).is_none() && registry.client(1).unwrap().revision == 4);
@@ -92,7 +92,7 @@ fn what_a_store_that_took_over_never_had_is_forgotten() {
     assert!(registry.credential("rk_a").is_none());
 }
 
-// Whoever read it or changed it: a login, a refresh, another node's change.
+// The same holds for the results of a login, a refresh and another node's change.
 // check 94
 #[test]
 fn an_answer_from_before_an_ending_is_not_remembered() {
@@ -100,13 +100,13 @@ fn an_answer_from_before_an_ending_is_not_remembered() {
     let live = |id| session(id, 1, Phase::Live);
     let asked = registry.asking();
     registry.learn(&session(7, 1, Phase::Ended), asked);
-    // Both halves of the shard are filled by others, so the ending itself is forgotten.
+    // Two other sessions fill both halves of the shard, so the shard drops the ended session.
     registry.learn(&live(7 + 64), registry.asking());
     registry.learn(&live(7 + 128), registry.asking());
     assert_eq!(registry.session(7), None);
     registry.learn(&live(7), asked);
     assert_eq!(registry.session(7), None);
-    // That costs those of other shards nothing.
+    // Sessions of other shards are not affected.
     registry.learn(&live(8), asked);
     assert!(registry.session(8).is_some());
     registry.learn(&session(7, 1, Phase::Ended), asked);

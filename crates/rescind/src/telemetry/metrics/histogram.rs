@@ -1,4 +1,4 @@
-//! A histogram that is written without a lock.
+//! A histogram that is updated without a lock.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ const MICROSECOND: u64 = 1000;
 const MILLISECOND: u64 = 1000 * MICROSECOND;
 const SECOND: u64 = 1000 * MILLISECOND;
 
-/// In nanoseconds: from a verification in memory to whoever waits for a lease to run out.
+/// In nanoseconds: from a verification in memory up to a wait for the end of a lease.
 const DURATIONS: [u64; 20] = [
     5 * MICROSECOND,
     10 * MICROSECOND,
@@ -43,27 +43,27 @@ const DURATIONS: [u64; 20] = [
 ];
 const NUMBERS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
-/// How often there was a value up to each bound. Its copies are one and the same.
+/// Counts of values up to each bound. Clones share the same counts.
 #[derive(Debug, Clone)]
 pub struct Histogram(Arc<Buckets>);
 
 #[derive(Debug)]
 struct Buckets {
     bounds: &'static [u64],
-    /// How many of what is counted make one of what is told.
+    /// The number of counted units in one reported unit.
     unit: f64,
-    /// One for each bound, and one for what is beyond the last.
+    /// One count for each bound, and one for larger values.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
 impl Histogram {
-    /// Of durations, told in seconds.
+    /// A histogram of durations, reported in seconds.
     pub fn of_durations() -> Histogram {
         Histogram::new(&DURATIONS, SECOND as f64)
     }
 
-    /// Of numbers up to some hundreds.
+    /// A histogram of numbers up to some hundreds.
     pub fn of_numbers() -> Histogram {
         Histogram::new(&NUMBERS, 1.0)
     }
@@ -92,7 +92,7 @@ impl EncodeMetric for Histogram {
         let bounds = bounds.iter().map(|&bound| bound as f64 / unit).chain([f64::INFINITY]);
         let counts = counts.iter().map(|count| count.load(Ordering::Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
-        // The sum may be of a moment later than the counts are.
+        // The sum may be slightly newer than the counts.
         let sum = sum.load(Ordering::Relaxed) as f64 / unit;
         let count = buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)

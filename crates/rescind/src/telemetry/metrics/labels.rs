@@ -1,4 +1,4 @@
-//! What labels may say: a fixed number of words, none of which a caller has sent.
+//! The values of labels: a fixed set of words, so that no text of a caller becomes a label.
 
 use std::{marker::PhantomData, ops::Index};
 
@@ -6,15 +6,15 @@ use rescind_verifier::Denied;
 
 /// The values of one label.
 pub(super) trait Label: Copy + 'static {
-    /// Every one, in the order of declaration.
+    /// All values, in the order of declaration.
     const ALL: &'static [Self];
-    /// Its place in that order.
+    /// The value's position in that order.
     fn index(self) -> usize;
-    /// What the label says.
+    /// The label's text.
     fn text(self) -> &'static str;
 }
 
-/// One thing for each value of a label.
+/// One item for each value of a label.
 #[derive(Debug)]
 pub(super) struct Each<L, T> {
     things: Box<[T]>,
@@ -22,7 +22,7 @@ pub(super) struct Each<L, T> {
 }
 
 impl<L: Label, T> Each<L, T> {
-    /// What `make` makes for each value.
+    /// Calls `make` once for each value.
     pub(super) fn new(make: impl FnMut(L) -> T) -> Each<L, T> {
         Each { things: L::ALL.iter().copied().map(make).collect(), label: PhantomData }
     }
@@ -54,7 +54,7 @@ macro_rules! label {
     };
 }
 
-/// What is asked.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     Verify,
@@ -68,12 +68,12 @@ pub enum Route {
     Feed,
     Admin,
     Probe,
-    /// Every path that there is not.
+    /// Every unknown path.
     Other,
 }
 
 impl Route {
-    /// Its name, as labels and traces have it.
+    /// The route's name in labels and traces.
     pub fn name(self) -> &'static str {
         self.text()
     }
@@ -115,7 +115,7 @@ impl Answer {
     }
 }
 
-/// What became of a login or a refresh.
+/// The result of a login or a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Granted,
@@ -145,7 +145,7 @@ impl Label for Denied {
     const ALL: &'static [Self] = Denied::ALL;
 
     fn index(self) -> usize {
-        // It is one of them. There are few, and a refusal costs more than the search.
+        // `ALL` has every value. It is short, and a refusal costs more than the search.
         Self::ALL.iter().position(|&denied| denied == self).unwrap_or_default()
     }
 
@@ -154,7 +154,7 @@ impl Label for Denied {
     }
 }
 
-/// Where connections come in.
+/// Where connections arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
     Public,
@@ -163,7 +163,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Its name, as labels and the log have it.
+    /// The listener's name in labels and the log.
     pub fn name(self) -> &'static str {
         self.text()
     }

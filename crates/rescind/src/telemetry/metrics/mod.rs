@@ -1,8 +1,8 @@
-//! What is measured. docs/metrics.md has every metric, for operators.
+//! The metrics. docs/metrics.md lists all of them for operators.
 //!
-//! What is counted where it happens stands here, and costs an atomic add or two: the families' maps are
-//! behind a lock, so nothing is looked up in them after the start. What can be looked up when it is
-//! asked for is in `http/gauges.rs`.
+//! Metrics counted as events occur are here, and each event costs one or two atomic additions. The families'
+//! maps are behind a lock, so all look-ups in them are done at the start. Metrics that are read on request
+//! are in `http/gauges.rs`.
 
 mod histogram;
 mod labels;
@@ -22,7 +22,7 @@ use labels::{Answer, Each, Label};
 pub use labels::{Listener, Outcome, Route};
 pub use text::CONTENT_TYPE;
 
-/// What a process counts.
+/// The counters of a process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -33,43 +33,43 @@ pub struct Metrics {
     refreshes: Each<Outcome, Counter>,
     connections: Each<Listener, Places>,
     requests_under_way: Each<Listener, Places>,
-    /// Verifications for which memory was not enough.
+    /// Verifications that needed the store.
     pub lookups: Counter,
-    /// Sessions that the last sweep left.
+    /// Sessions that the last sweep kept.
     pub sessions_live: Gauge,
     /// Clients flagged for not caching their tokens.
     pub tokens_not_cached: Counter,
-    /// From a change's commit until it is known everywhere.
+    /// From a change's commit to the end of its propagation.
     pub settled: Histogram,
-    /// Times that the database did not have what was answered for.
+    /// How often the database lacked a change that had been answered for.
     pub histories_lost: Counter,
 }
 
-/// What a listener has a bounded number of places for.
+/// The use of a listener's bounded number of places.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
     pub taken: Gauge,
     pub turned_away: Counter,
 }
 
-/// What a store's commits cost.
+/// The cost of a store's commits.
 #[derive(Debug, Clone)]
 pub struct Commits {
-    /// From the transaction's begin on.
+    /// From the begin of the transaction on.
     pub took: Histogram,
-    /// How many changes shared one.
+    /// How many changes shared one commit.
     pub changes: Histogram,
 }
 
 impl Commits {
-    /// None so far.
+    /// No commits yet.
     pub fn none() -> Commits {
         Commits { took: Histogram::of_durations(), changes: Histogram::of_numbers() }
     }
 }
 
 impl Metrics {
-    /// Nothing so far, but what the store has counted.
+    /// All metrics at zero, except those that the store already counts.
     pub fn new(commits: &Commits) -> Metrics {
         let mut registry = Registry::with_prefix("rescind");
         let to = &mut registry;
@@ -174,12 +174,12 @@ impl Metrics {
         self.refreshes[outcome].inc();
     }
 
-    /// Where a listener counts its connections.
+    /// The metrics of a listener's connections.
     pub fn connections(&self, listener: Listener) -> Places {
         self.connections[listener].clone()
     }
 
-    /// Where a listener counts its requests under way.
+    /// The metrics of a listener's requests that are not answered yet.
     pub fn requests_under_way(&self, listener: Listener) -> Places {
         self.requests_under_way[listener].clone()
     }
@@ -201,7 +201,7 @@ where
     metric
 }
 
-/// Registers a metric for each value of a label, so that every one is told from the start.
+/// Registers a metric for each value of a label, so that every value is reported from the start.
 fn each<L, M>(
     registry: &mut Registry,
     name: &str,

@@ -1,4 +1,4 @@
-//! The metrics as text that Prometheus reads (OpenMetrics 1.0).
+//! The metrics as text for Prometheus (OpenMetrics 1.0).
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ use super::Metrics;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
-    /// The metrics as they are now, and those that `now` looks up.
+    /// The present metrics, and those that `now` collects.
     ///
     /// # Errors
     ///
-    /// If one of them cannot be written.
+    /// Fails if a metric cannot be encoded.
     pub fn text(&self, now: impl Collector) -> Result<String, fmt::Error> {
         let mut looked_up = Registry::with_prefix("rescind");
         looked_up.register_collector(Box::new(now));
