@@ -139,7 +139,7 @@ impl Store {
         ask!(self, version())
     }
 
-    /// Returns the embedded store, for operations that only it has.
+    /// Returns the embedded store, for operations that only it has; `None` on PostgreSQL.
     pub fn embedded(&self) -> Option<&Sqlite> {
         match self {
             Store::Sqlite(sqlite) => Some(sqlite),
@@ -147,7 +147,7 @@ impl Store {
         }
     }
 
-    /// Returns the shared store, for operations that only nodes need.
+    /// Returns the shared store, for operations that only nodes need; `None` on SQLite.
     pub fn postgres(&self) -> Option<&Postgres> {
         match self {
             Store::Sqlite(_) => None,
