@@ -23,14 +23,14 @@ pub struct Known {
     pub mark: Mark,
 }
 
-/// What a database has of a change that a process knows of.
+/// Whether a database has a change that a process knows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The newest change in the database.
     pub head: Known,
     /// The mark of the database's change with the same number.
     pub(super) found: Option<Mark>,
-    /// A change with that number or a lower one is there: the number was not trimmed.
+    /// The database has a change with that number or a lower one: the number was not trimmed.
     pub(super) reaches_back: bool,
     /// The lost changes of the known change's history were repeated up to this number.
     pub(super) repeated: Option<u64>,

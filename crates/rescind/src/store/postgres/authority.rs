@@ -1,9 +1,10 @@
 //! Which answers are accepted: the primary's, in a session of this process; and, where a stand-by is required, only
 //! of commits that a stand-by has.
 //!
-//! An intermediary may break this silently. A load balancer sends reads to a stand-by, which may lack changes. A
-//! pooler by transactions loses a session's settings, and so the warning of a commit that was not replicated.
-//! Therefore each decisive read reports who answered, and each commit checks its session in the same round trip.
+//! A load balancer or pooler may break this without an error. A load balancer sends reads to a stand-by, which may
+//! lack changes. A pooler by transactions loses a session's settings, and so the warning of a commit that was not
+//! replicated. Therefore each decisive read reports who answered, and each commit checks its session in the same
+//! round trip.
 
 use std::sync::Arc;
 
@@ -73,7 +74,7 @@ impl Replication {
     }
 }
 
-/// Checks, once at the start, that no intermediary shares sessions or reads from a stand-by, and that commits wait
+/// Checks, once at the start, that nothing in between shares sessions or reads from a stand-by, and that commits wait
 /// for a stand-by where required. Later each decisive read and each commit checks the same.
 pub(super) async fn look(connector: &Connector) -> Result<(), StoreError> {
     match look_at_two(connector).await {

@@ -80,7 +80,7 @@ const UPDATE_CREDENTIAL: &str = "UPDATE credential SET expires_at = $2, revoked_
 pub struct PostgresOptions {
     /// The database's address.
     pub url: DatabaseUrl,
-    /// The most connections in the pool. The lease's connection comes on top.
+    /// The most connections in the pool, which does not have the lease's.
     pub pool_size: usize,
     /// A statement that takes longer fails.
     pub statement_timeout: Duration,

@@ -9,7 +9,7 @@ use crate::store::{
     migrations::{self, Applied, HISTORY, MAKE_HISTORY, SQLITE},
 };
 
-/// One transaction creates the tables and adds the migrations to the history, so that a kill leaves neither or both.
+/// One transaction creates the tables and adds the migrations to the history, so that a kill leaves both or neither.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     let tx = db.transaction()?;
     let history = history(&tx).map_err(refused)?;

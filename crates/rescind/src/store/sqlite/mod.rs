@@ -333,7 +333,7 @@ fn write_log_again(path: &Path) -> io::Result<usize> {
     }
 }
 
-/// Copies the log into the database, whenever the log has grown long, while nobody reads.
+/// Copies the log into the database whenever the log has grown long, without readers beside it.
 ///
 /// While a reader is active, SQLite copies a part of the log, counts it as copied, and flushes the database later. If
 /// that flush fails, SQLite overwrites the log all the same, and the data is lost. Without readers SQLite copies

@@ -140,7 +140,7 @@ fn commit(
     (answers, outcome)
 }
 
-/// Leaves the database in one file, if nobody reads it.
+/// Leaves the database in one file, unless it has readers.
 fn close(connection: &Connection, readers: &Readers, marker: &Mutex<Marker>) -> Result<(), String> {
     let mut marker = marker.lock().unwrap_or_else(PoisonError::into_inner);
     if marker.went_back().is_some() {
