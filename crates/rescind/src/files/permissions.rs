@@ -46,7 +46,7 @@ pub fn close_if_empty(folder: &Path) -> Result<(), PermissionError> {
 }
 
 /// Checks that other users may not access this user's folder, nor its files for which `is_ours` is true. They may not
-/// even pass through the folder: by a file's name they would reach it, if its own mode is wrong. A group's rights
+/// even pass through the folder: with that right they could open a file whose own mode is wrong. A group's rights
 /// only cause a warning, because Kubernetes sets them at each mount (`fsGroup`).
 ///
 /// # Errors
@@ -100,7 +100,7 @@ pub fn require_ours(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(),
 pub fn require_unwritable(name: &str, path: &Path) -> Result<(), PermissionError> {
     let io = |e| PermissionError::Io(path.to_owned(), e);
     let metadata = fs::metadata(path).map_err(io)?;
-    // Other users cannot write to what is not a file, such as a pipe of the shell.
+    // A path that is not a file, such as a pipe of the shell, cannot be written by other users.
     if !metadata.is_file() {
         return Ok(());
     }

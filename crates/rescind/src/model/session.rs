@@ -31,7 +31,7 @@ pub enum OnReuse {
     EndSession,
 }
 
-/// The phase of a session, which only moves down this list.
+/// The phase of a session. A phase only changes to a later one of this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// The session can be refreshed.

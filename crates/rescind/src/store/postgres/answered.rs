@@ -65,8 +65,8 @@ pub(super) struct Committed {
 }
 
 impl Committed {
-    /// Checks that a stand-by has the commit. When the names are emptied, waiting commits are released without a
-    /// warning. The server loads its settings before it answers the next question, so `after` shows the change.
+    /// Checks that a stand-by has the commit. When the names are emptied, the server releases waiting commits without
+    /// a warning. It loads its settings before it answers the next question, so `after` shows the change.
     pub(super) fn is_replicated(&self) -> Result<(), StoreError> {
         if self.before.waits_for.is_empty() || self.after.waits_for.is_empty() {
             return Err(StoreError::Unavailable(NOBODY.into()));

@@ -42,7 +42,7 @@ const NEWEST_FIRST: &str = select!("DESC");
 
 const SWEEP_OLD: &str =
     "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
-// Records are counted only if some caller's record is not among the newest of all.
+// Counts nothing while all records of callers are among the newest $1 of all: then they are not too many.
 const BY_CLIENT: &str = "
     SELECT coalesce(client_id, 0) AS client, count(*) AS count FROM audit
     WHERE actor = 'caller' AND EXISTS (

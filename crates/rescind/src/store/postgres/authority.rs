@@ -25,7 +25,7 @@ use crate::store::StoreError;
 const IS_STAND_BY: &str = "SELECT current_setting('in_hot_standby')";
 const IS_READ_ONLY: &str =
     "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean";
-/// The number of questions by which a load balancer is noticed that chooses a server for each statement.
+/// How many statements are sent to notice a load balancer that chooses a server for each.
 const LOOKS: usize = 8;
 
 impl Connection {

@@ -308,7 +308,7 @@ impl Connection {
         self.bounded(self.client.batch_execute(sql)).await
     }
 
-    /// Returns the server that it is connected to.
+    /// Returns the server of this connection.
     pub(super) fn place(&self) -> &Place {
         &self.place
     }

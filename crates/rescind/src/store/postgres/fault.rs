@@ -28,7 +28,7 @@ pub(super) fn silent_at_connect() -> StoreError {
 pub(super) fn during(error: tokio_postgres::Error) -> StoreError {
     let said = in_words(&error);
     match error.code() {
-        // The statements that this session has prepared are not there: a pooler has handed on another session.
+        // The server lacks the session's prepared statements: a pooler has handed on another session.
         Some(code)
             if *code == SqlState::INVALID_SQL_STATEMENT_NAME
                 || *code == SqlState::DUPLICATE_PSTATEMENT

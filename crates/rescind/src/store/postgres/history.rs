@@ -107,8 +107,8 @@ impl Postgres {
     }
 
     /// Repeats what this process has in memory and the database at `place` has lost, up to `known`. Memory is
-    /// complete up to `whole`, which is lower if changes of others before this process's own are missing. If no key
-    /// is left that signs, `new` becomes it. `None`: others have repeated everything.
+    /// complete up to `whole`, which is lower if changes of others before this process's own are missing. If no
+    /// remaining key signs, adds `new`. `None`: others have repeated everything.
     ///
     /// # Errors
     /// Fails if the store is unavailable, or another server answers than `place`.
@@ -145,7 +145,7 @@ impl Postgres {
     }
 
     /// Revokes every token, because no process remembers what the database at `place` has lost up to `known`. `None`:
-    /// that was done before, or a process did remember.
+    /// this was done before, or a process has repeated the changes.
     ///
     /// # Errors
     /// Fails if the store is unavailable, or another server answers than `place`.

@@ -80,7 +80,7 @@ const UPDATE_CREDENTIAL: &str = "UPDATE credential SET expires_at = $2, revoked_
 pub struct PostgresOptions {
     /// The database's address.
     pub url: DatabaseUrl,
-    /// The most connections in the pool, which does not have the lease's.
+    /// The most connections in the pool. The lease has a connection of its own.
     pub pool_size: usize,
     /// A statement that takes longer fails.
     pub statement_timeout: Duration,
@@ -247,7 +247,7 @@ impl Postgres {
         }
         if after == before {
             // An earlier attempt may have committed this change without a stand-by's confirmation. The row's lock is
-            // a write: when this commit is confirmed, all commits before it are.
+            // a write: when this commit is confirmed, so are all commits before it.
             tx.commit().await?;
             return Ok(Some(outcome.map(|outcome| (outcome, after))));
         }

@@ -37,7 +37,7 @@ const CHANGES: &str = decisive!(
     "FROM head, change WHERE change.seq > $1",
     "seq"
 );
-// Safe while a node joins: it commits its row first and loads afterwards, so it has loaded the changes deleted here.
+// Safe while a node joins: the node commits its row before it loads, so it has loaded the changes deleted here.
 const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
                          AND seq <= ALL (SELECT acked FROM node)";
@@ -52,7 +52,7 @@ const FORGET: &str = "DELETE FROM node WHERE id = $1 AND beat = $2";
 pub struct Change {
     /// The change's number.
     pub seq: u64,
-    /// The changed row. Its values are to be read from the store.
+    /// The changed row. Its present values are in the store.
     pub what: ChangedRow,
     /// The change's number, with its history and mark.
     pub known: Known,
@@ -171,7 +171,7 @@ pub struct LeaseConnection {
 }
 
 impl LeaseConnection {
-    /// Returns the server that it is connected to.
+    /// Returns the server of this connection.
     pub fn place(&self) -> &Place {
         self.connection.place()
     }

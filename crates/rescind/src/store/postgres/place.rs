@@ -37,7 +37,7 @@ impl Place {
         Ok(Place { system: system.cast_unsigned(), timeline, started, database })
     }
 
-    /// Returns whether a commit in one place can be missing in the other only if the disk was replaced.
+    /// Returns whether a commit made at `before` can be missing here only if the disk was replaced.
     pub fn goes_on(&self, before: &Place) -> bool {
         let line = |place: &Place| (place.system, place.timeline, place.database.clone());
         line(self) == line(before)

@@ -23,7 +23,7 @@ use crate::{
     telemetry::metrics::Commits,
 };
 
-/// A connection of the pool, for one transaction. If the transaction does not end, the connection is closed.
+/// A connection of the pool, for one transaction. If it is dropped before its end, the connection is closed.
 ///
 /// Statements are sent at the first poll, so several that are polled in order share one round trip.
 /// `try_join!(biased; …)` polls in order. A statement that must not run if the one before fails, such as a write

@@ -54,7 +54,7 @@ impl Sqlite {
     }
 }
 
-/// Returns the clients with too many records. Counts only if some caller's record is not among the newest of all.
+/// Returns the clients with too many records. Does not count while callers' records are among the newest `most`.
 fn crowd(db: &Connection, most: u64) -> Result<Option<Crowd>, StoreError> {
     let mut counts = db.prepare_cached(
         "SELECT coalesce(client_id, 0), count(*) FROM audit

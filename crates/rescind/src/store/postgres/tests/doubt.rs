@@ -64,7 +64,7 @@ async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     // The logout is committed all the same, and reads find it.
     assert_eq!(store.find(client.id, 0).await.unwrap().client.unwrap().generation, 1);
 
-    // A retry that finds the logout done is no more certain.
+    // A retry that finds the logout done cannot be sure of it either.
     let retry = tokio::spawn({
         let (store, id) = (Arc::clone(&store), client.id);
         async move { store.change_client(id, conformance::origin(), |_| Ok::<_, ()>(())).await }
