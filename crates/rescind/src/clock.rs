@@ -1,4 +1,4 @@
-//! The only place that asks the machine for the time.
+//! The only module that reads the machine's clocks.
 
 use std::{
     sync::{
@@ -11,17 +11,17 @@ use std::{
 use rescind_verifier::UnixSeconds;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Wall time for what tokens say; boot time, which no one sets and which runs on in suspend, for
-/// what must be waited for.
+/// Wall time for tokens, and boot time for waiting. Nobody can set boot time, and it runs while the machine is
+/// suspended.
 #[derive(Debug, Clone)]
 pub enum Clock {
     /// The machine's clocks.
     System,
-    /// Clocks that stand still until a test moves them.
+    /// Clocks that only a test moves.
     Manual(Arc<Hands>),
 }
 
-/// What a manual clock shows.
+/// The times of a manual clock.
 #[derive(Debug)]
 pub struct Hands {
     wall: AtomicU64,
@@ -29,12 +29,12 @@ pub struct Hands {
 }
 
 impl Clock {
-    /// A clock that stands at `now` until advanced.
+    /// Returns a clock that stays at `now` until advanced.
     pub fn manual(now: UnixSeconds) -> Clock {
         Clock::Manual(Arc::new(Hands { wall: AtomicU64::new(now), boot: AtomicU64::new(now) }))
     }
 
-    /// Moves a manual clock by so many seconds, back if negative. The system's clock stays as it is.
+    /// Moves a manual clock by so many seconds, back if negative. Leaves the system's clock as it is.
     pub fn advance(&self, seconds: i64) {
         if let Clock::Manual(hands) = self {
             hands.boot.fetch_add(seconds.cast_unsigned(), Ordering::SeqCst);
@@ -42,14 +42,14 @@ impl Clock {
         self.set_ahead(seconds);
     }
 
-    /// Sets a manual clock's wall time so many seconds ahead, back if negative, though no time has passed.
+    /// Moves a manual clock's wall time by so many seconds, back if negative, and leaves its boot time.
     pub fn set_ahead(&self, seconds: i64) {
         if let Clock::Manual(hands) = self {
             hands.wall.fetch_add(seconds.cast_unsigned(), Ordering::SeqCst);
         }
     }
 
-    /// Wall time.
+    /// Returns the wall time.
     pub fn now(&self) -> UnixSeconds {
         match self {
             Clock::System => clock_gettime(ClockId::Realtime).tv_sec.cast_unsigned(),
@@ -57,7 +57,7 @@ impl Clock {
         }
     }
 
-    /// Time since an arbitrary start.
+    /// Returns the boot time, since an arbitrary start.
     pub fn elapsed(&self) -> Duration {
         match self {
             Clock::System => {
@@ -72,7 +72,7 @@ impl Clock {
 /// 9999-12-31T23:59:59Z.
 const LAST: UnixSeconds = 253_402_300_799;
 
-/// RFC 3339, UTC, whole seconds, `Z`. A later time than can be written is the last that can.
+/// Writes a time by RFC 3339: UTC, whole seconds, `Z`. Times after the year 9999 are written as its last second.
 pub fn rfc3339(at: UnixSeconds) -> String {
     let at = at.min(LAST);
     let (mut days, second) = (at / 86_400, at % 86_400);

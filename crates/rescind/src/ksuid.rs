@@ -1,4 +1,4 @@
-//! KSUIDs: ids of 27 characters, unique, and in the order of the time at which they are made.
+//! KSUIDs: unique ids of 27 characters, in the order of their times.
 
 use rescind_verifier::UnixSeconds;
 
@@ -7,7 +7,7 @@ pub const EPOCH: UnixSeconds = 1_400_000_000;
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The id made at this time with these random bytes.
+/// Returns the id of this time and these random bytes.
 pub fn at(now: UnixSeconds, random: &[u8; 16]) -> [u8; 27] {
     let seconds = u32::try_from(now.saturating_sub(EPOCH)).unwrap_or(u32::MAX);
     let mut bytes = [0; 20];
@@ -16,7 +16,7 @@ pub fn at(now: UnixSeconds, random: &[u8; 16]) -> [u8; 27] {
     encode(&bytes)
 }
 
-/// The bytes as one number, its most significant byte first, in base 62. In ASCII.
+/// Returns the bytes, as one big-endian number, in base 62.
 pub fn encode(bytes: &[u8; 20]) -> [u8; 27] {
     let (words, _) = bytes.as_chunks();
     let mut number: [u32; 5] = std::array::from_fn(|i| u32::from_be_bytes(words[i]));

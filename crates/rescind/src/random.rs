@@ -18,15 +18,15 @@ pub enum Random {
 }
 
 impl Random {
-    /// A generator that repeats itself, for tests.
+    /// Returns a generator with the same bytes for the same seed, for tests.
     pub fn seeded(seed: u64) -> Random {
         Random::Seeded(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
-    /// Fresh bytes, wiped when dropped.
+    /// Returns new random bytes, which are overwritten when dropped.
     ///
     /// # Panics
-    /// If the operating system has no randomness to give: there is no safe way on.
+    /// If the operating system has no randomness: no safe key or id can be made then.
     pub fn bytes<const N: usize>(&self) -> Zeroizing<[u8; N]> {
         let mut bytes = Zeroizing::new([0; N]);
         match self {

@@ -1,4 +1,4 @@
-//! API keys and secrets: their text, their hash, and the sealing of what the store must keep secret.
+//! API keys and secrets: their text, their hash, and the sealing of the store's secrets.
 
 use std::{
     fmt, fs,
@@ -26,7 +26,7 @@ const KEY_PREFIX: &str = "rk_";
 const SECRET_PREFIX: &str = "rs_";
 const VERIFIER_PREFIX: &str = "rv_";
 
-/// 256 random bits and their checksum, in base32: scanners can tell a leaked one from a look-alike.
+/// Returns 256 random bits and their checksum, in base32. By the checksum scanners recognise a leaked secret.
 fn generate(prefix: &str, random: &Random) -> Zeroizing<String> {
     let random = random.bytes::<32>();
     let mut body = Zeroizing::new([0; 36]);
@@ -44,7 +44,7 @@ fn checksum(prefix: &str, body: &[u8]) -> [u8; 4] {
     crc.finalize().to_be_bytes()
 }
 
-/// A new API key.
+/// Returns a new API key.
 pub fn generate_api_key(random: &Random) -> ApiKey {
     generate(KEY_PREFIX, random).to_string()
 }
@@ -53,17 +53,17 @@ pub fn generate_api_key(random: &Random) -> ApiKey {
 pub struct ApiSecret(Zeroizing<String>);
 
 impl ApiSecret {
-    /// A new secret.
+    /// Returns a new secret.
     pub fn generate(random: &Random) -> ApiSecret {
         ApiSecret(generate(SECRET_PREFIX, random))
     }
 
-    /// A new verifier token, which is kept and shown like a secret.
+    /// Returns a new verifier token, which is treated like a secret.
     pub fn generate_verifier_token(random: &Random) -> ApiSecret {
         ApiSecret(generate(VERIFIER_PREFIX, random))
     }
 
-    /// The text, for the one answer that shows it.
+    /// Returns the text, for the one answer that shows it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -75,12 +75,12 @@ impl fmt::Debug for ApiSecret {
     }
 }
 
-/// HMAC-SHA-256 of an API secret under the pepper. The secrets have 256 random bits, so one fast
-/// keyed hash is enough (NIST SP 800-63B §5.1.2.2), and a stolen table cannot be tried offline.
+/// HMAC-SHA-256 of an API secret under the pepper. The secrets have 256 random bits, so one fast keyed hash is enough
+/// (NIST SP 800-63B §5.1.2.2). Without the pepper, guesses cannot be checked against a stolen table.
 #[derive(Clone, Copy, Eq)]
 pub struct SecretHash(pub [u8; 32]);
 
-/// In constant time.
+/// Compares in constant time.
 impl PartialEq for SecretHash {
     fn eq(&self, other: &SecretHash) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -93,7 +93,7 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// HMAC-SHA-256 with its key prepared.
+/// Returns HMAC-SHA-256 with this key.
 pub fn hmac_sha256(key: &[u8; 32]) -> Hmac<Sha256> {
     // A key shorter than the hash's block is filled up with zeros (RFC 2104 §2).
     let mut block = Zeroizing::new([0; 64]);
@@ -101,16 +101,16 @@ pub fn hmac_sha256(key: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new((&*block).into())
 }
 
-/// The key of the secrets' hash.
+/// The key of the hashes of secrets.
 pub struct Pepper(Hmac<Sha256>);
 
 impl Pepper {
-    /// From 256 random bits.
+    /// Makes the pepper from 256 random bits.
     pub fn new(key: &[u8; 32]) -> Pepper {
         Pepper(hmac_sha256(key))
     }
 
-    /// What the store keeps of a secret.
+    /// Returns the hash that the store keeps of a secret.
     pub fn hash(&self, secret: &str) -> SecretHash {
         let mut mac = self.0.clone();
         mac.update(secret.as_bytes());
@@ -121,28 +121,31 @@ impl Pepper {
 /// The key under which the store's own secrets are sealed (XChaCha20-Poly1305).
 pub struct MasterKey(Zeroizing<[u8; 32]>);
 
-/// Why a master key or what it sealed cannot be used.
+/// Why a master key, or a secret sealed under one, cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SealError {
-    /// The text is no key.
+    /// The text is not a key.
     #[error("a master key is 64 hexadecimal digits, as `openssl rand -hex 32` prints them")]
     BadKey,
-    /// Sealed under another key, for another name, or damaged.
+    /// The secret was sealed under another key or another name, or is damaged.
     #[error("the store was sealed under another master key")]
     CannotOpen,
 }
 
-/// The name that the pepper is sealed by.
+/// The name under which the pepper is sealed.
 pub const PEPPER: &str = "pepper";
 const NONCE_LENGTH: usize = 24;
 
 impl MasterKey {
-    /// A new key.
+    /// Returns a new key.
     pub fn generate(random: &Random) -> MasterKey {
         MasterKey(random.bytes())
     }
 
     /// Reads 64 hexadecimal digits; white space around them is ignored.
+    ///
+    /// # Errors
+    /// Fails if the text is not a key.
     pub fn parse(text: &str) -> Result<MasterKey, SealError> {
         let mut key = Zeroizing::new([0; 32]);
         let text = text.trim().as_bytes();
@@ -153,12 +156,15 @@ impl MasterKey {
         Ok(MasterKey(key))
     }
 
-    /// The key as 64 hexadecimal digits.
+    /// Returns the key as 64 hexadecimal digits.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(HEXLOWER.encode(&*self.0))
     }
 
-    /// Seals a 256-bit secret. `name` is bound to it: what was sealed as one thing opens as no other.
+    /// Seals a 256-bit secret. It opens only under the same `name`.
+    ///
+    /// # Errors
+    /// Fails if the encryption fails.
     pub fn seal(&self, name: &str, secret: &[u8; 32], random: &Random) -> Result<Vec<u8>, SealError> {
         let nonce = random.bytes::<NONCE_LENGTH>();
         let payload = Payload { msg: secret, aad: name.as_bytes() };
@@ -167,7 +173,10 @@ impl MasterKey {
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    /// Opens what [`seal`](Self::seal) made under the same name.
+    /// Opens what [`seal`](Self::seal) returned for the same name.
+    ///
+    /// # Errors
+    /// Fails if the key or the name is another one, or `sealed` is damaged.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealError> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LENGTH>().ok_or(SealError::CannotOpen)?;
         let payload = Payload { msg: sealed, aad: name.as_bytes() };
@@ -188,7 +197,10 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// A file's text, without the line break at its end.
+/// Returns a file's text, without white space at its end.
+///
+/// # Errors
+/// Fails if the file cannot be read, or is not UTF-8.
 pub fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let mut text = fs::read_to_string(path).map(Zeroizing::new).map_err(|e| match e.kind() {
         ErrorKind::InvalidData => io::Error::new(ErrorKind::InvalidData, "it is no text"),
@@ -202,8 +214,8 @@ pub fn read(path: &Path) -> io::Result<Zeroizing<String>> {
 /// Keys, secrets and tokens are words of at least this length.
 const SECRET_LENGTH: usize = 40;
 
-/// A text of unknown origin as it may be shown: without what might be a secret that was put in a wrong place. That is
-/// a long word, the parts of a URL before its `@`, or a private key's lines.
+/// Returns a text of unknown origin without parts that may be a misplaced secret. Such parts are a long word, the
+/// part of a URL before its `@`, and the lines of a private key.
 pub fn shown(text: &str) -> String {
     if text.contains("-----BEGIN") {
         return "…".to_owned();
@@ -212,7 +224,7 @@ pub fn shown(text: &str) -> String {
     let mut shown = String::new();
     for part in text.split_inclusive(|c: char| !is_word(c)) {
         let word = part.trim_end_matches(|c: char| !is_word(c));
-        // A path is as long as it is: its parts are looked at.
+        // A path may be long, so each of its parts is looked at.
         let is_path = word.starts_with(['/', '.']);
         let is_long = |word: &str| word.len() >= SECRET_LENGTH;
         match is_path {
@@ -231,7 +243,7 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
-/// What serde says of a bad value, without the value, which it quotes.
+/// Returns serde's message about a bad value, without the value that serde quotes.
 pub fn without_value(problem: &str) -> String {
     let quotes = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
     let quoted =
@@ -243,7 +255,7 @@ pub fn without_value(problem: &str) -> String {
         Some((_, "a boolean")) => "expected true or false".into(),
         Some((_, "a sequence")) => "expected a list".into(),
         Some((_, expected)) => format!("expected {expected}"),
-        // Our own words.
+        // This message is our own.
         None if problem.starts_with("expected ") => problem.to_owned(),
         None => shown(problem),
     }
@@ -279,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Whether `text` is, to the letter, what [`generate`] writes under this prefix.
+    /// Returns whether `text` is exactly a text that [`generate`] writes under this prefix.
     fn is_well_formed(prefix: &str, text: &str) -> bool {
         let Some(body) = text.strip_prefix(prefix) else { return false };
         if body.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -324,8 +336,8 @@ mod tests {
                 assert_eq!(body[..32], *same.bytes::<32>());
             }
         }
-        // Of the system's randomness every bit is as often set as not: this is further from 500 than
-        // one run in 10^20 would come.
+        // Each bit of the system's randomness is set in about 500 of 1000 secrets. Less than one run in 10^20 would
+        // leave this range.
         let mut set = [0; 256];
         for _ in 0..1000 {
             let secret = ApiSecret::generate(&Random::System);

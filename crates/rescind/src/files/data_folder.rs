@@ -1,5 +1,4 @@
-//! The data folder: the store's file, the master key, the management socket, and the locks that say
-//! which process has them.
+//! The data folder: the store's file, the master key, the management socket, and the locks that reserve them.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -17,47 +16,50 @@ use crate::{
     secret::{self, MasterKey, SealError},
 };
 
-/// A data folder that this process alone may change, until dropped.
+/// A data folder that only this process may change, until this value is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    /// Of the folder itself, which nobody can remove while it is used, and of `rescind.lock` in it, which is all that
-    /// older versions look at.
+    /// Locks of the folder and of `rescind.lock` in it. Nobody can remove the folder while it is used; older versions
+    /// lock only the file.
     _locks: [File; 2],
 }
 
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
 pub enum FolderError {
-    /// Another process has it.
+    /// Another process uses the folder.
     #[error(
         "data folder {0} is in use by another rescind; stop that one, or name another folder with --data-dir"
     )]
     InUse(PathBuf),
-    /// It is a file.
+    /// The path is a file.
     #[error("{0} is no folder: name the data folder with --data-dir")]
     NoFolder(PathBuf),
-    /// The machine says no.
+    /// The operating system reports an error.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
-    /// The master key is somewhere else.
+    /// The master key is missing, and the store is sealed under it.
     #[error(
         "{0} is missing, and the store beside it is sealed under it: put it back, or set RESCIND_MASTER_KEY or RESCIND_MASTER_KEY_FILE"
     )]
     KeyMissing(PathBuf),
-    /// Others can read or write what is for us alone.
+    /// Other users may read or write what is for this user alone.
     #[error(transparent)]
     Permissions(#[from] PermissionError),
-    /// What a restore would put there is there.
+    /// A file that a restore would create exists.
     #[error("{0} is there, from a restore before: move it away")]
     Replaced(PathBuf),
-    /// The file is no key.
+    /// The file does not contain a key.
     #[error("{0}: {1}")]
     KeyUnreadable(PathBuf, SealError),
 }
 
 impl DataFolder {
-    /// Takes the folder, making it if there is none.
+    /// Locks the folder for this process, and creates it if there is none.
+    ///
+    /// # Errors
+    /// Fails if another process uses the folder, other users may access it, or the operating system reports an error.
     pub fn take(path: &Path) -> Result<DataFolder, FolderError> {
         let io = |e| FolderError::Io(path.to_owned(), e);
         if path.exists() && !path.is_dir() {
@@ -85,13 +87,16 @@ impl DataFolder {
         Ok(DataFolder { path: path.to_owned(), _locks: [folder, file] })
     }
 
-    /// The embedded store's file.
+    /// Returns the path of the embedded store's file.
     pub fn store(&self) -> PathBuf {
         self.path.join("rescind.db")
     }
 
-    /// Puts a closed store's file, and its mark beside it, in the place of the store, which is kept there as
+    /// Replaces the store by the closed one at `with`, and its mark. The former store is kept as
     /// `rescind.db.replaced` and `rescind.mark.replaced`.
+    ///
+    /// # Errors
+    /// Fails if a former store is already kept there, or a file cannot be renamed.
     pub fn replace_store(&self, with: &Path) -> Result<(), FolderError> {
         let replaced = self.path.join("rescind.db.replaced");
         if replaced.exists() {
@@ -101,8 +106,9 @@ impl DataFolder {
             let renamed = fs::rename(&from, to).and_then(|()| File::open(&self.path)?.sync_all());
             renamed.map_err(|e| FolderError::Io(from, e))
         };
-        // One after the other, wherever it is cut short. The store before its log: nobody opens a log without its store.
-        // Its mark last: without its log it is not taken for all.
+        // Each rename is flushed before the next, wherever this is cut off. The store comes before its log, because a
+        // log without its store is never opened. The mark comes last: it shows that a store without its log is
+        // incomplete.
         for (from, to) in [
             ("rescind.db", "rescind.db.replaced"),
             ("rescind.db-wal", "rescind.db.replaced-wal"),
@@ -118,27 +124,36 @@ impl DataFolder {
         rename(with.to_owned(), self.store())
     }
 
-    /// A file beside the store, for its owner alone, that is there until dropped.
+    /// Creates a file beside the store, for its owner alone, that is removed when dropped.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be created.
     pub fn temporary_file(&self) -> io::Result<NamedTempFile> {
         NamedTempFile::with_prefix_in("backup-", &self.path)
     }
 
-    /// The same for a folder.
+    /// Creates such a folder.
+    ///
+    /// # Errors
+    /// Fails if the folder cannot be created.
     pub fn temporary_folder(&self) -> io::Result<TempDir> {
         TempDir::with_prefix_in("restore-", &self.path)
     }
 
-    /// Where it is kept what is known of a database elsewhere.
+    /// Returns the path of the file with the newest change known of a shared database.
     pub fn known(&self) -> PathBuf {
         self.path.join("rescind.known")
     }
 
-    /// The management socket.
+    /// Returns the path of the management socket.
     pub fn socket(&self) -> PathBuf {
         socket(&self.path)
     }
 
-    /// The master key in the folder. Made if there is none and nothing is sealed yet.
+    /// Returns the folder's master key, and creates one if there is none and nothing is sealed yet.
+    ///
+    /// # Errors
+    /// Fails if the key is missing though something is sealed, or if its file cannot be read or written.
     pub fn master_key(&self, nothing_sealed: bool, random: &Random) -> Result<MasterKey, FolderError> {
         let path = self.path.join("master.key");
         let io = |e| FolderError::Io(path.clone(), e);
@@ -154,7 +169,7 @@ impl DataFolder {
         }
     }
 
-    /// All of it or nothing, also after a power cut.
+    /// Writes the whole file or nothing, even if there is a power cut.
     fn write_durably(&self, path: &Path, text: &[u8]) -> io::Result<()> {
         let mut file = NamedTempFile::new_in(&self.path)?;
         file.write_all(text)?;
@@ -165,14 +180,14 @@ impl DataFolder {
     }
 }
 
-/// The names of the files that are for us alone: the store and what lies beside it, the lock, the key.
+/// Returns whether a file of this name is for this user alone: the store and the files beside it, the lock, the key.
 fn is_ours(name: &str) -> bool {
     ["rescind.db", "rescind.mark", "rescind.known"].iter().any(|ours| name.starts_with(ours))
         || matches!(name, "rescind.lock" | "master.key")
 }
 
-/// A folder that was made is there after a power cut only if the one that it was made in was flushed. One that
-/// may not be opened was not made in either.
+/// Flushes the folder around a new folder: otherwise a power cut may remove the new one. A folder that cannot be
+/// opened contains no new one.
 fn sync_name(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         None => return Ok(()),
@@ -185,7 +200,7 @@ fn sync_name(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Where the server of this data folder listens for the command line.
+/// Returns the path on which the server of this data folder listens for the command line.
 pub fn socket(data_dir: &Path) -> PathBuf {
     data_dir.join("rescind.sock")
 }
@@ -203,14 +218,14 @@ mod tests {
         let path = dir.path().join("a/b");
         let folder = DataFolder::take(&path).unwrap();
         assert!(matches!(DataFolder::take(&path), Err(FolderError::InUse(_))));
-        // Nor by another name, or when all in it is removed.
+        // The lock holds under another name of the folder too, and when its files are removed.
         std::os::unix::fs::symlink(&path, dir.path().join("c")).unwrap();
         fs::remove_file(path.join("rescind.lock")).unwrap();
         for name in [&path, &dir.path().join("c")] {
             assert!(matches!(DataFolder::take(name), Err(FolderError::InUse(_))));
         }
         drop(folder);
-        // One of before locks the file alone.
+        // An older version only locks the file.
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
         let older = options.open(path.join("rescind.lock")).unwrap();

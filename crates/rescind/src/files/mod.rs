@@ -1,5 +1,4 @@
-//! Files that the process reads and writes, but for the store's: the data folder, certificates and keys, and who
-//! else may read or change them.
+//! Files other than the store's: the data folder, certificates and keys, and which users may read or change them.
 
 pub mod data_folder;
 pub mod pem;

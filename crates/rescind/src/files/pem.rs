@@ -1,7 +1,7 @@
 //! Certificates and private keys in PEM files.
 //!
-//! The reader's own errors hold bytes of what it read, a private key's among them. So none of them is passed on: what is
-//! wrong with a file is found out here, and said in our words.
+//! The reader's errors may contain bytes of a private key, so they are not passed on. This module itself finds out
+//! what is wrong with a file.
 
 use std::{fs, io, path::Path};
 
@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Why a file is of no use. Written to follow the file's name; nothing of what the file holds is repeated.
+/// Why a file cannot be used. The text follows the file's name, and repeats nothing of the file's content.
 #[derive(Debug, Error)]
 pub enum PemError {
     #[error("cannot be read: {0}")]
@@ -34,14 +34,14 @@ pub enum PemError {
     Nothing(&'static str),
 }
 
-/// What a file is to hold.
+/// What a file must contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Certificate,
     PrivateKey,
 }
 
-/// What `-----BEGIN …-----` says, and what that is.
+/// The label in `-----BEGIN …-----`, and what the block contains.
 const LABELS: [(&str, &str); 10] = [
     ("CERTIFICATE", "a certificate"),
     ("PRIVATE KEY", "a private key"),
@@ -55,7 +55,10 @@ const LABELS: [(&str, &str); 10] = [
     ("EC PARAMETERS", "a curve's parameters"),
 ];
 
-/// Every certificate of a file: at least one.
+/// Returns every certificate of a file: at least one.
+///
+/// # Errors
+/// Fails if the file cannot be read, or has no certificate or a damaged one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let text = Zeroizing::new(fs::read(path)?);
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
@@ -65,19 +68,22 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
     }
 }
 
-/// The first private key of a file.
+/// Returns the first private key of a file.
+///
+/// # Errors
+/// Fails if the file cannot be read, or has no private key or a damaged one.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let text = Zeroizing::new(fs::read(path)?);
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| problem(&text, Wanted::PrivateKey))
 }
 
-/// What is wrong with a file that holds nothing of what is wanted.
+/// Returns what is wrong with a file that does not contain what is wanted.
 fn problem(text: &[u8], wanted: Wanted) -> PemError {
     let (name, article, command) = match wanted {
         Wanted::Certificate => ("certificate", "a certificate", "x509"),
         Wanted::PrivateKey => ("private key", "a private key", "pkey"),
     };
-    // A sequence whose length takes more than one byte: no text begins so.
+    // DER begins with a sequence whose length takes more than one byte. No text begins so.
     if let [0x30, 0x80..=0x84, ..] = text {
         return PemError::Der(command);
     }
@@ -111,7 +117,7 @@ fn problem(text: &[u8], wanted: Wanted) -> PemError {
 mod tests {
     use super::*;
 
-    /// What is wrong with a file of this text.
+    /// Returns what is wrong with a file of this text.
     fn refused(text: &[u8]) -> (String, String) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, text).unwrap();

@@ -1,4 +1,4 @@
-//! Who may read and write the files that hold secrets.
+//! Which users may read and write the files that contain secrets.
 
 use std::{
     fs::{self, Metadata, Permissions},
@@ -18,20 +18,23 @@ const OTHERS: u32 = 0o007;
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 const GROUP: u32 = 0o070;
-/// In such a folder only its owner may replace a file.
+/// In a folder with this bit only the owner of a file may replace it.
 const STICKY: u32 = 0o1000;
 
 /// Why a file or folder is not used.
 #[derive(Debug, Error)]
 pub enum PermissionError {
-    /// Others may do with it what only we should.
+    /// Other users have a right that only this user may have.
     #[error("{path} {problem} (mode {mode:04o}, owner uid {owner}; this process is uid {us}): {mend}")]
     Refused { path: PathBuf, problem: &'static str, mode: u32, owner: u32, us: u32, mend: String },
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
 }
 
-/// Closes a folder of ours to all others as long as it is empty, as `mkdir` leaves it: nobody has put anything into it.
+/// Closes an empty folder of this user to all others, because `mkdir` may leave it open.
+///
+/// # Errors
+/// Fails if the folder cannot be read or changed.
 pub fn close_if_empty(folder: &Path) -> Result<(), PermissionError> {
     let io = |e| PermissionError::Io(folder.to_owned(), e);
     let metadata = fs::metadata(folder).map_err(io)?;
@@ -42,9 +45,12 @@ pub fn close_if_empty(folder: &Path) -> Result<(), PermissionError> {
     Ok(())
 }
 
-/// A folder of ours and its files, which are for us alone. Nobody else may read or write them, or even pass through the
-/// folder: whoever may reaches every file in it by its name, so that one wrong mode in there would be enough. The bits
-/// of a group are told and left, for Kubernetes sets them at each mount (`fsGroup`).
+/// Checks that other users may not access this user's folder, nor its files for which `is_ours` is true. They may not
+/// even pass through the folder: with that right they could open a file whose own mode is wrong. A group's rights
+/// only cause a warning, because Kubernetes sets them at each mount (`fsGroup`).
+///
+/// # Errors
+/// Fails if other users have a right, or the folder cannot be read.
 pub fn require_ours(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(), PermissionError> {
     let io = |e| PermissionError::Io(folder.to_owned(), e);
     let mut shared = Vec::new();
@@ -73,7 +79,7 @@ pub fn require_ours(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(),
         match fs::metadata(entry.path()) {
             Ok(metadata) if metadata.is_file() => look(entry.path(), &metadata)?,
             Ok(_) => {}
-            // A log may go while it is looked at.
+            // SQLite may remove a log meanwhile.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(PermissionError::Io(entry.path(), e)),
         }
@@ -86,12 +92,15 @@ pub fn require_ours(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(),
     Ok(())
 }
 
-/// A file with a secret that was put there for us: nobody else may write it, or put another in its place. That others
-/// may read it is told and left, for that is how orchestrators mount secrets.
+/// Checks that other users may not write or replace a file with a secret that was put there for this process. Their
+/// right to read it only causes a warning, because orchestrators mount secrets so.
+///
+/// # Errors
+/// Fails if other users may write or replace the file, or it cannot be read.
 pub fn require_unwritable(name: &str, path: &Path) -> Result<(), PermissionError> {
     let io = |e| PermissionError::Io(path.to_owned(), e);
     let metadata = fs::metadata(path).map_err(io)?;
-    // What is no file, a pipe of the shell's for instance, is nobody else's to write.
+    // A path that is not a file, such as a pipe of the shell, cannot be written by other users.
     if !metadata.is_file() {
         return Ok(());
     }
@@ -105,7 +114,7 @@ pub fn require_unwritable(name: &str, path: &Path) -> Result<(), PermissionError
             ("can be written by every user of this machine", format!("chmod o-w {}", path.display()));
         Err(PermissionError::Refused { path: path.to_owned(), problem, mode, owner, us, mend })
     };
-    // Kubernetes mounts a link to a link.
+    // Kubernetes mounts secrets as links to links.
     let file = fs::canonicalize(path).map_err(io)?;
     refuse_writable(&file, &metadata, 0)?;
     for folder in
@@ -121,12 +130,15 @@ pub fn require_unwritable(name: &str, path: &Path) -> Result<(), PermissionError
     Ok(())
 }
 
-/// What this process makes is for us alone, whatever the umask, and of its memory nothing gets out: it leaves no core dump,
-/// and no other process of our user may look into it.
+/// Makes new files accessible to this user alone, and protects this process's memory: the process leaves no core
+/// dump, and no other process of this user may read its memory.
+///
+/// # Errors
+/// Fails if the operating system refuses.
 pub fn keep_to_ourselves() -> io::Result<()> {
     umask(Mode::RWXG | Mode::RWXO);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    // Where cores are given to a program, the kernel does not look at the limit.
+    // The kernel ignores the limit if it passes core dumps to a program.
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     Ok(())
@@ -136,7 +148,7 @@ fn mode_of(metadata: &Metadata) -> u32 {
     metadata.mode() & 0o7777
 }
 
-/// Root may do everything anyway.
+/// Returns whether the owner is this user or root, who may do everything anyway.
 fn is_trusted(owner: u32, us: u32) -> bool {
     owner == us || owner == 0
 }

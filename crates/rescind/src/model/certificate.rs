@@ -1,4 +1,4 @@
-//! The certificates that clients show, and their names, to which a client may be bound (RFC 8705 §2.1).
+//! The certificates of clients, and the names in them to which a client may be bound (RFC 8705 §2.1).
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use crate::{clock::rfc3339, model::UnixSeconds};
 
-/// That of the longest SPIFFE id.
+/// The length of the longest SPIFFE id.
 const MAX_URI_LENGTH: usize = 2048;
 
-/// A subject alternative name. Compared to the letter: nothing in it stands for anything else.
+/// A subject alternative name. Names are compared exactly; no character is a wildcard.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CertificateName {
     /// `dns:api.example.com`, in lower case.
@@ -19,16 +19,16 @@ pub enum CertificateName {
     Uri(String),
 }
 
-/// Why a text is no name of a certificate.
+/// Why a text is not the name of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CertificateNameError {
-    /// Neither of the two.
+    /// The text is of neither kind.
     #[error("{0:?} is not a name such as dns:api.example.com or uri:spiffe://example.com/api")]
     Kind(String),
-    /// Not a host's name, or a pattern of some.
+    /// The text is not a host's name, or has a wildcard.
     #[error("dns:{0} is not a DNS name such as dns:api.example.com, without wildcards")]
     Dns(String),
-    /// Without a scheme, with spaces, or too long.
+    /// The URI has no scheme, is too long, or has characters that are not visible ASCII.
     #[error(
         "uri:{0} is not a URI such as uri:spiffe://example.com/api, of at most {MAX_URI_LENGTH} visible ASCII \
          characters"
@@ -37,7 +37,10 @@ pub enum CertificateNameError {
 }
 
 impl CertificateName {
-    /// A `dNSName`.
+    /// Reads a `dNSName`.
+    ///
+    /// # Errors
+    /// Fails if the text is not a DNS name, or has a wildcard or a final dot.
     pub fn dns(text: &str) -> Result<CertificateName, CertificateNameError> {
         match DnsName::try_from(text) {
             Ok(name) if !text.ends_with('.') => {
@@ -47,7 +50,10 @@ impl CertificateName {
         }
     }
 
-    /// A `uniformResourceIdentifier`.
+    /// Reads a `uniformResourceIdentifier`.
+    ///
+    /// # Errors
+    /// Fails if the text has no scheme, is too long, or has characters that are not visible ASCII.
     pub fn uri(text: &str) -> Result<CertificateName, CertificateNameError> {
         let is_scheme = |scheme: &str| {
             scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -83,32 +89,32 @@ impl fmt::Display for CertificateName {
     }
 }
 
-/// The names of which a client's certificate must have one. None: it needs no certificate.
+/// The names of which a client's certificate must have one. If there are none, the client needs no certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertificateNames(BTreeSet<CertificateName>);
 
 impl CertificateNames {
-    /// Whether no certificate is needed.
+    /// Returns whether no certificate is needed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Each in turn.
+    /// Returns the names in their order.
     pub fn iter(&self) -> impl Iterator<Item = &CertificateName> {
         self.0.iter()
     }
 
-    /// Whether `name` is one of them.
+    /// Returns whether `name` is one of the names.
     pub fn contains(&self, name: &CertificateName) -> bool {
         self.0.contains(name)
     }
 
-    /// Whether this certificate will do now, or none is needed.
+    /// Returns whether this certificate is sufficient now, or none is needed.
     pub fn admit(&self, shown: Option<&PeerCertificate>, now: UnixSeconds) -> bool {
         let has_one = |shown: &PeerCertificate| shown.names.iter().any(|name| self.contains(name));
         self.is_empty() || shown.is_some_and(|shown| now <= shown.until && has_one(shown))
@@ -121,7 +127,7 @@ impl FromIterator<CertificateName> for CertificateNames {
     }
 }
 
-/// Joined by single spaces.
+/// Reads names joined by single spaces.
 impl FromStr for CertificateNames {
     type Err = CertificateNameError;
 
@@ -130,7 +136,7 @@ impl FromStr for CertificateNames {
     }
 }
 
-/// Joined by single spaces.
+/// Writes the names joined by single spaces.
 impl fmt::Display for CertificateNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.iter().map(ToString::to_string).collect();
@@ -138,12 +144,12 @@ impl fmt::Display for CertificateNames {
     }
 }
 
-/// What the certificate says that a connection's other end has shown, and that was verified.
+/// The content of the verified certificate of a connection's other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerCertificate {
-    /// In the certificate's order.
+    /// The names, in the certificate's order.
     pub names: Vec<CertificateName>,
-    /// Its last second. A connection, or a session resumed, may go on for longer.
+    /// The last second at which the certificate is valid. A connection, or a resumed TLS session, may last longer.
     pub until: UnixSeconds,
 }
 

@@ -1,5 +1,5 @@
-//! What changed, from the values before and after. Everything that a value has is looked at here by
-//! name, so that nothing new is forgotten.
+//! Derives events from the values before and after a change. The code names every field of the values, so that the
+//! compiler reports a new one.
 
 use super::{
     Actor, ChangeOrigin, Client, Credential, Event, EventKind, Phase, Session, SigningKeyRecord, Status,
@@ -7,11 +7,11 @@ use super::{
 };
 use crate::clock::rfc3339;
 
-/// Entries that are named one by one.
+/// The most entries that an event names.
 const NAMED: usize = 16;
 
-/// What became of a client. A caller who takes back all that its own client holds is not on record:
-/// what is done at every door all day would hide the rest.
+/// Returns the events of a change of a client. A caller's logout of its own client is no event: logouts are so
+/// frequent that they would hide all else.
 pub fn of_client(before: Option<&Client>, after: &Client, origin: &ChangeOrigin) -> Vec<Event> {
     let Client {
         id,
@@ -70,7 +70,7 @@ pub fn of_client(before: Option<&Client>, after: &Client, origin: &ChangeOrigin)
             }
         }
     }
-    // With a client all of its credentials end, and its deletion says so.
+    // The deletion of a client includes all of its credentials.
     if *status != Status::Deleted {
         let known = before.map_or(&[][..], |before| &before.credentials);
         for credential in credentials {
@@ -97,8 +97,8 @@ fn of_credential(before: Option<&Credential>, after: &Credential) -> Option<(Eve
     }
 }
 
-/// What became of the signing keys. That an older one verifies no longer than until its last token has
-/// run out follows from the creation of the next.
+/// Returns the events of a change of the signing keys. The retirement time of the former key is no event: it follows
+/// from the creation of the next key.
 pub fn of_keys(before: &[SigningKeyRecord], after: &[SigningKeyRecord], origin: &ChangeOrigin) -> Vec<Event> {
     let created = missing(after, before, |key| key.id).map(|key| {
         let SigningKeyRecord {
@@ -119,7 +119,7 @@ pub fn of_keys(before: &[SigningKeyRecord], after: &[SigningKeyRecord], origin: 
     created.chain(retired).collect()
 }
 
-/// What became of the verifiers.
+/// Returns the events of a change of the verifiers.
 pub fn of_verifiers(
     before: &[VerifierRecord],
     after: &[VerifierRecord],
@@ -137,7 +137,7 @@ pub fn of_verifiers(
     created.chain(revoked).collect()
 }
 
-/// Every token was ended, for want of knowing what was taken back.
+/// Returns the events of the revocation of every token, in a store that may have lost revocations.
 pub fn of_end(
     keys: &[SigningKeyRecord],
     after: &[SigningKeyRecord],
@@ -148,7 +148,7 @@ pub fn of_end(
     [&restored[..], &of_keys(keys, after, origin), &of_verifiers(verifiers, &[], origin)].concat()
 }
 
-/// A refresh token was used again, which has ended the refreshing of its session.
+/// Returns the event of a refresh token that was used again, so that its session cannot be refreshed any more.
 pub fn of_reuse(client: &Client, session: &Session, origin: &ChangeOrigin) -> Event {
     let credential = client.credentials.iter().find(|credential| credential.id == session.credential);
     let ended = match session.phase {
@@ -164,12 +164,12 @@ pub fn of_reuse(client: &Client, session: &Session, origin: &ChangeOrigin) -> Ev
     }
 }
 
-/// Those of `these` that are not among `those`.
+/// Returns the elements of `these` that are not among `those`.
 fn missing<'a, T>(these: &'a [T], those: &'a [T], id: fn(&T) -> u64) -> impl Iterator<Item = &'a T> {
     these.iter().filter(move |this| those.iter().all(|that| id(that) != id(this)))
 }
 
-/// `+added -removed`.
+/// Returns a text such as `+added -removed`.
 fn difference<T: ToString + PartialEq>(before: &[T], after: &[T]) -> String {
     let signed = |sign, these: &[T], those: &[T]| {
         let only = these.iter().filter(|this| !those.contains(this));

@@ -1,4 +1,4 @@
-//! Clients and their credentials, and the rules that need nothing else.
+//! Clients and their credentials, and the rules that need only these.
 
 use std::net::IpAddr;
 
@@ -8,72 +8,72 @@ use serde::{Deserialize, Serialize};
 use super::CertificateNames;
 use crate::secret::{ApiKey, SecretHash};
 
-/// Whether a client may be used. The more restrictive comes later.
+/// Whether a client may be used. The order is from the least to the most restrictive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It may.
+    /// The client may be used.
     Active,
-    /// Not until resumed. What it held when suspended stays revoked.
+    /// The client may not be used until it is resumed. Tokens and sessions from before the suspension stay revoked.
     Suspended,
-    /// Never again.
+    /// The client may never be used again.
     Deleted,
 }
 
-/// A caller of APIs, with everything that decides over its tokens. The store numbers clients and
-/// credentials as it saves them; until then their ids are 0.
+/// A caller of APIs, with all data that decides on its tokens. The store numbers clients and credentials when it
+/// saves them; until then their ids are 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    /// The number that names it.
+    /// The client's number.
     pub id: ClientId,
-    /// For people.
+    /// The client's name, for people.
     pub name: String,
-    /// Whether it may be used.
+    /// Whether the client may be used.
     pub status: Status,
-    /// Tokens born under an older one are revoked.
+    /// Tokens of an older generation are revoked.
     pub generation: u64,
-    /// One more at every change: the higher one is the newer.
+    /// Raised by every change, so that the higher of two revisions is the newer.
     pub revision: u64,
-    /// Where it may call from.
+    /// The networks from which the client may call.
     pub allowlist: Allowlist,
-    /// What it must show where it says who it is.
+    /// Names of which the client's certificate must have one when the client authenticates.
     pub certificates: CertificateNames,
-    /// What its tokens may do.
+    /// The scopes that the client's tokens may have.
     pub scopes: Scopes,
-    /// Where it takes tokens, it takes them from addresses on their clients' allowlists alone.
+    /// Whether the client enforces the allowlists of the tokens that it introspects.
     pub enforces_allowlist: bool,
-    /// When it was created.
+    /// When the client was created.
     pub created_at: UnixSeconds,
-    /// Revoked ones included.
+    /// The client's credentials, revoked ones included.
     pub credentials: Vec<Credential>,
 }
 
-/// An API key and what is kept of its secret.
+/// An API key and the hash of its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// The number that names it, within tokens.
+    /// The credential's number, which tokens carry.
     pub id: CredentialId,
-    /// The name that callers use.
+    /// The API key, which callers send.
     pub api_key: ApiKey,
-    /// What is kept of the secret.
+    /// The hash of the secret.
     pub secret_hash: SecretHash,
-    /// When it was created.
+    /// When the credential was created.
     pub created_at: UnixSeconds,
-    /// From then on it neither logs in nor refreshes. Access tokens already out run to their end.
+    /// From then on the credential cannot log in or refresh. Its access tokens stay valid until they expire.
     pub expires_at: Option<UnixSeconds>,
-    /// From then on nothing born of it is good.
+    /// From then on all sessions and tokens of the credential are revoked.
     pub revoked_at: Option<UnixSeconds>,
 }
 
 impl Credential {
-    /// Whether it may log in and refresh.
+    /// Returns whether the credential may log in and refresh.
     pub fn is_good(&self, now: UnixSeconds) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
     }
 }
 
 impl Client {
-    /// What verification needs to know of it.
+    /// Returns the client's data that verification needs.
     pub fn policy(&self) -> ClientPolicy {
         let live = self.credentials.iter().filter(|c| c.revoked_at.is_none());
         let mut policy = ClientPolicy::new(&*self.name);
@@ -86,7 +86,10 @@ impl Client {
         policy
     }
 
-    /// Whether this credential may open or go on with a session.
+    /// Checks that this credential may open or refresh a session.
+    ///
+    /// # Errors
+    /// Fails if the client is not active, or the credential is expired or revoked.
     pub fn admits(&self, credential: CredentialId, now: UnixSeconds) -> Result<(), Denied> {
         if self.status != Status::Active {
             return Err(Denied::ClientInactive);
@@ -97,7 +100,10 @@ impl Client {
         }
     }
 
-    /// Whether the client may be used from `address`.
+    /// Checks that the client may call from `address`.
+    ///
+    /// # Errors
+    /// Fails if the allowlist does not permit the address.
     pub fn permits(&self, address: Option<IpAddr>) -> Result<(), Denied> {
         if self.allowlist.permits(address) { Ok(()) } else { Err(Denied::AddressNotAllowed) }
     }

@@ -1,4 +1,4 @@
-//! Events of the audit log: what is written, and what is read of it.
+//! Events of the audit log, as they are written and as they are read.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -8,10 +8,10 @@ use serde::Deserialize;
 use super::{ClientId, SessionId, UnixSeconds};
 use crate::secret::ApiKey;
 
-/// Kinds of events and their names.
+/// Defines the kinds of events and their names.
 macro_rules! kinds {
     ($($kind:ident $name:literal,)*) => {
-        /// What happened. docs/audit.md says what each means.
+        /// The kind of an event. docs/audit.md explains each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
         pub enum EventKind {
             $(#[serde(rename = $name)] $kind,)*
@@ -21,7 +21,7 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: &[EventKind] = &[$(EventKind::$kind,)*];
 
-            /// Its name, which never changes.
+            /// Returns the name, which never changes.
             pub fn name(self) -> &'static str {
                 match self {
                     $(EventKind::$kind => $name,)*
@@ -73,19 +73,19 @@ impl FromStr for EventKind {
     }
 }
 
-/// Who did it.
+/// Who caused an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
-    /// Whoever may open the data folder.
+    /// A user who may open the data folder.
     Operator,
     /// The service itself.
     Service,
-    /// Somebody at one of the doors.
+    /// A caller of the public routes.
     Caller,
 }
 
 impl Actor {
-    /// Its name, which never changes.
+    /// Returns the name, which never changes.
     pub fn name(self) -> &'static str {
         match self {
             Actor::Operator => "operator",
@@ -95,41 +95,41 @@ impl Actor {
     }
 }
 
-/// When, by whom and from where something is done.
+/// When, by whom and from where a change is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeOrigin {
     pub at: UnixSeconds,
     pub by: Actor,
-    /// An address, or the network that counts as one source.
+    /// The caller's address, or the network that counts as one source.
     pub from: Option<IpNet>,
-    /// The name of the node that does it.
+    /// The name of the node that makes the change.
     pub node: Arc<str>,
-    /// The id of the request for it.
+    /// The id of the request for the change.
     pub request: Option<String>,
 }
 
-/// Something that happened, to be written.
+/// An event to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub kind: EventKind,
     pub origin: ChangeOrigin,
     pub client: Option<ClientId>,
-    /// The credential's.
+    /// The credential's API key.
     pub api_key: Option<ApiKey>,
     pub session: Option<SessionId>,
-    /// For people, of bounded length.
+    /// A text for people, of bounded length.
     pub detail: Option<String>,
-    /// How often.
+    /// How often the event happened.
     pub count: u64,
 }
 
 impl ChangeOrigin {
-    /// Something that no request asks for.
+    /// Returns the origin of a change that no request asks for.
     pub fn new(at: UnixSeconds, by: Actor, node: &str) -> ChangeOrigin {
         ChangeOrigin { at, by, from: None, node: node.into(), request: None }
     }
 
-    /// An event of this origin.
+    /// Returns an event of this origin.
     pub fn event(&self, kind: EventKind) -> Event {
         Event {
             kind,
@@ -142,7 +142,7 @@ impl ChangeOrigin {
         }
     }
 
-    /// Where from, as it is written.
+    /// Returns the text of the address or network.
     pub fn from_text(&self) -> Option<String> {
         self.from.map(|net| match net.prefix_len() == net.max_prefix_len() {
             true => net.addr().to_string(),
@@ -154,7 +154,7 @@ impl ChangeOrigin {
 /// An event as it was written, maybe by another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Higher than that of every event that could be read before.
+    /// The record's id, higher than those of all records that could be read before.
     pub id: u64,
     pub at: UnixSeconds,
     pub kind: String,
@@ -169,10 +169,10 @@ pub struct Record {
     pub count: u64,
 }
 
-/// Which records are asked for.
+/// A query for records.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
-    /// The oldest after this one; otherwise the newest.
+    /// With an id, the oldest records after it are wanted; without one, the newest records.
     pub after: Option<u64>,
     pub limit: u64,
     pub kind: Option<EventKind>,
@@ -180,16 +180,16 @@ pub struct Wanted {
     pub since: UnixSeconds,
 }
 
-/// Some of the records, in the order in which they were written.
+/// A page of records, in the order in which they were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     pub records: Vec<Record>,
-    /// Where to go on: up to here nothing is left that was asked for.
+    /// Cursor for the next page: no wanted record with an id up to `last` remains.
     pub last: u64,
 }
 
 impl Wanted {
-    /// The page of these records, which were found when the newest of all was `newest`.
+    /// Makes a page of the records found while `newest` was the newest of all records.
     pub fn page(&self, mut records: Vec<Record>, newest: Option<u64>) -> Page {
         records.sort_unstable_by_key(|record| record.id);
         let after = self.after.unwrap_or(0);
@@ -201,12 +201,12 @@ impl Wanted {
     }
 }
 
-/// For how long records are kept.
+/// Which records are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// In seconds.
+    /// How long records are kept, in seconds.
     pub keep: u64,
-    /// Of what callers do, only what is among the newest so many is kept.
+    /// How many records of callers are kept at most.
     pub max_rows: u64,
 }
 
@@ -245,11 +245,11 @@ mod tests {
             assert!(page.records.is_sorted_by_key(|record| record.id));
             page.last
         };
-        // A full page may not be all there is; one that is not full is.
+        // After a full page more records may remain; after any other none does.
         assert_eq!(last(Some(0), &[1, 2], Some(9)), 2);
         assert_eq!(last(Some(2), &[3], Some(9)), 9);
         assert_eq!(last(Some(9), &[], Some(9)), 9);
-        // All may have been swept.
+        // All records may have been swept.
         assert_eq!(last(Some(9), &[], None), 9);
         assert_eq!(last(None, &[9, 8], Some(9)), 9);
         assert_eq!(last(None, &[], None), 0);

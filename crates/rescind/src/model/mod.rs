@@ -1,4 +1,4 @@
-//! The domain's values and the rules that need nothing but them.
+//! The domain's values, and the rules that need only these values.
 
 mod certificate;
 pub mod changes;

@@ -1,4 +1,4 @@
-//! What a process remembers of a database that has lost it.
+//! Changes that a database has lost and a process still has in memory.
 
 use std::collections::HashMap;
 
@@ -10,26 +10,25 @@ use crate::model::{
     VerifierRecord,
 };
 
-/// Everything that was taken back, as a process knows it. What is remembered is merged into what a database
-/// has, and only ever moves it on: several processes may do it one after the other, in any order and more
-/// than once.
+/// All that a process has in memory about revocations. A merge into a database's data only makes that more
+/// restrictive. So several processes may merge one after the other, in any order and more than once.
 #[derive(Debug, Default)]
 pub struct Remembered {
     /// Every client, deleted ones included.
     pub clients: HashMap<ClientId, RememberedClient>,
-    /// Sessions that ended before their time, and have not run out yet.
+    /// Sessions that ended before they expired, and would not have expired yet.
     pub ended: Vec<EndedSession>,
-    /// The newest pair of each session that was refreshed, of those met lately.
+    /// The newest pair of each refreshed session that is in memory.
     pub pairs: Vec<(ClientId, SessionId, u64)>,
-    /// The signing keys that are good.
+    /// Ids of the signing keys that are valid.
     pub keys: Vec<u64>,
-    /// The verifiers that may follow.
+    /// Ids of the verifiers that may follow the feed.
     pub verifiers: Vec<u64>,
-    /// What it has ever heard of.
+    /// The highest ids that the process has met.
     pub highest: Highest,
 }
 
-/// The highest ids that a process has met. What is not remembered but has a lower one was taken back.
+/// The highest ids that a process has met. Data with a lower id that is not in memory was revoked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Highest {
     pub client: ClientId,
@@ -39,7 +38,7 @@ pub struct Highest {
     pub session: SessionId,
 }
 
-/// A client as it is remembered.
+/// A client as a process has it in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RememberedClient {
     pub status: Status,
@@ -49,13 +48,12 @@ pub struct RememberedClient {
     pub certificates: CertificateNames,
     pub scopes: Scopes,
     pub enforces_allowlist: bool,
-    /// Those that were not revoked, and when they end.
+    /// The credentials that are not revoked, with their expiry.
     pub credentials: HashMap<CredentialId, Option<UnixSeconds>>,
 }
 
 impl Remembered {
-    /// Takes from a client, as a database has it, what it is remembered to have lost. Of two that differ the
-    /// more restrictive stands.
+    /// Restricts a client of a database to what memory allows. Of two different values the more restrictive is kept.
     pub fn narrow(&self, client: &mut Client, now: UnixSeconds) {
         let Some(known) = self.clients.get(&client.id) else { return };
         let before = client.clone();
@@ -66,7 +64,7 @@ impl Remembered {
         let allowlist = common_addresses(&client.allowlist, &known.allowlist);
         let certificates = common_names(&client.certificates, &known.certificates);
         if (allowlist.is_none() || certificates.is_none()) && client.status == Status::Active {
-            // Nobody is let in by both, and an empty list would let everybody in.
+            // Nothing is admitted by both, and an empty list would admit everybody.
             client.status = Status::Suspended;
             client.generation += 1;
         }
@@ -87,18 +85,18 @@ impl Remembered {
         }
     }
 
-    /// Whether a signing key, which a database has, was retired.
+    /// Returns whether this key of a database was retired.
     pub fn has_retired(&self, key: &SigningKeyRecord) -> bool {
         key.id <= self.highest.key && !self.keys.contains(&key.id)
     }
 
-    /// Whether a verifier, which a database has, was revoked.
+    /// Returns whether this verifier of a database was revoked.
     pub fn has_revoked(&self, verifier: &VerifierRecord) -> bool {
         verifier.id <= self.highest.verifier && !self.verifiers.contains(&verifier.id)
     }
 }
 
-/// The addresses that both let in; `None`: there are none.
+/// Returns the addresses that both lists admit; `None` if there are none.
 fn common_addresses(one: &Allowlist, other: &Allowlist) -> Option<Allowlist> {
     if one.is_empty() || other.is_empty() {
         return Some(if one.is_empty() { other.clone() } else { one.clone() });
@@ -112,7 +110,7 @@ fn common_addresses(one: &Allowlist, other: &Allowlist) -> Option<Allowlist> {
     Some(Allowlist::from_iter(pairs)).filter(|common| !common.is_empty())
 }
 
-/// The names of which both want one; `None`: there are none.
+/// Returns the names that both sets accept; `None` if there are none.
 fn common_names(one: &CertificateNames, other: &CertificateNames) -> Option<CertificateNames> {
     if one.is_empty() || other.is_empty() {
         return Some(if one.is_empty() { other.clone() } else { one.clone() });
@@ -159,7 +157,7 @@ mod tests {
         entries.iter().map(|entry| parse_cidr(entry).unwrap()).collect()
     }
 
-    /// Of this client, with credentials 1 and 2 alone, of up to 5.
+    /// Returns memory of this client, with credentials 1 and 2 alone, of those up to 5.
     fn memory(client: &Client) -> Remembered {
         let live = client.credentials.iter().filter(|c| c.revoked_at.is_none() && c.id <= 5);
         let credentials = live.map(|c| (c.id, c.expires_at)).collect();
@@ -218,7 +216,7 @@ mod tests {
         memory.clients.get_mut(&1).unwrap().credentials.remove(&2);
         let revoked = narrowed(&memory, client());
         let revoked: Vec<_> = revoked.credentials.iter().map(|c| c.revoked_at).collect();
-        // The last one came after all that is remembered.
+        // The id of the last credential is higher than all that memory has met.
         assert_eq!(revoked, [None, Some(NOW), None]);
     }
 
@@ -299,7 +297,7 @@ mod tests {
             })
     }
 
-    /// Whom it lets in at these places, with these names.
+    /// Returns which of these addresses the client admits.
     fn lets_in(client: &Client) -> Vec<bool> {
         let addresses = ["10.0.0.1", "10.1.0.1", "10.1.2.1", "192.0.2.1", "2001:db8::1", "198.51.100.1"];
         let permits = |address: &str| client.permits(Some(address.parse().unwrap())).is_ok();
@@ -320,7 +318,7 @@ mod tests {
             prop_assert!(after.generation >= stored.generation.max(one.generation));
             prop_assert!(after == stored || after.revision > stored.revision.max(one.revision));
             prop_assert!(after.certificates.is_empty() <= (stored.certificates.is_empty() && one.certificates.is_empty()));
-            // Once more is harmless, and who comes first does not matter to who is let in.
+            // A second merge changes nothing, and the order of merges does not decide who is admitted.
             prop_assert_eq!(&narrowed(&first, after.clone()), &after);
             let (forth, back) = (narrowed(&second, after), narrowed(&first, narrowed(&second, stored)));
             prop_assert_eq!(lets_in(&forth), lets_in(&back));

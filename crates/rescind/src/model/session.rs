@@ -5,63 +5,63 @@ use serde::{Deserialize, Serialize};
 
 use super::Client;
 
-/// How long tokens live, in seconds, and what becomes of a refresh token used again.
+/// Lifetimes in seconds, and what the reuse of a refresh token does.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenRules {
-    /// An access token's life.
+    /// An access token's lifetime.
     pub access_ttl: u64,
-    /// A refresh token's life.
+    /// A refresh token's lifetime.
     pub refresh_ttl: u64,
-    /// A session's whole life, however often refreshed.
+    /// A session's longest lifetime, however often it is refreshed.
     pub session_max_age: Option<u64>,
-    /// For how long the last used refresh token gets the same pair again.
+    /// For how long the refresh token used last gets the same pair again.
     pub refresh_grace: Option<u64>,
-    /// What a refresh token used again does.
+    /// What the reuse of a refresh token does.
     pub on_reuse: OnReuse,
 }
 
-/// What a refresh token used again does to its session (RFC 9700 §4.14.2).
+/// What the reuse of a refresh token does to its session (RFC 9700 §4.14.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnReuse {
-    /// It can be refreshed no more; access tokens already out run to their end.
+    /// The session cannot be refreshed any more. Its access tokens stay valid until they expire.
     #[default]
     EndRefresh,
-    /// Its access tokens end as well.
+    /// The session's access tokens are revoked as well.
     EndSession,
 }
 
-/// How far a session has come to its end. Only ever moves down this list.
+/// The phase of a session. A phase only changes to a later one of this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// It can be refreshed.
+    /// The session can be refreshed.
     Live,
-    /// It can be refreshed no more.
+    /// The session cannot be refreshed any more.
     RefreshEnded,
-    /// Its access tokens are revoked as well.
+    /// The session's access tokens are revoked as well.
     Ended,
 }
 
-/// One login: the row from which every token of it can be written again, byte for byte.
+/// One login. The tokens of its newest pair can be written again from this row, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The number that names it.
+    /// The session's number.
     pub id: SessionId,
-    /// Whose it is.
+    /// The session's client.
     pub client: ClientId,
-    /// What opened it.
+    /// The credential that opened the session.
     pub credential: CredentialId,
     /// The signing key of the newest pair.
     pub key: u64,
     /// The client's generation at login.
     pub generation: u64,
-    /// What its tokens may do.
+    /// The scopes of the session's tokens.
     pub scopes: Scopes,
     /// The newest pair's number, from 1.
     pub pair: u64,
-    /// How far it has come to its end.
+    /// The session's phase.
     pub phase: Phase,
-    /// When it was opened.
+    /// When the session was opened.
     pub started_at: UnixSeconds,
     /// When the newest pair was issued.
     pub issued_at: UnixSeconds,
@@ -71,23 +71,23 @@ pub struct Session {
     pub refresh_expires_at: UnixSeconds,
 }
 
-/// What a refresh token with a good signature is worth to its session.
+/// How a session judges a refresh token whose signature is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presented {
-    /// The newest: it may be used.
+    /// The token is of the newest pair, and may be used.
     Current,
-    /// The one before, within the grace: the same pair again.
+    /// The token is of the pair before, within the grace: it gets the newest pair again.
     Again,
-    /// Used before: a sign of theft, be the session's refreshing ended or not.
+    /// The token was used before. This is a sign of theft, even after the end of the session's refreshing.
     Reused,
-    /// The session's refreshing has ended.
+    /// The session cannot be refreshed any more.
     Ended,
-    /// Never issued.
+    /// The token's pair was never issued.
     Unknown,
 }
 
 impl Session {
-    /// A session as it begins. The store gives it its id.
+    /// Returns a new session. The store numbers it.
     pub fn open(
         client: &Client,
         credential: CredentialId,
@@ -124,7 +124,7 @@ impl Session {
         self.refresh_expires_at = end.min(now + rules.refresh_ttl);
     }
 
-    /// What its refresh token number `pair` is worth.
+    /// Judges the session's refresh token number `pair`.
     pub fn present(&self, pair: u64, now: UnixSeconds, rules: &TokenRules) -> Presented {
         let in_grace = rules.refresh_grace.is_some_and(|grace| now.saturating_sub(self.issued_at) < grace);
         match self.phase {
@@ -136,13 +136,13 @@ impl Session {
         }
     }
 
-    /// The same, ended for good. It is remembered for as long as this token of it may be good.
+    /// Returns the session, ended. The end is kept at least until `token` would expire.
     pub fn ended(self, token: &Claims) -> Session {
         let refresh_expires_at = self.refresh_expires_at.max(token.expires_at);
         Session { phase: Phase::Ended, refresh_expires_at, ..self }
     }
 
-    /// One whose row is gone, ended, as far as a token of it tells. No other of its tokens is good after `until`.
+    /// Returns a deleted session, ended, from the claims of one of its tokens. Its other tokens expire by `until`.
     pub fn lost(token: &Claims, until: UnixSeconds) -> Session {
         Session {
             id: token.session,
@@ -160,12 +160,12 @@ impl Session {
         }
     }
 
-    /// What verification needs to know of it.
+    /// Returns the session's data that verification needs.
     pub fn state(&self) -> SessionState {
         SessionState::new(self.client, self.pair, self.phase == Phase::Ended)
     }
 
-    /// What its newest pair says, expiring as asked.
+    /// Returns the claims of a token of the newest pair, with this expiry.
     pub fn claims(&self, expires_at: UnixSeconds) -> Claims {
         Claims {
             client: self.client,

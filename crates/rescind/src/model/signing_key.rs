@@ -1,4 +1,4 @@
-//! Signing keys as they are kept.
+//! Records of signing keys.
 
 use rescind_verifier::Algorithm;
 
@@ -7,21 +7,21 @@ use super::UnixSeconds;
 /// A signing key as the store keeps it: sealed.
 #[derive(Debug, Clone)]
 pub struct SigningKeyRecord {
-    /// The number that sessions name it by.
+    /// The number by which sessions refer to the key.
     pub id: u64,
-    /// The name that tokens carry.
+    /// The key's name in tokens.
     pub kid: String,
-    /// How it signs.
+    /// The algorithm of its signatures.
     pub algorithm: Algorithm,
-    /// Sealed under the master key.
+    /// The key, sealed under the master key.
     pub sealed: Vec<u8>,
-    /// The HS256 key of the refresh tokens of the sessions that name this key, sealed as well, under
-    /// another name. `None`: a key from before there were such, which signs them itself.
+    /// The HS256 key for the refresh tokens of sessions with this key, sealed under another name. `None`: the key is
+    /// of an earlier version, and signs its refresh tokens itself.
     pub refresh_sealed: Option<Vec<u8>>,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: UnixSeconds,
-    /// From when it signs, until the next key does.
+    /// When the key begins to sign. It signs until the next key does.
     pub signs_from: UnixSeconds,
-    /// When its last token has run out. `None`: it is the newest.
+    /// When the key's last token has expired. `None`: the key is the newest.
     pub retire_at: Option<UnixSeconds>,
 }

@@ -6,20 +6,20 @@ use rescind_verifier::UnixSeconds;
 
 use crate::secret::SecretHash;
 
-/// No lease's term is longer.
+/// The longest term of a lease.
 pub const LONGEST_LEASE: Duration = Duration::from_secs(60);
 
-/// Another process that may follow the feed.
+/// A verifier: an API that may follow the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifierRecord {
-    /// The number that names it.
+    /// The verifier's number.
     pub id: u64,
-    /// For people.
+    /// The verifier's name, for people.
     pub name: String,
-    /// What is kept of its token.
+    /// The hash of the verifier's token.
     pub token_hash: SecretHash,
-    /// It is given HS256 keys, with which it could also sign.
+    /// Whether the verifier receives HS256 keys, with which it could also sign.
     pub shares_hs256: bool,
-    /// When it was created.
+    /// When the verifier was created.
     pub created_at: UnixSeconds,
 }

@@ -1,4 +1,4 @@
-//! What a store answers.
+//! Results of the store's operations.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Known, Place};
 use crate::model::{Client, ClientId, Session, SessionId, SigningKeyRecord, VerifierRecord};
 
-/// What a process needs in memory before it serves.
+/// The data that a process needs in memory before it serves.
 #[derive(Debug)]
 pub struct Loaded {
     /// Every client, deleted ones included.
@@ -19,22 +19,22 @@ pub struct Loaded {
     pub pepper: Option<Vec<u8>>,
     /// Every verifier that may follow the feed.
     pub verifiers: Vec<VerifierRecord>,
-    /// Sessions that ended before their time.
+    /// Sessions that ended before they expired.
     pub ended: Vec<EndedSession>,
-    /// The longest lease that verifiers may have of those that had the store before. None in one that is shared.
+    /// The longest lease term that former processes may have granted to verifiers. Zero in a shared store.
     pub lent: Duration,
-    /// The newest change that this is as new as. None in a store that one process has for itself.
+    /// The newest change that this data includes. Zero in a store of one process.
     pub head: Known,
-    /// Where it is from, if that is a server's.
+    /// The server that the data was read from. `None` for SQLite.
     pub place: Option<Place>,
 }
 
-/// One token's client and session as the store has them.
+/// A token's client and session, as the store has them.
 #[derive(Debug)]
 pub struct Found {
     /// The client, deleted or not.
     pub client: Option<Client>,
-    /// The session and its id.
+    /// The session.
     pub session: Option<Session>,
 }
 
@@ -48,26 +48,26 @@ impl State for Found {
     }
 }
 
-/// How far a sweep has come.
+/// The result of one batch of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swept {
-    /// Rows deleted by this batch.
+    /// Rows that the batch deleted.
     pub deleted: usize,
-    /// Rows that it looked at and left.
+    /// Rows that the batch kept.
     pub kept: usize,
     /// Where the next batch begins; `None` at the end of the table.
     pub next: Option<SessionId>,
 }
 
-/// What has been copied from one store to another.
+/// How many rows were copied from one store to another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Copied {
-    /// Deleted ones included.
+    /// Clients, deleted ones included.
     pub clients: u64,
-    /// Revoked ones included.
+    /// Credentials, revoked ones included.
     pub credentials: u64,
-    /// Live or not.
+    /// Sessions, ended ones included.
     pub sessions: u64,
-    /// What is on record.
+    /// Records of the audit log.
     pub events: u64,
 }

@@ -1,4 +1,4 @@
-//! What every store must do, whatever it is made of.
+//! What every store must do, whatever its kind.
 
 mod audit;
 mod cost;
@@ -29,7 +29,7 @@ pub(super) const RULES: TokenRules = TokenRules {
     on_reuse: OnReuse::EndRefresh,
 };
 
-/// Where a store keeps things.
+/// Where a store keeps its data.
 enum Home {
     Folder(tempfile::TempDir),
     Database(String),
@@ -54,7 +54,7 @@ impl Home {
     }
 }
 
-/// Makes a test of each on every store.
+/// Makes a test of each function on every store.
 macro_rules! on_every_store {
     ($($what:ident,)*) => {
         mod sqlite {
@@ -157,7 +157,7 @@ pub(super) async fn logout(store: &Store, client: &Client) -> Client {
         client.generation += 1;
         Ok::<_, ()>(())
     };
-    // As the client itself does it.
+    // The client itself logs out.
     let origin = ChangeOrigin { by: Actor::Caller, ..origin() };
     store.change_client(client.id, origin, rule).await.unwrap().unwrap().unwrap().1
 }
@@ -239,7 +239,7 @@ async fn a_session_is_ended_whether_its_row_is_there_or_not(home: &Home) {
         assert_eq!(store.end_session(one.id, session.id, nothing).await.unwrap(), None);
         assert_eq!(store.end_session(one.id, session.id, rule).await.unwrap(), Some(ended.clone()));
         assert_eq!(store.find(one.id, session.id).await.unwrap().session, Some(ended.clone()));
-        // Once more changes nothing, and another client's it is not to end.
+        // A second end changes nothing. Another client cannot end the session.
         let again = |_: &Client, found: Option<Session>| found;
         assert_eq!(store.end_session(one.id, session.id, again).await.unwrap(), Some(ended.clone()));
         assert_eq!(store.end_session(two.id, session.id, again).await.unwrap(), None);
@@ -247,7 +247,7 @@ async fn a_session_is_ended_whether_its_row_is_there_or_not(home: &Home) {
     }
     let ended: Vec<_> = store.load().await.unwrap().ended.iter().map(|e| (e.session, e.until)).collect();
     assert_eq!(ended, [(there.id, 20_000), (gone.id, 20_000)]);
-    // Nobody else is given its number.
+    // The session's number is not given again.
     assert!(login(&store, &one, 9000).await.id > gone.id);
 }
 
@@ -337,7 +337,7 @@ async fn one_key_signs_at_a_time(home: &Home) {
     let keys = store.rotate_key(None, key("k2"), 500, origin()).await.unwrap();
     let state: Vec<_> = keys.iter().map(|k| (k.id, k.kid.as_str(), k.retire_at)).collect();
     assert_eq!(state, [(1, "k1", Some(500)), (2, "k2", None)]);
-    // Of two that would follow one key the second comes too late.
+    // Of two rotations of one key, the second comes too late.
     assert_eq!(store.rotate_key(Some(1), key("k3"), 500, origin()).await.unwrap().len(), 2);
     let left = store.retire_keys(origin(), |key| key.retire_at.is_some_and(|at| at < 501)).await.unwrap();
     assert_eq!(left.len(), 1);

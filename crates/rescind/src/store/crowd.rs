@@ -1,19 +1,19 @@
-//! Who makes room where callers have too many records.
+//! Whose records are deleted when callers have too many.
 
-/// Those of whom there are too many records.
+/// The clients that have too many records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Crowd {
-    /// Clients, by their ids; 0 stands for callers of whom no client is known.
+    /// Ids of the clients; 0 stands for all callers whose client is unknown.
     pub(super) clients: Vec<u64>,
-    /// How many of the newest of each stay.
+    /// How many of the newest records of each client are kept.
     pub(super) keep: u64,
-    /// How many go, of all of them.
+    /// How many records are to be deleted in total.
     pub(super) excess: u64,
 }
 
 impl Crowd {
-    /// Of these numbers of records by client, of which `most` may stay. Whoever has few keeps them all, and
-    /// those who have more keep as many as each other.
+    /// Decides from the number of records of each client, if `most` may remain in total. Clients with few records
+    /// keep all of them; the others keep equally many. Returns `None` if no record is to be deleted.
     pub(super) fn of(mut counts: Vec<(u64, u64)>, most: u64) -> Option<Crowd> {
         counts.sort_unstable_by_key(|&(_, count)| count);
         let (mut left, mut waiting) = (most, counts.len() as u64);

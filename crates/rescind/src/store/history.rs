@@ -1,8 +1,8 @@
-//! What tells one history of the changes from another.
+//! Histories and marks: how a process finds out whether a database has lost changes.
 
 use std::fmt;
 
-/// 128 random bits: a history's name, or a change's mark.
+/// 128 random bits: the identity of a history or of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mark(pub u128);
 
@@ -12,45 +12,45 @@ impl fmt::Display for Mark {
     }
 }
 
-/// The newest change that somebody knows of, and with it all before.
+/// The newest change that a process knows of. The process then knows of all earlier changes too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Known {
-    /// In which history.
+    /// The history that the change is part of.
     pub history: Mark,
-    /// Its number. 0: there was none yet.
+    /// The change's number. 0: there was no change yet.
     pub seq: u64,
-    /// What no other change of this number has.
+    /// The change's mark, which no other change with this number has.
     pub mark: Mark,
 }
 
-/// How a database stands to a change that somebody knows of.
+/// Whether a database has a change that a process knows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// The newest change there.
+    /// The newest change in the database.
     pub head: Known,
-    /// The mark of the change that has the number in question.
+    /// The mark of the database's change with the same number.
     pub(super) found: Option<Mark>,
-    /// That change, or one before it, has not been trimmed.
+    /// The database has a change with that number or a lower one: the number was not trimmed.
     pub(super) reaches_back: bool,
-    /// What was lost of the history in question has been repeated up to this change.
+    /// The lost changes of the known change's history were repeated up to this number.
     pub(super) repeated: Option<u64>,
-    /// Every token of that history was ended.
+    /// Every token of that history was revoked.
     pub(super) ended: bool,
 }
 
-/// Why a database may be believed by whoever knows of a change.
+/// Why a process that knows of a change may use a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It has that change, and all before.
+    /// The database has that change, and all earlier ones.
     Confirmed,
-    /// It had lost it, and what it was has been done again.
+    /// The database had lost the change, and a process has repeated it.
     Repeated,
-    /// It has lost it, and every token from before was ended.
+    /// The database has lost the change, and every earlier token was revoked.
     Ended,
 }
 
 impl Standing {
-    /// For the log.
+    /// The text for the log.
     pub fn text(self) -> &'static str {
         match self {
             Standing::Confirmed => "confirmed",
@@ -61,8 +61,8 @@ impl Standing {
 }
 
 impl Position {
-    /// How it stands to `known`. `None`: it lacks what is known. To whoever `remembers` what that was it is
-    /// not enough that nobody else did.
+    /// Returns why the database may be used, or `None` if it lacks `known`. A process that `remembers` the lost
+    /// changes repeats them, even if all tokens were revoked because no other process remembered.
     pub fn standing(&self, known: &Known, remembers: bool) -> Option<Standing> {
         let trimmed = self.found.is_none() && !self.reaches_back;
         if known.seq == 0 || self.found == Some(known.mark) {
@@ -79,11 +79,11 @@ impl Position {
     }
 }
 
-/// What was done again.
+/// How much was repeated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Repeated {
     pub clients: usize,
-    /// Ended, or known to have been refreshed further.
+    /// Sessions that were ended, or moved on to a newer pair.
     pub sessions: usize,
     pub keys: usize,
     pub verifiers: usize,
@@ -121,10 +121,10 @@ mod tests {
         let both = |standing| [Some(standing); 2];
         let [yes, also] = both(Standing::Confirmed);
         stands(BEHIND, KNOWN, None, None);
-        // Another change of that number, whatever came after.
+        // The database has another change with that number, and later ones.
         let other = Known { seq: 99, ..BEHIND.head };
         stands(Position { head: other, found: Some(Mark(78)), ..BEHIND }, KNOWN, None, None);
-        // It has the change, whatever its history is called by now.
+        // The database has the change, under the name of a new history.
         let renamed = Known { history: Mark(2), seq: 10, mark: Mark(77) };
         stands(Position { head: renamed, found: Some(Mark(77)), ..BEHIND }, KNOWN, yes, also);
         stands(BEHIND, Known { seq: 0, ..KNOWN }, yes, also);

@@ -1,7 +1,7 @@
 //! The migrations of both stores, and which of them a store still needs.
 //!
-//! A store's history is a table with one row for each migration that it has. The name of the table, its columns and
-//! the checksums are those of the library that was used at first, so that stores of that time need no conversion.
+//! A store's history is a table with one row for each applied migration. The table's name, its columns and the
+//! checksums are those of a library that earlier versions used, so that their stores need no conversion.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::clock::{Clock, rfc3339};
 
-/// Makes the history, if there is none.
+/// Creates the history table, if there is none.
 pub(super) const MAKE_HISTORY: &str = "
     CREATE TABLE IF NOT EXISTS refinery_schema_history (
         version    int4 PRIMARY KEY,
@@ -41,14 +41,14 @@ macro_rules! migrations {
     };
 }
 
-/// Each has the number of its place, from 1 on.
+/// Each migration's number is its place, counted from 1.
 pub(super) const SQLITE: &[Migration] = migrations! { "sqlite",
     1 "initial" "9679596992246476093",
     2 "audit" "2147152956577216057",
     3 "client_certificates" "16507789932061383346",
     4 "promise" "2053733516921080405",
 };
-/// Each has the number of its place, from 1 on.
+/// Each migration's number is its place, counted from 1.
 pub(super) const POSTGRES: &[Migration] = migrations! { "postgres",
     1 "initial" "3009340895722490991",
     2 "audit" "18185080689172977765",
@@ -56,7 +56,7 @@ pub(super) const POSTGRES: &[Migration] = migrations! { "postgres",
     4 "promise" "367010546301617778",
 };
 
-/// A migration that a store has.
+/// A migration that a store's history contains.
 #[derive(Debug)]
 pub(super) struct Applied {
     pub(super) version: i32,
@@ -64,7 +64,7 @@ pub(super) struct Applied {
     pub(super) checksum: String,
 }
 
-/// Why a store's tables are not those of this program, older ones or newer ones.
+/// The store has another migration in the place of one of this program's.
 #[derive(Debug, Error)]
 #[error("its migration {version} ({name}) is not the one of this program")]
 pub(super) struct Differs {
@@ -72,10 +72,10 @@ pub(super) struct Differs {
     name: String,
 }
 
-/// The migrations that a store with this history lacks. What a newer program has added is no matter here.
+/// Returns the migrations that a store with this history lacks. Migrations of newer programs are ignored.
 ///
 /// # Errors
-/// If the store has another migration in the place of one of these.
+/// Fails if the store has another migration in the place of one of these.
 pub(super) fn missing(
     known: &'static [Migration],
     history: &[Applied],
@@ -89,7 +89,7 @@ pub(super) fn missing(
     }
 }
 
-/// SQL, for one transaction, that applies these migrations and adds them to the history.
+/// Returns SQL, for one transaction, that applies these migrations and adds them to the history.
 pub(super) fn script(migrations: &[Migration]) -> String {
     let now = rfc3339(Clock::System.now());
     let mut script = String::new();
@@ -105,7 +105,7 @@ pub(super) fn script(migrations: &[Migration]) -> String {
     script
 }
 
-/// The number of the newest of these migrations.
+/// Returns the number of the newest of these migrations.
 pub(super) const fn newest(known: &[Migration]) -> i32 {
     match known.last() {
         Some(migration) => migration.version,
@@ -128,7 +128,8 @@ mod tests {
         migrations.iter().map(applied).collect()
     }
 
-    /// The standard library does not promise its hasher, but it is the one that the checksums are defined by.
+    /// The checksums are defined by the standard library's hasher, though its algorithm may change in a later
+    /// version.
     #[test]
     fn checksums_are_those_of_the_files_and_numbers_those_of_the_places() {
         for migrations in [SQLITE, POSTGRES] {

@@ -1,10 +1,10 @@
-//! What is durable. SQL stands nowhere else.
+//! The durable database. All SQL of the service is in this folder.
 //!
-//! The store knows no rules: it loads values under a lock, lets a rule change them, and saves what
-//! changed, all in one transaction. Nothing is answered before it is on the disk.
+//! The store knows no rules. It loads values under a lock, lets a rule change them, and saves the changes, all in one
+//! transaction. An operation returns only when its commit is on the disk.
 //!
-//! There are two: SQLite in the data folder, for one process, and PostgreSQL, for as many as serve
-//! together. What both do is asked of [`Store`].
+//! There are two stores: SQLite in the data folder, for one process, and PostgreSQL, for several nodes. Operations
+//! that both have are methods of [`Store`].
 
 mod answers;
 #[cfg(test)]
@@ -42,39 +42,39 @@ pub use postgres::{
 };
 pub use sqlite::{Sqlite, WentBack};
 
-/// What is durable, wherever it is.
+/// The durable database, of either kind.
 #[derive(Debug)]
 pub enum Store {
-    /// In a file that this process has for itself.
+    /// A file that only this process uses.
     Sqlite(Sqlite),
-    /// In a database that several processes may share.
+    /// A database that several processes may share.
     Postgres(Postgres),
 }
 
-/// Why the store did not do what it was asked.
+/// Why an operation of the store failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// It cannot be reached or written. Nothing was done, or it is not known whether it was.
+    /// The store cannot be reached or written. Nothing was done, or the outcome is unknown.
     #[error("the store is not available")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It holds what this version cannot read.
+    /// The store holds data that this version cannot read.
     #[error("the store holds what this version cannot read: {0}")]
     Unreadable(String),
-    /// It is not what it must be, and only whoever runs it can change that.
+    /// The database is set up wrongly, and only its operator can change that.
     #[error("the database cannot be used: {0}")]
     Unsuitable(String),
 }
 
-/// A task that panicked. What it said is not told: it may be a value.
+/// The error for a task that panicked. The panic's text is left out: it may contain a value.
 fn ended(_: tokio::task::JoinError) -> StoreError {
     StoreError::Unavailable("a task of the store panicked".into())
 }
 
-/// Records that one batch of a sweep deletes, at most, of each kind of what goes.
+/// The most records that one batch of a sweep deletes, of old ones and of excess ones each.
 const RECORDS_SWEPT: u64 = 1000;
 
-/// Asks whichever store it is. What that takes is allocated when it is asked, for requests hold on to
-/// their futures from their heads on.
+/// Calls the operation of this store. Its future is allocated only now: inline, it would enlarge every request's
+/// future.
 macro_rules! ask {
     ($self:ident, $question:ident($($with:expr),*)) => {
         async {
@@ -89,25 +89,30 @@ macro_rules! ask {
 }
 
 impl Store {
-    /// Opens the file, making it if there is none, and brings its tables up to date.
+    /// Opens the file, creates it if there is none, and brings its tables up to date.
+    /// # Errors
+    /// Fails if the file is unavailable or damaged, or has unknown tables.
     pub fn open_file(path: &Path, random: &Random) -> Result<Store, StoreError> {
         Sqlite::open(path, random).map(Store::Sqlite)
     }
 
     /// Connects to the database, and brings its tables up to date.
+    /// # Errors
+    /// Fails if the server is unavailable or unsuitable, or has unknown tables.
     pub async fn connect(options: &PostgresOptions) -> Result<Store, StoreError> {
         Postgres::connect(options.clone()).await.map(Store::Postgres)
     }
 
-    /// Copies the store in the file at `from` into an empty database, ids and all. `progress` is told
-    /// how many sessions have been copied so far.
+    /// Copies the store in the file at `from` into an empty database, with all ids. Calls `progress` with the number
+    /// of sessions copied so far.
+    /// # Errors
+    /// Fails if a store is unavailable, `from` went back, or `to` is not empty.
     pub async fn copy(
         from: &Path,
         to: &PostgresOptions,
         random: &Random,
         progress: impl FnMut(u64) + Send,
     ) -> Result<Copied, StoreError> {
-        // Brings its tables up to date, too.
         if let Some(found) = Sqlite::open(from, random)?.went_back() {
             return Err(StoreError::Unsuitable(format!(
                 "{found}: start `rescind serve` on it once, which ends every token"
@@ -116,8 +121,10 @@ impl Store {
         Postgres::connect(to.clone()).await?.move_in(from, sqlite::lent(from), progress).await
     }
 
-    /// Opens a copy of a backup, if it is whole, to stand in for the store in the file at `replaced`: what that has
-    /// lent is waited for.
+    /// Opens a copy of a backup, to replace the store in the file at `replaced`. The copy takes over the longest
+    /// lease term that `replaced` has granted to verifiers.
+    /// # Errors
+    /// Fails if the copy is unavailable or damaged.
     pub async fn restore(path: &Path, replaced: &Path, random: &Random) -> Result<Store, StoreError> {
         let sqlite = Sqlite::open(path, random)?;
         sqlite.check().await?;
@@ -125,12 +132,14 @@ impl Store {
         Ok(Store::Sqlite(sqlite))
     }
 
-    /// The number of the newest change of its tables.
+    /// Returns the number of the newest migration of the tables.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn version(&self) -> Result<u32, StoreError> {
         ask!(self, version())
     }
 
-    /// What only the embedded store does; `None` if it is not the one.
+    /// Returns the embedded store, for operations that only it has; `None` on PostgreSQL.
     pub fn embedded(&self) -> Option<&Sqlite> {
         match self {
             Store::Sqlite(sqlite) => Some(sqlite),
@@ -138,7 +147,7 @@ impl Store {
         }
     }
 
-    /// What nodes that share a database need beyond the rest; `None` where it is not shared.
+    /// Returns the shared store, for operations that only nodes need; `None` on SQLite.
     pub fn postgres(&self) -> Option<&Postgres> {
         match self {
             Store::Sqlite(_) => None,
@@ -146,7 +155,7 @@ impl Store {
         }
     }
 
-    /// What it is.
+    /// Returns the kind of the store, for the log.
     pub fn name(&self) -> &'static str {
         match self {
             Store::Sqlite(_) => "sqlite",
@@ -154,7 +163,7 @@ impl Store {
         }
     }
 
-    /// What its commits cost.
+    /// Returns the durations and sizes of its commits.
     pub fn commits(&self) -> &Commits {
         match self {
             Store::Sqlite(sqlite) => sqlite.commits(),
@@ -162,40 +171,53 @@ impl Store {
         }
     }
 
-    /// Everything that a process holds in memory from its start.
+    /// Returns all that a process holds in memory from its start.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
         ask!(self, load())
     }
 
-    /// Every client that was not deleted.
+    /// Returns every client that was not deleted.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn clients(&self) -> Result<Vec<Client>, StoreError> {
         let mut clients = ask!(self, clients())?;
         clients.retain(|client| client.status != Status::Deleted);
         Ok(clients)
     }
 
-    /// The time by which the store was used last, by a clock that was believed. Where none was saved yet, the
-    /// newest of what it holds; 0 if that is nothing.
+    /// Returns the saved time of the last use; without one, the newest time in its rows, or 0.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn last_used(&self) -> Result<UnixSeconds, StoreError> {
         ask!(self, last_used())
     }
 
-    /// Saves a time that is believed.
+    /// Saves the time of the last use. The caller trusts that time.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn used_at(&self, now: UnixSeconds) -> Result<(), StoreError> {
         ask!(self, used_at(now))
     }
 
-    /// Every signing key, in the order of creation.
+    /// Returns every signing key, in the order of creation.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         ask!(self, keys())
     }
 
-    /// Puts the pepper into a new store. Returns the one that stands: the first that was put there.
+    /// Puts the pepper into a new store. Returns the pepper that was put there first.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         ask!(self, set_pepper(sealed))
     }
 
     /// Adds a signing key if there is none. Returns every key.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn first_key(
         &self,
         key: SigningKeyRecord,
@@ -204,8 +226,10 @@ impl Store {
         ask!(self, first_key(key, origin))
     }
 
-    /// Adds a signing key, unless the newest so far is another one than `newest`. That one verifies until
+    /// Adds a signing key, unless the newest key is another one than `newest`. The key before verifies until
     /// `retire_at`. Returns every key.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn rotate_key(
         &self,
         newest: Option<u64>,
@@ -216,7 +240,9 @@ impl Store {
         ask!(self, rotate_key(newest, key, retire_at, origin))
     }
 
-    /// Forgets the keys that `retired` picks. Returns those that stay.
+    /// Deletes the keys that `retired` picks. Returns the remaining keys.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn retire_keys(
         &self,
         origin: ChangeOrigin,
@@ -225,8 +251,10 @@ impl Store {
         ask!(self, retire_keys(origin, retired))
     }
 
-    /// Ends every token, where it is not known what was taken back: a new signing key comes in the place of
-    /// all, and no verifier is left, which could have been revoked and would be given that key. Returns the key.
+    /// Revokes every token, for a store that may have lost revocations. Replaces all signing keys by `key`, and
+    /// deletes every verifier: one that was revoked would receive the new key. Returns the new key.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn end_tokens(
         &self,
         key: SigningKeyRecord,
@@ -235,7 +263,9 @@ impl Store {
         ask!(self, end_tokens(key, origin))
     }
 
-    /// Adds a verifier, and numbers it. Returns every one.
+    /// Adds a verifier, and numbers it. Returns every verifier.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn create_verifier(
         &self,
         new: VerifierRecord,
@@ -244,7 +274,9 @@ impl Store {
         ask!(self, create_verifier(new, origin))
     }
 
-    /// Forgets a verifier. Returns those that stay.
+    /// Deletes a verifier. Returns the remaining verifiers.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn delete_verifier(
         &self,
         id: u64,
@@ -254,12 +286,16 @@ impl Store {
     }
 
     /// Adds a client with its credentials, and numbers them.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn create_client(&self, client: Client, origin: ChangeOrigin) -> Result<Client, StoreError> {
         ask!(self, create_client(client, origin))
     }
 
-    /// Lets `rule` change a client and saves what it changed, one revision further; on an error
-    /// nothing. `None`: no such client.
+    /// Lets `rule` change a client, and saves the changes with the next revision. If `rule` fails, nothing is saved.
+    /// Returns `None` if there is no such client.
+    /// # Errors
+    /// Fails if the store is unavailable, or `rule` panics.
     pub async fn change_client<T: Send + 'static, E: Send + 'static>(
         &self,
         id: ClientId,
@@ -269,8 +305,10 @@ impl Store {
         ask!(self, change_client(id, origin, rule))
     }
 
-    /// Saves the session that `rule` opens for a client as it is at this moment, and numbers it.
-    /// `None`: no such client.
+    /// Saves and numbers the session that `rule` opens for a client, as the store has the client now. Returns `None`
+    /// if there is no such client.
+    /// # Errors
+    /// Fails if the store is unavailable, or `rule` panics.
     pub async fn open_session<E: Send + 'static>(
         &self,
         client: ClientId,
@@ -279,9 +317,10 @@ impl Store {
         ask!(self, open_session(client, rule))
     }
 
-    /// Lets `rule` change a session of a client, both as they are at this moment, and saves what it
-    /// changed, whatever it answers, with the event that it says that was. `None`: no such session of
-    /// that client.
+    /// Lets `rule` change a session of a client, both as the store has them now. Saves the changes and the event that
+    /// `rule` returns. Returns `None` if the client has no such session.
+    /// # Errors
+    /// Fails if the store is unavailable, or `rule` panics.
     pub async fn change_session<T: Send + 'static>(
         &self,
         client: ClientId,
@@ -291,8 +330,11 @@ impl Store {
         ask!(self, change_session(client, session, rule))
     }
 
-    /// Saves what `rule` makes of a session of a client, both as they are at this moment, ended; where its row is
-    /// gone, in a row of that id. `None`: nothing, or no such client, or the id is another client's session's.
+    /// Saves the ended session that `rule` makes of a client's session, both as the store has them now. If the
+    /// session's row was deleted, a new row gets its id. `None`: `rule` returned `None`, or the client has no such
+    /// session.
+    /// # Errors
+    /// Fails if the store is unavailable, or `rule` panics.
     pub async fn end_session(
         &self,
         client: ClientId,
@@ -302,13 +344,17 @@ impl Store {
         ask!(self, end_session(client, session, rule))
     }
 
-    /// What the store has of a token's client and session, after everything answered so far.
+    /// Returns a token's client and session, at least as new as every answer sent before.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         ask!(self, find(client, session))
     }
 
-    /// The same, for a no that must be right. A database that was taken over from may still be read, and
-    /// does not have what was written since: it is asked to commit, which it cannot.
+    /// Like `find`, but its "not found" can be trusted. After a fail-over the former primary still serves reads
+    /// without the newest rows. This read locks and commits, which a former primary cannot do.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn find_surely(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         match self {
             Store::Sqlite(sqlite) => Box::pin(sqlite.find(client, session)).await,
@@ -316,30 +362,38 @@ impl Store {
         }
     }
 
-    /// Deletes, among the next rows after `after`, the sessions that expired before `expired` or
-    /// whose client's generation has moved on.
+    /// Deletes, among the next rows after `after`, the sessions that expired before `expired` or are of an older
+    /// generation than their client.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
         ask!(self, sweep(after, expired))
     }
 
-    /// Puts on record what happened.
+    /// Writes events to the audit log.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
         ask!(self, record(events))
     }
 
-    /// What is on record.
+    /// Returns a page of the audit log.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn records(&self, wanted: Wanted) -> Result<Page, StoreError> {
         ask!(self, records(wanted))
     }
 
-    /// Deletes a batch of what is on record and need not be kept at `now`: what is old, and where callers
-    /// have too many records, the oldest of whoever has most. Returns whether that was all.
+    /// Deletes a batch of the records that need not be kept at `now`: old ones, and if callers have too many, the
+    /// oldest of the clients with the most. Returns whether no more remain to be deleted.
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn sweep_records(&self, retention: Retention, now: UnixSeconds) -> Result<bool, StoreError> {
         ask!(self, sweep_records(retention, now))
     }
 }
 
-/// Runs a rule. One that panics costs its caller the answer, and nobody else anything.
+/// Runs a rule. If the rule panics, only its own operation fails.
 fn guarded<T>(rule: impl FnOnce() -> T) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(rule))
         .map_err(|_| StoreError::Unavailable("the change was given up: a rule panicked".into()))

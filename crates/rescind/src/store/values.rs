@@ -1,4 +1,4 @@
-//! How the domain's values stand in columns, in every store.
+//! How values of the domain are written in columns, in both stores.
 
 use std::str::FromStr;
 

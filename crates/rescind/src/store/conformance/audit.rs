@@ -1,4 +1,4 @@
-//! What is on record.
+//! The audit log.
 
 use tokio::task::JoinSet;
 
@@ -14,7 +14,7 @@ async fn records(store: &Store, wanted: Wanted) -> Vec<Record> {
     store.records(wanted).await.unwrap().records
 }
 
-/// Kind, client, API key and detail of what was added since `after`, which moves on.
+/// Returns kind, client, API key and detail of the records added since `after`, and moves `after` on.
 async fn added(store: &Store, after: &mut u64) -> Vec<String> {
     let Page { records, last } = store.records(Wanted { after: Some(*after), ..ALL }).await.unwrap();
     *after = last;
@@ -34,7 +34,7 @@ async fn change(store: &Store, client: &Client, rule: impl FnOnce(&mut Client) +
     store.change_client(client.id, origin(), rule).await.unwrap().unwrap().unwrap();
 }
 
-/// Runs a statement on what the store has its tables in, beside it.
+/// Runs a statement on the store's tables, outside of the store.
 async fn beside(home: &Home, sql: &str) -> Result<(), String> {
     match home {
         Home::Folder(folder) => {
@@ -89,7 +89,7 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
     change(&store, &one, |client| client.generation += 1).await;
     change(&store, &one, |client| (client.status, client.generation) = (Status::Suspended, 2)).await;
     change(&store, &one, |client| client.status = Status::Active).await;
-    // What the client itself does to what it holds is its own affair.
+    // A client's own revocations are not recorded.
     logout(&store, &one).await;
     change(&store, &one, |_| {}).await;
     change(&store, &one, |client| {
@@ -150,7 +150,7 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
     let record = &records(&store, reuse).await[0];
     assert_eq!((record.session, record.by.as_str()), (Some(session.id), "caller"));
     assert_eq!(record.address.as_deref(), Some("192.0.2.1"));
-    // What changed nothing was nothing.
+    // Calls that changed nothing are not recorded.
     assert_eq!(
         added(&store, &mut after).await,
         [
@@ -190,7 +190,7 @@ pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
         ((), Some(changes::of_reuse(client, session, &origin())))
     };
     assert!(store.change_session(one.id, session.id, end).await.is_err());
-    // A client's own logout is on no record, and needs none.
+    // A client's own logout is not recorded, so it succeeds.
     assert_eq!(logout(&store, &one).await.generation, 1);
 
     beside(home, mend_it).await.unwrap();
@@ -201,7 +201,7 @@ pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
     assert_eq!(records(&store, ALL).await.len(), 3);
 }
 
-/// An event of a kind that is noted, of this client and at this moment.
+/// Returns an event of a caller's attempt, of this client and time.
 fn noted(client: u64, at: u64) -> Event {
     let origin = ChangeOrigin { at, by: Actor::Caller, ..origin() };
     Event { client: Some(client), ..origin.event(EventKind::Throttled) }
@@ -217,7 +217,7 @@ pub(super) async fn what_is_on_record_is_found_page_by_page(home: &Home) {
         let page: Page = store.records(wanted).await.unwrap();
         (page.records.iter().map(|record| record.id).collect::<Vec<_>>(), page.last)
     };
-    // The newest, or what comes after.
+    // The newest records, or those after an id.
     assert_eq!(ids(Wanted { limit: 3, ..ALL }).await, (vec![9, 10, 11], 11));
     assert_eq!(ids(Wanted { limit: 3, after: Some(0), ..ALL }).await, (vec![1, 2, 3], 3));
     assert_eq!(ids(Wanted { limit: 3, after: Some(9), ..ALL }).await, (vec![10, 11], 11));
@@ -228,7 +228,7 @@ pub(super) async fn what_is_on_record_is_found_page_by_page(home: &Home) {
     let throttled = Wanted { kind: Some(EventKind::Throttled), ..ALL };
     assert_eq!(ids(Wanted { since: 1009, ..throttled }).await, (vec![9, 10], 11));
     assert_eq!(ids(Wanted { kind: Some(EventKind::AddressDenied), ..ALL }).await, (vec![], 11));
-    // What a newer version writes is read as well.
+    // A kind that a newer version writes is read as well.
     let newer = "INSERT INTO audit (at, kind, actor, node, count) VALUES (1, 'teleported', 'ghost', 'n', 1)";
     beside(home, newer).await.unwrap();
     let record = &records(&store, Wanted { after: Some(11), ..ALL }).await[0];
@@ -258,15 +258,15 @@ pub(super) async fn records_are_swept_when_they_are_old_or_too_many(home: &Home)
     store.record((0..3000).map(|i| noted(1, 2000 + i)).collect()).await.unwrap();
     let keep = Retention { keep: 500, max_rows: 5000 };
     assert_eq!(sweep(&store, keep, 1500).await, (1, 3002));
-    // 1000 is more than 500 ago, and then so are the first 1500 of the callers.
+    // At 1501, records of 1000 are older than 500 seconds; at 4000, so are the callers' first 1500.
     assert_eq!(sweep(&store, keep, 1501).await, (1, 3000));
     assert_eq!(sweep(&store, keep, 4000).await, (2, 1500));
-    // The oldest of the callers' go, whatever their age.
+    // The oldest of the callers' records are deleted, whatever their age.
     change(&store, &operators, |client| client.generation += 1).await;
     let few = Retention { keep: 1_000_000, max_rows: 1001 };
     assert_eq!(sweep(&store, few, 4000).await, (1, 1002));
     store.record((0..2000).map(|i| noted(1, 5000 + i)).collect()).await.unwrap();
-    // What operators do stays.
+    // Records of operators stay.
     assert_eq!(sweep(&store, few, 7000).await, (2, 1002));
     assert_eq!(records(&store, Wanted { kind: Some(EventKind::ClientLoggedOut), ..ALL }).await.len(), 1);
 }
@@ -283,10 +283,10 @@ pub(super) async fn one_clients_records_push_out_no_other_clients(home: &Home) {
         let left = records(&store, ALL).await;
         let of = |client| left.iter().filter(|record| record.client == client).collect::<Vec<_>>();
         assert_eq!((of(Some(1)).len(), of(None).len(), of(Some(2)).len()), (100, 50, 850));
-        // Of its own the newest stay.
+        // The newest records of that client stay.
         assert_eq!(of(Some(2))[0].at, flood + 3500 - 850);
     }
-    // Two who have too many have as many as each other.
+    // Two clients with too many records keep equally many.
     store.record((0..3500).map(|i| stranger(10_000 + i)).collect()).await.unwrap();
     while !store.sweep_records(retention, 20_000).await.unwrap() {}
     let left = records(&store, ALL).await;
@@ -330,7 +330,7 @@ pub(super) async fn whoever_follows_the_record_misses_nothing(home: &Home) {
             break;
         }
     }
-    // A client and its credential, and what was done to it.
+    // Each writer adds records of a client, its credential, and changes of the client.
     assert_eq!(followed.len() as u64, WRITERS * (2 + EACH / 2 + EACH));
     let all: Vec<_> =
         records(&store, Wanted { limit: 10_000, ..ALL }).await.iter().map(|record| record.id).collect();

@@ -1,4 +1,4 @@
-//! What a change writes.
+//! How many rows a change writes.
 
 use std::sync::Arc;
 
@@ -28,10 +28,10 @@ pub(super) async fn logout_writes_as_much_however_many_sessions_live(home: &Home
             }
             logins.join_all().await;
         }
-        // By itself: its logins are no part of this, and each waits for the disk.
+        // One statement makes the sessions: the logins are not the test, and each would wait for the disk.
         Home::Database(url) => copy_sessions(url, many.id, 100_000).await,
     }
-    // In a store that is shared, the others are told as well: by the head and a change.
+    // In a shared store a change also writes the head and a row of `change`.
     let expected = match home {
         Home::Folder(_) => 1,
         Home::Database(_) => 3,
@@ -46,7 +46,7 @@ pub(super) async fn logout_writes_as_much_however_many_sessions_live(home: &Home
     }
 }
 
-/// Rows inserted, changed and deleted so far.
+/// Returns how many rows were inserted, changed and deleted so far.
 async fn written(home: &Home, store: &Store) -> u64 {
     match (home, store) {
         (Home::Database(url), _) => rows_written(url).await,

@@ -1,4 +1,4 @@
-//! Who has answered, and how a session and its commits stand.
+//! Which server has answered, and the state of a session and its commits.
 
 use tokio_postgres::{Row, SimpleQueryMessage};
 
@@ -8,7 +8,7 @@ use crate::store::StoreError;
 const ANSWERED_BY: &str = "answered_by";
 const A_STAND_BY: &str = "a stand-by";
 
-/// How the session stands.
+/// Reads the session's state.
 pub(super) const STANDING: &str = concat!(
     "SELECT ",
     answered_by!(),
@@ -26,7 +26,7 @@ pub(super) const SHARED: &str = "a pooler between hands sessions on after each t
 pub(super) const NOBODY: &str =
     "database.require_synchronous: commits wait for no stand-by (synchronous_standby_names is empty)";
 
-/// What was found, if the primary has answered, in the session of this name.
+/// Returns the rows, if the primary answered in the session of this name.
 pub(super) fn found(mut rows: Vec<Row>, session: &str) -> Result<Vec<Row>, StoreError> {
     let Some(first) = rows.first() else { return Ok(rows) };
     let has = |name: &str| first.columns().iter().any(|column| column.name() == name);
@@ -43,7 +43,7 @@ pub(super) fn found(mut rows: Vec<Row>, session: &str) -> Result<Vec<Row>, Store
     Ok(rows)
 }
 
-/// Whom commits wait for, and when the session has heard so.
+/// The stand-bys that commits wait for, and when the session has loaded that setting.
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) waits_for: String,
@@ -56,7 +56,7 @@ impl Standing {
     }
 }
 
-/// A commit, and what was so right before and right after it.
+/// A commit, with the session's state right before and right after it.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Committed {
@@ -65,13 +65,13 @@ pub(super) struct Committed {
 }
 
 impl Committed {
-    /// Whether a stand-by has it. A commit that waits is released without a warning when nobody is to be
-    /// waited for any more; the server reads its settings before it answers the next question.
+    /// Checks that a stand-by has the commit. When the names are emptied, the server releases waiting commits without
+    /// a warning. It loads its settings before it answers the next question, so `after` shows the change.
     pub(super) fn is_replicated(&self) -> Result<(), StoreError> {
         if self.before.waits_for.is_empty() || self.after.waits_for.is_empty() {
             return Err(StoreError::Unavailable(NOBODY.into()));
         }
-        // They may have been empty for a moment.
+        // The names may have been empty for a moment.
         if self.before.loaded_at != self.after.loaded_at {
             return Err(StoreError::Unavailable(
                 "committed, but not known to be replicated: the server has read its settings anew meanwhile"
@@ -82,7 +82,7 @@ impl Committed {
     }
 }
 
-/// The one value that was asked for.
+/// Returns the one value of the answer.
 pub(super) fn said(answers: &[SimpleQueryMessage]) -> Option<&str> {
     answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0),

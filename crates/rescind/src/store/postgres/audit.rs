@@ -1,4 +1,4 @@
-//! What is on record.
+//! The audit log.
 
 use tokio_postgres::Row;
 
@@ -13,8 +13,8 @@ use crate::{
     store::{Crowd, RECORDS_SWEPT, StoreError},
 };
 
-/// Whoever adds to the record waits here for whoever did before to have committed: what is read after
-/// an id is all there will ever be up to the next.
+/// Locks the head, so that events are committed in the order of their ids. A reader that has seen an id then misses
+/// no lower one.
 pub(super) const IN_ORDER: &str = "SELECT FROM head FOR NO KEY UPDATE";
 pub(super) const INSERT: &str = "
     INSERT INTO audit (at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count)
@@ -42,7 +42,7 @@ const NEWEST_FIRST: &str = select!("DESC");
 
 const SWEEP_OLD: &str =
     "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
-// They are only counted where some caller's is not among the newest of all.
+// Counts nothing while all records of callers are among the newest $1 of all: then they are not too many.
 const BY_CLIENT: &str = "
     SELECT coalesce(client_id, 0) AS client, count(*) AS count FROM audit
     WHERE actor = 'caller' AND EXISTS (
@@ -109,7 +109,7 @@ impl Postgres {
     }
 }
 
-/// Events column by column, so that any number of them is one statement.
+/// Events by columns, so that one statement inserts any number of them.
 #[derive(Default)]
 pub(super) struct Columns {
     at: Vec<Number>,
@@ -144,7 +144,7 @@ impl Columns {
         columns
     }
 
-    /// For [`INSERT`].
+    /// Returns the parameters of [`INSERT`].
     pub(super) fn parameters(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 11] {
         let Columns { at, kind, actor, client, api_key, session, address, node, request, detail, count } =
             self;

@@ -1,10 +1,10 @@
-//! Whose word is taken: the primary's, in a session that is this process's own, and of a commit that a
-//! stand-by has where that is required.
+//! Which answers are accepted: the primary's, in a session of this process; and, where a stand-by is required, only
+//! of commits that a stand-by has.
 //!
-//! What stands between may do harm without a word. A load balancer sends what only reads to a stand-by,
-//! which may be old. A pooler that hands a server on after each transaction loses what a session is set to,
-//! and with it the warning of a commit that was not replicated. So whatever is decided by says who has
-//! answered, and every commit is asked about in the same way there and back.
+//! A load balancer or pooler may break this without an error. A load balancer sends reads to a stand-by, which may
+//! lack changes. A pooler by transactions loses a session's settings, and so the warning of a commit that was not
+//! replicated. Therefore each decisive read reports who answered, and each commit checks its session in the same
+//! round trip.
 
 use std::sync::Arc;
 
@@ -21,35 +21,35 @@ use super::{
 };
 use crate::store::StoreError;
 
-// Unlike what calls a function, a load balancer sends this to a stand-by.
+// A load balancer sends this to a stand-by, because it calls no volatile function.
 const IS_STAND_BY: &str = "SELECT current_setting('in_hot_standby')";
 const IS_READ_ONLY: &str =
     "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean";
-/// How often a load balancer is asked that chooses anew for each statement.
+/// How many statements are sent to notice a load balancer that chooses a server for each.
 const LOOKS: usize = 8;
 
 impl Connection {
-    /// Commits what was begun, and looks whether that was in this session, as it was set. Everything is sent
-    /// when first polled. `warnings` were counted before.
+    /// Commits, and reads the session's state right before and after. Sends everything at the first poll. `warnings`
+    /// were counted before the transaction.
     pub(super) async fn commit_and_look(&self, warnings: u64) -> Result<Committed, StoreError> {
         let (before, (), after) = try_join!(biased; self.standing(), self.batch("COMMIT"), self.standing())?;
         self.vouch(warnings)?;
         Ok(Committed { before, after })
     }
 
-    /// Whether that is as durable as it has to be.
+    /// Checks that the commit is as durable as the configuration requires.
     pub(super) fn accept(&self, committed: &Committed) -> Result<(), StoreError> {
         if self.requires_stand_by() { committed.is_replicated() } else { Ok(()) }
     }
 
-    /// Commits what was begun, as durably as it has to be.
+    /// Commits, as durably as the configuration requires.
     pub(super) async fn commit(&self, warnings: u64) -> Result<(), StoreError> {
         let committed = self.commit_and_look(warnings).await?;
         self.accept(&committed)
     }
 }
 
-/// Whom commits wait for, as the lease's renewals find it.
+/// The stand-bys that commits wait for, as the last renewal of the lease read them.
 #[derive(Debug, Default)]
 pub(super) struct Replication {
     waits_for: ArcSwapOption<String>,
@@ -74,8 +74,8 @@ impl Replication {
     }
 }
 
-/// Whether nothing between hands sessions on or asks stand-bys, and commits are waited for if they are to
-/// be. To be asked once, at the start: whatever comes later is noticed where it does harm.
+/// Checks, once at the start, that nothing in between shares sessions or reads from a stand-by, and that commits wait
+/// for a stand-by where required. Later each decisive read and each commit checks the same.
 pub(super) async fn look(connector: &Connector) -> Result<(), StoreError> {
     match look_at_two(connector).await {
         Err(error) if fault::is_read_only(&error) && is_balanced(connector).await => {
@@ -87,7 +87,7 @@ pub(super) async fn look(connector: &Connector) -> Result<(), StoreError> {
 
 async fn look_at_two(connector: &Connector) -> Result<(), StoreError> {
     let (first, second) = (connector.connect().await?, connector.connect().await?);
-    // What pools by transactions gives the second the server that the first has had.
+    // A pooler by transactions gives the second connection the server that the first one used.
     second.batch("BEGIN").await?;
     let standing = first.standing().await?;
     second.standing().await?;
@@ -104,7 +104,7 @@ async fn look_at_two(connector: &Connector) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether a server that says it is read-only is one that can be written.
+/// Returns whether a server that reports itself as read-only can be written.
 async fn is_balanced(connector: &Connector) -> bool {
     connector.ask_any(IS_READ_ONLY).await.is_some_and(|answers| said(&answers) == Some("f"))
 }

@@ -1,21 +1,21 @@
-//! What a change of what nodes hold in memory is of, and how it is told.
+//! Which rows a change is of, and how the nodes learn of it.
 
 use crate::model::{ClientId, SessionId};
 
-/// Numbers a change, and notes what it is of. From here to the commit every other change waits.
+/// Numbers a change, and records its row. Every other change waits from here to the commit.
 pub(super) const TELL: &str = "
     WITH next AS (UPDATE head SET seq = seq + 1 RETURNING history, seq),
          told AS (INSERT INTO change (seq, kind, id, client) SELECT seq, $1, $2, $3 FROM next RETURNING mark)
     SELECT next.history, next.seq, told.mark FROM next, told";
 
-/// What a change is of.
+/// The rows that a change is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangedRow {
     /// A client, or one of its credentials.
     Client(ClientId),
-    /// A session ended before its time.
+    /// A session that ended before it expired.
     Session {
-        /// Whose it is.
+        /// The session's client.
         client: ClientId,
         /// The session.
         session: SessionId,
@@ -27,7 +27,7 @@ pub enum ChangedRow {
 }
 
 impl ChangedRow {
-    /// Kind, id, client.
+    /// Returns the columns `kind`, `id` and `client`.
     pub(super) fn columns(self) -> (&'static str, Option<u64>, Option<u64>) {
         match self {
             ChangedRow::Client(client) => ("client", Some(client), None),

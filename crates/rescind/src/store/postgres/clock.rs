@@ -1,4 +1,4 @@
-//! When the store was used last, and what time the database and the nodes have.
+//! The time of the last use, and the clocks of the database and the nodes.
 
 use super::{
     LeaseConnection, Postgres,
@@ -22,12 +22,12 @@ const CLOCKS: &str = "
     SELECT floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
            ARRAY(SELECT clock_ahead FROM node WHERE id <> $1 AND clock_ahead IS NOT NULL) AS others";
 
-/// What time it is elsewhere.
+/// The clocks of the database and of other nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clocks {
-    /// By the database.
+    /// The database's time.
     pub now: UnixSeconds,
-    /// By how much the other nodes are ahead of it, each by its own word.
+    /// By how many seconds each other node is ahead of the database, as that node has recorded.
     pub others: Vec<i64>,
 }
 
@@ -50,14 +50,20 @@ impl Postgres {
 }
 
 impl LeaseConnection {
-    /// What time it is by the database and by the other nodes.
+    /// Returns the database's time, and by how much the nodes other than `node` are ahead of it.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn clocks(&mut self, node: u64) -> Result<Clocks, StoreError> {
         let [clocks] = self.connection.prepared([CLOCKS]).await?;
         let row = self.connection.one(&clocks, &[&Number(node)]).await?;
         Ok(Clocks { now: number(&row, "now")?, others: get(&row, "others")? })
     }
 
-    /// Tells the other nodes by how much this one's clock is ahead of the database's.
+    /// Records by how many seconds this node's clock is ahead of the database's.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn tell_clock(&mut self, node: u64, ahead: i64) -> Result<(), StoreError> {
         self.write(TELL_CLOCK, &[&Number(node), &ahead]).await
     }

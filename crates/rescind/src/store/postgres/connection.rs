@@ -1,4 +1,4 @@
-//! A connection to PostgreSQL: made, watched, and given up after a fault.
+//! A connection to PostgreSQL: how it is opened, watched for warnings, and closed after a fault.
 
 use std::{
     collections::HashMap,
@@ -31,23 +31,23 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// For what takes as long as there is much of it.
+/// Time limit for statements that take longer the more rows there are.
 const LONG: Duration = Duration::from_secs(600);
-/// Beyond the server's own limit, for the way there and back.
+/// Time for the network, beyond the server's own limit.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
-/// Until whoever holds the lease has looked at a server that has just begun to answer.
+/// How long a new connection waits until the task that renews the lease has approved the server.
 const LOOKING: Duration = Duration::from_millis(500);
-/// Gives the session a name that no other has.
+/// Gives the session a unique name.
 const NAME: &str = "SELECT set_config('rescind.session', gen_random_uuid()::text, false)";
 
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// Makes connections, for the pool and for whoever needs one for itself.
+/// Opens connections, for the pool and for uses outside of it.
 pub(super) struct Connector {
     config: tokio_postgres::Config,
     tls: Tls,
     options: PostgresOptions,
-    /// A server that was taken over from is not believed.
+    /// Which servers may be used: a former primary may not.
     pub(super) places: Places,
 }
 
@@ -57,12 +57,12 @@ impl Connector {
         if config.get_application_name().is_none() {
             config.application_name("rescind");
         }
-        // With several hosts, the one that can be written; a stand-by is never read.
+        // Of several hosts the writable one is used. A stand-by is never read.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(3));
         }
-        // A host that is gone without a word is told by the machine within these.
+        // Within these limits the system reports a host that vanished without closing its connections.
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(Duration::from_secs(10));
         }
@@ -70,18 +70,18 @@ impl Connector {
             config.keepalives_idle(Duration::from_secs(10));
             config.keepalives_interval(Duration::from_secs(3)).keepalives_retries(3);
         }
-        // In any order: the first may be one that was taken over from, and does not know it.
+        // Hosts are tried in random order: the first may be a former primary that still accepts connections.
         config.load_balance_hosts(LoadBalanceHosts::Random);
         let tls = tls::connector(config.get_ssl_mode(), options.tls_ca.as_deref())?;
         Ok(Connector { config, tls, options, places: Places::new() })
     }
 
-    /// A connection of the pool's kind. Until told otherwise, something is under way on it.
+    /// Opens a connection with the time limit of the pool's. It counts as busy until [`Connection::done`].
     pub(super) async fn connect(&self) -> Result<Connection, StoreError> {
         self.connect_for(self.options.statement_timeout).await
     }
 
-    /// A connection for work that may take long.
+    /// Opens a connection for work that may take long.
     pub(super) async fn connect_for_long(&self) -> Result<Connection, StoreError> {
         self.connect_for(LONG).await
     }
@@ -98,7 +98,7 @@ impl Connector {
         let task = tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
-                    // Counted before the answer that it belongs to is handed on.
+                    // A warning is counted before the driver delivers the answer of its statement.
                     Ok(AsyncMessage::Notice(notice))
                         if notice.parsed_severity() == Some(Severity::Warning) =>
                     {
@@ -107,7 +107,7 @@ impl Connector {
                     }
                     Ok(AsyncMessage::Notification(_)) => bell.send_modify(|()| {}),
                     Ok(_) => {}
-                    // What waits for answers on it is told by its end.
+                    // Callers that wait for an answer get an error when this task ends.
                     Err(e) => {
                         debug!(error = %fault::in_words(&e), "a connection to PostgreSQL broke");
                         break;
@@ -135,12 +135,12 @@ impl Connector {
         Ok(connection)
     }
 
-    /// A commit counts only if a stand-by has it.
+    /// Returns whether a commit that waited for no stand-by is an error.
     pub(super) fn requires_stand_by(&self) -> bool {
         self.options.require_synchronous
     }
 
-    /// What whichever host says that answers, one that cannot be written included.
+    /// Asks any host that answers, also a read-only one.
     pub(super) async fn ask_any(&self, sql: &str) -> Option<Vec<SimpleQueryMessage>> {
         let mut config = self.config.clone();
         config.target_session_attrs(TargetSessionAttrs::Any);
@@ -152,11 +152,10 @@ impl Connector {
         timeout(self.options.statement_timeout + ON_THE_WAY, asked).await.ok()?.ok()
     }
 
-    /// Sets what the session needs, and looks whether the server keeps what it says it has kept.
-    /// Returns its place.
+    /// Sets up the session, and checks that the server's settings make commits durable. Returns the server's place.
     async fn begin_session(&self, connection: &Connection, limit: Duration) -> Result<Place, StoreError> {
-        // Whatever the role or the database has set: warnings must come, a process that stands still
-        // in a transaction must not hold its locks, and what a commit waits for stays as it is found.
+        // These override settings of the role and the database. Warnings must arrive, and a process that hangs in a
+        // transaction must lose its locks. `synchronous_commit` is fixed to its present value.
         let limit = limit.as_millis();
         let session = format!(
             "SET client_min_messages = warning;
@@ -211,7 +210,7 @@ impl managed::Manager for Connector {
     }
 }
 
-/// One session with the server.
+/// A session with the server.
 pub(super) struct Connection {
     client: Client,
     place: Place,
@@ -219,21 +218,21 @@ pub(super) struct Connection {
     statements: HashMap<&'static str, Statement>,
     warnings: Arc<AtomicU64>,
     rung: watch::Receiver<()>,
-    /// Nothing is under way, and nothing has failed.
+    /// No statement is under way, and none has failed.
     clean: AtomicBool,
     patience: Duration,
     tls: Tls,
     task: JoinHandle<()>,
-    /// Its name, which no other session has.
+    /// The session's unique name.
     session: String,
     requires_stand_by: bool,
 }
 
 impl Connection {
-    /// Names the session, and looks whether the name is there in the next statement.
+    /// Names the session, and checks that the next statement still finds the name.
     async fn begin(&mut self) -> Result<(), StoreError> {
         let named = self.simple(NAME).await?;
-        // What a session has been reset to is an empty name.
+        // A session that was reset has an empty name.
         let name = said(&named).filter(|name| !name.is_empty());
         self.set_name(name.ok_or_else(|| StoreError::Unsuitable(SHARED.into()))?);
         self.prepared([STANDING]).await?;
@@ -241,13 +240,13 @@ impl Connection {
         Ok(())
     }
 
-    /// The driver's own, for the migrations.
+    /// Returns the driver's client, for migrations and copies.
     pub(super) fn client(&mut self) -> &mut Client {
         &mut self.client
     }
 
-    /// Prepares what is not yet. Statements that are to follow each other without waiting must all
-    /// be prepared before the first is sent: otherwise they could overtake each other.
+    /// Prepares the statements that are not prepared yet. All statements of a pipeline must be prepared before the
+    /// first is sent: otherwise a later one could overtake it.
     pub(super) async fn prepared<const N: usize>(
         &mut self,
         statements: [&'static str; N],
@@ -261,7 +260,7 @@ impl Connection {
         Ok(statements.map(|sql| self.statements[sql].clone()))
     }
 
-    /// Is sent when first polled. What is decisive is returned only if it is the primary's own word.
+    /// Sends the statement at the first poll. Returns the rows of a decisive statement only if the primary answered.
     pub(super) async fn query(
         &self,
         statement: &Statement,
@@ -270,14 +269,14 @@ impl Connection {
         found(self.bounded(self.client.query(statement, with)).await?, &self.session)
     }
 
-    /// Is sent when first polled. Returns the one row.
+    /// Sends the statement at the first poll. Returns the one row.
     pub(super) async fn one(&self, statement: &Statement, with: Parameters<'_>) -> Result<Row, StoreError> {
         let mut rows = self.query(statement, with).await?;
         let row = rows.pop().filter(|_| rows.is_empty());
         row.ok_or_else(|| StoreError::Unreadable("there is not one row where one was asked for".into()))
     }
 
-    /// Is sent when first polled.
+    /// Sends the statement at the first poll.
     pub(super) async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
         self.bounded(self.client.simple_query(sql)).await
     }
@@ -286,7 +285,7 @@ impl Connection {
         self.session = name.to_owned();
     }
 
-    /// How the session stands, if it is still this one. Is sent when first polled.
+    /// Reads the session's state, if it is still this session. Sends the statement at the first poll.
     pub(super) async fn standing(&self) -> Result<Standing, StoreError> {
         Standing::of(&self.one(&self.statements[STANDING], &[]).await?)
     }
@@ -295,7 +294,7 @@ impl Connection {
         self.requires_stand_by
     }
 
-    /// Is sent when first polled. Returns how many rows it was that changed.
+    /// Sends the statement at the first poll. Returns the number of changed rows.
     pub(super) async fn execute(
         &self,
         statement: &Statement,
@@ -304,24 +303,23 @@ impl Connection {
         self.bounded(self.client.execute(statement, with)).await
     }
 
-    /// Is sent when first polled.
+    /// Sends the statements at the first poll.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), StoreError> {
         self.bounded(self.client.batch_execute(sql)).await
     }
 
-    /// Where it is to.
+    /// Returns the server of this connection.
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
 
-    /// How often the server has warned.
+    /// Returns how often the server has sent a warning.
     pub(super) fn warnings(&self) -> u64 {
         self.warnings.load(Ordering::SeqCst)
     }
 
-    /// Whether what was committed since `warnings` were counted is known to be as durable as the
-    /// server is set to make it. A wait for a stand-by that is broken off commits all the same, with
-    /// no more than a warning.
+    /// Checks that the server has sent no warning since `warnings` were counted. When the wait for a stand-by is
+    /// cancelled, the server commits all the same, and only sends a warning.
     pub(super) fn vouch(&self, warnings: u64) -> Result<(), StoreError> {
         if self.warnings() == warnings {
             Ok(())
@@ -332,18 +330,18 @@ impl Connection {
         }
     }
 
-    /// Something is under way.
+    /// Notes that a transaction is under way.
     pub(super) fn begun(&self) {
         self.clean.store(false, Ordering::SeqCst);
     }
 
-    /// It has come to its end.
+    /// Notes that the transaction has ended.
     pub(super) fn done(&self) {
         self.clean.store(true, Ordering::SeqCst);
     }
 
-    /// Ends what is still under way, and with it the session: it would hold its locks, and nothing
-    /// else ends a commit that waits for a stand-by.
+    /// Cancels a statement that is still under way, and closes the session. Otherwise the session would keep its
+    /// locks, and a commit that waits for a stand-by would not end.
     pub(super) fn give_up(&self) {
         if self.clean.load(Ordering::SeqCst) || self.task.is_finished() {
             return;
@@ -355,7 +353,7 @@ impl Connection {
         self.task.abort();
     }
 
-    /// Resolves when a bell has been rung since it did so last.
+    /// Resolves when a notification has arrived since the last call.
     pub(super) async fn rung(&mut self) -> Result<(), StoreError> {
         self.rung.changed().await.map_err(|_| fault::silent())
     }

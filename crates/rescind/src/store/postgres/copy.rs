@@ -1,4 +1,4 @@
-//! Moving in: everything that an embedded store holds, into a database that is still empty.
+//! Copies everything in an embedded store into an empty database.
 
 use std::{path::Path, pin::pin, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::store::{
     sqlite::export::{Rows, export, last_ids},
 };
 
-/// Every table, with its columns.
+/// Every table that is copied, with its columns.
 const TABLES: [(&str, &str); 7] = [
     ("sealed_secret", "name, sealed"),
     ("signing_key", "id, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at"),
@@ -41,7 +41,7 @@ const TABLES: [(&str, &str); 7] = [
     ),
 ];
 
-/// Nobody else moves in meanwhile: a first start waits, and finds what was copied.
+/// Locks the tables, so that a first start waits and then finds the copied rows.
 const BEGIN: &str = "
     BEGIN; LOCK TABLE sealed_secret, signing_key, client, credential, verifier, session, audit IN EXCLUSIVE MODE";
 const IS_TAKEN: &str = concat!(
@@ -51,7 +51,7 @@ const IS_TAKEN: &str = concat!(
        OR EXISTS (SELECT FROM verifier) OR EXISTS (SELECT FROM session) AS taken"
 );
 const CONTINUE_AFTER: &str = "SELECT setval(pg_get_serial_sequence($1, 'id'), $2)";
-// To a node that has started meanwhile, on the empty tables, everything is new.
+// Records a change for every copied row, for nodes that have started on the empty tables.
 const TELL_ALL: &str = "
     WITH copied (kind, id, client) AS (
              SELECT 'client', id, NULL::bigint FROM client
@@ -64,8 +64,8 @@ const TELL_ALL: &str = "
     UPDATE head SET seq = (SELECT max(seq) FROM told)";
 
 impl Postgres {
-    /// Copies all of the embedded store in the file at `from`, in one transaction. Verifiers may have leases of this
-    /// term of whoever had it. `progress` is told how many sessions have been copied so far.
+    /// Copies the embedded store in the file at `from`, in one transaction. `lent` is the longest lease term that the
+    /// store may have granted to verifiers. Calls `progress` with the number of sessions copied so far.
     pub(in crate::store) async fn move_in(
         &self,
         from: &Path,
@@ -101,7 +101,7 @@ impl Postgres {
         }
         db.batch(TELL_ALL).await?;
         if !lent.is_zero() {
-            // Waited for like a node that is not heard of any more.
+            // Nodes wait for this row as for a node that no longer renews its lease.
             db.execute(&join, &[&"rescind.db", &Number(millis(lent)), &NEWEST_KNOWN]).await?;
         }
         db.commit(warnings).await?;
@@ -128,7 +128,7 @@ async fn copy_table(
         count += rows.count;
         progress(count);
     }
-    // Dropped before it is finished, it takes back what was sent.
+    // If an error drops the sink before `finish`, the server discards the rows.
     reading.await.map_err(ended)??;
     let written = sink.finish().await.map_err(fault::during)?;
     if written == count {

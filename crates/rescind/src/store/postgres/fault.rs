@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors mean to whoever runs this. None repeats a value: the server's details may.
+//! What PostgreSQL's errors mean to an operator. No message repeats the server's details, which may contain values.
 
 use std::error::Error;
 
@@ -7,28 +7,28 @@ use tokio_postgres::error::SqlState;
 use super::{answered::SHARED, url::DatabaseUrl};
 use crate::store::StoreError;
 
-/// The driver's words.
+/// A part of the driver's message.
 const NO_WRITES: &str = "database does not allow writes";
 const READ_ONLY: &str =
     "it is a stand-by or set to be read-only: name the primary in database.url, or all hosts of the cluster";
 
-/// No answer came in time.
+/// The error if no answer came in time.
 pub(super) fn silent() -> StoreError {
     StoreError::Unavailable("PostgreSQL does not answer".into())
 }
 
-/// No answer to a new connection came in time.
+/// The error if no answer to a new connection came in time.
 pub(super) fn silent_at_connect() -> StoreError {
     let said = "PostgreSQL does not answer to a new connection; or a pooler before it has none to spare \
                 (PgBouncer: default_pool_size)";
     StoreError::Unavailable(said.into())
 }
 
-/// An error of a statement.
+/// Returns the error of the store for an error of a statement.
 pub(super) fn during(error: tokio_postgres::Error) -> StoreError {
     let said = in_words(&error);
     match error.code() {
-        // Of no session that is left as it is.
+        // The server lacks the session's prepared statements: a pooler has handed on another session.
         Some(code)
             if *code == SqlState::INVALID_SQL_STATEMENT_NAME
                 || *code == SqlState::DUPLICATE_PSTATEMENT
@@ -43,12 +43,12 @@ pub(super) fn during(error: tokio_postgres::Error) -> StoreError {
     }
 }
 
-/// Whether a new connection was refused for a server that cannot be written.
+/// Returns whether a new connection was refused because the server is read-only.
 pub(super) fn is_read_only(error: &StoreError) -> bool {
     matches!(error, StoreError::Unsuitable(why) if why.contains(NO_WRITES))
 }
 
-/// An error of a new connection.
+/// Returns the error of the store for an error of a new connection.
 pub(super) fn at_connect(error: tokio_postgres::Error, url: &DatabaseUrl) -> StoreError {
     let said = in_words(&error);
     let advice = match error.code() {
@@ -78,7 +78,7 @@ pub(super) fn at_connect(error: tokio_postgres::Error, url: &DatabaseUrl) -> Sto
     StoreError::Unsuitable(format!("{said}: {advice}"))
 }
 
-/// The error and its causes on one line; of the server's, its message and code.
+/// Returns the error and its causes on one line; for an error of the server, its message and code.
 pub(super) fn in_words(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => format!("{} ({})", error.message(), error.code().code()),
@@ -86,10 +86,10 @@ pub(super) fn in_words(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// An error, its cause, the cause's cause.
+/// Returns an error, its cause, and the causes of that.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
-        // An I/O error shows what it wraps, and names only that one's cause.
+        // An I/O error displays the error that it wraps, and its `source` is already that one's cause.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
         wrapped.map(|e| e as &(dyn Error + 'static)).or_else(move || error.source())
     })

@@ -1,4 +1,4 @@
-//! A database that has lost what it had: how that is noticed, and what is done about it.
+//! Databases that have lost changes: how the loss is noticed and repaired.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,10 +29,10 @@ const POSITION: &str = decisive!(
                LEFT JOIN lost ON lost.history = $2"
 );
 
-/// Nobody else changes anything meanwhile. The tables before the head, as everybody locks them.
+/// Begins a transaction that excludes all other changes. It locks the tables before the head, as all transactions do.
 const BEGIN_ALONE: &str = "
     BEGIN; LOCK TABLE client, credential, signing_key, verifier, session IN EXCLUSIVE MODE; SELECT FROM head FOR UPDATE";
-/// What comes is of another history, and has numbers beyond all that are known to have been given.
+/// Begins a new history, whose numbers are higher than all that are known to have been used.
 const BEGIN_HISTORY: &str = "UPDATE head SET history = gen_random_uuid(), seq = greatest(seq, $1)";
 const LOST: &str = "
     INSERT INTO lost (history, repeated, ended, at, client, credential, verifier, key, session)
@@ -41,8 +41,8 @@ const LOST: &str = "
         repeated = greatest(lost.repeated, excluded.repeated), ended = lost.ended OR excluded.ended,
         client = excluded.client, credential = excluded.credential, verifier = excluded.verifier,
         key = excluded.key, session = excluded.session";
-/// One that was lost with its login gets a row, of nobody's: verifiers would take its tokens for good, since a
-/// signature vouches for a session that is not told to have ended.
+/// A session that was lost with its login gets a row, without a client. Otherwise verifiers would accept its tokens:
+/// a signed token is valid unless its session is reported as ended.
 const END_SESSIONS: &str = "
     INSERT INTO session (id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
                          issued_at, access_expires_at, refresh_expires_at)
@@ -53,7 +53,7 @@ const MOVE_SESSIONS_ON: &str = "
     UPDATE session SET pair = known.pair FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS known (client, id, pair)
     WHERE session.id = known.id AND session.client_id = known.client AND session.pair < known.pair";
 const DELETE_KEYS_AND_VERIFIERS: &str = "DELETE FROM signing_key; DELETE FROM verifier";
-/// Sessions named by one statement.
+/// The most sessions in one statement.
 const BATCH: usize = 10_000;
 
 /// The newest change that this process knows of.
@@ -65,7 +65,7 @@ impl Newest {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on to this one, if it is newer.
+    /// Takes this change, if it is newer.
     pub(super) fn note(&self, known: Known) {
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if newest.seq < known.seq {
@@ -73,29 +73,32 @@ impl Newest {
         }
     }
 
-    /// Begins with this one, newer or not.
+    /// Takes this change, newer or not.
     pub(super) fn set(&self, known: Known) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 }
 
 impl Postgres {
-    /// The newest change that this process knows of: one that it has committed itself, or taken over.
+    /// Returns the newest change that this process knows of: one that it has committed or has in memory.
     pub fn known(&self) -> Known {
         self.newest.get()
     }
 
-    /// Goes on to this change, if it is newer than what is known.
+    /// Takes this change for the newest known, if it is newer.
     pub fn note_known(&self, known: Known) {
         self.newest.note(known);
     }
 
-    /// Takes this for the newest change known.
+    /// Takes this change for the newest known, newer or not.
     pub fn set_known(&self, known: Known) {
         self.newest.set(known);
     }
 
-    /// How the database stands to this change.
+    /// Returns what the database has of this change.
+    ///
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn position(&self, known: &Known) -> Result<Position, StoreError> {
         let mut tx = self.transaction().await?;
         let position = position(&mut tx, known).await?;
@@ -103,9 +106,12 @@ impl Postgres {
         Ok(position)
     }
 
-    /// Does again what this process remembers and the database at this place has lost, up to `known`. Memory has
-    /// all of it up to `whole`, which is less where others' changes came between and this process's own.
-    /// `new` is for when no key that signs is left. `None`: others have done it, and there was nothing to add.
+    /// Repeats what this process has in memory and the database at `place` has lost, up to `known`. Memory is
+    /// complete up to `whole`, which is lower if changes of others before this process's own are missing. If no
+    /// remaining key signs, adds `new`. `None`: others have repeated everything.
+    ///
+    /// # Errors
+    /// Fails if the store is unavailable, or another server answers than `place`.
     pub async fn repeat(
         &self,
         place: &Place,
@@ -117,7 +123,7 @@ impl Postgres {
     ) -> Result<Option<Repeated>, StoreError> {
         let mut alone = Alone::begin(self.connection_to(place).await?).await?;
         let here = position(&mut alone.db, known).await?;
-        // What others have done already is only added to.
+        // If others have repeated the loss, this process only adds to it.
         let by_others = here.standing(known, true).is_some();
         if !by_others {
             let (history, repeated, highest) = (known.history, known.seq.min(whole), memory.highest);
@@ -138,8 +144,11 @@ impl Postgres {
         Ok(Some(repeated))
     }
 
-    /// Ends every token, for what the database at this place has lost up to `known` is remembered by nobody.
-    /// `None`: that was done, or somebody did remember.
+    /// Revokes every token, because no process remembers what the database at `place` has lost up to `known`. `None`:
+    /// this was done before, or a process has repeated the changes.
+    ///
+    /// # Errors
+    /// Fails if the store is unavailable, or another server answers than `place`.
     pub async fn end_history(
         &self,
         place: &Place,
@@ -169,7 +178,7 @@ impl Postgres {
             return Err(StoreError::Unavailable("this node has not approved of the server".into()));
         }
         let mut alone = Alone::begin(db).await?;
-        // What was known here may be of another history than what the database has.
+        // The change known here may be of another history than the database's.
         let known = self.known();
         let mut lost = vec![position(&mut alone.db, &known).await?.head];
         lost.extend(Some(known).filter(|known| known.seq > 0));
@@ -178,7 +187,7 @@ impl Postgres {
         Ok(keys)
     }
 
-    /// A connection for long, to the same place as another.
+    /// Opens a connection for long work to this server, and to no other.
     async fn connection_to(&self, place: &Place) -> Result<Connection, StoreError> {
         let db = self.pool.manager().connect_for_long().await?;
         if db.place() == place {
@@ -201,13 +210,13 @@ pub(super) async fn position(db: &mut Connection, known: &Known) -> Result<Posit
     })
 }
 
-/// What the log of events has of a database that went back.
+/// Returns the audit log's event for a database that went back.
 fn lost_event(origin: &ChangeOrigin, here: &Known, known: &Known, outcome: &str) -> Event {
     let detail = format!("change {} after {}; {outcome}", here.seq, known.seq);
     Event { detail: Some(detail), ..origin.event(EventKind::HistoryLost) }
 }
 
-/// A history of which something was lost.
+/// A history of which changes were lost.
 struct Lost {
     history: Mark,
     repeated: u64,
@@ -215,7 +224,7 @@ struct Lost {
     highest: Highest,
 }
 
-/// A transaction beside which nothing else changes anything.
+/// A transaction that excludes all other changes.
 struct Alone {
     db: Connection,
     warnings: u64,
@@ -236,7 +245,7 @@ impl Alone {
         Ok(())
     }
 
-    /// What comes is of another history, and no id or number of those is given again.
+    /// Begins a new history, and reserves the ids and numbers of the lost ones.
     async fn begin_history(
         &mut self,
         seq: u64,
@@ -260,12 +269,12 @@ impl Alone {
         Ok(())
     }
 
-    /// Returns the newest change.
+    /// Commits, and returns the newest change.
     async fn commit(mut self) -> Result<Known, StoreError> {
         let Alone { db, warnings, told, events } = &mut self;
         let [tell, record] = db.prepared([TELL, INSERT]).await?;
         if told.is_empty() {
-            // A history has a change of its own from its beginning on.
+            // A new history must have a change of its own.
             told.push(ChangedRow::Keys);
         }
         let mut newest = Known::default();
@@ -306,7 +315,7 @@ impl Alone {
         Ok(narrowed)
     }
 
-    /// Ends the sessions that have ended, and lets no refresh token be used that was used before.
+    /// Ends the sessions that ended in memory, and raises pair numbers so that no used refresh token is valid again.
     async fn move_sessions_on(&mut self, memory: &Remembered) -> Result<usize, StoreError> {
         let [end, move_on] = self.db.prepared([END_SESSIONS, MOVE_SESSIONS_ON]).await?;
         let mut moved = 0;
@@ -329,7 +338,7 @@ impl Alone {
         Ok(moved)
     }
 
-    /// Takes back keys and verifiers. Returns how many.
+    /// Deletes the keys and verifiers that are revoked in memory. Returns how many of each.
     async fn take_back(
         &mut self,
         memory: &Remembered,
@@ -363,7 +372,7 @@ impl Alone {
         Ok((retired.len(), revoked.len()))
     }
 
-    /// Ends every token, and the histories that these are of. Returns the key, and the newest change.
+    /// Revokes every token, and ends the lost histories. Returns the key and the newest change.
     async fn end(
         mut self,
         lost: &[Known],

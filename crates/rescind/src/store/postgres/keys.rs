@@ -1,4 +1,4 @@
-//! What changes seldom: the pepper, signing keys, and verifiers that may follow the feed.
+//! Operations on data that seldom changes: the pepper, signing keys and verifiers.
 
 use tokio_postgres::Statement;
 
@@ -16,7 +16,7 @@ use crate::{
     store::{StoreError, guarded},
 };
 
-/// Of two that change the keys the second sees what the first has done.
+/// Of two concurrent changes of the keys, the second one reads the result of the first.
 const BEGIN_WITH_KEYS: &str = "BEGIN; LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE";
 const BEGIN_WITH_VERIFIERS: &str = "BEGIN; LOCK TABLE verifier IN SHARE ROW EXCLUSIVE MODE";
 

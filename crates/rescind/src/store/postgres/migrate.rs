@@ -1,4 +1,4 @@
-//! Bringing the tables up to date.
+//! Brings the tables up to date.
 
 use std::fmt::Display;
 
@@ -18,7 +18,7 @@ use crate::store::{
 /// The newest migration that this program knows.
 pub(super) const NEWEST_KNOWN: i32 = migrations::newest(POSTGRES);
 
-/// Held by whoever brings the tables up to date: "rescind", in ASCII. Freed as its session ends.
+/// The lock of the session that brings the tables up to date: "rescind", in ASCII. It ends with that session.
 const LOCK: &str = "SELECT pg_advisory_lock(x'72657363696e64'::bigint)";
 const IS_NEW: &str = decisive!("to_regclass('refinery_schema_history') IS NULL AS is_new", "");
 const NOT_GRANTED: &str = "
@@ -30,8 +30,8 @@ const NOT_GRANTED: &str = "
 pub(super) const VERSION: &str = decisive!("max(version) AS version", "FROM refinery_schema_history");
 const READABLE_BY: &str = decisive!("readable_by", "FROM schema");
 
-/// Two processes that start at once do it one after the other. Where nothing is to be done, no right
-/// to do it is needed.
+/// Brings the tables up to date. Two processes that start at once do so one after the other. If no migration is
+/// missing, the user needs no rights beyond those on the tables.
 pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
     let mut db = connector.connect_for_long().await?;
     db.batch(LOCK).await?;
@@ -49,7 +49,7 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether the rights on those tables that there are will do.
+/// Checks the user's rights on the tables that exist.
 async fn may_use_tables(db: &mut Connection) -> Result<(), StoreError> {
     let [not_granted] = db.prepared([NOT_GRANTED]).await?;
     let missing = db.one(&not_granted, &[]).await?;
@@ -63,7 +63,7 @@ async fn may_use_tables(db: &mut Connection) -> Result<(), StoreError> {
     )))
 }
 
-/// What a newer program has added is left alone.
+/// Applies the missing migrations. Migrations of newer programs are left alone.
 async fn bring_up_to_date(db: &mut Connection) -> Result<(), StoreError> {
     let [is_new] = db.prepared([IS_NEW]).await?;
     let is_new = get(&db.one(&is_new, &[]).await?, "is_new")?;

@@ -1,9 +1,9 @@
 //! The store of several nodes: PostgreSQL.
 //!
-//! Transactions are READ COMMITTED, and take locks in one order: a client's row, then the head's.
-//! Login, refresh and every change of a client lock the client's row first, and read what hangs on it
-//! in later statements, which see what was committed while they waited. What is held in memory
-//! elsewhere is changed together with the head (see the migration), last before the commit.
+//! Transactions are READ COMMITTED, and lock in one order: a client's row, then the head's. Login, refresh and every
+//! change of a client lock the client's row first. Later statements read its credentials and sessions, and so see
+//! commits made during the wait. A change of data that nodes hold in memory raises the head (see the migration), last
+//! before the commit.
 
 mod answered;
 mod audit;
@@ -57,10 +57,10 @@ use history::Newest;
 use rows::{Number, number};
 use transaction::Transaction;
 
-/// Far more than connections, so that clients seldom share one.
+/// Locks that clients share, by their ids. Far more than connections, so that two clients seldom share one.
 const TURNS: u64 = 256;
 
-/// Several questions with one answer's time.
+/// Begins a transaction whose statements all read one snapshot.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const INSERT_CLIENT: &str = "
@@ -75,20 +75,20 @@ const INSERT_CREDENTIAL: &str = "
     INSERT INTO credential (client_id, api_key, secret_hash, created_at, expires_at, revoked_at)
     VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
 const UPDATE_CREDENTIAL: &str = "UPDATE credential SET expires_at = $2, revoked_at = $3 WHERE id = $1";
-/// Where the database is and how it is used.
+/// The database's address, and how the service uses the database.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// Its address.
+    /// The database's address.
     pub url: DatabaseUrl,
-    /// At most so many connections, beside the lease's.
+    /// The most connections in the pool. The lease has a connection of its own.
     pub pool_size: usize,
-    /// What takes longer is given up.
+    /// A statement that takes longer fails.
     pub statement_timeout: Duration,
-    /// A PEM file of the authorities to trust; without one, those of the machine.
+    /// A PEM file of the authorities to trust. `None`: those of the machine.
     pub tls_ca: Option<PathBuf>,
-    /// Use a server that may forget what it has committed.
+    /// Whether a server that may lose commits is used.
     pub accept_lost_commits: bool,
-    /// Vouch for no commit that no stand-by is waited for.
+    /// Whether a commit that waited for no stand-by is an error.
     pub require_synchronous: bool,
 }
 
@@ -97,8 +97,8 @@ pub struct PostgresOptions {
 pub struct Postgres {
     pool: Pool<Connector>,
     patience: Duration,
-    /// Those who want the same client wait here for each other, and not each on a connection, of which
-    /// one busy client would then have them all.
+    /// Operations on the same client wait here for each other before they take a connection. Otherwise one busy
+    /// client could hold all connections.
     turns: Box<[Arc<Mutex<()>>]>,
     commits: Commits,
     newest: Newest,
@@ -116,7 +116,7 @@ impl Postgres {
             .max_size(pool_size)
             .timeouts(waiting)
             .runtime(Runtime::Tokio1)
-            // Few that are warm rather than many that are not.
+            // The connection used last is used first: its statements are prepared.
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
@@ -131,13 +131,13 @@ impl Postgres {
         })
     }
 
-    /// `synchronous_standby_names` as the lease was renewed last, empty if commits wait for nobody. `None`:
-    /// not asked yet.
+    /// Returns `synchronous_standby_names`, as the last renewal of the lease read it; empty if commits wait for no
+    /// stand-by. `None`: not read yet.
     pub fn waits_for(&self) -> Option<Arc<String>> {
         self.replication.waits_for()
     }
 
-    /// Nothing is answered for, as commits wait for nobody.
+    /// Returns whether commits must wait for a stand-by, and wait for none.
     pub fn lacks_a_stand_by(&self) -> bool {
         self.pool.manager().requires_stand_by() && self.waits_for().is_some_and(|names| names.is_empty())
     }
@@ -246,8 +246,8 @@ impl Postgres {
             return Ok(Some(outcome.map(|outcome| (outcome, after))));
         }
         if after == before {
-            // What is found done may have been committed without a stand-by's word: the lock on the row is
-            // a write too, and this commit is as durable as all before it.
+            // An earlier attempt may have committed this change without a stand-by's confirmation. The row's lock is
+            // a write: when this commit is confirmed, so are all commits before it.
             tx.commit().await?;
             return Ok(Some(outcome.map(|outcome| (outcome, after))));
         }
@@ -289,7 +289,7 @@ impl Postgres {
         Ok(Transaction::on(self.connection().await?, None, &self.commits, &self.newest))
     }
 
-    /// A transaction that is going to lock this client.
+    /// Returns a transaction that will lock this client's row.
     async fn transaction_of(&self, client: ClientId) -> Result<Transaction, StoreError> {
         let turn = Arc::clone(&self.turns[(client % TURNS) as usize]).lock_owned();
         let turn = timeout(self.patience, turn).await.map_err(|_| fault::silent())?;
@@ -324,7 +324,7 @@ async fn find(db: &mut Connection, client: ClientId, session: SessionId) -> Resu
     })
 }
 
-/// Is sent when first polled.
+/// Sends the statement at the first poll.
 async fn save_client(db: &Connection, update: &Statement, client: &Client) -> Result<(), StoreError> {
     let values: Parameters<'_> = &[
         &Number(client.id),

@@ -1,4 +1,4 @@
-//! What nodes tell each other by way of the database: leases, and the order of changes.
+//! How nodes exchange leases and changes through the database.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     store::{Found, Known, Position, StoreError},
 };
 
-/// The channel of the doorbell.
+/// The channel on which nodes notify each other of changes.
 const LISTEN: &str = "LISTEN rescind";
 const RING: &str = "NOTIFY rescind";
 
@@ -37,7 +37,7 @@ const CHANGES: &str = decisive!(
     "FROM head, change WHERE change.seq > $1",
     "seq"
 );
-// A node that joins after the smallest of these was read has loaded what is newer than all of them.
+// Safe while a node joins: the node commits its row before it loads, so it has loaded the changes deleted here.
 const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
                          AND seq <= ALL (SELECT acked FROM node)";
@@ -47,74 +47,80 @@ const BEAT: &str = "UPDATE node SET beat = beat + 1, acked = $2 WHERE id = $1";
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 const FORGET: &str = "DELETE FROM node WHERE id = $1 AND beat = $2";
 
-/// A change of what nodes hold in memory.
+/// A change of data that nodes hold in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// Its place in the order of all of them.
+    /// The change's number.
     pub seq: u64,
-    /// What it is of. How that is now is to be looked up.
+    /// The changed row. Its present values are in the store.
     pub what: ChangedRow,
-    /// It as the newest that is known.
+    /// The change's number, with its history and mark.
     pub known: Known,
 }
 
-/// A lease's row.
+/// A node's row, which is its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRow {
-    /// Given once to one incarnation of one node.
+    /// The node's number. A node that joins again gets a new one.
     pub id: u64,
-    /// For people.
+    /// The node's name, for people.
     pub name: String,
-    /// How long after a commit it may still answer without it.
+    /// How long after a commit the node may still answer without it.
     pub wait: Duration,
-    /// Every change up to this one is applied there.
+    /// The node and its attached verifiers have applied every change up to this one.
     pub acked: u64,
-    /// How often it was renewed.
+    /// How often the lease was renewed.
     pub beat: u64,
-    /// The newest change of the tables that its program knows.
+    /// The newest migration that the node's program knows.
     pub schema_version: i32,
 }
 
 impl NodeRow {
-    /// Whether it can read and write the refresh tokens of keys that have a refresh key.
+    /// Returns whether the node can read and write the refresh tokens of signing keys with a refresh key.
     pub fn knows_refresh_keys(&self) -> bool {
         self.schema_version >= 4
     }
 }
 
-/// What a renewal brings, as it was when that was written.
+/// The result of a renewal, read after its write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewed {
-    /// The newest change.
+    /// The number of the newest change.
     pub head: u64,
-    /// Every node, this one included.
+    /// Every node, also the one that renewed.
     pub nodes: Vec<NodeRow>,
 }
 
 impl Postgres {
-    /// From now on nothing is read from, or written to, a server that was not approved of.
+    /// From now on the store uses only servers that were approved.
     pub fn guard(&self) {
         self.pool.manager().places.guard();
     }
 
-    /// Lets a server be used, and no other.
+    /// Approves this server, and no other.
     pub fn approve(&self, place: &Place) {
         self.pool.manager().places.approve(place);
     }
 
-    /// The server that is used.
+    /// Returns the server in use.
     pub fn place(&self) -> Option<Place> {
         self.pool.manager().places.used()
     }
 
-    /// A connection for a lease, which hears the doorbell.
+    /// Opens a connection for a lease, which also receives notifications.
+    ///
+    /// # Errors
+    /// Fails if the server is unavailable or may not be used.
     pub async fn lease_connection(&self) -> Result<LeaseConnection, StoreError> {
         let connection = self.pool.manager().connect().await?;
         connection.batch(LISTEN).await?;
         Ok(LeaseConnection { connection, replication: Arc::clone(&self.replication) })
     }
 
-    /// The newest change.
+    /// Returns the number of the newest change.
+    ///
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn head(&self) -> Result<u64, StoreError> {
         let mut tx = self.transaction().await?;
         let [head] = tx.prepared([HEAD]).await?;
@@ -123,7 +129,10 @@ impl Postgres {
         number(&head, "seq")
     }
 
-    /// The newest change and every node, as they are at one moment.
+    /// Returns the server, the newest change's number and every node, as they are at one moment.
+    ///
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn nodes(&self) -> Result<(Place, u64, Vec<NodeRow>), StoreError> {
         let mut tx = self.transaction().await?;
         let [nodes] = tx.prepared([NODES]).await?;
@@ -132,7 +141,7 @@ impl Postgres {
         Ok((tx.place().clone(), head(&found)?, nodes_of(&found)?))
     }
 
-    /// Rings the doorbell of every node. A hint: whoever misses it hears at its next renewal.
+    /// Notifies every node of a change. A node that misses the notification learns of the change at its next renewal.
     pub async fn ring(&self) {
         if let Ok(tx) = self.transaction().await
             && tx.batch(RING).await.is_ok()
@@ -141,7 +150,10 @@ impl Postgres {
         }
     }
 
-    /// Deletes changes that every node has applied, but for the newest `keep`.
+    /// Deletes changes that every node has acknowledged, except the newest `keep`.
+    ///
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn trim_changes(&self, keep: u64) -> Result<(), StoreError> {
         let mut tx = self.transaction().await?;
         let [trim] = tx.prepared([TRIM]).await?;
@@ -151,7 +163,7 @@ impl Postgres {
     }
 }
 
-/// The connection that a node renews its lease on, and hears the doorbell.
+/// The connection on which a node renews its lease and receives notifications.
 #[derive(Debug)]
 pub struct LeaseConnection {
     pub(super) connection: Connection,
@@ -159,23 +171,32 @@ pub struct LeaseConnection {
 }
 
 impl LeaseConnection {
-    /// Where it is to.
+    /// Returns the server of this connection.
     pub fn place(&self) -> &Place {
         self.connection.place()
     }
 
-    /// How the database stands to this change.
+    /// Returns what the database has of this change.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn position(&mut self, known: &Known) -> Result<Position, StoreError> {
         history::position(&mut self.connection, known).await
     }
 
-    /// The sealed pepper, which a database has from its first use on.
+    /// Returns the sealed pepper, which a database has from its first use on.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn pepper(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         let [pepper] = self.connection.prepared([rows::PEPPER]).await?;
         rows::pepper(&self.connection.query(&pepper, &[]).await?)
     }
 
-    /// Adds a node, and numbers it.
+    /// Adds a node. Returns its number.
+    ///
+    /// # Errors
+    /// Fails if the connection fails, or the tables need a newer program.
     pub async fn join(&mut self, name: &str, wait: Duration) -> Result<u64, StoreError> {
         let warnings = self.connection.warnings();
         let [join] = self.connection.prepared([JOIN]).await?;
@@ -185,36 +206,50 @@ impl LeaseConnection {
         number(&row, "id")
     }
 
-    /// The changes after `after`, in order.
+    /// Returns the changes after `after`, in order.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn changes(&mut self, after: u64) -> Result<Vec<Change>, StoreError> {
         let [changes] = self.connection.prepared([CHANGES]).await?;
         rows::read(&self.connection.query(&changes, &[&Number(after)]).await?, change)
     }
 
-    /// A client and a session of it, as they are now.
+    /// Returns a client and a session, as they are now.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn find(&mut self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         super::find(&mut self.connection, client, session).await
     }
 
-    /// Every signing key.
+    /// Returns every signing key.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn keys(&mut self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         keys::keys(&mut self.connection).await
     }
 
-    /// Every verifier.
+    /// Returns every verifier.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn verifiers(&mut self) -> Result<Vec<VerifierRecord>, StoreError> {
         let [verifiers] = self.connection.prepared([rows::VERIFIERS]).await?;
         rows::read(&self.connection.query(&verifiers, &[]).await?, rows::verifier)
     }
 
-    /// Writes that node `node` lives and what it has applied, and reads the head after that. Every
-    /// write of the primary up to then is as durable as a commit when this has answered. `None`: the
-    /// node is gone.
+    /// Renews the lease of `node`, writes what it acknowledges, and then reads the head. When this commit is
+    /// confirmed, all earlier writes of the primary are as durable. `None`: the node's row was deleted.
+    ///
+    /// # Errors
+    /// Fails if the connection fails, or the commit is not known to be durable.
     pub async fn renew(&mut self, node: u64, acked: u64) -> Result<Option<Renewed>, StoreError> {
         let warnings = self.connection.warnings();
         let [beat, read] = self.connection.prepared([BEAT, NODES]).await?;
         let beaten: Parameters<'_> = &[&Number(node), &Number(acked)];
-        // Should the first fail, the rest does no harm: what it writes is true, and is not heard of.
+        // If `BEGIN` fails, the rest does no harm: the values written are right, and the caller gets the error.
         let ((), beaten, found, committed) = try_join!(
             biased;
             self.connection.batch("BEGIN"),
@@ -231,16 +266,25 @@ impl LeaseConnection {
     }
 
     /// Deletes a node that has stopped serving.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn leave(&mut self, node: u64) -> Result<(), StoreError> {
         self.write(LEAVE, &[&Number(node)]).await
     }
 
-    /// Deletes a node unless it has beaten since `beat`.
+    /// Deletes a node, unless its beat has moved on from `beat`.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
     pub async fn forget(&mut self, node: u64, beat: u64) -> Result<(), StoreError> {
         self.write(FORGET, &[&Number(node), &Number(beat)]).await
     }
 
-    /// Resolves when the doorbell has been rung since it did so last; fails when the connection is gone.
+    /// Resolves when a notification has arrived since the last call.
+    ///
+    /// # Errors
+    /// Fails if the connection is closed.
     pub async fn rung(&mut self) -> Result<(), StoreError> {
         self.connection.rung().await
     }
@@ -263,7 +307,7 @@ fn head(rows: &[Row]) -> Result<u64, StoreError> {
 }
 
 fn nodes_of(rows: &[Row]) -> Result<Vec<NodeRow>, StoreError> {
-    // Without any node there is one row, that of the head alone.
+    // If there is no node, one row has the head alone.
     let with_node = rows.iter().filter(|row| !matches!(get::<Option<Number>>(row, "id"), Ok(None)));
     with_node
         .map(|row| {

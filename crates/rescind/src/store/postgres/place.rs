@@ -1,4 +1,4 @@
-//! Which server of which history a connection is to, and which may be used.
+//! Which server a connection is to, and which servers may be used.
 
 use std::{
     fmt,
@@ -9,20 +9,20 @@ use tokio::sync::watch;
 
 use crate::store::StoreError;
 
-/// The columns that [`Place::read`] reads. The timeline is the first eight digits of the name of what the server
-/// writes: it stays the same for as long as it can be written.
+/// The columns that [`Place::read`] reads. The timeline is the first eight digits of the name of the log file (WAL)
+/// being written. It is the same for as long as the server can be written.
 pub(super) const PLACE: &str = "
     (SELECT system_identifier FROM pg_control_system()), left(pg_walfile_name(pg_current_wal_lsn()), 8),
     extract(epoch FROM pg_postmaster_start_time()), (SELECT oid FROM pg_database WHERE datname = current_database())";
 
-/// A server and a database on it, from its start to its end.
+/// A server and a database on it, during one run of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Place {
-    /// Given to a server as it is initialised. Its stand-bys have the same.
+    /// The server's identity, given by `initdb`. Its stand-bys have the same.
     system: u64,
-    /// Higher at each promotion of a stand-by, and each recovery to a point in time.
+    /// Raised by each promotion of a stand-by, and by each recovery to a point in time.
     timeline: u32,
-    /// What is on the disk may be another one's after a restart, or in a database that was made again.
+    /// A restarted server may have another disk, and a database may have been created anew.
     started: String,
     database: String,
 }
@@ -37,7 +37,7 @@ impl Place {
         Ok(Place { system: system.cast_unsigned(), timeline, started, database })
     }
 
-    /// Whether what was committed in one of them can be lost in the other only if its disk was replaced.
+    /// Returns whether a commit made at `before` can be missing here only if the disk was replaced.
     pub fn goes_on(&self, before: &Place) -> bool {
         let line = |place: &Place| (place.system, place.timeline, place.database.clone());
         line(self) == line(before)
@@ -50,7 +50,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The place that is used, and those that are not any more.
+/// The place in use, and the rules for others.
 pub(super) struct Places {
     used: watch::Sender<Option<Place>>,
     rules: Mutex<Rules>,
@@ -58,11 +58,11 @@ pub(super) struct Places {
 
 #[derive(Default)]
 struct Rules {
-    /// Whoever holds the lease looks at a place before the others use it.
+    /// The task that renews the lease must approve a place before it is used.
     guarded: bool,
-    /// Systems in whose place another one came.
+    /// Systems that were used before another one was.
     former: Vec<u64>,
-    /// The newest place that was ever used, whether one is now or not.
+    /// The place used last, even if none is used now.
     newest: Option<Place>,
 }
 
@@ -71,13 +71,13 @@ impl Places {
         Places { used: watch::Sender::new(None), rules: Mutex::default() }
     }
 
-    /// From now on nothing is used before it was approved of.
+    /// From now on a place is used only after it was approved.
     pub(super) fn guard(&self) {
         self.rules().guarded = true;
         self.used.send_replace(None);
     }
 
-    /// Whether a connection to this place may be had, if only to look at it.
+    /// Checks that a connection to this place may be opened, if only to examine it.
     pub(super) fn admit(&self, place: &Place) -> Result<(), StoreError> {
         let mut rules = self.rules();
         let Place { system, timeline, .. } = *place;
@@ -108,7 +108,7 @@ impl Places {
         Ok(())
     }
 
-    /// The others may use this place, and no other.
+    /// Approves this place, and no other.
     pub(super) fn approve(&self, place: &Place) {
         let mut rules = self.rules();
         if let Some(before) =
@@ -119,17 +119,17 @@ impl Places {
         self.used.send_replace(Some(place.clone()));
     }
 
-    /// Whether this is the place that is used.
+    /// Returns whether this place is in use.
     pub(super) fn is_used(&self, place: &Place) -> bool {
         self.used.borrow().as_ref() == Some(place)
     }
 
-    /// The place that is used.
+    /// Returns the place in use.
     pub(super) fn used(&self) -> Option<Place> {
         self.used.borrow().clone()
     }
 
-    /// Resolves when this place is used: whoever looks at it may be about to approve of it.
+    /// Resolves when this place is in use. The task that renews the lease may be about to approve it.
     pub(super) async fn until_used(&self, place: &Place) {
         drop(self.used.subscribe().wait_for(|used| used.as_ref() == Some(place)).await);
     }
@@ -182,7 +182,7 @@ mod tests {
         }
         assert!(told(places.admit(&place(7, 1))).contains("taken over from (timeline 1 after 2)"));
         places.approve(&place(8, 1));
-        // Who goes on to another server does not come back by chance, whatever the timeline there.
+        // A process that went on to another server does not return by chance, whatever the timeline there.
         for back in [place(7, 2), place(7, 9)] {
             assert!(told(places.admit(&back)).contains("PostgreSQL server 7"));
         }

@@ -1,6 +1,6 @@
-//! How the domain's values stand in PostgreSQL's rows.
+//! How values of the domain are read from PostgreSQL's rows.
 //!
-//! Columns are named one by one: a newer version may add some while this one runs.
+//! Statements name their columns: a newer version may add columns while this one runs.
 
 use std::error::Error;
 
@@ -33,7 +33,7 @@ macro_rules! credential {
 }
 
 pub(super) const CLIENT: &str = decisive!(client!(), "FROM client WHERE id = $1");
-// FOR SHARE would let a flood of logins keep a logout waiting: shares are given out while it waits.
+// With FOR SHARE a flood of logins could keep a logout waiting: share locks are granted while it waits.
 pub(super) const CLIENT_LOCKED: &str =
     concat!("SELECT ", client!(), " FROM client WHERE id = $1 FOR NO KEY UPDATE");
 pub(super) const CLIENTS: &str = decisive!(client!(), "FROM client ORDER BY id");
@@ -55,7 +55,7 @@ pub(super) const VERIFIERS: &str =
     decisive!("id, name, token_hash, shares_hs256, created_at", "FROM verifier", "id");
 pub(super) const PEPPER: &str = decisive!("sealed", "FROM sealed_secret WHERE name = 'pepper'");
 
-/// A number of ours in a `bigint`, which ends at half of what it can count.
+/// A `u64` in a `bigint`, which holds half of its range.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Number(pub(super) u64);
 
@@ -113,17 +113,17 @@ pub(super) fn read<T>(
     rows.iter().map(read).collect()
 }
 
-/// A client of its row and its credentials' rows.
+/// Reads a client from its row and the rows of its credentials.
 pub(super) fn client(rows: &[Row], credentials: &[Row]) -> Result<Option<Client>, StoreError> {
     let Some(row) = rows.first() else { return Ok(None) };
     let credentials = read(credentials, credential)?;
     Ok(Some(Client { credentials, ..client_alone(row)? }))
 }
 
-/// Every client, in the order of their ids, of their rows and their credentials'.
+/// Reads clients, in the order of their ids, from their rows and the rows of their credentials.
 pub(super) fn clients(rows: &[Row], credentials: &[Row]) -> Result<Vec<Client>, StoreError> {
     let mut clients = read(rows, client_alone)?;
-    // They are in order already; a join does not promise it, and to have it sorted costs more than all else.
+    // The rows are usually in order, but a join does not guarantee it. Sorting in SQL costs more than all the rest.
     clients.sort_by_key(|client| client.id);
     for row in credentials {
         let owner = number(row, "client_id")?;
@@ -209,7 +209,7 @@ pub(super) fn pepper(rows: &[Row]) -> Result<Option<Vec<u8>>, StoreError> {
     rows.first().map(|row| get(row, "sealed")).transpose()
 }
 
-/// A change, of columns `history`, `seq` and `mark`.
+/// Reads a change from the columns `history`, `seq` and `mark`.
 pub(super) fn known(row: &Row) -> Result<Known, StoreError> {
     let mark = get::<Option<Mark>>(row, "mark")?.unwrap_or_default();
     Ok(Known { history: get(row, "history")?, seq: number(row, "seq")?, mark })

@@ -1,4 +1,4 @@
-//! Sessions: opened, refreshed, ended and swept.
+//! Operations on sessions: open, refresh, end and sweep.
 
 use tokio::try_join;
 
@@ -14,14 +14,14 @@ use crate::{
     store::{StoreError, Swept, guarded},
 };
 
-/// Rows looked at by one batch of a sweep: short enough for no refresh to wait on it.
+/// Rows that one batch of a sweep looks at: few, so that no refresh waits long for it.
 const SWEEP_BATCH: u64 = 1000;
 
 const INSERT_SESSION: &str = "
     INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
                          issued_at, access_expires_at, refresh_expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
-// Where its row is gone, under the id that it had.
+// Inserts the session under its former id if its row was deleted.
 const END_SESSION: &str = "
     INSERT INTO session (id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
                          issued_at, access_expires_at, refresh_expires_at)
@@ -35,7 +35,7 @@ const SWEEP_UP_TO: &str = decisive!(
     "max(id) AS last, count(*) AS count",
     "FROM (SELECT id FROM session WHERE id > $1 ORDER BY id LIMIT $2) AS batch"
 );
-// The conditions are on the row itself, so that one that was refreshed meanwhile is looked at again.
+// The conditions are on the row itself, so that PostgreSQL checks a row again that was refreshed meanwhile.
 const SWEEP: &str = "
     DELETE FROM session USING client
     WHERE client.id = session.client_id AND session.id > $1 AND session.id <= $2
@@ -94,7 +94,7 @@ impl Postgres {
         let (outcome, event) = guarded(|| rule(&client, &mut after))?;
         let events = event.as_slice();
         if after == before {
-            // As above: a pair that is given again must be as durable as a new one.
+            // A pair that is issued again must be as durable as a new one: see `change_client`.
             tx.commit().await?;
             return Ok(Some((outcome, after)));
         }
@@ -138,7 +138,7 @@ impl Postgres {
             return Ok(None);
         };
         if found.as_ref() == Some(&ended) {
-            // As above: that it has ended must be as durable as if it had done so now.
+            // An end that was found must be as durable as a new one: see `change_client`.
             tx.commit().await?;
             return Ok(Some(ended));
         }
@@ -181,7 +181,7 @@ impl Postgres {
     }
 }
 
-/// Whether a session that was found is this client's, if there is one.
+/// Returns whether the session, if one was found, is this client's.
 fn is_own(client: &Client, found: Option<&Session>) -> bool {
     found.is_none_or(|session| session.client == client.id)
 }

@@ -1,11 +1,10 @@
-//! How a server must be set to be used.
+//! The settings that a server must have.
 
 use crate::store::StoreError;
 
 const OLDEST_SERVER: u32 = 150_000;
 
-/// Whether a server with these settings can be used: its version's number, `fsync`,
-/// `full_page_writes`, `synchronous_commit`.
+/// Checks a server's settings: the number of its version, `fsync`, `full_page_writes` and `synchronous_commit`.
 pub(super) fn suits(
     [version, fsync, pages, commit]: [&str; 4],
     accept_lost_commits: bool,

@@ -1,15 +1,15 @@
-//! What statements have in common by which something is decided.
+//! Common parts of the statements by which something is decided.
 
-/// The column that says who has answered. Load balancers send what calls a volatile function, such as
-/// `pg_is_in_recovery()`, to the primary; a stand-by that is asked all the same says what it is.
+/// The column that names who answered. Load balancers send a statement with a volatile function, such as
+/// `pg_is_in_recovery()`, to the primary. A stand-by that is asked all the same names itself.
 macro_rules! answered_by {
     () => {
         "CASE WHEN pg_is_in_recovery() THEN 'a stand-by' ELSE current_setting('rescind.session', true) END AS answered_by"
     };
 }
 
-/// Reads these columns to decide something. Who has answered is told where nothing is found, too:
-/// there is always a row, in which `is_there` is null then.
+/// Reads these columns, and who answered, to decide something. There is always a row, so that `answered_by` is known
+/// where nothing is found: then `is_there` is null.
 macro_rules! decisive {
     ($columns:expr, $from:expr) => {
         concat!(

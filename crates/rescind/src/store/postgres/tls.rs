@@ -1,4 +1,4 @@
-//! TLS to the server: where it is spoken, the server's certificate is verified.
+//! TLS to the server. Where TLS is used, the server's certificate is verified.
 
 use std::{
     convert::Infallible,
@@ -26,7 +26,7 @@ use x509_cert::{
 
 use crate::{files::pem, store::StoreError};
 
-/// Trusts the authorities of the PEM file `ca`; without one, those of the machine.
+/// Returns a connector that trusts the authorities of the PEM file `ca`; without one, those of the machine.
 pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<Tls, StoreError> {
     let mut roots = RootCertStore::empty();
     match ca {
@@ -43,7 +43,7 @@ pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<Tls, StoreEr
         None => {
             let found = rustls_native_certs::load_native_certs();
             if !found.errors.is_empty() {
-                // Why is not told: it may hold a piece of a file.
+                // The errors are not logged: they may contain a part of a file.
                 warn!(files = found.errors.len(), "certificate authorities of this machine cannot be read");
             }
             roots.add_parsable_certificates(found.certs);
@@ -55,22 +55,22 @@ pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<Tls, StoreEr
         .map_err(|e| StoreError::Unavailable(e.into()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // For sslnegotiation=direct; others do not mind.
+    // `sslnegotiation=direct` needs this; other servers ignore it.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(Tls(Arc::new(config).into()))
 }
 
-/// Speaks TLS to whatever host the driver connects to.
+/// Opens TLS connections to the hosts that the driver connects to.
 #[derive(Clone)]
 pub(super) struct Tls(TlsConnector);
 
-/// Speaks TLS to one host.
+/// Opens a TLS connection to one host.
 pub(super) struct ToHost {
     connector: TlsConnector,
     host: String,
 }
 
-/// A connection that TLS is spoken on.
+/// A TLS connection.
 pub(super) struct Stream(client::TlsStream<Socket>);
 
 impl MakeTlsConnect<Socket> for Tls {
@@ -78,7 +78,7 @@ impl MakeTlsConnect<Socket> for Tls {
     type TlsConnect = ToHost;
     type Error = Infallible;
 
-    /// The driver names the folder of a Unix socket as well, where TLS is never spoken: so the name is not looked at yet.
+    /// The name is parsed later: the driver also passes the folder of a Unix socket, where TLS is never used.
     fn make_tls_connect(&mut self, host: &str) -> Result<ToHost, Infallible> {
         Ok(ToHost { connector: self.0.clone(), host: host.to_owned() })
     }
@@ -108,12 +108,12 @@ impl TlsStream for Stream {
     }
 }
 
-/// The certificate's hash for the channel binding `tls-server-end-point` (RFC 5929 §4.1), by the hash function that its
-/// signature was made with. `None`: the signature is of a kind for which no hash function is defined, as Ed25519's is.
+/// Returns the certificate's hash for the channel binding `tls-server-end-point` (RFC 5929 §4.1), by the hash
+/// function of its signature. `None`: no hash function is defined for the kind of the signature, such as Ed25519.
 fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let algorithm = Certificate::from_der(certificate).ok()?.signature_algorithm().oid;
     match algorithm {
-        // RFC 5929 has SHA-256 in the place of SHA-1.
+        // RFC 5929 replaces SHA-1 by SHA-256.
         rfc5912::SHA_1_WITH_RSA_ENCRYPTION
         | rfc5912::SHA_256_WITH_RSA_ENCRYPTION
         | rfc5912::ECDSA_WITH_SHA_256 => Some(Sha256::digest(certificate).to_vec()),

@@ -23,15 +23,15 @@ use crate::{
     telemetry::metrics::Commits,
 };
 
-/// A connection that is lent for one transaction. If that does not come to its end, neither goes on.
+/// A connection of the pool, for one transaction. If it is dropped before its end, the connection is closed.
 ///
-/// Statements are sent when first polled, so that several, polled in order, share one way there and
-/// back; `try_join!(biased; …)` polls in order. What must not happen without what is before it, such
-/// as a write without its `BEGIN`, is sent only after the answer to that.
+/// Statements are sent at the first poll, so several that are polled in order share one round trip.
+/// `try_join!(biased; …)` polls in order. A statement that must not run if the one before fails, such as a write
+/// without its `BEGIN`, is sent only after that one's answer.
 pub(super) struct Transaction {
     connection: Object<Connector>,
     warnings: u64,
-    /// On the client that it locks.
+    /// The lock in this process on the client whose row is locked.
     _turn: Option<OwnedMutexGuard<()>>,
     commits: Commits,
     newest: Newest,
@@ -52,12 +52,12 @@ impl Transaction {
             _turn: turn,
             commits: commits.clone(),
             newest: newest.clone(),
-            // A database goes by no clock of a test's.
+            // The database does not follow a test's clock.
             begun_at: Clock::System.elapsed(),
         }
     }
 
-    /// Begins, with the lock on a client.
+    /// Begins, locks a client's row, and returns the client.
     pub(super) async fn begin_with_client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
         let [client, credentials] = self.prepared([rows::CLIENT_LOCKED, rows::CREDENTIALS_OF_CLIENT]).await?;
         let id: Parameters<'_> = &[&Number(id)];
@@ -70,7 +70,7 @@ impl Transaction {
         rows::client(&client, &credentials)
     }
 
-    /// Begins, with the lock on a client, which is that of its sessions too. The session is whoever's it is.
+    /// Like `begin_with_client`, with a session, of this client or another. The lock covers the client's sessions.
     pub(super) async fn begin_with_session(
         &mut self,
         client: ClientId,
@@ -99,14 +99,14 @@ impl Transaction {
         Ok(())
     }
 
-    /// Commits that something is not there. Only the server that is in charge can: one that was taken
-    /// over from does not have what was written since, but a lock is a write, and waits for its stand-by.
+    /// Commits a read that found nothing. A former primary lacks the newest rows, but cannot commit: the lock is a
+    /// write, so the commit waits for a stand-by.
     pub(super) async fn commit_as_missing(&self) -> Result<(), StoreError> {
         try_join!(biased; self.batch(IN_ORDER), self.commit())?;
         Ok(())
     }
 
-    /// Commits with what is to be on record. `record` is [`super::audit::INSERT`].
+    /// Commits with events for the audit log. `record` is [`super::audit::INSERT`].
     pub(super) async fn commit_and_record(
         &self,
         record: &Statement,
@@ -121,8 +121,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Commits a change of what others hold in memory, with what is to be on record of it. The
-    /// statements are [`TELL`] and [`super::audit::INSERT`].
+    /// Commits a change of data that nodes hold in memory, with its events for the audit log. The statements are
+    /// [`TELL`] and [`super::audit::INSERT`].
     pub(super) async fn commit_and_tell(
         &self,
         [tell, record]: [&Statement; 2],

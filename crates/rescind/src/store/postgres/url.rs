@@ -1,4 +1,4 @@
-//! Where a PostgreSQL database is, and how this process shows itself there.
+//! The URL of a PostgreSQL database, and how it is shown.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -7,7 +7,7 @@ use tokio_postgres::{
     config::{Host, SslMode},
 };
 
-/// A `postgres://` URL. Shown without its password, and with the `sslmode` that is in force.
+/// A `postgres://` URL. `Display` leaves out the password, and shows the `sslmode` in force.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
     shown: String,
@@ -23,7 +23,7 @@ impl DatabaseUrl {
 impl FromStr for DatabaseUrl {
     type Err = &'static str;
 
-    // The parser's own words are not passed on: they may hold a piece of the password.
+    // The parser's message is not passed on: it may contain a part of the password.
     fn from_str(text: &str) -> Result<DatabaseUrl, Self::Err> {
         const EXPECTED: &str = "expected postgres://user:password@host:5432/database, special characters of the password percent-encoded; sslmode may be disable, require (which verifies, and is the default off loopback) or prefer";
         let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
@@ -39,7 +39,7 @@ impl FromStr for DatabaseUrl {
         if !somewhere || !config.get_hosts().iter().all(is_host) {
             return Err(EXPECTED);
         }
-        // A server that refuses TLS may ask for the password in the clear.
+        // With `prefer`, a server that refuses TLS may ask for the password in clear text.
         if config.get_ssl_mode() == SslMode::Prefer && !is_local(&config) {
             config.ssl_mode(SslMode::Require);
         }
@@ -47,7 +47,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-/// Whether the way to every host stays within this machine.
+/// Returns whether every host is on this machine.
 fn is_local(config: &Config) -> bool {
     let loopback = |address: &IpAddr| address.to_canonical().is_loopback();
     let local = |host: &Host| match host {
@@ -56,7 +56,7 @@ fn is_local(config: &Config) -> bool {
         }
         Host::Unix(_) => true,
     };
-    // Where there are addresses, names are for certificates alone.
+    // If there are addresses, names only serve to verify certificates.
     match config.get_hostaddrs() {
         [] => config.get_hosts().iter().all(local),
         addresses => addresses.iter().all(loopback),
@@ -75,7 +75,7 @@ fn shown(scheme: &str, rest: &str, mode: SslMode) -> String {
     let mut parameters: Vec<_> = parameters
         .map(|parameter| match parameter.split_once('=') {
             Some(("sslmode", _)) if mode == SslMode::Require => "sslmode=require".into(),
-            // A name may be percent-encoded as well.
+            // A parameter's name may be percent-encoded too.
             Some((name, _)) if name == "password" || name.contains('%') => format!("{name}=***"),
             _ => parameter.to_owned(),
         })

@@ -1,4 +1,4 @@
-//! What is on record.
+//! The audit log.
 
 use rusqlite::{Connection, Row, named_params};
 
@@ -27,7 +27,7 @@ impl Sqlite {
         retention: Retention,
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
-        // Not by the writer: it may be a million rows.
+        // A reader counts, not the writer: there may be a million rows.
         let crowd = self.read(move |db| crowd(db, retention.max_rows)).await?;
         self.writer
             .write(move |db| {
@@ -54,7 +54,7 @@ impl Sqlite {
     }
 }
 
-/// Whose records are too many. They are only counted where some caller's is not among the newest of all.
+/// Returns the clients with too many records. Does not count while callers' records are among the newest `most`.
 fn crowd(db: &Connection, most: u64) -> Result<Option<Crowd>, StoreError> {
     let mut counts = db.prepare_cached(
         "SELECT coalesce(client_id, 0), count(*) FROM audit

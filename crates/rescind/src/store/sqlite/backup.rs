@@ -1,4 +1,4 @@
-//! A copy of everything but the sessions, in a file of its own.
+//! A copy of all data but the sessions, in a file of its own.
 
 use std::{fs::File, path::Path};
 
@@ -7,12 +7,15 @@ use rusqlite::Connection;
 use super::{Sqlite, migrate::migrate};
 use crate::store::StoreError;
 
-/// What a backup does not have: what a session is may change at any moment, and a restored one would stand again; what
-/// is lent is known to the store that is replaced.
+/// Tables that a backup leaves out. A restored session would be valid again, even if it was revoked after the backup.
+/// The lease terms are taken from the store that the backup replaces.
 const LEFT_OUT: [&str; 2] = ["session", "lent"];
 
 impl Sqlite {
-    /// Writes what is stored at this moment, but for the sessions, into an empty file.
+    /// Writes the data of this moment, without the sessions, into an empty file.
+    ///
+    /// # Errors
+    /// Fails if a file is unavailable.
     pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
         let to = to.to_owned();
         self.read(move |db| {
@@ -25,7 +28,7 @@ impl Sqlite {
             for table in tables(&copying)? {
                 copying.execute_batch(&format!("INSERT INTO backup.{table} SELECT * FROM main.{table}"))?;
             }
-            // No id is given twice, before or after.
+            // No id is given again, before or after a restore.
             copying.execute_batch(
                 "DELETE FROM backup.sqlite_sequence;
                  INSERT INTO backup.sqlite_sequence SELECT * FROM main.sqlite_sequence",
@@ -37,7 +40,7 @@ impl Sqlite {
         .await
     }
 
-    /// Whether the file is whole.
+    /// Checks that the file is not damaged.
     pub(in crate::store) async fn check(&self) -> Result<(), StoreError> {
         self.read(|db| {
             let found: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
@@ -47,7 +50,7 @@ impl Sqlite {
     }
 }
 
-/// Those that are copied, each after those that it refers to.
+/// Returns the tables that are copied, each after those that it refers to.
 fn tables(db: &Connection) -> Result<Vec<String>, StoreError> {
     let mut query = db.prepare(
         "SELECT name FROM main.sqlite_schema

@@ -1,4 +1,4 @@
-//! When the store was used last.
+//! The time of the last use.
 
 use super::Sqlite;
 use crate::{model::UnixSeconds, store::StoreError};

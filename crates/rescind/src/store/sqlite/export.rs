@@ -8,7 +8,7 @@ use tokio::sync::mpsc::Sender;
 use super::connect;
 use crate::store::StoreError;
 
-/// So much is sent at once.
+/// Bytes that are sent at once.
 const CHUNK: usize = 64 * 1024;
 
 /// Some whole rows.
@@ -18,7 +18,7 @@ pub(in crate::store) struct Rows {
     pub(in crate::store) text: Vec<u8>,
 }
 
-/// Sends every row of a table, in the order of the ids. Stops when nobody listens any more.
+/// Sends every row of a table, in the order of the ids. Stops when the receiver is dropped.
 pub(in crate::store) fn export(
     path: &Path,
     table: &str,
@@ -40,12 +40,12 @@ pub(in crate::store) fn export(
             return Ok(());
         }
     }
-    // Nobody listening is no fault of the table's.
+    // A dropped receiver is no error of the table.
     let _ = send.blocking_send(rows);
     Ok(())
 }
 
-/// The highest id that a table has ever given, with the table's name.
+/// Returns the highest id that each table has ever given, with the table's name.
 pub(in crate::store) fn last_ids(path: &Path) -> Result<Vec<(String, u64)>, StoreError> {
     let db = connect(path)?;
     let mut query = db.prepare("SELECT name, seq FROM sqlite_sequence")?;

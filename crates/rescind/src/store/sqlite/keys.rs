@@ -1,4 +1,4 @@
-//! What changes seldom: the pepper, signing keys, and verifiers that may follow the feed.
+//! Operations on data that seldom changes: the pepper, signing keys and verifiers.
 
 use super::{Sqlite, audit, rows};
 use crate::{

@@ -1,4 +1,4 @@
-//! What is remembered of leases.
+//! The longest lease term granted to verifiers.
 
 use std::{path::Path, time::Duration};
 
@@ -8,7 +8,10 @@ use super::{Sqlite, connect, rows};
 use crate::{model::LONGEST_LEASE, store::StoreError};
 
 impl Sqlite {
-    /// The longest lease that may be out is of this term.
+    /// Saves the longest lease term that verifiers may have.
+    ///
+    /// # Errors
+    /// Fails if the store is unavailable.
     pub async fn set_lent(&self, term: Duration) -> Result<(), StoreError> {
         let millis = u64::try_from(term.as_millis()).unwrap_or(u64::MAX);
         let update = move |db: &Connection| {
@@ -19,7 +22,7 @@ impl Sqlite {
     }
 }
 
-/// What the store in this file, which may be damaged or not be there, says of them.
+/// Returns the longest lease term of the store in this file: 0 if the file is missing, the longest of all if damaged.
 pub(in crate::store) fn lent(path: &Path) -> Duration {
     if !path.exists() {
         return Duration::ZERO;

@@ -1,15 +1,15 @@
-//! What tells the store from an older one: a mark beside it, outside of the database.
+//! The mark, a file beside the database, by which an older copy of the store is recognised.
 //!
-//! Every commit counts itself in the database (`user_version`), with the number of the opening that it was made under
-//! (`application_id`); both are in the file's first page, and so in every part of the log that is whole. The mark says
-//! how far the commits had come that were answered, and which log they are in:
+//! Every commit writes a count into the database (`user_version`), and the number of the opening under which it was
+//! made (`application_id`). Both are in the file's first page, and so in every whole part of the log. The mark holds
+//! the last commit that was answered, and the log that contains it:
 //!
-//! - After each commit, and before that is answered, the mark is written, and not flushed. It never says more than the
-//!   disk has, so no power cut makes it wrong, and after a kill it is exact. A commit whose mark cannot be written is
-//!   answered all the same, for it is on the disk; but nothing more is committed before it is marked.
-//! - The first commit in another log is answered only when the mark is flushed. So after a power cut too it is known
-//!   that the file without the log is not all, and which log belongs to it.
-//! - When the log has been copied into the file and is going to be removed, the mark says first that the file is all.
+//! - After each commit, before its answer, the mark is written and not flushed. It is never ahead of the disk, so a
+//!   power cut does not make it wrong, and after a kill it is exact. If the mark cannot be written, the commit is
+//!   answered all the same, because it is on the disk. The next commit must write the mark first.
+//! - The first commit in a new log is answered only after a flush of the mark. So even after a power cut the mark
+//!   tells that the file needs a log, and which one.
+//! - Before SQLite removes a log that was copied into the file, the mark records that the file is complete.
 
 use std::{
     fmt,
@@ -24,24 +24,24 @@ use tempfile::NamedTempFile;
 
 use crate::random::Random;
 
-/// The size of a log's header. Its salts are random in a new log; when it is begun anew, the first is one more.
+/// The size of a log's header. The salts of a new log are random; when SQLite starts it anew, it adds 1 to the first.
 const LOG_HEADER: usize = 32;
 const LOG_SALTS: u64 = 16;
 const LOG_MAGIC: [[u8; 4]; 2] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83]];
-/// Where the database's file has `user_version` and `application_id`.
+/// Offsets of `user_version` and `application_id` in the database's file.
 const FILE_COUNT: u64 = 60;
 const FILE_OPENING: u64 = 68;
 
-/// Why the store is not what was last written here.
+/// Why the store is not the one last written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WentBack {
-    /// There has been a mark.
+    /// The mark is missing.
     Unmarked,
-    /// It is none that this program has written.
+    /// The mark is not one that this program writes.
     Unreadable,
-    /// The log is gone, or another one is in its place.
+    /// The log is missing, or another one is in its place.
     Log,
-    /// The file is older, or from elsewhere.
+    /// The file is older, or from another store.
     File,
 }
 
@@ -60,23 +60,23 @@ impl fmt::Display for WentBack {
     }
 }
 
-/// One commit.
+/// The identity of a commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// A random number of the opening that it was made under. 0 before there were marks.
+    /// The random number of the opening under which the commit was made. 0 in stores without a mark.
     opening: u32,
-    /// One more at every commit, and after the last 0.
+    /// Raised by 1 at each commit. After the highest number comes 0.
     count: u32,
 }
 
 impl Stamp {
-    /// As the database has it.
+    /// Reads the stamp of the database's last commit.
     pub(super) fn read(db: &Connection) -> rusqlite::Result<Stamp> {
         let number = |name| db.pragma_query_value(None, name, |row| row.get(0)).map(i32::cast_unsigned);
         Ok(Stamp { opening: number("application_id")?, count: number("user_version")? })
     }
 
-    /// Writes it into the database instead of the one before.
+    /// Writes the stamp into the database, instead of the one before.
     pub(super) fn write(self, before: Stamp, db: &Connection) -> rusqlite::Result<()> {
         if self.opening != before.opening {
             db.pragma_update(None, "application_id", self.opening.cast_signed())?;
@@ -89,32 +89,32 @@ impl Stamp {
     }
 }
 
-/// A log, told from others.
+/// The identity of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Salts(u32, u32);
 
 impl Salts {
-    /// Whether it is this log, begun anew or not.
+    /// Returns whether the log is `other`, or `other` started anew.
     fn follows(self, other: Salts) -> bool {
         self == other || self.0 == other.0.wrapping_add(1)
     }
 }
 
-/// What the mark says.
+/// The content of the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     /// The opening that may write.
     opening: u32,
-    /// The last commit answered.
+    /// The last commit that was answered.
     newest: Stamp,
     /// The last commit that the database's file had without its log.
     file: Stamp,
-    /// The log that has the others. `None`: the file has all.
+    /// The log that has the later commits. `None`: the file has all commits.
     log: Option<Salts>,
 }
 
 impl Mark {
-    /// As long as any other, within one sector of a disk.
+    /// Returns the mark's text. All texts have the same length, within one sector of a disk.
     fn text(&self) -> String {
         let Mark { opening, newest, file, log } = self;
         let stamp = |stamp: &Stamp| format!("{:08x}:{:08x}", stamp.opening, stamp.count);
@@ -141,7 +141,7 @@ impl Mark {
         (mark.text() == text).then_some(mark)
     }
 
-    /// Whether what is found is all that was answered, and what may have been on its way.
+    /// Checks that the store has all commits that were answered, and at most those that may have followed.
     fn judge(&self, found: &Found, newest: Stamp) -> Result<(), WentBack> {
         if let Some(log) = self.log
             && !found.log.is_some_and(|found| found.follows(log))
@@ -151,16 +151,16 @@ impl Mark {
         let knows = |stamp: Stamp, from: Stamp, others: &[u32]| {
             stamp.is_not_before(from) && (stamp.opening == from.opening || others.contains(&stamp.opening))
         };
-        // While the log is copied into it, the file may have any of its commits.
+        // While the log is being copied into it, the file may be at any commit of the log.
         let file = knows(found.file, self.file, &[self.newest.opening, self.opening]);
         if file && knows(newest, self.newest, &[self.opening]) { Ok(()) } else { Err(WentBack::File) }
     }
 }
 
-/// What there is before the database is opened.
+/// The files as they are before the database is opened.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// `None`: the store is a new one.
+    /// The database's file is empty.
     is_new: bool,
     mark: Option<String>,
     file: Stamp,
@@ -168,7 +168,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// `file` is the database's, which nobody has open: to close it would end SQLite's locks on it.
+    /// Reads the files. SQLite must not have `file` open yet: closing it would end SQLite's locks.
     pub(super) fn look(path: &Path, file: &File) -> io::Result<Found> {
         let length = file.metadata()?.len();
         let word = |at| {
@@ -196,11 +196,11 @@ impl Found {
         Ok(Found { is_new: length == 0, mark, file, log })
     }
 
-    /// Whether it is what was last written here. `newest` is the last commit in file and log.
+    /// Checks that the store is the one last written here. `newest` is the last commit in file and log.
     fn judge(&self, newest: Stamp) -> Result<(), WentBack> {
         match &self.mark {
             _ if self.is_new => Ok(()),
-            // A store from before there were marks.
+            // A store of a version that wrote no mark.
             None if newest == Stamp::default() => Ok(()),
             None => Err(WentBack::Unmarked),
             Some(text) => Mark::parse(text).ok_or(WentBack::Unreadable)?.judge(self, newest),
@@ -208,26 +208,26 @@ impl Found {
     }
 }
 
-/// The mark of a store that is open.
+/// The mark of an open store.
 #[derive(Debug)]
 pub(super) struct Marker {
     path: PathBuf,
     /// The last commit.
     current: Stamp,
     mark: Mark,
-    /// The store's state is not vouched for yet: the mark is left as it was found.
+    /// Why the store is not the one last written here. The mark then stays as it was found.
     went_back: Option<WentBack>,
     file: Option<File>,
     log: Option<File>,
-    /// What the disk is known to have the mark say of the log.
+    /// The log in the mark that was flushed last. `None`: the mark needs a flush.
     flushed: Option<Option<Salts>>,
 }
 
 impl Marker {
-    /// The mark of a database with this newest commit. If that is what was last written here, the mark says from now on
-    /// that it is open.
+    /// Returns the mark of a database with this newest commit. Marks the store as open if it is the one last written
+    /// here.
     pub(super) fn open(path: &Path, found: Found, newest: Stamp, random: &Random) -> io::Result<Marker> {
-        // Never 0, which is that of before there were marks.
+        // Never 0, which stands for stores without a mark.
         let opening = u32::from_be_bytes(*random.bytes()) | 1;
         let went_back = found.judge(newest).err();
         let mut marker = Marker {
@@ -249,7 +249,7 @@ impl Marker {
         self.went_back
     }
 
-    /// From now on the store as it is is what was last written here.
+    /// Marks the store, as it is now, as the one last written here.
     pub(super) fn vouch(&mut self) -> io::Result<()> {
         (self.mark.newest, self.mark.log) = (self.current, self.salts()?);
         let path = mark_of(&self.path);
@@ -273,13 +273,13 @@ impl Marker {
         Ok(())
     }
 
-    /// The stamps of the last commit and of the next.
+    /// Returns the stamps of the last commit and of the next.
     pub(super) fn next(&self) -> (Stamp, Stamp) {
         let Marker { current, mark: Mark { opening, .. }, .. } = *self;
         (current, Stamp { opening, count: current.count.wrapping_add(1) })
     }
 
-    /// Takes over that this commit is on the disk. Only then may it be answered for.
+    /// Records that this commit is on the disk. The commit may be answered only after that.
     pub(super) fn committed(&mut self, stamp: Stamp) -> io::Result<()> {
         self.current = stamp;
         if self.went_back.is_some() {
@@ -287,7 +287,7 @@ impl Marker {
         }
         let log = self.salts()?;
         if log != self.mark.log {
-            // It is begun anew only when the file has all that was before.
+            // SQLite starts a log anew only when the file has all commits before.
             (self.mark.file, self.mark.log) = (self.mark.newest, log);
         }
         self.mark.newest = stamp;
@@ -297,12 +297,12 @@ impl Marker {
         self.write().inspect_err(|_| self.flushed = None)
     }
 
-    /// Writes what could not be written after the last commit.
+    /// Writes the mark, if that failed after the last commit.
     pub(super) fn catch_up(&mut self) -> io::Result<()> {
         if self.went_back.is_none() && self.flushed.is_none() { self.flush() } else { Ok(()) }
     }
 
-    /// The log has been copied into the file, and is written no more.
+    /// Records that the log was copied into the file. The log is written no more.
     pub(super) fn closed(&mut self) -> io::Result<()> {
         self.mark = Mark { newest: self.current, file: self.current, log: None, ..self.mark };
         self.flush()
@@ -321,13 +321,13 @@ impl Marker {
         if let Some(file) = &self.file {
             file.sync_all()?;
         }
-        // The names of the mark and of a log that is new.
+        // Flushes the names of the mark and of a new log.
         File::open(folder_of(&self.path))?.sync_all()?;
         self.flushed = Some(self.mark.log);
         Ok(())
     }
 
-    /// Those of the log, which stays the same file for as long as the store is open.
+    /// Reads the salts of the log, which stays the same file while the store is open.
     fn salts(&mut self) -> io::Result<Option<Salts>> {
         let log = match self.log.take() {
             Some(log) => log,
@@ -375,7 +375,7 @@ fn mark_of(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 impl Marker {
-    /// From now on the mark cannot be written, or can be again.
+    /// Makes the mark unwritable, or writable again.
     pub(super) fn set_writable(&mut self, writable: bool) {
         self.file = OpenOptions::new().read(true).write(writable).open(mark_of(&self.path)).ok();
     }

@@ -1,4 +1,4 @@
-//! Bringing the tables up to date.
+//! Brings the tables up to date.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use crate::store::{
     migrations::{self, Applied, HISTORY, MAKE_HISTORY, SQLITE},
 };
 
-/// Tables and the note of them are made in one transaction, so that a kill between leaves neither.
+/// One transaction creates the tables and adds the migrations to the history, so that a kill leaves both or neither.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     let tx = db.transaction()?;
     let history = history(&tx).map_err(refused)?;
@@ -35,7 +35,7 @@ fn history(db: &Connection) -> Result<Vec<Applied>, rusqlite::Error> {
 
 fn refused(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        // The statement or the value does not fit the tables that are there.
+        // The statement or the value does not fit the existing tables.
         None | Some(ErrorCode::Unknown) => foreign(&error),
         Some(_) => error.into(),
     }

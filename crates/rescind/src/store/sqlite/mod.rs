@@ -39,11 +39,11 @@ use mark::{Found as Before, Marker, Stamp};
 use migrate::migrate;
 use writer::Writer;
 
-/// Readers kept open between questions.
+/// Readers kept open between reads.
 const IDLE_READERS: usize = 4;
-/// Rows looked at by one batch of a sweep: short enough for no login to wait on it.
+/// Rows that one batch of a sweep looks at: few, so that no login waits long for it.
 const SWEEP_BATCH: u64 = 1000;
-/// Pages in the log from which on it is copied into the database.
+/// The log is copied into the database when it has so many pages.
 const LOG_PAGES: i32 = 1000;
 
 /// The store in one file.
@@ -59,7 +59,7 @@ pub struct Sqlite {
 struct Readers {
     path: Box<Path>,
     idle: Mutex<Vec<Connection>>,
-    /// Held while one reads.
+    /// Read-locked during each read.
     reading: Arc<RwLock<()>>,
 }
 
@@ -99,13 +99,15 @@ impl Sqlite {
         Ok(Sqlite { writer, marker, readers, commits })
     }
 
-    /// Why this is not what was last written here, if it is not. As long as nobody vouches for it, every opening finds
-    /// that anew.
+    /// Returns why the store is not the one last written here. Each opening finds that again until [`Sqlite::vouch`].
     pub fn went_back(&self) -> Option<WentBack> {
         self.marker.lock().unwrap_or_else(PoisonError::into_inner).went_back()
     }
 
-    /// Takes it for what was last written here: nothing that is forgotten in it can do any harm.
+    /// Marks the store as the one last written here. The caller has made sure that nothing lost in it does harm.
+    ///
+    /// # Errors
+    /// Fails if the mark cannot be written.
     pub fn vouch(&self) -> Result<(), StoreError> {
         let mut marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
         marker.vouch().map_err(|e| StoreError::Unavailable(e.into()))
@@ -275,7 +277,7 @@ impl Sqlite {
             .await
     }
 
-    /// Rows inserted, changed and deleted since the start.
+    /// Returns how many rows were inserted, changed and deleted since the start.
     #[cfg(test)]
     pub(super) async fn rows_written(&self) -> Result<u64, StoreError> {
         self.writer.write(|db| Ok(db.total_changes())).await
@@ -301,7 +303,7 @@ impl Readers {
         };
         let answer = question(&connection);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that failed is not asked again.
+        // A connection that failed is not used again.
         if answer.is_ok() && idle.len() < IDLE_READERS {
             idle.push(connection);
         }
@@ -309,11 +311,12 @@ impl Readers {
     }
 }
 
-/// Makes sure that the disk has what is about to be read of the log.
+/// Writes and flushes the log again, so that the disk has what SQLite is about to read. Returns the log's length in
+/// bytes.
 ///
-/// After a flush that failed, the system's cache may hold what the disk does not and never will: no later flush
-/// writes it ("fsyncgate"). To commit behind such a gap would be to lose that at the next power cut. The bytes
-/// are the same, so nothing is lost if the power goes in the middle of this. Returns how many they are.
+/// After a failed flush, the system's cache may hold data that the disk does not have, and that no later flush writes
+/// ("fsyncgate"). A power cut would then lose every commit behind that gap. The bytes are the same, so a power cut
+/// during this does no harm.
 fn write_log_again(path: &Path) -> io::Result<usize> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
@@ -330,11 +333,11 @@ fn write_log_again(path: &Path) -> io::Result<usize> {
     }
 }
 
-/// Copies the log into the database, whenever it has grown so long, while nobody reads.
+/// Copies the log into the database whenever the log has grown long, without readers beside it.
 ///
-/// Beside a reader SQLite copies what the reader does not mind, counts it as copied, and flushes it some other
-/// time. If that flush fails, what it should have written is forgotten, and the log, counted as copied, is
-/// written over. Alone, it copies everything, flushes, and only then counts.
+/// While a reader is active, SQLite copies a part of the log, counts it as copied, and flushes the database later. If
+/// that flush fails, SQLite overwrites the log all the same, and the data is lost. Without readers SQLite copies
+/// everything, flushes, and only then counts the log as copied.
 fn copy_log_while_nobody_reads(
     connection: &mut Connection,
     reading: Arc<RwLock<()>>,
@@ -351,7 +354,7 @@ fn copy_log_while_nobody_reads(
     Ok(connection.wal_hook(Some(after_a_commit))?)
 }
 
-/// Whether SQLite cannot read it, and never will.
+/// Returns whether SQLite cannot read the file, now or later.
 fn is_damaged(error: &(dyn Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |&error| error.source());
     let code = causes.find_map(|cause| cause.downcast_ref::<rusqlite::Error>()?.sqlite_error_code());
@@ -367,7 +370,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
          PRAGMA busy_timeout = 5000;
          PRAGMA wal_autocheckpoint = 0;",
     )?;
-    // The mark has to be told before the log goes.
+    // The mark must be written before SQLite removes the log.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

@@ -1,4 +1,4 @@
-//! How the domain's values stand in rows.
+//! How values of the domain are read from and written to rows.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<(), 
     Ok(())
 }
 
-/// Writes what differs, and nothing else.
+/// Writes only what differs.
 pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client) -> Result<(), StoreError> {
     db.prepare_cached(
         "UPDATE client SET name = :name, status = :status, generation = :generation, revision = :revision,
@@ -138,7 +138,7 @@ pub(super) fn session(db: &Connection, id: SessionId) -> Result<Option<Session>,
     query.query_row([id], |row| Ok(read_session(row))).optional()?.transpose()
 }
 
-/// Numbers it, unless its id is given.
+/// Inserts a session, and numbers it unless `id` is given.
 pub(super) fn insert_session(
     db: &Connection,
     id: Option<SessionId>,

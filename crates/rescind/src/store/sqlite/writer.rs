@@ -1,4 +1,4 @@
-//! The one thread that writes: whatever waits is committed together.
+//! The only thread that writes. It commits all waiting jobs together.
 
 use std::{
     error::Error,
@@ -20,16 +20,16 @@ use crate::{
     telemetry::metrics::Commits,
 };
 
-/// At most so many jobs share a commit, so that the first does not wait for an endless stream.
+/// The most jobs in one commit, so that the first job does not wait for an endless stream.
 const MAX_BATCH: usize = 256;
-/// At most so many jobs wait. Beyond it callers are told at once that the store is not available.
+/// The most jobs that wait. Beyond them the store is unavailable at once.
 const MAX_WAITING: usize = 8192;
 
-/// Runs within the batch's transaction, and hands back how to answer once its fate is known.
+/// Runs within the batch's transaction, and returns the function that answers once the commit's outcome is known.
 type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// The writer thread's doorbell.
+/// The handle that sends jobs to the writer thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: Option<SyncSender<Job>>,
@@ -56,8 +56,8 @@ impl Writer {
         Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Runs `job` in a transaction, and answers when that is on the disk. An error of the job undoes
-    /// what the job did, and nothing else.
+    /// Runs `job` in a transaction, and returns when the commit is on the disk. An error of the job undoes only the
+    /// job's own changes.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -66,7 +66,7 @@ impl Writer {
         let job: Job = Box::new(move |connection| {
             let result = in_savepoint(connection, job);
             Box::new(move |committed| {
-                // Nobody may be waiting any more: the deed is done all the same.
+                // The caller may have stopped waiting: the change is committed all the same.
                 let _ = answer.send(result.and_then(|value| committed.map(|()| value)));
             })
         });
@@ -77,7 +77,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Waits for what was begun, so that the file is closed when the store is gone.
+    /// Waits for the jobs that were sent, so that the file is closed when the store is dropped.
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
@@ -95,7 +95,7 @@ type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 fn run(connection: &Connection, waiting: &Receiver<Job>, marker: &Mutex<Marker>, commits: &Commits) {
     while let Ok(first) = waiting.recv() {
         let batch = std::iter::once(first).chain(waiting.try_iter()).take(MAX_BATCH);
-        // A disk goes by no clock of a test's.
+        // The disk does not follow a test's clock.
         let begun_at = Clock::System.elapsed();
         let (answers, outcome) = commit(connection, batch, marker);
         if outcome.is_ok() {
@@ -116,7 +116,7 @@ fn commit(
     let mut marker = marker.lock().unwrap_or_else(PoisonError::into_inner);
     let begun = connection.execute_batch("BEGIN IMMEDIATE");
     let before = connection.total_changes();
-    // Where the transaction could not begin, the jobs run into that and fail by themselves.
+    // If the transaction could not begin, each job fails by itself.
     let answers = batch.map(|job| job(connection)).collect();
     let changed = connection.total_changes() != before && !connection.is_autocommit();
     let (last, next) = marker.next();
@@ -134,13 +134,13 @@ fn commit(
         && outcome.is_ok()
         && let Err(error) = marker.committed(next)
     {
-        // What is on the disk is told as that: memory has to take it over.
+        // The commit is on the disk, so it is a success: memory must apply it.
         warn!(%error, "rescind.mark cannot be written: no change is taken until it can");
     }
     (answers, outcome)
 }
 
-/// Leaves the database in one file, if it can be.
+/// Leaves the database in one file, unless it has readers.
 fn close(connection: &Connection, readers: &Readers, marker: &Mutex<Marker>) -> Result<(), String> {
     let mut marker = marker.lock().unwrap_or_else(PoisonError::into_inner);
     if marker.went_back().is_some() {
@@ -155,7 +155,7 @@ fn close(connection: &Connection, readers: &Readers, marker: &Mutex<Marker>) -> 
         return Err("somebody reads it".into());
     }
     marker.closed().map_err(|e| e.to_string())?;
-    // Now it may go.
+    // Now SQLite may remove the log.
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
         .map(|_| ())

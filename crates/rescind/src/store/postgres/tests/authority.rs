@@ -1,4 +1,4 @@
-//! Whose word is taken, and of which commits.
+//! Which answers and which commits are accepted.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ async fn a_commit_in_a_session_that_is_no_longer_as_it_was_set_is_no_success() {
     assert!(why(store.find(client.id, 0).await).contains("pool_mode = session"));
     lose().await;
     assert!(why(store.postgres().unwrap().nodes().await).contains("pool_mode = session"));
-    // The next is a new session.
+    // The next operation uses a new session.
     store.change_client(client.id, conformance::origin(), raise).await.unwrap().unwrap().unwrap();
 
     let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
@@ -93,18 +93,18 @@ async fn a_commit_that_is_released_as_nobody_is_waited_for_any_more_is_no_succes
     };
 
     assert!(why(released(&strict).await).contains("wait for no stand-by"));
-    // Nor is any that does not even wait.
+    // A commit that does not even wait is no success either.
     let logout = strict.change_client(client.id, conformance::origin(), raise).await;
     assert!(why(logout).contains("wait for no stand-by"));
     let node = lease.join("one", Duration::from_millis(3600)).await.unwrap();
     assert!(why(lease.renew(node, 0).await).contains("wait for no stand-by"));
     assert!(strict.postgres().unwrap().lacks_a_stand_by());
-    // What is only read is.
+    // A read is a success.
     assert_eq!(strict.clients().await.unwrap()[0].generation, 2);
     let refused = Store::connect(&PostgresOptions { require_synchronous: true, ..options(&url) }).await;
     assert!(why(refused).contains("synchronous_standby_names is empty"));
 
-    // Where that is not required it is a success.
+    // Where no stand-by is required, the commit is a success.
     without_stand_by(&url, &db).await;
     released(&lenient).await.unwrap().unwrap().unwrap();
 }
@@ -126,13 +126,13 @@ async fn a_commit_that_was_released_while_nobody_was_waited_for_for_a_moment_is_
     until(&db, WAITING).await;
     let pid = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let pid: i32 = db.query_one(pid, &[]).await.unwrap().get(0);
-    // It sleeps while the names come and go, and hears of both at once.
+    // The process sleeps while the names change, and learns of both changes at once.
     let signal = async |signal| {
         db.batch_execute(&format!("COPY (SELECT) TO PROGRAM 'cat; kill -{signal} {pid}'")).await.unwrap();
     };
     signal("STOP").await;
     set_names(&db, "").await;
-    // A commit that waits for nobody: the server has released those that did.
+    // A commit that does not wait shows that the server has released those that did.
     db.batch_execute("UPDATE schema SET readable_by = readable_by").await.unwrap();
     set_names(&db, "nobody").await;
     let others = format!(

@@ -1,4 +1,4 @@
-//! Moving from the embedded store.
+//! Copies from the embedded store.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::{
     store::{ChangedRow, Copied, StoreError},
 };
 
-/// A store with some of everything.
+/// Makes a store with rows of every kind.
 async fn some_of_everything(path: &Path) -> Store {
     let store = Store::open_file(path, &Random::System).unwrap();
     store.set_pepper(vec![0, 92, 255]).await.unwrap();
@@ -37,7 +37,7 @@ async fn some_of_everything(path: &Path) -> Store {
         Ok::<_, ()>(())
     };
     store.change_client(two.id, conformance::origin(), delete).await.unwrap().unwrap().unwrap();
-    // The newest session is swept: its number must stay used.
+    // The newest session is swept. Its number must not be given again.
     conformance::login(&store, &two, 1000).await;
     store.sweep(3, u64::MAX >> 1).await.unwrap();
     store

@@ -1,4 +1,4 @@
-//! Commits of which nobody can be sure, and operations that are broken off.
+//! Commits with an unknown outcome, and operations that are cut off.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ pub(super) const CANCEL: &str = "SELECT count(pg_cancel_backend(pid)) FROM pg_st
 
 pub(super) const WAITING: &str = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
-/// Whether the program waits for a lock in this database.
+/// Whether a session of the program waits for a lock in this database.
 const LOCKED: &str = "SELECT count(*) > 0 FROM pg_stat_activity
                       WHERE application_name = 'rescind' AND datname = current_database()
                         AND wait_event_type = 'Lock'";
 
-/// Lets every commit wait for a stand-by that is not there.
+/// Makes every commit wait for a stand-by that does not exist.
 pub(super) async fn without_stand_by(url: &str, db: &Session) {
     db.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
     db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    // The first commits may come before the server has heard of it.
+    // The first commits may come before the server has loaded the setting.
     loop {
         let probe = connect(url).await;
         let probe = tokio::spawn(async move { probe.batch_execute("UPDATE head SET seq = seq").await });
@@ -61,10 +61,10 @@ async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     let error = logout.await.unwrap().unwrap_err();
     let StoreError::Unavailable(cause) = error else { panic!("{error:?}") };
     assert!(cause.to_string().contains("not known to be replicated"), "{cause}");
-    // It is committed here all the same: whoever asks now is refused.
+    // The logout is committed all the same, and reads find it.
     assert_eq!(store.find(client.id, 0).await.unwrap().client.unwrap().generation, 1);
 
-    // And what a retry finds done is no more certain than that.
+    // A retry that finds the logout done cannot be sure of it either.
     let retry = tokio::spawn({
         let (store, id) = (Arc::clone(&store), client.id);
         async move { store.change_client(id, conformance::origin(), |_| Ok::<_, ()>(())).await }
@@ -127,9 +127,9 @@ async fn an_operation_whose_server_dies_fails_at_once() {
     let pid =
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'rescind' AND wait_event_type = 'Lock'";
     let pid: i32 = watch.query_one(pid, &[]).await.unwrap().get(0);
-    // And with that process the whole server.
+    // The end of that process restarts the whole server.
     let _ = watch.batch_execute(&format!("COPY (SELECT) TO PROGRAM 'kill -KILL {pid}'")).await;
-    // Much sooner than the statement's time is over.
+    // The error comes long before the statement's time limit.
     let told = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap();
     assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
 }

@@ -1,4 +1,4 @@
-//! A database that has lost something.
+//! A database that has lost changes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     store::{Known, Mark, Repeated, Standing},
 };
 
-/// A store with a client, a session, two keys and a verifier, and a change that it has lost.
+/// Makes a store with a client, a session, two keys and a verifier, and returns a change that the store has lost.
 async fn behind(url: &str) -> (Store, Client, Known) {
     let store = Store::connect(&options(url)).await.unwrap();
     let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
@@ -88,7 +88,7 @@ async fn what_was_lost_is_repeated_once_and_its_ids_are_not_given_again() {
     assert_eq!(store.find(1, 1).await.unwrap().session.unwrap().phase, Phase::Ended);
     assert_eq!(after.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["k2"]);
     assert_eq!(after.verifiers, []);
-    // Whoever is on the change before is told of all of it.
+    // A node that has applied the change before receives all of them.
     let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
     assert_eq!(lease.changes(before.seq).await.unwrap().len(), 4);
 
@@ -96,19 +96,19 @@ async fn what_was_lost_is_repeated_once_and_its_ids_are_not_given_again() {
     assert!(next.id > 1000 && next.credentials[0].id > 1000, "{next:?}");
     assert!(conformance::login(&store, &next, 1000).await.id > 5000 + (1 << 32));
 
-    // It is known to have been done. Who remembers no more has nothing to add.
+    // The database reports the repetition. A process that remembers no more has nothing to add.
     for remembers in [true, false] {
         assert_eq!(standing(&store, &known, remembers).await, Some(Standing::Repeated));
     }
     assert_eq!(repeat(&store, &known, &memory(&client)).await, None);
-    // Who remembers more adds that, and the history stays the same.
+    // A process that remembers more adds that, and the history stays the same.
     let mut more = memory(&client);
     more.clients.get_mut(&client.id).unwrap().generation = 9;
     let added = repeat(&store, &known, &more).await;
     assert_eq!(added, Some(Repeated { clients: 1, ..Repeated::default() }));
     let head = store.load().await.unwrap().head;
     assert!(head.history == after.head.history && head.seq > after.head.seq);
-    // And who knows of a later change, of which nobody has told.
+    // A process that knows of a later change finds that one missing.
     assert_eq!(standing(&store, &Known { seq: 51, ..known }, false).await, None);
 }
 
@@ -165,10 +165,10 @@ async fn what_nobody_remembers_is_ended_once_and_repeated_by_who_does_after_all(
     assert_eq!(standing(&store, &known, false).await, Some(Standing::Ended));
     assert_eq!(standing(&store, &known, true).await, None);
     assert_eq!(repeat(&store, &known, &memory(&client)).await.unwrap().clients, 1);
-    // The new key came after all that is remembered.
+    // The new key has a higher id than all that the process remembers.
     assert_eq!(store.keys().await.unwrap().len(), 1);
 
-    // By hand, what is known here is ended as well as what the database has.
+    // `end_tokens` ends the history that is known here as well as the database's.
     let elsewhere = Known { history: Mark(5), seq: 9999, mark: Mark(5) };
     postgres.set_known(elsewhere);
     store.end_tokens(conformance::key("k5"), conformance::origin()).await.unwrap();
@@ -189,7 +189,7 @@ async fn refresh_tokens_that_were_used_stay_so() {
     assert_eq!((pair(live.id).await, pair(other.id).await), (4, 1));
 }
 
-// The owner of the tables alone may move their sequences.
+// Only the owner of the tables may move their sequences.
 #[tokio::test]
 async fn a_user_that_may_only_use_the_tables_repeats_as_well() {
     let url = Server::shared().database().await;

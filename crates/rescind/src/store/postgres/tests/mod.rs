@@ -1,4 +1,4 @@
-//! What PostgreSQL alone must do.
+//! Tests of the PostgreSQL store alone.
 
 mod authority;
 mod copy;
@@ -24,7 +24,7 @@ pub(in crate::store) fn options(url: &str) -> PostgresOptions {
     PostgresOptions {
         url: url.parse().unwrap(),
         pool_size: 16,
-        // No test waits for it; a busy machine may be slow.
+        // No test waits for this limit; a busy machine may be slow.
         statement_timeout: Duration::from_secs(60),
         tls_ca: None,
         accept_lost_commits: false,
@@ -32,7 +32,7 @@ pub(in crate::store) fn options(url: &str) -> PostgresOptions {
     }
 }
 
-/// Counts the rows written from now on.
+/// Starts to count the rows that are written.
 pub(in crate::store) async fn count_rows(url: &str) {
     let db = connect(url).await;
     db.batch_execute(
@@ -56,7 +56,7 @@ pub(in crate::store) async fn rows_written(url: &str) -> u64 {
     row.get::<_, Number>(0).0
 }
 
-/// Makes so many more of a client's sessions.
+/// Copies each session of a client `count` times.
 pub(in crate::store) async fn copy_sessions(url: &str, client: u64, count: i32) {
     const COLUMNS: &str =
         "client_id, credential_id, key_id, generation, scopes, pair, phase, started_at, issued_at,
@@ -68,7 +68,7 @@ pub(in crate::store) async fn copy_sessions(url: &str, client: u64, count: i32) 
     connect(url).await.execute(&copy, &[&Number(client), &count]).await.unwrap();
 }
 
-/// Waits until `sql` answers true.
+/// Waits until `sql` returns true.
 async fn until(db: &Session, sql: &str) {
     for _ in 0..3000 {
         if db.query_one(sql, &[]).await.unwrap().get(0) {

@@ -56,7 +56,7 @@ async fn a_node_from_before_and_a_key_with_a_refresh_key_exclude_each_other() {
     let (url, store) = store().await;
     let store = Arc::new(store);
     let (db, other, watch) = (connect(&url).await, connect(&url).await, connect(&url).await);
-    // Of the two whoever comes first has it, even if it is not committed yet.
+    // The first of the two wins, even before it is committed.
     other.batch_execute(&format!("BEGIN; {JOIN_FROM_BEFORE}")).await.unwrap();
     let first_key = tokio::spawn({
         let store = Arc::clone(&store);
@@ -220,7 +220,7 @@ async fn a_ring_is_heard_however_late_one_listens() {
     let mut lease = postgres.lease_connection().await.unwrap();
     for _ in 0..2 {
         postgres.ring().await;
-        // Its connection is used for something else meanwhile.
+        // The connection is used for something else in between.
         lease.changes(0).await.unwrap();
         lease.rung().await.unwrap();
     }
@@ -247,7 +247,7 @@ async fn a_connection_that_broke_is_replaced() {
                 WHERE application_name = 'rescind' AND datname = current_database()",
     )
     .await;
-    // One at most, which was not yet known to be broken, fails.
+    // At most one operation fails, on a connection that was not yet known to be broken.
     let rule = |client: &mut crate::model::Client| {
         client.status = Status::Suspended;
         Ok::<_, ()>(())

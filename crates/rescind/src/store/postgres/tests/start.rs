@@ -1,4 +1,4 @@
-//! The first connection: what is refused, and how it is told.
+//! The first connection: which servers are refused, and with which message.
 
 use tokio::task::JoinSet;
 
@@ -64,7 +64,7 @@ async fn tables_of_a_newer_version_are_used_as_far_as_they_say() {
     )
     .await
     .unwrap();
-    // One that was there before, and one that comes.
+    // A store that was connected before, and one that connects now.
     conformance::logout(&store, &client).await;
     let store = Store::connect(&options(&url)).await.unwrap();
     assert_eq!(conformance::logout(&store, &client).await.generation, 2);
@@ -99,7 +99,7 @@ async fn a_wrong_password_is_told_and_not_repeated() {
     .unwrap();
     until(&db, "SELECT bool_or(auth_method = 'scram-sha-256') FROM pg_hba_file_rules").await;
     let with = |password| options(&url.replace("postgres@", &format!("locked:{password}@")));
-    // The postmaster takes its time to hear of the new rules.
+    // The postmaster needs time to load the new rules.
     while Store::connect(&with("canary")).await.is_ok() {}
     let why = refused(with("canary")).await;
     assert!(

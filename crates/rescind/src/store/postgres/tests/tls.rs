@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 use crate::store::StoreError;
 
-/// Gives the server a certificate of its own. Returns that.
+/// Gives the server a certificate of its own, and returns it.
 async fn set_up(db: &tokio_postgres::Client) -> String {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     for (file, pem) in [("server.key", made.signing_key.serialize_pem()), ("server.crt", made.cert.pem())] {
@@ -20,7 +20,7 @@ async fn set_up(db: &tokio_postgres::Client) -> String {
     made.cert.pem()
 }
 
-/// Connects as soon as the server has heard of its new settings.
+/// Connects as soon as the server has loaded its new settings.
 async fn soon(options: &PostgresOptions) -> Store {
     for _ in 0..1000 {
         if let Ok(store) = Store::connect(options).await {
@@ -48,7 +48,7 @@ async fn the_password_is_bound_to_the_certificate() {
     fs::write(&ca, set_up(&db).await).unwrap();
     let as_bound = |password| {
         let url = url.replace("postgres@", &format!("bound:{password}@"));
-        // The driver refuses whoever does not take part in it.
+        // The driver then fails without channel binding.
         PostgresOptions {
             tls_ca: Some(ca.clone()),
             ..options(&format!("{url}?sslmode=require&channel_binding=require"))

@@ -28,7 +28,7 @@ fn what_is_written_is_read_again_and_nothing_else() {
 fn all_that_was_answered_has_to_be_there() {
     let newest = OPEN.newest;
     let judge = |file, log, newest| found(&OPEN, file, log).judge(newest);
-    // Whatever may have been on its way when the power went, or was copied into the file.
+    // The cases that a power cut leaves during a commit or a copy of the log.
     for log in [OPEN.log, Some(Salts(0, 77))] {
         for file in [OPEN.file, stamp(7, 45), newest, stamp(9, 51)] {
             for newest in [newest, stamp(9, 51), stamp(9, 60)] {
@@ -45,7 +45,7 @@ fn all_that_was_answered_has_to_be_there() {
     for newest in [stamp(7, 49), stamp(5, 50), stamp(8, 60), stamp(0, 0)] {
         assert_eq!(judge(OPEN.file, OPEN.log, newest), Err(WentBack::File), "{newest:?}");
     }
-    // Of a file that has all no log is missed.
+    // A file that has all commits needs no log.
     let closed = Mark { file: newest, log: None, ..OPEN };
     assert_eq!(found(&closed, newest, None).judge(newest), Ok(()));
     assert_eq!(found(&closed, newest, OPEN.log).judge(stamp(9, 51)), Ok(()));
