@@ -41,7 +41,7 @@ pub(super) enum CredentialCommand {
         #[arg(long, value_name = "DURATION")]
         overlap: Option<Span>,
     },
-    /// Revoke a credential and every token that it opened, at once
+    /// Revoke a credential and every token of its sessions, at once
     Revoke {
         #[arg(value_parser = api_key)]
         api_key: String,

@@ -34,7 +34,7 @@ pub(super) enum ClientCommand {
         /// A scope that the client's tokens may have
         #[arg(long, value_name = "SCOPE")]
         scope: Vec<String>,
-        /// When this client introspects tokens, it accepts them only from the addresses in `allow`
+        /// When this client introspects tokens, it accepts each only from the addresses in the answer's `allow`
         #[arg(long)]
         enforces_allowlist: bool,
         /// Confirm that a network of prefix length 0 is intended
@@ -56,7 +56,7 @@ pub(super) enum ClientCommand {
     /// A client's allowlist: the addresses that it may call from
     #[command(subcommand)]
     Allow(AllowCommand),
-    /// Change whether a client accepts the tokens that it introspects only from the addresses in `allow`
+    /// Change whether a client accepts each token that it introspects only from the addresses in the answer's `allow`
     EnforcesAllowlist {
         id: ClientId,
         #[arg(value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "yes|no")]
