@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// As [`verify`]. [`Error::Store`] too if the change or its propagation fails: the logout may then have happened.
+/// As [`verify()`]. [`Error::Store`] too if the change or its propagation fails: the logout may then have happened.
 pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), Error> {
     let verified = verify(app, token, caller).await?;
     let (client, generation) = (verified.claims().client, verified.claims().generation);

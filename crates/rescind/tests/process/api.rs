@@ -106,7 +106,7 @@ impl Api {
         self.try_verify(token).await.unwrap()
     }
 
-    /// The outer error: the server went away.
+    /// The outer error: the connection ended.
     pub(crate) async fn try_verify(&self, token: &str) -> Result<Answer, reqwest::Error> {
         let request = self.http.get(format!("{}/verify", self.url)).bearer_auth(token);
         Ok(answer(request).await?.0)
@@ -131,7 +131,7 @@ impl Api {
         self.try_get(path).await.unwrap()
     }
 
-    /// The outer error: the server went away.
+    /// The outer error: the connection ended.
     pub(crate) async fn try_get(&self, path: &str) -> Result<Answer, reqwest::Error> {
         Ok(answer(self.http.get(format!("{}{path}", self.url))).await?.0)
     }
