@@ -1,4 +1,4 @@
-//! What a verification costs, next to the MAC that it cannot do without and to a general reader:
+//! The cost of a verification, compared with the MAC that it needs and with a general reader:
 //! `cargo bench -p rescind-verifier`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to measure")]
@@ -19,7 +19,7 @@ use sha2::Sha256;
 const SECRET: [u8; 32] = [7; 32];
 const NOW: u64 = 1_736_942_400;
 
-/// Enough that the maps are more than one cache line.
+/// Enough clients that the maps are larger than one cache line.
 const CLIENTS: u64 = 1000;
 
 struct Memory {

@@ -1,4 +1,4 @@
-//! An API that verifies by itself: in memory, kept fresh by a running service.
+//! An API that verifies tokens in memory, which a running service keeps up to date.
 //!
 //! ```sh
 //! rescind serve

@@ -1,4 +1,4 @@
-//! The same API, knowing nothing of tokens: a reverse proxy asks for it, and says who calls.
+//! The API of the example `axum` without tokens: a reverse proxy asks Rescind, and names the client in headers.
 //!
 //! ```sh
 //! RESCIND_SERVER__TRUSTED_PROXIES=127.0.0.1/32 RESCIND_SERVER__CLIENT_ADDRESS_HEADER=X-Forwarded-For rescind serve

@@ -5,8 +5,8 @@
 //! curl -s http://127.0.0.1:8080/.well-known/jwks.json | cargo run -p rescind-verifier --example keys -- ISSUER AUDIENCE eyJ…
 //! ```
 //!
-//! Published keys tell who signed a token, and when it expires. Whether the token was revoked, and where its client
-//! may call from, they do not tell: see the example `follow`.
+//! Published keys prove who signed a token, and when the token expires. They do not show whether the token was revoked,
+//! or where its client may call from: see the example `follow`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

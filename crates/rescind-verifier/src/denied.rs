@@ -3,8 +3,8 @@ use thiserror::Error;
 /// Declares the reasons, and the list of all of them.
 macro_rules! denied {
     ($($(#[$attribute:meta])* $reason:ident, $name:literal, $text:literal;)+) => {
-        /// Why a token was refused. The texts are for operators and logs: a caller who presents a token
-        /// is told far less.
+        /// Why a token was refused. The texts are for operators and logs. A caller who presents a token
+        /// gets less detail.
         ///
         /// Later versions may know more reasons. Treat a reason that your program does not know as
         /// [`Revoked`](Denied::Revoked): the token must not be accepted.

@@ -166,7 +166,7 @@ impl Material {
             #[cfg(feature = "asymmetric")]
             Material::Es256(key) => {
                 use p256::ecdsa::{Signature, signature::Verifier};
-                // A signature with s negated is good too (SEC 1 §4.1.4), so anybody could make a second text
+                // A signature with s negated is valid too (SEC 1 §4.1.4), so anybody could make a second text
                 // of a token. The issuer writes the lower s, and only that is accepted.
                 Signature::from_slice(signature).is_ok_and(|signature| {
                     signature == signature.normalize_s() && key.verify(signed, &signature).is_ok()
@@ -220,7 +220,7 @@ impl KeySet {
     }
 }
 
-/// Returns how many bytes it was.
+/// Decodes a segment, and returns the number of decoded bytes.
 fn decode(segment: &str, into: &mut [u8]) -> Result<usize, Denied> {
     let length = BASE64URL_NOPAD.decode_len(segment.len()).map_err(|_| Denied::Malformed)?;
     let into = into.get_mut(..length).ok_or(Denied::Malformed)?;
@@ -233,7 +233,7 @@ impl FromIterator<Key> for KeySet {
     }
 }
 
-/// A decoded payload whose signature was good.
+/// A decoded payload whose signature was valid.
 pub(crate) struct Payload {
     bytes: [u8; MAX_PAYLOAD_LENGTH],
     length: usize,

@@ -99,7 +99,7 @@ impl StandingToken {
         Ok(StandingToken { claims, client })
     }
 
-    /// A token that its issuer has called active.
+    /// A token that the issuer's introspection has reported as active.
     #[cfg(feature = "follow")]
     pub(crate) fn told(claims: Claims, client: Arc<ClientPolicy>) -> StandingToken {
         StandingToken { claims, client }

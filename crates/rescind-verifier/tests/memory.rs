@@ -1,4 +1,4 @@
-//! What reading a token allocates. A binary of its own: the counting allocator is the process's.
+//! The allocations of a verification. This is a binary of its own, because its allocator counts for the process.
 
 #![cfg(test)]
 
@@ -15,8 +15,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const GIANT: usize = 256 << 10;
 
-/// The bytes allocated by `f`. What other threads do meanwhile is only ever added: of ten counts the
-/// least is right.
+/// The bytes allocated by `f`. Other threads can only add to a count, so the least of ten counts is
+/// right.
 fn allocated(f: impl Fn()) -> usize {
     let once = || {
         let region = Region::new(ALLOCATOR);

@@ -1,5 +1,5 @@
-//! The test vectors: that the file is what its generator writes, and that the verifier comes to
-//! every verdict in it.
+//! The test vectors: the file is what its generator writes, and the verifier comes to every verdict in
+//! it.
 
 #![cfg(test)]
 #![cfg(feature = "asymmetric")]
@@ -85,7 +85,7 @@ fn memory(vectors: &Vectors) -> Memory {
     }
 }
 
-/// The scopes of a token that stands.
+/// Returns the scopes of a valid token.
 fn judge(verifier: &Verifier, memory: &Memory, now: u64, case: &Case) -> Result<String, Denied> {
     let caller = case.caller.as_ref().map(|caller| caller.parse().unwrap());
     let verified = verifier.verify(&case.token, caller, now, memory)?;

@@ -1,5 +1,5 @@
-//! What the service holds for requests whose bodies have not come. A binary of its own: the counting
-//! allocator is the process's.
+//! The memory that the service holds for requests whose bodies have not arrived. This is a binary of its own, because
+//! its counting allocator counts for the whole process.
 
 #![cfg(test)]
 
@@ -25,13 +25,13 @@ use tokio::task::{spawn_blocking, yield_now};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Bytes on the heap for a request, at most, before its body is there.
+/// The most bytes on the heap for a request whose body has not arrived.
 const AT_MOST: usize = 4096;
 const CONNECTIONS: usize = 5;
 const STREAMS: u32 = 100;
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-/// What waits for a body in public.
+/// The public paths that wait for a body.
 const PATHS: [(&str, &str); 5] = [
     ("/auth/login", JSON),
     ("/auth/refresh", JSON),
@@ -61,8 +61,7 @@ impl Service {
         Service { app, public, management, _folder: folder }
     }
 
-    /// Bytes held for each of the requests that `send` sends, once the service waits for all their
-    /// bodies.
+    /// Returns the bytes held for each of the requests that `send` sends, when the service waits for all their bodies.
     async fn held(&self, listener: Listener, requests: usize, send: impl FnOnce() + Send + 'static) -> usize {
         let under_way = self.app.metrics.requests_under_way(listener).taken;
         let before = live();
@@ -83,7 +82,7 @@ fn live() -> usize {
     bytes_allocated - bytes_deallocated
 }
 
-/// Connections on which something was asked and answered.
+/// Connections on which one request was answered.
 fn kept(address: SocketAddr, ask: &[u8], answer: &[u8]) -> Vec<TcpStream> {
     let open = |_| {
         let mut stream = TcpStream::connect(address).unwrap();

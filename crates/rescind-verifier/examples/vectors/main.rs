@@ -1,5 +1,5 @@
 //! Writes the test vectors: `cargo run -p rescind-verifier --example vectors > vectors/tokens.json`,
-//! from the root of the repository. The same bytes every time.
+//! from the root of the repository. Every run writes the same bytes.
 
 #![expect(
     clippy::unwrap_used,

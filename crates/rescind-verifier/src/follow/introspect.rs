@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{FeedError, Options, session::connect};
 use crate::{Allowlist, Claims, ClientPolicy, Denied, StandingToken, VerifiedToken, parse_cidr};
 
-/// The answer's members that decide something here. All but `active` are there only if the token is valid.
+/// The answer's members that matter here. All but `active` are present only if the token is valid.
 #[derive(Deserialize)]
 struct Answer {
     active: bool,
@@ -28,7 +28,7 @@ struct Answer {
     allow: Vec<String>,
 }
 
-/// Decides about a token whose text and signature are good, and whose claims are `claims`. `known` is its
+/// Decides about a token whose text and signature are valid, and whose claims are `claims`. `known` is its
 /// client's policy in the newest snapshot.
 pub(super) async fn ask(
     options: &Options,

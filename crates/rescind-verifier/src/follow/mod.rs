@@ -4,8 +4,8 @@
 //! a suspension, a narrower allowlist), an *exact* follower already knows the change or refuses everything:
 //! the server has waited for it. A *bounded* follower knows the change within its bound, and no server waits.
 //!
-//! A follower that may be out of date refuses with [`Denied::Stale`]. The time for which an answer of the
-//! server is good counts from before the question was sent, on a clock that runs on in suspend. So a slow
+//! A follower that may be out of date refuses with [`Denied::Stale`]. The time for which it may use an answer
+//! of the server counts from before the question was sent, on a clock that runs on in suspend. So a slow
 //! network, a stopped process or a sleeping machine can only make a follower refuse.
 //!
 //! ```no_run
@@ -44,7 +44,7 @@ use crate::{Claims, ClientPolicy, Denied, Kind, StandingToken, State, VerifiedTo
 use snapshot::{SnapshotView, Snapshots};
 use wire::Position;
 
-/// A connection on which nothing arrives for so long is given up. Servers send a heartbeat every second.
+/// A connection on which nothing arrives for this long is closed. Servers send a heartbeat every second.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The pause between two attempts to reach the server, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -72,9 +72,9 @@ pub struct Options {
 #[non_exhaustive]
 pub enum Mode {
     /// The follower knows every change that the server has answered. The server's answers wait for this
-    /// follower, at most until the last lease that it gave has run out: some 3 seconds.
+    /// follower, at most until the last lease that the server gave it has ended: about 3 seconds.
     Exact,
-    /// The follower knows every change so long after the server has answered it, and the server does not
+    /// The follower knows every change within this time after the server has answered it. The server does not
     /// wait.
     Bounded(Duration),
 }
@@ -101,14 +101,14 @@ impl Options {
         Options::new(server, token).with_mode(Mode::Exact)
     }
 
-    /// The same with this mode.
+    /// These options with this mode.
     #[must_use]
     pub fn with_mode(self, mode: Mode) -> Options {
         Options { mode, ..self }
     }
 
-    /// The same, and [`Follower::verify_or_ask`] asks about single tokens at this public listener
-    /// (`host:port`).
+    /// These options, with the public listener (`host:port`) at which [`Follower::verify_or_ask`] asks about
+    /// single tokens.
     #[must_use]
     pub fn with_introspection(self, server: impl Into<String>) -> Options {
         Options { introspection: Some(server.into()), ..self }
@@ -207,18 +207,18 @@ impl Follower {
     }
 
     /// Stops following, for every clone: from now on every token is refused with [`Denied::Stale`]. An
-    /// exact follower tells the server, so that no change waits for the rest of its lease: call this at
-    /// the end of an orderly shutdown.
+    /// exact follower also ends its lease at the server, so that no change waits for the rest of it. Call
+    /// this at the end of an orderly shutdown.
     pub async fn leave(&self) {
         let mut task = self.task.0.lock().await;
         if !task.is_finished() {
             task.abort();
             let _ = (&mut *task).await;
         }
-        // The task that extends the deadline has ended. The server may be told only after the state is gone.
+        // The task that extends the deadline has ended. The state must be dropped before the lease is ended.
         *self.shared.snapshots_mut() = Snapshots::default();
         if self.shared.options.mode == Mode::Exact {
-            // If the server cannot be told, the lease runs out by itself.
+            // If the server cannot be reached, the lease ends by itself.
             let _ = session::leave(&self.shared).await;
         }
     }

@@ -27,12 +27,12 @@ use super::{
     },
 };
 
-/// How often the server is asked within the time that one answer is good for.
+/// How often the server is asked within the time for which one answer may be used.
 const QUESTIONS: u32 = 5;
 /// The longest answer to an acknowledgement, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Follows the feed over one connection. Returns why that ended.
+/// Follows the feed over one connection. Returns why the connection ended.
 pub(super) async fn run(shared: &Shared) -> FeedError {
     let followed = async {
         let stream = open(shared).await?;
@@ -77,9 +77,9 @@ async fn read(shared: &Shared, mut stream: Incoming) -> Result<(), FeedError> {
     }
 }
 
-/// How far a connection's feed has come.
+/// What has arrived over a connection.
 enum At {
-    /// The server has not said yet where the feed begins.
+    /// Nothing yet: the first event shows where the feed begins.
     Beginning,
     /// Parts of this snapshot have arrived.
     Snapshot(Box<Snapshot>),
@@ -107,7 +107,7 @@ fn apply(shared: &Shared, event: &Event, at: At) -> Result<At, FeedError> {
             let change = data::<Change>(event)?;
             let seq = change.seq;
             shared.snapshots_mut().apply(change, clock::wall())?;
-            // Last, because it is what makes `renew` acknowledge the change.
+            // Last, because this makes `renew` acknowledge the change.
             shared.applied.send_replace(seq);
             At::Changes
         }
@@ -123,7 +123,7 @@ fn apply(shared: &Shared, event: &Event, at: At) -> Result<At, FeedError> {
         ("clients" | "sessions" | "complete" | "resumed" | "change" | "heartbeat", _) => {
             return Err(FeedError::Unreadable);
         }
-        // An event of a later version, which may add none that changes a verdict.
+        // An event of a later version. A later version may not add an event that changes a verdict.
         (_, at) => at,
     })
 }
@@ -145,7 +145,7 @@ async fn renew(shared: &Shared) -> Result<(), FeedError> {
     let mut connection = connect(&shared.options.server).await?;
     let (mut news, mut applied) = (shared.applied.subscribe(), shared.applied.subscribe());
     let mut asked_at = None;
-    // For how long the last answer is good.
+    // For how long the last answer may be used.
     let mut term = mode.patience();
     loop {
         let pause = (term / QUESTIONS).max(Duration::from_millis(1));
@@ -184,7 +184,7 @@ async fn renew(shared: &Shared) -> Result<(), FeedError> {
     }
 }
 
-/// Acknowledges the changes applied so far. The answer says where the feed's head is.
+/// Acknowledges the changes applied so far. The answer has the feed's head.
 async fn ask(
     shared: &Shared,
     connection: &mut SendRequest<Full<Bytes>>,

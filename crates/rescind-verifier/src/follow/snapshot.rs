@@ -1,4 +1,4 @@
-//! The server's state as a follower has it, and until when that may be used.
+//! The server's state as a follower has it, and until when the follower may use it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -102,14 +102,14 @@ pub(super) struct Snapshot {
     profile: Profile,
     clients: HashMap<ClientId, Arc<ClientPolicy>>,
     ended: HashMap<SessionId, UnixSeconds>,
-    /// The number of ended sessions at which those whose last token has expired are forgotten.
+    /// The number of ended sessions at which those whose last token has expired are removed.
     forget_at: usize,
-    /// The last token of every forgotten session had expired by this time.
+    /// The last token of every removed session had expired by this time.
     forgotten: UnixSeconds,
 }
 
-/// Seconds for which an ended session is remembered after its last token has expired, so that it is still
-/// known when the clock is set back.
+/// Seconds for which an ended session is kept after its last token has expired, so that it is still known
+/// when the clock is set back.
 const MARGIN: UnixSeconds = 3600;
 
 impl Snapshot {
@@ -159,7 +159,7 @@ impl Snapshot {
     }
 
     /// The time to check `exp` against, in seconds since 1970. It is never earlier than `forgotten`, so that
-    /// a clock set back makes no token of a forgotten session valid again.
+    /// a clock set back makes no token of a removed session valid again.
     pub(super) fn time(&self, now: UnixSeconds) -> UnixSeconds {
         now.max(self.forgotten)
     }
@@ -214,7 +214,7 @@ mod tests {
         snapshots.newest().unwrap().position.clone()
     }
 
-    /// What is decided on at this second.
+    /// The position of the snapshot that decides at this second.
     fn fresh(snapshots: &Snapshots, second: u64) -> Option<Position> {
         snapshots.fresh(Duration::from_secs(second)).map(|snapshot| snapshot.position.clone())
     }
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!((fresh(&snapshots, 9), fresh(&snapshots, 10)), (Some(at("e:5")), None));
         assert_eq!(snapshots.extend(&at("f:3"), 12 * SECOND).unwrap().unwrap().position, at("e:5"));
         assert_eq!((fresh(&snapshots, 11), fresh(&snapshots, 12)), (Some(at("f:3")), None));
-        // An answer that comes late takes nothing back.
+        // A late answer does not shorten the deadline.
         snapshots.extend(&at("f:3"), 11 * SECOND).unwrap();
         assert_eq!(fresh(&snapshots, 11), Some(at("f:3")));
     }
@@ -250,7 +250,7 @@ mod tests {
         snapshots.put(snapshot("e", 7)).unwrap();
         assert_eq!((fresh(&snapshots, 9), fresh(&snapshots, 10)), (Some(at("e:7")), None));
         assert_eq!(snapshots.put(snapshot("e", 6)).unwrap_err(), FeedError::Gap { have: 7, got: 6 });
-        // After a look at another one, too.
+        // The same holds after a snapshot of another process.
         snapshots.put(snapshot("f", 1)).unwrap();
         snapshots.put(snapshot("e", 8)).unwrap();
         assert_eq!((newest(&snapshots), fresh(&snapshots, 9)), (at("e:8"), Some(at("e:8"))));

@@ -62,7 +62,7 @@ impl Parser {
                 }
                 self.data.push_str(value);
             }
-            // Comments, ids and retry times say nothing that the data does not.
+            // The feed needs no comments, ids and retry times: its data has everything.
             _ => {}
         }
         None

@@ -15,10 +15,10 @@
 //! sequence numbers of different epochs cannot be compared. A verifier that receives a change whose number
 //! is not the next one asks for a new snapshot.
 //!
-//! An [`Ack`] says up to which change the verifier has applied the feed. Its answer ([`Acked`]) says where
-//! the feed's head is. Every change that the server had answered before the acknowledgement was *sent* is at
-//! or before that head. So a verifier that has applied the head was up to date at the moment when it sent
-//! the acknowledgement, however slow the network is. What follows from that depends on its [`AckMode`].
+//! An [`Ack`] names the last change that the verifier has applied. Its answer ([`Acked`]) names the feed's
+//! head. Every change that the server had answered before the acknowledgement was *sent* is at or before that
+//! head. So a verifier that has applied the head was up to date at the moment when it sent the
+//! acknowledgement, however slow the network is. The verifier's [`AckMode`] determines until when it may decide.
 //!
 //! These types are closed: another version of the format will have a path and types of its own.
 
@@ -47,7 +47,7 @@ pub struct Hello {
     pub issuer: String,
     /// The `aud` of every token.
     pub audience: String,
-    /// The keys whose tokens are good.
+    /// The keys that tokens may be signed with.
     pub keys: Vec<WireKey>,
 }
 
@@ -123,7 +123,7 @@ pub enum What {
     Client(Client),
     /// A session ended before its tokens expired.
     Session(EndedSession),
-    /// All the keys whose tokens are good.
+    /// All the keys that tokens may be signed with.
     Keys(Vec<WireKey>),
 }
 
@@ -153,11 +153,11 @@ pub struct Client {
 pub struct EndedSession {
     /// The session.
     pub session: SessionId,
-    /// When the session's last token expires. From then on the session may be forgotten.
+    /// When the session's last token expires. From then on a verifier may remove the session.
     pub until: UnixSeconds,
 }
 
-/// A key whose tokens are good.
+/// A key that tokens may be signed with.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct WireKey {
     /// The key's id.

@@ -1,4 +1,4 @@
-//! A small issuer that signs whatever it is given, and a state of one client with one session.
+//! A small issuer that signs any text, and a state of one client with one session.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -82,7 +82,7 @@ pub(crate) fn payload() -> String {
     claims().write(&profile())
 }
 
-/// An access token that stands.
+/// A valid access token.
 pub(crate) fn token() -> String {
     KEY.issue(Kind::Access, &claims(), &profile())
 }
@@ -118,8 +118,8 @@ impl State for Memory {
     }
 }
 
-/// Everything that one decision depends on. As made, the token stands; a test spoils what it is
-/// about.
+/// Everything that one decision depends on. At first the token is valid. A test changes the part that it
+/// is about.
 pub(crate) struct Scene {
     pub(crate) claims: Claims,
     pub(crate) kind: Kind,

@@ -1,5 +1,5 @@
-//! RFC 7515, 7519 and 8725: what must be refused although its signature may be good. "Signed" below
-//! means signed with the right key, so that nothing but the rule under test can refuse it.
+//! RFC 7515, 7519 and 8725: tokens that must be refused although their signature may be valid. "Signed"
+//! below means signed with the right key, so that only the rule under test can refuse the token.
 
 use data_encoding::BASE64;
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,17 +11,17 @@ use crate::fixture::{
     verifier_of, with,
 };
 
-/// Why a token of this header is refused, signed.
+/// The reason for which a signed token of this header is refused.
 fn header_denied(header: impl AsRef<[u8]>) -> Denied {
     authenticate(&KEY.mint(header, payload())).unwrap_err()
 }
 
-/// Why a token of this payload is refused, signed.
+/// The reason for which a signed token of this payload is refused.
 fn payload_denied(payload: impl AsRef<[u8]>) -> Denied {
     authenticate(&KEY.mint(HEADER, payload)).unwrap_err()
 }
 
-/// What every refusal below is a change of.
+/// The valid token from which every test below makes an invalid one.
 #[test]
 fn the_fixture_writes_what_the_issuer_writes() {
     assert_eq!(KEY.mint(HEADER, payload()), token());
@@ -129,7 +129,7 @@ fn a_key_id_is_compared_and_nothing_else() {
     assert_eq!(header_denied(with(HEADER, "k1", &"k".repeat(1 << 20))), Denied::Malformed);
 }
 
-/// What could not be told from the text around it is refused when the key is made.
+/// A key id whose characters could be mistaken for the text around it is refused when the key is made.
 // check 37
 #[test]
 fn a_key_id_needs_no_escaping() {
@@ -300,7 +300,7 @@ fn spare_bits_are_zero() {
     }
 }
 
-/// The characters that differ from a last one in its `count` low values only, itself first.
+/// The characters that differ from `last` only in `count` low values, `last` first.
 fn spellings(last: char, count: usize) -> Vec<char> {
     let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_']).collect();
     let index = alphabet.iter().position(|&c| c == last).unwrap();

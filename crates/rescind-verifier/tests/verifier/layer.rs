@@ -15,7 +15,7 @@ use crate::fixture::{KEY, Memory, NOW, Scene, claims, profile, token, verifier_o
 #[derive(Clone, Copy)]
 struct Peer(IpAddr);
 
-/// What the inner service saw, and what was answered.
+/// The name that the inner service saw, and the answer.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -30,7 +30,7 @@ impl Answer {
         Some(line)
     }
 
-    /// One of the refusals, to the letter.
+    /// Asserts that this is exactly the refusal.
     #[track_caller]
     fn is(&self, status: u16, name: &str, code: &str, message: &str, challenge: Option<&str>) {
         let body: Value = serde_json::from_slice(&self.body).unwrap();
@@ -64,7 +64,7 @@ impl Answer {
     }
 }
 
-/// The inner service: says whose token it was handed.
+/// The inner service: it answers with the name of the token's client.
 async fn whose<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let token: &VerifiedToken = request.extensions().get().unwrap();
     let text = format!("client {}, session {}", token.claims().client, token.claims().session);
@@ -79,7 +79,7 @@ fn decide(scene: Scene) -> impl Fn(&str, Option<IpAddr>) -> Result<VerifiedToken
     move |token: &str, caller| verifier.verify(token, caller, NOW, &*memory)
 }
 
-/// How [`peer`] is typed, so that layers of other `decide`s have one type with it.
+/// The type of [`peer`], so that layers with different `decide`s have one type.
 type Caller = fn(&Parts) -> Option<IpAddr>;
 
 fn peer(request: &Parts) -> Option<IpAddr> {
@@ -125,7 +125,7 @@ async fn a_token_that_stands_passes() {
     answer(bearer(&token())).await.passed();
 }
 
-/// Whoever is behind it sees the token of this request, not one that something before it left there.
+/// The inner service sees the token of this request, not one that an outer layer put there.
 #[tokio::test]
 async fn the_token_replaces_another() {
     let mut other = Scene::good();
@@ -195,7 +195,7 @@ async fn an_address_that_is_not_on_the_allowlist() {
     answer(request).await.is_address_not_authorized();
 }
 
-/// Without an allowlist too, and even if `decide` makes an address up.
+/// An unknown address is refused without an allowlist too, and even if `decide` uses another address.
 // check 65
 #[tokio::test]
 async fn an_address_that_could_not_be_told() {
@@ -215,7 +215,7 @@ async fn an_address_that_could_not_be_told() {
     send(VerifyLayer::new(made_up, peer as _), unknown()).await.is_address_not_authorized();
 }
 
-/// A token that is no good is told so first.
+/// An invalid token is reported before an unknown address.
 #[tokio::test]
 async fn the_address_is_judged_last() {
     let mut request = bearer("x");

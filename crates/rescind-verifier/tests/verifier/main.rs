@@ -1,4 +1,4 @@
-//! What the verifier promises, tested from outside. Numbers after `check` are the project's checks.
+//! Tests of the verifier by its public API. Numbers after `check` are those of docs/security-checks.md.
 
 #![cfg(test)]
 

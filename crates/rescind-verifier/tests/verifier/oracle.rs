@@ -1,7 +1,7 @@
-//! The reader held against `jsonwebtoken`, a general one.
+//! Compares the reader of this crate with `jsonwebtoken`, a general reader.
 //!
-//! Every issued token is read alike by both; that ours is never the laxer one, [`crate::mutants`] shows.
-//! It is stricter in that it reads one exact text, and [`where_ours_is_stricter`] shows each of these
+//! Both read every issued token alike. [`crate::mutants`] shows that this crate never accepts more. This crate is
+//! stricter, because it accepts one exact text. [`where_ours_is_stricter`] shows each of these
 //! differences:
 //!
 //! - header: its exact bytes, so the order of members, white space, `crit`, `b64`, `jwk`, `jku`,
@@ -14,12 +14,12 @@
 //! - `iat` in the future: refused; `jsonwebtoken` does not look at it;
 //! - length: bounded.
 //!
-//! One more cannot be shown without racing the clock: at the very second of `exp`, `jsonwebtoken`
-//! still accepts, where RFC 7519 §4.1.4 says that a token must no longer be.
+//! One more difference cannot be shown without racing the clock: at the second of `exp`, `jsonwebtoken`
+//! still accepts a token, which RFC 7519 §4.1.4 forbids.
 //!
-//! `jsonwebtoken` reads the wall clock for `exp` and cannot be told another time. Its own check of
-//! `exp` is therefore off (it still demands one that it can read), and the value that it read is
-//! compared with ours, which ours compared with the test's time.
+//! `jsonwebtoken` compares `exp` with the wall clock, and accepts no other time. So its check of `exp` is off
+//! (it still requires an `exp` that it can read). The tests compare the value that it read with this crate's
+//! value, which this crate has compared with the test's time.
 
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode};
 use proptest::{collection::vec, prelude::*, sample::select, test_runner::Config};
@@ -40,7 +40,7 @@ fn peer(token: &str, secret: &[u8], profile: &Profile) -> jsonwebtoken::errors::
     decode(token, &DecodingKey::from_secret(secret), &validation)
 }
 
-/// The claims as any JSON reader should see them, written down a second time on purpose.
+/// The claims as a JSON reader should see them. The members are repeated here on purpose.
 pub(crate) fn as_json(claims: &Claims, profile: &Profile) -> Value {
     let mut json = json!({
         "iss": profile.issuer(),

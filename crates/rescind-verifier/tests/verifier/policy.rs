@@ -1,4 +1,4 @@
-//! What a client's and a session's state mean for a token whose text is good.
+//! The effect of a client's and a session's state on a token whose text is valid.
 
 use rescind_verifier::{Allowlist, Denied, SessionState};
 
@@ -53,7 +53,7 @@ fn a_client_or_session_that_is_missing_is_not_known() {
     assert_eq!(outcome(|scene| scene.session = None), Err(Denied::NotKnown));
 }
 
-/// The credential and the client are judged first, so what the session says cannot revive a token.
+/// The client and the credential are checked first, so the session's state cannot make a token valid again.
 #[test]
 fn a_missing_session_does_not_hide_a_revocation() {
     let denied = outcome(|scene| {
@@ -99,7 +99,7 @@ fn without_an_allowlist_any_address_will_do_but_there_must_be_one() {
     assert_eq!(from(None), Err(Denied::AddressNotAllowed));
 }
 
-/// Widening a client's scopes is for the next login; narrowing them is for every token at once.
+/// New scopes of a client are for the next login. Removed scopes are lost to every token at once.
 // check 14
 #[test]
 fn a_token_has_the_scopes_that_its_client_still_has() {

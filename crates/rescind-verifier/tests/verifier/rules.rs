@@ -1,4 +1,4 @@
-//! Every reason for refusal on its own, and which one is told when several hold.
+//! Every reason for refusal on its own, and which one is reported when several apply.
 
 use rescind_verifier::{Denied, Kind, Profile};
 
@@ -11,7 +11,7 @@ fn the_scene_stands() {
     assert_eq!(verified.client().name, "billing");
 }
 
-/// A way to spoil the scene.
+/// A change that breaks one rule.
 type Fault = fn(&mut Scene);
 
 const MALFORMED: Fault = |scene| {
@@ -102,8 +102,8 @@ fn address_not_allowed() {
     assert_eq!(Scene::denied(WRONG_ADDRESS), Denied::AddressNotAllowed);
 }
 
-/// The order that callers see: a forger learns nothing of the token's claims, an expired token is
-/// told so even if it was revoked, and an address is judged only for a token that stands.
+/// The order that callers see: a forger learns nothing of the token's claims, an expired token is reported as
+/// expired even if it was revoked, and an address is checked only for a valid token.
 #[test]
 fn the_first_rule_broken_is_the_one_told() {
     let in_order: [(Fault, Denied); 14] = [

@@ -1,4 +1,4 @@
-//! What is on record.
+//! The audit log.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::{
 const DEFAULT_EVENTS: u64 = 100;
 const MAX_EVENTS: u64 = 1000;
 
-/// Which events are asked for: the oldest after `after`, or else the newest.
+/// A query of the audit log: the oldest events after `after`, or without it the newest.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventsWanted {
@@ -21,11 +21,11 @@ pub struct EventsWanted {
     pub limit: Option<u64>,
     pub kind: Option<EventKind>,
     pub client: Option<ClientId>,
-    /// How long ago at most.
+    /// The greatest age of an event.
     pub since: Option<Span>,
 }
 
-/// Some events, the newest last.
+/// A page of events, the newest last.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EventsView {
     pub events: Vec<EventView>,
@@ -33,7 +33,7 @@ pub struct EventsView {
     pub last: u64,
 }
 
-/// Something that happened.
+/// An event, as the admin API shows it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EventView {
     pub id: u64,
@@ -52,14 +52,18 @@ pub struct EventView {
     pub count: u64,
 }
 
-/// What is on record.
+/// Returns a page of the audit log.
+///
+/// # Errors
+///
+/// If the limit is out of range, or the store is unavailable.
 pub async fn events(store: &Store, clock: &Clock, wanted: EventsWanted) -> Result<EventsView, Error> {
     let EventsWanted { after, limit, kind, client, since } = wanted;
     let limit = limit.unwrap_or(DEFAULT_EVENTS);
     if !(1..=MAX_EVENTS).contains(&limit) {
         return Err(invalid("limit", format!("expected between 1 and {MAX_EVENTS}")));
     }
-    // The stores count to half of what fits here.
+    // The stores' ids are at most `i64::MAX`, so a larger one matches nothing.
     if [after, client].iter().flatten().any(|&id| i64::try_from(id).is_err()) {
         return Ok(EventsView { events: vec![], last: after.unwrap_or(0) });
     }

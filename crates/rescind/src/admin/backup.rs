@@ -1,4 +1,4 @@
-//! A backup, and a store made of one.
+//! Backups, and their restoration.
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
@@ -17,20 +17,20 @@ use crate::{
     store::{Sqlite, Store, StoreError},
 };
 
-/// What a restored store holds.
+/// The content of a restored store.
 #[derive(Debug, Serialize)]
 pub struct Restored {
-    /// Deleted ones included.
+    /// With deleted clients.
     pub clients: usize,
-    /// Revoked ones included.
+    /// With revoked credentials.
     pub credentials: usize,
-    /// The names of those that are not: some may have been revoked since the backup.
+    /// The names of the verifiers that were removed, because they may have been revoked since the backup.
     pub dropped_verifiers: Vec<String>,
-    /// The signing key in place of those that there were.
+    /// The new signing key, which replaces all earlier ones.
     pub kid: String,
 }
 
-/// Why nothing was restored.
+/// Why a backup was not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("it cannot be copied: {0}")]
@@ -54,7 +54,11 @@ impl From<EndError> for RestoreError {
     }
 }
 
-/// Everything but the sessions, in a file that is there until dropped.
+/// Writes everything but the sessions into a temporary file, which is deleted when it is dropped.
+///
+/// # Errors
+///
+/// If the store is PostgreSQL or unavailable, or the file cannot be written.
 pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
     let Some(store) = app.store.embedded() else {
         return Err(Error::Refused(
@@ -70,8 +74,12 @@ pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
     Ok(file)
 }
 
-/// Makes the folder's store of a backup. What was revoked since that was made is not known to it: so every token ends
-/// with the keys that signed it, and no verifier is left, which would be handed the new key.
+/// Replaces the folder's store by a backup. The backup does not have the revocations made after it. So every token ends
+/// with its signing key, and every verifier is removed, because it would get the new key.
+///
+/// # Errors
+///
+/// If the backup cannot be copied, read or opened with this master key, or the folder's store cannot be replaced.
 pub async fn restore(
     folder: &DataFolder,
     from: &Path,
@@ -88,9 +96,9 @@ pub async fn restore(
     let loaded = store.load().await?;
     master.open(PEPPER, &loaded.pepper.ok_or(RestoreError::Empty)?)?;
     let kid = end_every_token(&store, &loaded.keys, master, origin, random).await?;
-    // It may be the copy of a store, which has had a mark.
+    // Without this, a file that is the copy of a store would count as a store that went back.
     store.embedded().map_or(Ok(()), Sqlite::vouch)?;
-    // Closed, it has no log beside it.
+    // Closing the store removes its log file, so one file is all of it.
     drop(store);
     folder.replace_store(&file)?;
 
@@ -102,16 +110,19 @@ pub async fn restore(
     })
 }
 
-/// The end of every token.
+/// The result of ending every token.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EndedTokens {
-    /// The signing key in place of those that there were.
+    /// The new signing key, which replaces all earlier ones.
     pub kid: String,
     pub receipt: Receipt,
 }
 
-/// Ends every token, after a database was restored to what it was before: what was revoked since is not known
-/// to it.
+/// Ends every token after an operator has restored the database, which lacks the revocations made after the backup.
+///
+/// # Errors
+///
+/// If the new key cannot be sealed, or the change or its propagation fails.
 pub async fn restored(app: &Arc<App>) -> Result<EndedTokens, Error> {
     let (key, origin) =
         (app.memory.new_key(app.clock.now(), &app.random)?, app.audit.origin(Actor::Operator, None));

@@ -1,4 +1,4 @@
-//! Which certificates a client is bound to.
+//! The certificates that a client is bound to.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     model::{CertificateNames, Client, ClientId},
 };
 
-/// A change of the names of which a client's certificate must have one.
+/// A change of the names that a client is bound to. Its certificate must have one of them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateChange {
@@ -22,12 +22,17 @@ pub struct CertificateChange {
     pub add: Vec<String>,
     #[serde(default)]
     pub remove: Vec<String>,
-    /// Lets no name be left: the client needs no certificate.
+    /// Confirms that no name is left, so that the client needs no certificate.
     #[serde(default)]
     pub unbind: bool,
 }
 
-/// Changes which certificates a client is bound to.
+/// Changes the certificate names that a client is bound to.
+///
+/// # Errors
+///
+/// If a name is invalid, no name would be left without `unbind`, there is no such client, or the change or its
+/// propagation fails.
 pub async fn change_certificates(
     app: &Arc<App>,
     id: ClientId,

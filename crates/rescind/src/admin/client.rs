@@ -1,4 +1,4 @@
-//! Clients and where they may call from.
+//! Clients and their allowlists.
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
@@ -20,7 +20,7 @@ const MAX_ALLOWLIST_ENTRIES: usize = 256;
 
 const MAX_CERTIFICATES: usize = 64;
 
-/// A client to be.
+/// The properties of a new client.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewClient {
@@ -31,10 +31,10 @@ pub struct NewClient {
     pub certificates: Vec<String>,
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// Where it introspects tokens, it takes them from addresses on their clients' allowlists alone.
+    /// When this client introspects tokens, it accepts them only from addresses on their clients' allowlists.
     #[serde(default)]
     pub enforces_allowlist: bool,
-    /// Takes a network of prefix length 0 for what it is.
+    /// Confirms that a network of prefix length 0 is intended.
     #[serde(default)]
     pub allow_any: bool,
 }
@@ -47,19 +47,19 @@ pub struct AllowChange {
     pub add: Vec<String>,
     #[serde(default)]
     pub remove: Vec<String>,
-    /// Lets the list become empty, or take a network of prefix length 0: every address may call.
+    /// Confirms that every address may call: by an empty list, or by a network of prefix length 0.
     #[serde(default)]
     pub allow_any: bool,
 }
 
-/// A change of what a client promises of the tokens that it introspects.
+/// A change of whether a client enforces the allowlists of the tokens that it introspects.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnforcementChange {
     pub enforces_allowlist: bool,
 }
 
-/// A client as shown.
+/// A client, as the admin API shows it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ClientView {
     pub client_id: ClientId,
@@ -70,12 +70,12 @@ pub struct ClientView {
     pub enforces_allowlist: bool,
     pub status: Status,
     pub created_at: String,
-    /// Who knows of the change that this is the outcome of.
+    /// The receipt of the change that had this result.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub receipt: Option<Receipt>,
 }
 
-/// A client just created, with the one sight of its first secret.
+/// A new client, with its first secret. The secret is shown only here.
 #[derive(Serialize, Deserialize)]
 pub struct CreatedClient {
     pub client_id: ClientId,
@@ -97,11 +97,15 @@ pub struct AddressCheck {
     pub client_id: ClientId,
     pub address: IpAddr,
     pub allowed: bool,
-    /// The entries that hold it. None is needed where there are no entries at all.
+    /// The entries that contain the address. An empty allowlist allows it without an entry.
     pub entries: Vec<String>,
 }
 
 /// Creates a client with its first credential.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] for a field; [`Error::Store`] if the change or its propagation fails.
 pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClient, Error> {
     let allowlist = allowlist("allow", &new.allow, new.allow_any)?;
     let certificates = certificate_names("certificates", &new.certificates)?;
@@ -140,17 +144,29 @@ pub async fn create_client(app: &Arc<App>, new: NewClient) -> Result<CreatedClie
     })
 }
 
-/// Every client that was not deleted.
+/// Returns every client that was not deleted.
+///
+/// # Errors
+///
+/// If the store is unavailable.
 pub async fn clients(app: &App) -> Result<Vec<ClientView>, Error> {
     Ok(app.store.clients().await?.iter().map(view).collect())
 }
 
-/// One client.
+/// Returns one client.
+///
+/// # Errors
+///
+/// If there is no such client, or the store is unavailable.
 pub async fn client(app: &App, id: ClientId) -> Result<ClientView, Error> {
     Ok(view(&find(app, id).await?))
 }
 
-/// Suspends a client and takes back all it holds.
+/// Suspends a client and revokes all its tokens.
+///
+/// # Errors
+///
+/// If there is no such client, or the change or its propagation fails.
 pub async fn suspend(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
     let rule = |client: &mut Client| {
         client.status = Status::Suspended;
@@ -160,7 +176,11 @@ pub async fn suspend(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> 
     changed_view(change(app, id, "client suspended", rule).await?)
 }
 
-/// Lets a client be used again. What it held before stays revoked.
+/// Lets a suspended client log in again. Its earlier tokens stay revoked.
+///
+/// # Errors
+///
+/// As [`suspend`].
 pub async fn resume(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
     let rule = |client: &mut Client| {
         client.status = Status::Active;
@@ -169,7 +189,11 @@ pub async fn resume(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
     changed_view(change(app, id, "client resumed", rule).await?)
 }
 
-/// Takes back all that a client holds.
+/// Revokes all tokens of a client.
+///
+/// # Errors
+///
+/// As [`suspend`].
 pub async fn logout(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
     let rule = |client: &mut Client| {
         client.generation += 1;
@@ -178,7 +202,11 @@ pub async fn logout(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
     changed_view(change(app, id, "client logged out", rule).await?)
 }
 
-/// Ends a client for good, its credentials and all it holds.
+/// Deletes a client and revokes its credentials and tokens.
+///
+/// # Errors
+///
+/// As [`suspend`].
 pub async fn delete(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
     let now = app.clock.now();
     let rule = move |client: &mut Client| {
@@ -192,7 +220,11 @@ pub async fn delete(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
     changed_view(change(app, id, "client deleted", rule).await?)
 }
 
-/// Changes where a client may call from.
+/// Changes a client's allowlist.
+///
+/// # Errors
+///
+/// As [`suspend`]; also if an entry is invalid, or every address would be allowed without `allow_any`.
 pub async fn change_allowlist(
     app: &Arc<App>,
     id: ClientId,
@@ -218,7 +250,11 @@ pub async fn change_allowlist(
     changed_view(change(app, id, "allowlist changed", rule).await?)
 }
 
-/// Changes whether a client is told of tokens that it must itself hold to their clients' allowlists.
+/// Changes whether a client enforces the allowlists of the tokens that it introspects.
+///
+/// # Errors
+///
+/// As [`suspend`].
 pub async fn change_enforcement(
     app: &Arc<App>,
     id: ClientId,
@@ -231,7 +267,11 @@ pub async fn change_enforcement(
     changed_view(change(app, id, "enforcement of allowlists changed", rule).await?)
 }
 
-/// Whether a client may be used from an address, and by which entries.
+/// Returns whether a client may be used from an address, and which entries contain the address.
+///
+/// # Errors
+///
+/// If the address is invalid, there is no such client, or the store is unavailable.
 pub async fn check_address(app: &App, id: ClientId, address: &str) -> Result<AddressCheck, Error> {
     let address: IpAddr = address.parse().map_err(|_| {
         invalid("address", format!("{address:?} is not an IP address such as 203.0.113.7 or 2001:db8::1"))
@@ -260,8 +300,8 @@ pub(super) fn checked_name(name: &str) -> Result<String, Error> {
     Ok(name.to_owned())
 }
 
-/// Whether what stands around it, in a list or a log, may be shown elsewhere than it is: a control
-/// character, a separator of lines or paragraphs, or one of Unicode's `Bidi_Control` (UAX #9 §2).
+/// Whether a character can move the text around it in a list or a log: a control character, a separator of lines or
+/// paragraphs, or one of Unicode's `Bidi_Control` (UAX #9 §2).
 fn moves_others(c: char) -> bool {
     let turns =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

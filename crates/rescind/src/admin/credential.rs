@@ -14,10 +14,10 @@ use crate::{
 };
 
 const MAX_CREDENTIALS: usize = 64;
-/// For how long a rotated credential still works, unless told otherwise.
+/// In seconds: how long a rotated credential stays valid by default.
 const DEFAULT_OVERLAP: u64 = 24 * 3600;
 
-/// A credential to be.
+/// The properties of a new credential.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewCredential {
@@ -29,12 +29,12 @@ pub struct NewCredential {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// For how long the old one still works.
+    /// For how long the old credential stays valid.
     #[serde(default)]
     pub overlap: Option<Span>,
 }
 
-/// A credential as shown.
+/// A credential, as the admin API shows it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CredentialView {
     pub api_key: String,
@@ -45,32 +45,40 @@ pub struct CredentialView {
     pub revoked_at: Option<String>,
 }
 
-/// A credential just created, with the one sight of its secret.
+/// A new credential, with its secret. The secret is shown only here.
 #[derive(Serialize, Deserialize)]
 pub struct CreatedCredential {
     pub client_id: ClientId,
     pub api_key: String,
     pub api_secret: String,
     pub expires_at: Option<String>,
-    /// The credential that this one takes over from, and when that ends.
+    /// The old credential, which this one replaces.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub replaces: Option<Replaced>,
 }
 
-/// A credential on its way out.
+/// A rotated credential, and when it expires.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Replaced {
     pub api_key: String,
     pub expires_at: Option<String>,
 }
 
-/// A client's credentials, revoked ones included.
+/// Returns a client's credentials, with the revoked ones.
+///
+/// # Errors
+///
+/// If there is no such client, or the store is unavailable.
 pub async fn credentials(app: &App, id: ClientId) -> Result<Vec<CredentialView>, Error> {
     let now = app.clock.now();
     Ok(find(app, id).await?.credentials.iter().map(|c| view_credential(c, now)).collect())
 }
 
 /// Gives a client one more credential.
+///
+/// # Errors
+///
+/// If there is no such client, it has too many credentials, or the change or its propagation fails.
 pub async fn create_credential(
     app: &Arc<App>,
     id: ClientId,
@@ -89,7 +97,11 @@ pub async fn create_credential(
     })
 }
 
-/// Gives a credential's client a new one, and lets the old one end after an overlap.
+/// Gives a credential's client a new credential. The old one expires after an overlap.
+///
+/// # Errors
+///
+/// If there is no such credential or it is revoked; else as [`create_credential`].
 pub async fn rotate_credential(
     app: &Arc<App>,
     api_key: &str,
@@ -117,7 +129,11 @@ pub async fn rotate_credential(
     })
 }
 
-/// Ends a credential and everything born of it.
+/// Revokes a credential, and every token of the sessions that it opened.
+///
+/// # Errors
+///
+/// If there is no such credential, or the change or its propagation fails.
 pub async fn revoke_credential(app: &Arc<App>, api_key: &str) -> Result<CredentialView, Error> {
     let known = app.memory.registry.credential(api_key).ok_or(Error::NotFound("credential"))?;
     let (now, id) = (app.clock.now(), known.credential.id);

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRotation {
-    /// `HS256`, `EdDSA` or `ES256`; that of the newest key if absent.
+    /// `HS256`, `EdDSA` or `ES256`. Absent: the algorithm of the newest key.
     #[serde(default)]
     pub algorithm: Option<String>,
     /// For how long the new key is published before it signs.
@@ -27,7 +27,7 @@ pub struct KeyRotation {
     pub publish_ahead: Option<Span>,
 }
 
-/// A signing key as shown.
+/// A signing key, as the admin API shows it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct KeyView {
     pub kid: String,
@@ -36,17 +36,25 @@ pub struct KeyView {
     pub status: String,
     pub created_at: String,
     pub signs_from: String,
-    /// When its last token has run out, and it goes by itself.
+    /// When the key's last token has expired and the service removes the key.
     pub retires_at: Option<String>,
 }
 
-/// Every signing key, the newest last.
+/// Returns every signing key, the newest last.
+///
+/// # Errors
+///
+/// If the store is unavailable.
 pub async fn keys(app: &App) -> Result<Vec<KeyView>, Error> {
     Ok(view_keys(app, &app.store.keys().await?))
 }
 
-/// Adds a key that signs from now on, or as soon as it has been published for long enough. The one
-/// before verifies until its last token has run out.
+/// Adds a key that signs from now on, or as soon as it has been published for long enough. The previous key verifies
+/// until its last token has expired.
+///
+/// # Errors
+///
+/// If the algorithm or the time is invalid, a node is of an older version, or the store is unavailable.
 pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyView>, Error> {
     let now = app.clock.now();
     let newest = app.store.keys().await?.last().map_or(Algorithm::Hs256, |key| key.algorithm);
@@ -78,8 +86,12 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
     Ok(view_keys(app, &keys))
 }
 
-/// Lets a key from before keys had refresh keys be followed by one that has, as soon as no node is left
-/// that could not read the tokens of its sessions.
+/// Rotates a signing key without a refresh key to one that has a refresh key, as soon as every node can read the tokens of
+/// such a key.
+///
+/// # Errors
+///
+/// If the key cannot be sealed or the store is unavailable.
 pub async fn upgrade_key(app: &Arc<App>) -> Result<(), Error> {
     let keys = app.store.keys().await?;
     let Some(newest) = keys.last() else { return Ok(()) };
@@ -93,27 +105,31 @@ pub async fn upgrade_key(app: &Arc<App>) -> Result<(), Error> {
     let origin = app.audit.origin(Actor::Service, None);
     let rotate = async move |app: Arc<App>| app.store.rotate_key(Some(newest), next, retire_at, origin).await;
     let keys = app.change_keys(rotate).await??;
-    // Of two nodes that do so at once, one adds its key.
+    // If two nodes do this at once, only one of them adds its key.
     if keys.iter().any(|key| key.kid == kid) {
         info!(kid, "a signing key with a refresh key of its own takes over");
     }
     Ok(())
 }
 
-/// For how long a new key must be published at least: no token of it may reach a node that does not have
-/// it yet.
+/// The shortest time, in seconds, for which a new key is published before it signs, so that every node has the key
+/// before a token of it can arrive.
 fn least_ahead(app: &App) -> u64 {
     app.store.postgres().map_or(0, |_| 2 * app.cluster.terms.wait().as_secs() + 1)
 }
 
-/// A node that knows no refresh keys, if there is one.
+/// Returns the name of a node whose version has no refresh keys, if there is one.
 async fn node_from_before(app: &App) -> Result<Option<String>, Error> {
     let Some(postgres) = app.store.postgres() else { return Ok(None) };
     let (_, _, nodes) = postgres.nodes().await?;
     Ok(nodes.into_iter().find(|node| !node.knows_refresh_keys()).map(|node| node.name))
 }
 
-/// Refuses every token signed with a key, from now on.
+/// Removes a key, so that every token that it signed is refused from now on.
+///
+/// # Errors
+///
+/// If there is no such key, the key signs or will sign, or the store is unavailable.
 pub async fn retire_key(app: &Arc<App>, kid: &str) -> Result<Vec<KeyView>, Error> {
     let known = app.store.keys().await?;
     let key = known.iter().find(|key| key.kid == kid).ok_or(Error::NotFound("signing key"))?;

@@ -1,4 +1,4 @@
-//! What operators do: shared by the admin API and the command line.
+//! The operators' actions, for the admin API and the command line.
 
 mod audit;
 mod backup;
@@ -40,24 +40,24 @@ use crate::{
     store::StoreError,
 };
 
-/// Why not.
+/// Why an action was refused or failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// A field of the request, and what would be right.
+    /// A field of the request is invalid.
     #[error("{field}: {problem}")]
     Invalid {
         /// The field's name.
         field: &'static str,
-        /// What is wrong and what would be right.
+        /// What is wrong, and what is expected.
         problem: String,
     },
-    /// Nothing goes by this name.
+    /// No record has this name or id.
     #[error("no such {0}")]
     NotFound(&'static str),
-    /// Well said, but against a rule.
+    /// The request is valid, but a rule forbids the action.
     #[error("{0}")]
     Refused(String),
-    /// The store did not answer.
+    /// The store is unavailable or unreadable, or the propagation failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A key could not be sealed.
@@ -68,8 +68,8 @@ pub enum Error {
     Keys(#[from] KeyringError),
 }
 
-/// Lets a rule change a client that was not deleted. Answers when every verification that begins
-/// after sees the change.
+/// Lets a rule change a client that was not deleted. Returns when every verification that begins from then on sees the
+/// change.
 async fn change<T: Send + 'static>(
     app: &Arc<App>,
     id: ClientId,
@@ -92,7 +92,7 @@ async fn change<T: Send + 'static>(
     Ok(Changed { outcome, client, receipt })
 }
 
-/// A change of a client, known everywhere.
+/// A change of a client, after its propagation.
 struct Changed<T> {
     outcome: T,
     client: Client,

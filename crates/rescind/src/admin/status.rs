@@ -1,4 +1,4 @@
-//! How the process is, and the cluster that it is a node of.
+//! The status of this process and of its cluster.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     store::Postgres,
 };
 
-/// How the process is.
+/// The status of this process.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StatusView {
     pub ready: bool,
@@ -19,48 +19,48 @@ pub struct StatusView {
     pub sessions_in_memory: usize,
     /// Exact verifiers that follow this process.
     pub attached_verifiers: usize,
-    /// Why the database that this node finds is not used; absent where it is, or where there is none.
+    /// Why this node does not use the database that it finds. Absent if it uses one, or needs none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
     #[serde(default)]
     pub clock: ClockView,
-    /// Absent where one process has the store to itself.
+    /// Absent if the store is SQLite, which only one process uses.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cluster: Option<ClusterView>,
 }
 
-/// The cluster, as this node knew it when it renewed its lease last.
+/// The cluster, as this node saw it when it last renewed its lease.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ClusterView {
-    /// This node.
+    /// The id of this node.
     pub node: u64,
     /// For how long this node may still answer from memory.
     pub lease_ms: u64,
-    /// The last change that this node has in memory, and the last there was.
+    /// The newest change in this node's memory, and the newest change of all.
     pub applied: u64,
     pub head: u64,
-    /// How the database stood to what was known when this node joined: whether it had lost something.
+    /// Whether the database had lost changes when this node joined, and what was done about it.
     #[serde(default)]
     pub history: String,
-    /// Whom the database's commits wait for: `synchronous_standby_names`. Empty: for nobody.
+    /// The stand-bys that the database's commits wait for: `synchronous_standby_names`. Empty: commits wait for none.
     pub synchronous_standby_names: String,
     pub nodes: Vec<NodeView>,
 }
 
-/// A node.
+/// A node, as this node sees it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct NodeView {
     pub node: u64,
     pub name: String,
-    /// The last change that it has acknowledged, its attached verifiers included.
+    /// The newest change that the node and its attached verifiers have acknowledged.
     pub acknowledged: u64,
-    /// How many changes it has not.
+    /// How many changes the node has not acknowledged.
     pub lag: u64,
-    /// How long ago this node saw it renew its lease.
+    /// How long ago this process saw the node renew its lease.
     pub heard_ms_ago: u64,
 }
 
-/// How this process is.
+/// Returns the status of this process.
 pub fn status(app: &App) -> StatusView {
     StatusView {
         ready: app.is_ready(),

@@ -1,4 +1,4 @@
-//! A look into a token.
+//! The inspection of a token.
 
 use rescind_verifier::{Denied, Kind, State};
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,10 @@ use crate::{
     model::{ClientId, Presented},
 };
 
-/// What a token says, and whether it stands.
+/// A token's claims, and whether the token is valid.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TokenView {
-    /// `stands`, or why it does not.
+    /// `stands`, or the reason why the token is invalid.
     pub verdict: String,
     pub stands: bool,
     pub kind: Option<String>,
@@ -26,7 +26,11 @@ pub struct TokenView {
     pub expires_at: Option<String>,
 }
 
-/// What a token of either kind says, and whether it stands, the caller's address left aside.
+/// Returns the claims of an access or refresh token, and whether the token is valid. The caller's address is not checked.
+///
+/// # Errors
+///
+/// If the store is unavailable.
 pub async fn inspect(app: &App, token: &str) -> Result<TokenView, Error> {
     let now = app.clock.now();
     let keyring = app.memory.issuer.keyring().clone();

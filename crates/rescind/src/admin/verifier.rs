@@ -1,4 +1,4 @@
-//! Other processes that may follow the feed.
+//! Verifiers: other processes that may follow the feed.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::{
     secret::ApiSecret,
 };
 
-/// A verifier to be.
+/// The properties of a new verifier.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewVerifier {
     pub name: String,
-    /// Gives it HS256 keys as well, with which it could also sign.
+    /// Gives the verifier HS256 keys too, with which it could also sign tokens.
     #[serde(default)]
     pub share_hs256: bool,
 }
 
-/// A verifier as shown.
+/// A verifier, as the admin API shows it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct VerifierView {
     pub verifier_id: u64,
@@ -32,7 +32,7 @@ pub struct VerifierView {
     pub created_at: String,
 }
 
-/// A verifier just created, with the one sight of its token.
+/// A new verifier, with its token. The token is shown only here.
 #[derive(Serialize, Deserialize)]
 pub struct CreatedVerifier {
     pub verifier_id: u64,
@@ -41,7 +41,11 @@ pub struct CreatedVerifier {
     pub token: String,
 }
 
-/// Lets another process follow the feed.
+/// Creates a verifier, with a token for following the feed.
+///
+/// # Errors
+///
+/// If the name is invalid, or the change or its propagation fails.
 pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<CreatedVerifier, Error> {
     let token = ApiSecret::generate_verifier_token(&app.random);
     let verifier = VerifierRecord {
@@ -61,12 +65,16 @@ pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<Created
     Ok(CreatedVerifier { verifier_id, name, share_hs256: new.share_hs256, token })
 }
 
-/// Every verifier.
+/// Returns every verifier.
 pub fn verifiers(app: &App) -> Vec<VerifierView> {
     app.memory.verifiers.load().iter().map(view).collect()
 }
 
-/// Lets a verifier follow no more. Its feed ends at the next event.
+/// Revokes a verifier. Its feed ends at the next event.
+///
+/// # Errors
+///
+/// If there is no such verifier, or the change or its propagation fails.
 pub async fn revoke_verifier(app: &Arc<App>, id: u64) -> Result<Vec<VerifierView>, Error> {
     if !app.memory.verifiers.load().iter().any(|verifier| verifier.id == id) {
         return Err(Error::NotFound("verifier"));

@@ -1,4 +1,4 @@
-//! An API key and secret for an access token alone.
+//! Trades an API key and secret for an access token without a refresh token.
 
 use std::sync::Arc;
 
@@ -11,14 +11,18 @@ use crate::{
     model::{Phase, TokenRules},
 };
 
-/// An access token alone (RFC 6749 §4.4), for the scopes asked for or for all that the client has.
+/// Issues an access token without a refresh token (RFC 6749 §4.4), for the given scopes or for all of the client's.
+///
+/// # Errors
+///
+/// As [`open_session`].
 pub async fn client_credentials(
     app: &Arc<App>,
     credential: &KnownCredential,
     caller: &Caller,
     scopes: Option<Scopes>,
 ) -> Result<Grant, Error> {
-    // There is nothing to refresh, and the session ends with its access token.
+    // The session cannot be refreshed, so it expires with its access token.
     let rules = TokenRules { refresh_ttl: app.rules.access_ttl, ..app.rules };
     open_session(app, credential, caller, rules, Phase::RefreshEnded, scopes).await
 }

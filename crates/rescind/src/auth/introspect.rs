@@ -1,4 +1,4 @@
-//! What a token of either kind is good for.
+//! Introspection of access and refresh tokens.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use crate::{
     model::{Client, ClientId, EventKind, Presented},
 };
 
-/// The scope that lets a client ask about the tokens of others.
+/// The scope that lets a client introspect the tokens of other clients.
 pub const INTROSPECT: &str = "introspect";
 
-/// Whether a client may ask about the tokens of others.
+/// Whether a client may introspect the tokens of other clients.
 pub fn may_introspect(app: &App, client: ClientId) -> bool {
     app.memory
         .registry
@@ -21,37 +21,41 @@ pub fn may_introspect(app: &App, client: ClientId) -> bool {
         .is_some_and(|client| client.active && client.scopes.contains(INTROSPECT))
 }
 
-/// Who asks about a token, and what about it.
+/// The caller and the parameters of an introspection.
 #[derive(Debug, Clone, Copy)]
 pub struct Question {
-    /// `None`: a verifier, which is no client.
+    /// The client that asks. `None`: a verifier asks.
     pub asking: Option<ClientId>,
-    /// It is said to be a refresh token.
+    /// The hint names a refresh token.
     pub of_refresh_token: bool,
-    /// The address of whoever presented it, if that is told.
+    /// The address of the caller that presented the token, if the request names it.
     pub client_ip: Option<IpAddr>,
 }
 
-/// What is told of a token that stands.
+/// The answer for a valid token.
 #[derive(Debug, Clone)]
 pub struct Introspected {
-    /// What it may be used for.
+    /// Access or refresh token.
     pub kind: Kind,
-    /// What it says.
+    /// The claims of the token.
     pub claims: Claims,
-    /// What it may do now.
+    /// The token's scopes that the client still has.
     pub scopes: Scopes,
-    /// The credential that opened its session.
+    /// The API key that opened the token's session.
     pub api_key: String,
-    /// Where it may be used from; empty: from anywhere.
+    /// The client's allowlist. Empty: every address is allowed.
     pub allow: Vec<String>,
 }
 
-/// What a token of either kind stands for (RFC 7662). `None`: for nothing, whatever the reason.
+/// Introspects an access or refresh token (RFC 7662). `None`: the token is inactive, for any reason.
 ///
-/// Most who ask look at nothing but whether it stands. So a refresh token stands for nothing, but to its
-/// client if that says what it asks about; and a token with an allowlist for nothing unless the caller's
-/// address is on it, or whoever asks is known to look.
+/// Most callers read only `active`. So a refresh token is active only to its own client, and only with the hint. A token
+/// with an allowlist is active only if the given address is on it; without an address, only if the asking client
+/// enforces allowlists.
+///
+/// # Errors
+///
+/// [`Error::Store`]: the node has no lease, or the store is unavailable.
 pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Option<Introspected>, Error> {
     let (kind, claims, scopes, allowlist) = match stand(app, token).await {
         Ok(token) => {
@@ -95,7 +99,7 @@ pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Op
     }))
 }
 
-/// A refresh token of this client that could be used now.
+/// Returns the claims of a refresh token of this client that could be used now.
 async fn stands_to_refresh(
     app: &App,
     token: &str,

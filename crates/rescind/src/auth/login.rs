@@ -1,4 +1,4 @@
-//! An API key and secret for a pair of tokens.
+//! Trades an API key and secret for a pair of tokens.
 
 use std::sync::Arc;
 
@@ -17,16 +17,24 @@ use crate::{
 };
 
 /// Trades an API key and secret for a pair of tokens.
+///
+/// # Errors
+///
+/// As [`authenticate`] and [`open_session`].
 pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: &Caller) -> Result<Grant, Error> {
     let credential = authenticate(app, api_key, Some(secret), caller)?;
     open_session(app, &credential, caller, app.rules, Phase::Live, None).await
 }
 
-/// Whose credentials these are, from an address that their client may call from.
+/// Returns the credential of this API key and secret. The caller's address must be on the client's allowlist.
 ///
-/// Whether they are good is decided in memory, at one cost for every way in which they may be bad.
-/// The transaction that stores a session looks again. Where there is no secret, a certificate may stand
-/// for it (RFC 8705 §2.1).
+/// The check is done in memory and costs the same for every kind of invalid credential. The transaction that stores the
+/// session checks again. A certificate may replace the secret (RFC 8705 §2.1).
+///
+/// # Errors
+///
+/// [`Error::InvalidCredentials`], or [`Error::Throttled`] after too many of them; [`Error::AddressNotAllowed`];
+/// [`Error::Store`] if the node has no lease.
 pub fn authenticate(
     app: &App,
     api_key: &str,
@@ -58,7 +66,7 @@ fn recognise(
             is_active && known.credential.is_good(now) && !known.certificates.is_empty()
         }),
     };
-    // Whose key it may be is not looked up: how long that takes would tell.
+    // The failure is not counted for the key's client: the time of a look-up would show whether the key exists.
     let known = known
         .filter(|known| is_certified(app, known, caller, now))
         .ok_or_else(|| failed(app, Failed::Unknown(api_key.as_bytes()), caller, Error::InvalidCredentials))?;
@@ -67,7 +75,7 @@ fn recognise(
     Ok(known)
 }
 
-/// Whether the caller shows what the client is bound to.
+/// Whether the caller shows a certificate that the client is bound to, or the client is bound to none.
 fn is_certified(app: &App, known: &KnownCredential, caller: &Caller, now: UnixSeconds) -> bool {
     let shows = caller.shows(&known.certificates, now);
     if !shows {
@@ -76,7 +84,12 @@ fn is_certified(app: &App, known: &KnownCredential, caller: &Caller, now: UnixSe
     shows
 }
 
-/// Opens a session in this phase for these scopes, or for all that the client has.
+/// Opens a session in this phase, for these scopes or for all of the client's.
+///
+/// # Errors
+///
+/// [`Error::OverQuota`]; [`Error::AddressNotAllowed`]; [`Error::ScopeMissing`]; [`Error::InvalidCredentials`] if the client
+/// no longer admits the credential or the certificate; [`Error::Store`] if the session cannot be stored safely.
 pub async fn open_session(
     app: &Arc<App>,
     known: &KnownCredential,

@@ -1,4 +1,4 @@
-//! The end of every token of a client.
+//! Logout: revokes every token of a client.
 
 use std::sync::Arc;
 
@@ -12,14 +12,18 @@ use crate::{
     model::{Actor, Client},
 };
 
-/// Takes back every token of the client that this access token is of: one increment.
+/// Revokes every token of this access token's client, by raising the client's generation.
+///
+/// # Errors
+///
+/// As [`verify()`]. [`Error::Store`] too if the change or its propagation fails: the logout may then have happened.
 pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), Error> {
     let verified = verify(app, token, caller).await?;
     let (client, generation) = (verified.claims().client, verified.claims().generation);
     let (now, origin) = (app.clock.now(), app.audit.origin(Actor::Caller, caller.address));
     let asking = caller.clone();
-    // Of two logouts with one generation's tokens the later one comes with revoked ones: it
-    // must not take back what a login in between has given.
+    // The second of two simultaneous logouts comes with a token of the generation that the first one revoked. It must
+    // not revoke the tokens of a login in between.
     let rule = move |client: &mut Client| {
         if client.generation != generation {
             return Err(Error::from(Denied::Revoked));

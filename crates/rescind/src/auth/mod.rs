@@ -1,4 +1,4 @@
-//! The rules of login, refresh, logout and verification, and the same by their OAuth names. No HTTP.
+//! The rules of login, refresh, logout and verification, and of the OAuth requests. No HTTP.
 
 mod client_credentials;
 mod introspect;
@@ -35,79 +35,79 @@ use crate::{
     telemetry::metrics::Outcome,
 };
 
-/// Of each client's logins, refreshes and logouts so many have a line in the log.
+/// The log lines for one client's logins, refreshes and logouts.
 const LINES_PER_MINUTE: u32 = 60;
-/// Of the sessions in which a client's refresh tokens were used again so many are on record each for itself.
+/// The audit events for one client's reused refresh tokens. Further ones are counted together.
 const REUSES_PER_MINUTE: u32 = 10;
 
-/// Who is asking.
+/// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The other end of the connection.
     pub peer: IpAddr,
-    /// The caller's own address: the peer's, or what a trusted proxy says. `None` if the proxy's
-    /// word could not be read.
+    /// The caller's own address: the peer's, or the one that a trusted proxy names. `None`: the proxy names none that
+    /// can be read.
     pub address: Option<IpAddr>,
     /// The peer is a trusted proxy.
     pub through_proxy: bool,
-    /// What the peer has shown, if it was asked and has one.
+    /// The certificate that the peer has shown, if the listener requests one and the peer has one.
     pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl Caller {
-    /// One who calls without a proxy.
+    /// A caller without a proxy.
     pub const fn direct(peer: IpAddr) -> Caller {
         Caller { peer, address: Some(peer), through_proxy: false, certificate: None }
     }
 
-    /// Whether the peer shows one of these names, or need not.
+    /// Whether the peer's certificate has one of these names, or no name is required.
     fn shows(&self, names: &CertificateNames, now: UnixSeconds) -> bool {
         names.admit(self.certificate.as_deref(), now)
     }
 }
 
-/// What login and refresh give.
+/// The result of a login or a refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// To whom.
+    /// The client that gets the tokens.
     pub client: ClientId,
     /// The tokens.
     pub pair: Pair,
-    /// What they may do.
+    /// The scopes of the tokens.
     pub scopes: Scopes,
 }
 
-/// Why not.
+/// Why a request was refused.
 #[derive(Debug, Error)]
 pub enum Error {
     /// Unknown key, wrong secret or certificate, revoked or expired credential, suspended client.
     #[error("invalid credentials")]
     InvalidCredentials,
-    /// Good for nothing, for this reason.
+    /// The token is invalid, for this reason.
     #[error("invalid token: {0}")]
     InvalidToken(Denied),
-    /// A refresh token used before.
+    /// The refresh token was used before.
     #[error("invalid token: used before")]
     Reused,
-    /// Good, but shown without a certificate that its client is bound to.
+    /// The token or secret is valid, but the caller lacks a certificate that the client is bound to.
     #[error("invalid token: without its client's certificate")]
     Uncertified,
-    /// Good once.
+    /// The token has expired.
     #[error("token expired")]
     TokenExpired,
-    /// All is well but the caller's address.
+    /// Only the caller's address is wrong.
     #[error("address not allowed")]
     AddressNotAllowed,
-    /// All is well but what is asked for.
+    /// The client or the token lacks a scope that is needed.
     #[error("scope missing")]
     ScopeMissing,
-    /// Too many failures.
+    /// Too many failures. The duration is the time until the next attempt is allowed.
     #[error("too many failures")]
     Throttled(Duration),
-    /// All is well, but it has been often enough for now.
+    /// The client's quota is used up. The duration is the time until the next success is allowed.
     #[error("over the quota")]
     OverQuota(Duration),
-    /// The store did not answer.
+    /// The node has no lease, or the store is unavailable or unreadable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -138,7 +138,7 @@ impl From<&Error> for Outcome {
     }
 }
 
-/// What became of a login or a refresh, for the metrics.
+/// The label of a login or a refresh in the metrics.
 fn outcome(result: Result<&Grant, &Error>) -> Outcome {
     result.map_or_else(Outcome::from, |_| Outcome::Granted)
 }
@@ -150,7 +150,7 @@ impl From<OverQuota> for Error {
 }
 
 impl Error {
-    /// Why an access token was refused, if that is what was asked.
+    /// The reason for which an access token was refused. `None`: the error is not one of a verification.
     fn denial(&self) -> Option<Denied> {
         match self {
             Error::InvalidToken(denied) => Some(*denied),
@@ -168,21 +168,21 @@ impl Error {
 }
 
 fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
-    // Only a key retired since the session was saved is missing.
+    // The key is missing only if it was retired after the session was stored.
     let pair = app.memory.issuer.pair(session).ok_or(Denied::UnknownKey)?;
     Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 
-/// Whom a failure is counted for.
+/// What a failure is counted for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Failed<'k> {
-    /// What the caller presented and nobody can tell whose it is, and the caller's network.
+    /// The presented text, whose client is unknown, and the caller's network.
     Unknown(&'k [u8]),
-    /// The client whose token it is, from the caller's network. Its neighbours there have no part in it.
+    /// The token's client in the caller's network. Other clients in that network are not affected.
     Client(ClientId),
 }
 
-/// Counts a failure from the caller's network.
+/// Counts a failure. Returns `error`, or `Throttled` if the failures are too many.
 pub(crate) fn failed(app: &App, whose: Failed<'_>, caller: &Caller, error: Error) -> Error {
     let source = caller.address.unwrap_or(caller.peer);
     let now = app.clock.elapsed();
@@ -199,7 +199,7 @@ pub(crate) fn failed(app: &App, whose: Failed<'_>, caller: &Caller, error: Error
     }
 }
 
-/// The token is good for nothing.
+/// Maps a denial to its error, and logs a token from the future.
 fn refused(app: &App, denied: Denied) -> Error {
     if denied == Denied::NotYetValid
         && let Some(times) = app.log_limits.from_future.due(())
@@ -212,7 +212,7 @@ fn refused(app: &App, denied: Denied) -> Error {
     denied.into()
 }
 
-/// All is well with this client's caller but the address.
+/// Records that only the caller's address was wrong.
 pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Error {
     if caller.address.is_none()
         && let Some(times) = app.log_limits.proxies.due(caller.peer)
@@ -226,8 +226,8 @@ pub(crate) fn address_denied(app: &App, client: ClientId, caller: &Caller) -> Er
     Error::AddressNotAllowed
 }
 
-/// All is well with this client's caller but the certificate. The caller is told of wrong credentials;
-/// the log has what was shown.
+/// Records that only the caller's certificate was wrong. The caller gets the answer for invalid credentials or tokens;
+/// the log has the certificate.
 fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
     app.audit.note(EventKind::CertificateDenied, Some(client), caller.address);
     if let Some(times) = app.log_limits.uncertified.due(client) {
@@ -240,7 +240,7 @@ fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
     Error::Uncertified
 }
 
-/// Whether a line in the log says what this client has done well. If it does so much, most are left out.
+/// Whether a success of this client is logged. Beyond `LINES_PER_MINUTE` the lines are left out and counted.
 pub(crate) fn is_logged(app: &App, client: ClientId) -> bool {
     let logged = app.limiter.admits(&("log", client), LINES_PER_MINUTE, app.clock.elapsed());
     if !logged {
@@ -249,7 +249,7 @@ pub(crate) fn is_logged(app: &App, client: ClientId) -> bool {
     logged
 }
 
-/// This client has succeeded often enough for now.
+/// Records that the client's quota is used up.
 fn over_quota(app: &App, client: ClientId, caller: &Caller, retry_after: Duration) -> Error {
     app.audit.note(EventKind::QuotaExceeded, Some(client), caller.address);
     Error::OverQuota(retry_after)

@@ -1,4 +1,4 @@
-//! A refresh token for the session's next pair.
+//! Trades a refresh token for the session's next pair.
 
 use std::sync::Arc;
 
@@ -19,6 +19,12 @@ use crate::{
 };
 
 /// Trades a refresh token for the session's next pair. The token can be used once.
+///
+/// # Errors
+///
+/// [`Error::InvalidToken`], [`Error::TokenExpired`] or [`Error::Reused`], or [`Error::Throttled`] after too many of them;
+/// [`Error::Uncertified`]; [`Error::AddressNotAllowed`]; [`Error::OverQuota`]; [`Error::Store`] if the node has no lease,
+/// or the store is unavailable.
 pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
     let refreshed = try_refresh(app, token, caller).await;
     app.metrics.refresh(outcome(refreshed.as_ref()));
@@ -31,13 +37,13 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
     let now = app.clock.now();
     let keyring = app.memory.issuer.keyring().clone();
     let claims = keyring.authenticate(token, Kind::Refresh, now).map_err(|denied| {
-        // One that was good once is no guess, though its key may have been retired.
+        // A token that was valid once is no guess, even if its key was retired. So it counts for its client alone.
         let whose = keyring.client_of(token).map_or(Failed::Unknown(token.as_bytes()), Failed::Client);
         failed(app, whose, caller, refused(app, denied))
     })?;
     let (client, session) = (claims.client, claims.session);
 
-    // What memory knows to be dead costs the store nothing.
+    // A token that memory knows as revoked costs no read of the store.
     let known = app.memory.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
     let outcome = match known {
         Err(denied @ (Denied::ClientInactive | Denied::Revoked)) => Err(denied.into()),
@@ -52,7 +58,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
             run_to_completion(async move {
                 let use_up = move |client: &Client, session: &mut Session| {
                     let presented = present(client, session, &claims, &caller, now, &rules)?;
-                    // Before the token is used up.
+                    // The quota is checked first, so that a refusal does not use the token up.
                     let place = quota.take(client.id)?;
                     if presented == Presented::Current {
                         session.advance(key, now, &rules);
@@ -63,7 +69,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     let before = session.phase;
                     let outcome = use_up(client, session);
                     let reused = matches!(outcome, Err(Error::Reused));
-                    // What changes nothing, or comes too often, is counted.
+                    // A reuse that changes nothing, or comes too often, is only counted.
                     let event = (reused && session.phase != before && is_on_record(&counting, client.id))
                         .then(|| changes::of_reuse(client, session, &origin));
                     ((outcome, reused && event.is_none()), event)
@@ -105,13 +111,13 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
     })
 }
 
-/// Whether the end of another session of this client by reuse is put on record for itself.
+/// Whether another reuse by this client gets an audit event of its own.
 fn is_on_record(app: &App, client: ClientId) -> bool {
     app.limiter.admits(&("reuse", client), REUSES_PER_MINUTE, app.clock.elapsed())
 }
 
-/// Whether a refresh token may be used or is good again, decided over client and session as they are
-/// now. One that was used before ends the session's refreshing.
+/// Decides whether a refresh token may be used, or used again within the grace time. `client` and `session` are the
+/// present rows. A token that was used before ends the session's refreshing.
 fn present(
     client: &Client,
     session: &mut Session,
@@ -122,7 +128,7 @@ fn present(
 ) -> Result<Presented, Error> {
     client.policy().stands_behind(claims)?;
     client.admits(claims.credential, now)?;
-    // Who does not show to be the client has not used the client's token, be it an old one.
+    // Checked before the session: a used token without the client's certificate is no evidence of theft.
     if !caller.shows(&client.certificates, now) {
         return Err(Error::Uncertified);
     }

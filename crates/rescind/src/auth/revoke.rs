@@ -1,4 +1,4 @@
-//! The end of one session.
+//! Revokes one session.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -16,18 +16,23 @@ use crate::{
 /// Why a token was not revoked.
 #[derive(Debug)]
 pub enum NotRevoked {
-    /// It is another client's.
+    /// The token belongs to another client.
     Foreign,
-    /// It may or may not have been.
+    /// The revocation failed, or its outcome is unknown.
     Error(Error),
 }
 
-/// Ends the session of a token of either kind (RFC 7009): its refresh token, and every access token.
-/// A token that stands for nothing is revoked already.
+/// Revokes the session of an access or refresh token (RFC 7009), with all its tokens. An invalid token counts as
+/// revoked.
+///
+/// # Errors
+///
+/// [`NotRevoked::Foreign`] for another client's token. [`NotRevoked::Error`] if the node has no lease, or the change or its
+/// propagation fails.
 pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(), NotRevoked> {
     app.cluster.lease.check().map_err(|lapsed| NotRevoked::Error(StoreError::from(lapsed).into()))?;
     let keyring = app.memory.issuer.keyring().clone();
-    // Whatever its times are, its session may have tokens that are good, here or at a clock that goes otherwise.
+    // Expiry is ignored: the session may have other valid tokens, or a verifier's clock may differ.
     let read = |kind| keyring.authenticate_at_any_time(token, kind);
     let Ok(claims) = read(Kind::Access).or_else(|_| read(Kind::Refresh)) else { return Ok(()) };
     if claims.client != client {
@@ -36,7 +41,7 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
     let (session, until) = (claims.session, app.clock.now().saturating_add(app.rules.refresh_ttl));
     let end = move |client: &Client, session: Option<Session>| match session {
         Some(session) => Some(session.ended(&claims)),
-        // Its row is gone, and what it had may still be good elsewhere.
+        // The session's row was deleted, but its tokens may still be valid on a process with another clock.
         None => client.policy().stands_behind(&claims).is_ok().then(|| Session::lost(&claims, until)),
     };
     let change =

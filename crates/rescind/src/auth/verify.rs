@@ -1,4 +1,4 @@
-//! Whether an access token stands.
+//! Decides whether an access token is valid.
 
 use rescind_verifier::{Denied, Kind, StandingToken, VerifiedToken};
 
@@ -10,7 +10,11 @@ use crate::{
     store::{Found, StoreError},
 };
 
-/// Decides over an access token that a caller presents.
+/// Verifies an access token that a caller presents.
+///
+/// # Errors
+///
+/// As [`stand`], or [`Error::AddressNotAllowed`] if the caller's address is not on the client's allowlist.
 pub async fn verify(app: &App, token: &str, caller: &Caller) -> Result<VerifiedToken, Error> {
     let verdict = stand(app, token).await.and_then(|token| {
         let client = token.claims().client;
@@ -26,14 +30,19 @@ pub async fn verify(app: &App, token: &str, caller: &Caller) -> Result<VerifiedT
     })
 }
 
-/// Decides over an access token, whoever may present it: in memory, unless the token is newer than
-/// that; then the store is asked once.
+/// Verifies an access token without regard to the caller. The decision is made in memory. If memory does not know the
+/// token's session or pair, the store is read.
+///
+/// # Errors
+///
+/// [`Error::InvalidToken`] or [`Error::TokenExpired`]; [`Error::Store`] if the node has no lease, or a needed read of the
+/// store fails.
 pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
-    // First, before anything is read that the verdict is made of.
+    // The lease comes first. State read after a valid lease is as new as that lease requires, or newer.
     app.cluster.lease.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     match app.memory.issuer.keyring().stand(token, now, &app.memory.registry) {
-        // Its own allocation: nearly every request does without it.
+        // Boxed, because nearly no request needs this large future.
         Err(Denied::NotKnown) => Box::pin(look_up(app, token, now)).await,
         decided => decided.map_err(|denied| refused(app, denied)),
     }

@@ -1,4 +1,4 @@
-//! The commands that show and change what the service holds.
+//! The commands for credentials, keys, verifiers, tokens and the status.
 
 use std::io::Read;
 
@@ -27,21 +27,21 @@ pub(super) enum CredentialCommand {
     /// Give a client one more API key and secret
     Create {
         client_id: ClientId,
-        /// When it ends by itself, such as 90d
+        /// Time after which the credential expires, such as 90d [default: never]
         #[arg(long, value_name = "DURATION")]
         expires_in: Option<Span>,
     },
     /// List a client's credentials
     List { client_id: ClientId },
-    /// Give a new API key and secret, and let the old one end after an overlap
+    /// Create a new API key and secret; the old ones expire after an overlap
     Rotate {
         #[arg(value_parser = api_key)]
         api_key: String,
-        /// For how long the old one still works [default: 24h]
+        /// For how long the old ones stay valid [default: 24h]
         #[arg(long, value_name = "DURATION")]
         overlap: Option<Span>,
     },
-    /// End a credential and everything born of it, at once
+    /// Revoke a credential and every token of its sessions, at once
     Revoke {
         #[arg(value_parser = api_key)]
         api_key: String,
@@ -52,12 +52,12 @@ pub(super) enum CredentialCommand {
 pub(super) enum KeyCommand {
     /// List the signing keys
     List,
-    /// Sign with a new key; the old one verifies until its last token has run out
+    /// Sign with a new key; the old one verifies until its last token has expired
     Rotate {
         /// HS256, EdDSA or ES256 [default: as now]
         #[arg(long)]
         algorithm: Option<String>,
-        /// For how long it is published before it signs [default: 10m; 0s for HS256]
+        /// For how long the new key is published before it signs [default: 10m; 0s for HS256]
         #[arg(long, value_name = "DURATION")]
         publish_ahead: Option<Span>,
     },
@@ -69,30 +69,30 @@ pub(super) enum KeyCommand {
 pub(super) enum VerifierCommand {
     /// Let another process follow this service, and print its token
     Create {
-        /// For people
+        /// A name for people
         #[arg(long)]
         name: String,
-        /// Give it HS256 keys as well. It could then sign tokens itself: EdDSA or ES256 keys (`rescind
+        /// Give the verifier HS256 keys too, with which it could also sign tokens. EdDSA or ES256 keys (`rescind
         /// key rotate --algorithm EdDSA`) need no such trust
         #[arg(long)]
         share_hs256: bool,
     },
     /// List every verifier
     List,
-    /// Let a verifier follow no more
+    /// Revoke a verifier: it can no longer follow this service
     Revoke { id: u64 },
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Tell what a token says and whether it stands
+    /// Show what a token contains and whether it is valid
     Inspect {
         /// The token, or - to read it from standard input
         token: String,
     },
 }
 
-/// A secret in its place would be shown in questions and answers.
+/// Accepts API keys only: a secret given in the place of a key would be shown in questions and answers.
 fn api_key(text: &str) -> Result<String, &'static str> {
     if text.starts_with("rk_") {
         Ok(text.to_owned())
@@ -264,7 +264,7 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
     })
 }
 
-/// What is wrong with the clock.
+/// The row about the clock. Empty: the clock is not in doubt.
 fn clock(clock: &ClockView) -> String {
     let by = |seconds: i64| match seconds {
         0.. => format!("{seconds} s ahead"),
@@ -337,7 +337,7 @@ fn created(credential: CreatedCredential, output: &Output) -> Result<(), Failure
     })
 }
 
-/// A text as one segment of a path, or as a value in a query (RFC 3986 §2.1).
+/// Encodes a text as one segment of a path, or as a value in a query (RFC 3986 §2.1).
 pub(super) fn percent_encoded(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()

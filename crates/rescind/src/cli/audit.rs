@@ -21,9 +21,9 @@ use crate::{
     store::Store,
 };
 
-/// Between one look and the next.
+/// The pause between two requests of `--follow`.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What one look brings at most.
+/// The most events in one answer.
 const PAGE: u64 = 1000;
 
 #[derive(Debug, Subcommand)]
@@ -34,22 +34,22 @@ pub(super) enum AuditCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Of this kind alone, such as client_suspended
+    /// Only events of this kind, such as client_suspended
     #[arg(long)]
     kind: Option<EventKind>,
-    /// Of this client alone
+    /// Only events of this client
     #[arg(long, value_name = "ID")]
     client: Option<ClientId>,
-    /// Not longer ago than this, such as 1h
+    /// Only events that are not older than this, such as 1h
     #[arg(long, value_name = "DURATION")]
     since: Option<Span>,
-    /// The oldest after this event, instead of the newest
+    /// The oldest events after this event, instead of the newest
     #[arg(long, value_name = "ID")]
     after: Option<u64>,
-    /// At most so many
+    /// At most this many events
     #[arg(long, value_name = "N", default_value = "100", value_parser = RangedU64ValueParser::<u64>::new().range(1..=PAGE))]
     limit: u64,
-    /// Go on with what happens from now on, until interrupted; with --json, one JSON object a line
+    /// Print new events too, until interrupted; with --json, one JSON object a line
     #[arg(long)]
     follow: bool,
 }
@@ -78,7 +78,7 @@ pub(super) fn run(
     runtime()?.block_on(go_on(next, config, output))
 }
 
-/// Prints page after page, until interrupted or until nobody reads any more. Outages are waited out.
+/// Prints page after page, until interrupted or until nobody reads the output. Waits while the server is unavailable.
 async fn go_on(mut next: EventsWanted, config: &Config, output: &Output) -> Result<(), Failure> {
     let mut stop = pin!(stop_signal()?);
     let mut database = None;
@@ -102,7 +102,7 @@ async fn go_on(mut next: EventsWanted, config: &Config, output: &Output) -> Resu
                 if !text.is_empty() && !output.heard(&text)? {
                     return Ok(());
                 }
-                // A full page may not be all there is.
+                // After a full page, more events may exist already.
                 pause = if events.len() as u64 == PAGE { Duration::ZERO } else { PAUSE };
                 next.after = Some(last);
                 away = false;
@@ -117,8 +117,8 @@ async fn go_on(mut next: EventsWanted, config: &Config, output: &Output) -> Resu
     }
 }
 
-/// Asks the running server, or the database. Where there is neither, nothing happens. The folder is
-/// not taken, so that a server may start.
+/// Asks the running server, or else the database. Without either, returns no events. The data folder is not locked, so
+/// that a server can start meanwhile.
 async fn look(
     wanted: &EventsWanted,
     config: &Config,
@@ -156,7 +156,7 @@ fn lines(events: &[EventView]) -> Result<String, Failure> {
     Ok(lines?.join("\n"))
 }
 
-/// A table, its columns wide enough for them to line up with those of the next one.
+/// A table with columns of fixed widths, so that the tables of all pages line up.
 fn listing(events: &[EventView]) -> String {
     let rows = events.iter().map(|e| {
         let number = |n: Option<u64>| n.map_or("-".into(), |n| n.to_string());

@@ -1,5 +1,5 @@
-//! Who carries out an admin command: the running server, over its socket, or, where none runs, this
-//! process, by the same routes.
+//! Carries out an admin command: over the socket of the running server, or, if none runs, by the same routes in this
+//! process.
 
 use std::{
     io::{self, Write},
@@ -28,7 +28,7 @@ use crate::{
     random::Random,
 };
 
-/// A server that has not answered by then has a fault.
+/// How long a command waits for the server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) enum Backend {
@@ -37,7 +37,7 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    /// The running server, or else this process. `make` lets it make a data folder that is not there.
+    /// The running server, or else this process. With `make`, this process may make a missing data folder.
     pub(super) async fn open(
         config: &Config,
         environment: &Environment,
@@ -51,7 +51,7 @@ impl Backend {
         Ok(Backend::Here(http::local(app)))
     }
 
-    /// The same, also where the database has lost what is known in the data folder.
+    /// Like [`Backend::open`], but also if the database lacks changes that the data folder knows of.
     pub(super) async fn open_unconfirmed(
         config: &Config,
         environment: &Environment,
@@ -98,7 +98,7 @@ impl Backend {
         self.call(Method::POST, path, Body::from(serde_json::to_vec(body)?)).await
     }
 
-    /// Writes what is answered, and says how many bytes that were.
+    /// Writes the answer to `to`, and returns its number of bytes.
     pub(super) async fn download(&mut self, path: &str, to: &mut impl Write) -> anyhow::Result<u64> {
         let mut body = self.ask(Method::GET, path, Body::empty()).await?;
         let mut written = 0;
@@ -118,14 +118,14 @@ impl Backend {
         body: Body,
     ) -> anyhow::Result<T> {
         let body = self.ask(method, path, body).await?;
-        // Why is not told: the answer may hold a secret.
+        // The cause is not reported, because its text may contain a secret of the answer.
         let answer = serde_json::from_slice(&whole(body).await?);
         answer.map_err(|_| {
             anyhow!("the server's answer cannot be read: it is of another version than this command")
         })
     }
 
-    /// What is answered, if that is what was asked for.
+    /// Returns the body of a 200. Every other answer becomes an error with its message.
     async fn ask(&mut self, method: Method, path: &str, body: Body) -> anyhow::Result<Body> {
         let request = Request::builder()
             .method(method)
@@ -150,7 +150,7 @@ impl Backend {
     }
 }
 
-/// This process as what carries out the command.
+/// Opens the data folder or the database in this process.
 async fn open_here(config: &Config, environment: &Environment, make: bool) -> anyhow::Result<Arc<App>> {
     let data_dir = &config.server.data_dir;
     if !make && config.database.url.is_none() && !data_dir.join("rescind.db").exists() {

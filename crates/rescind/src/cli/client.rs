@@ -21,23 +21,23 @@ use crate::{
 pub(super) enum ClientCommand {
     /// Create a client with its first API key and secret
     Create {
-        /// For people
+        /// A name for people
         #[arg(long)]
         name: String,
-        /// An address or network it may call from; none: from anywhere
+        /// An address or network that the client may call from [default: any address]
         #[arg(long, value_name = "CIDR")]
         allow: Vec<String>,
-        /// A name, such as dns:api.example.com or uri:spiffe://example.com/api, of the certificates that it
-        /// must show one of; none: it needs no certificate
+        /// A name that the client's certificate must have, such as dns:api.example.com or uri:spiffe://example.com/api;
+        /// of several, one suffices [default: no certificate needed]
         #[arg(long, value_name = "NAME")]
         certificate: Vec<String>,
-        /// What its tokens may do
+        /// A scope that the client's tokens may have
         #[arg(long, value_name = "SCOPE")]
         scope: Vec<String>,
-        /// Where it introspects tokens, it takes them from the addresses in `allow` alone
+        /// When this client introspects tokens, it accepts each only from the addresses in the answer's `allow`
         #[arg(long)]
         enforces_allowlist: bool,
-        /// Take a network of prefix length 0 for what it is
+        /// Confirm that a network of prefix length 0 is intended
         #[arg(long)]
         allow_any: bool,
     },
@@ -45,24 +45,24 @@ pub(super) enum ClientCommand {
     List,
     /// Show one client
     Show { id: ClientId },
-    /// Refuse a client and take back all it holds, until resumed
+    /// Revoke all tokens of a client, and refuse its logins until it is resumed
     Suspend { id: ClientId },
     /// Let a suspended client log in again
     Resume { id: ClientId },
-    /// End a client, its credentials and all it holds
+    /// Delete a client, and revoke its credentials and tokens
     Delete { id: ClientId },
-    /// Take back all that a client holds
+    /// Revoke all tokens of a client
     Logout { id: ClientId },
-    /// Where a client may call from
+    /// A client's allowlist: the addresses that it may call from
     #[command(subcommand)]
     Allow(AllowCommand),
-    /// Change whether a client takes the tokens that it introspects from the addresses in `allow` alone
+    /// Change whether a client accepts each token that it introspects only from the addresses in the answer's `allow`
     EnforcesAllowlist {
         id: ClientId,
         #[arg(value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "yes|no")]
         enforces: bool,
     },
-    /// Which certificates a client must show
+    /// The certificates of which a client must show one
     #[command(subcommand)]
     Certificate(CertificateCommand),
 }
@@ -74,7 +74,7 @@ pub(super) enum AllowCommand {
         id: ClientId,
         #[arg(required = true, value_name = "CIDR")]
         entries: Vec<String>,
-        /// Take a network of prefix length 0 for what it is
+        /// Confirm that a network of prefix length 0 is intended
         #[arg(long)]
         allow_any: bool,
     },
@@ -83,11 +83,11 @@ pub(super) enum AllowCommand {
         id: ClientId,
         #[arg(required = true, value_name = "CIDR")]
         entries: Vec<String>,
-        /// Let the list become empty: every address may call
+        /// Confirm that the list may become empty, so that every address may call
         #[arg(long)]
         allow_any: bool,
     },
-    /// Tell whether an address may call
+    /// Show whether the client may call from an address
     Check { id: ClientId, address: String },
 }
 
@@ -105,7 +105,7 @@ pub(super) enum CertificateCommand {
         id: ClientId,
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Let no name be left: the client needs no certificate
+        /// Confirm that no name may be left, so that the client needs no certificate
         #[arg(long)]
         unbind: bool,
     },

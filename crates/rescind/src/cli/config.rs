@@ -11,7 +11,7 @@ pub(super) enum ConfigCommand {
     Check,
     /// Print the configuration in force
     Print {
-        /// Print the defaults instead, each with what it is for
+        /// Print the defaults instead, with a description of each
         #[arg(long)]
         defaults: bool,
     },

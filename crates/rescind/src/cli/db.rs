@@ -26,25 +26,25 @@ use crate::{
 
 const BACKUP: &str = "/admin/v1/backup";
 
-/// Between one word of progress and the next.
+/// The number of sessions between two lines of progress.
 const SESSIONS: u64 = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DbCommand {
     /// Bring the store's tables up to date, as `serve` does by itself
     Migrate,
-    /// Write everything but the sessions into a file, while the server runs or not
+    /// Write everything but the sessions into a file; the server may run meanwhile
     Backup {
         /// A new file; - for standard output
         file: PathBuf,
     },
-    /// Make the data folder's store of a backup. Every token ends: clients log in again
+    /// Replace the data folder's store by a backup. Every token ends: clients log in again
     Restore {
-        /// What `backup` wrote
+        /// A file that `backup` wrote
         file: PathBuf,
     },
-    /// After a database was restored to what it was before: end every token, as nobody knows which were revoked
-    /// since. While servers run or not
+    /// After the database was restored from a backup: end every token, because the backup lacks later revocations. Servers
+    /// may run meanwhile
     Restored,
     /// Copy the store in the data folder into an empty PostgreSQL database
     Copy {
@@ -185,7 +185,7 @@ async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result
     let Some(to) = config.postgres() else {
         return Err(Failure::Usage("name the database: --to URL, or database.url".into()));
     };
-    // As long as it is held, no server changes what is copied.
+    // While this process has the folder, no server can change the data that is copied.
     let folder = existing(&config)?;
     let mut told = 0;
     let progress = |sessions| {
@@ -209,7 +209,7 @@ async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result
     })
 }
 
-/// The data folder, if there is a store in it.
+/// Locks the data folder, which must contain a store.
 fn existing(config: &Config) -> anyhow::Result<DataFolder> {
     let path = &config.server.data_dir;
     if !path.join("rescind.db").exists() {

@@ -20,23 +20,23 @@ use crate::{
     telemetry::traces::{self, Traces},
 };
 
-/// What the targets of our own lines begin with.
+/// The targets of this program's own lines begin with this.
 const OURS: &str = "rescind";
 
-/// What a command says of files that others may read, beside what it is asked for.
+/// Lets a command print warnings about files that other users may read.
 pub(super) fn warnings() {
     let lines = fmt::layer().with_writer(stderr).with_target(false).without_time().with_ansi(false);
     let permissions = Targets::new().with_target("rescind::files::permissions", LevelFilter::WARN);
     let _ = tracing_subscriber::registry().with(lines.with_filter(permissions)).try_init();
 }
 
-/// A panic's text may hold what was at hand.
+/// Logs a panic. Its text may contain secrets, so only the safe part of it is shown.
 fn panicked(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     error!(place, text = secret::shown(panic.payload_as_str().unwrap_or("no text")), "panicked");
 }
 
-/// Text for people, JSON for machines. The traces end when they are dropped.
+/// Starts the log, as text or JSON, and the traces. Dropping the traces ends them.
 pub(super) fn start(log: &Log, environment: &Environment) -> Option<Traces> {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -56,7 +56,7 @@ pub(super) fn start(log: &Log, environment: &Environment) -> Option<Traces> {
     } else {
         lines.json().flatten_event(true).with_span_list(false).boxed()
     };
-    // Of libraries warnings alone: what else they say may hold what they were given.
+    // Libraries log warnings only, because their other lines may contain data that they were given.
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(OURS, level);
     let lines = lines.with_filter(targets.with_target(traces::STEP, LevelFilter::OFF));
 

@@ -29,7 +29,7 @@ use crate::{
 };
 use output::Output;
 
-/// A token service for APIs whose callers are machines: one logout takes back every token, at once.
+/// A token service for APIs whose callers are machines: one logout revokes every token, at once.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -57,25 +57,25 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Try it out: a throw-away service with one client, and commands to paste
+    /// Try Rescind: run a temporary service with one client, and print commands to paste
     Dev {
-        /// Where to listen
+        /// Address to listen on
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
         listen: String,
     },
     /// Run the service
     Serve {
-        /// Where clients, proxies and APIs ask [default: 127.0.0.1:8080]
+        /// Address for clients, proxies and APIs [default: 127.0.0.1:8080]
         #[arg(long, value_name = "ADDR")]
         listen: Option<String>,
-        /// Where probes ask [default: 127.0.0.1:8081]
+        /// Address for probes and verifiers [default: 127.0.0.1:8081]
         #[arg(long, value_name = "ADDR")]
         management_listen: Option<String>,
-        /// Where the store is [default: in the data folder]
+        /// PostgreSQL database of the store [default: SQLite in the data folder]
         #[arg(long, value_name = "URL")]
         database_url: Option<String>,
     },
-    /// Clients and where they may call from
+    /// Clients and their allowlists
     #[command(subcommand)]
     Client(client::ClientCommand),
     /// API keys and secrets
@@ -90,7 +90,7 @@ enum Command {
     /// Tokens
     #[command(subcommand)]
     Token(admin::TokenCommand),
-    /// What is on record: who changed what, and who tried what
+    /// The audit log: who changed what, and who tried what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Configuration
@@ -99,18 +99,18 @@ enum Command {
     /// The store: its tables, backing it up, moving it
     #[command(subcommand)]
     Db(db::DbCommand),
-    /// How the running service is
+    /// Show the status of the running service
     Status,
-    /// Print what a reverse proxy needs to let through only what Rescind lets through
+    /// Print the configuration of a reverse proxy that asks Rescind about every request
     ProxyConfig(proxy_config::ProxyConfig),
     /// Print a completion script
     Completions {
-        /// For which shell
+        /// The shell that the script is for
         shell: clap_complete::Shell,
     },
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 enum Failure {
     /// Exit code 1.
     Failed(anyhow::Error),
@@ -126,7 +126,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// Runs the command line to its exit code.
+/// Runs the command line and returns its exit code.
 pub fn run() -> ExitCode {
     if let Err(error) = permissions::keep_to_ourselves() {
         Output { json: false, yes: false }.prose(&format!("warning: core dumps stay on: {error}"));
@@ -150,7 +150,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What is wrong with the command line. An argument in a wrong place may be a token, or a database's URL.
+/// Prints what is wrong with the command line. Hides an argument in a wrong place that may be a token or a database's URL.
 fn misused(error: &clap::Error) -> ExitCode {
     let hidden = |kind| {
         let Some(ContextValue::String(given)) = error.get(kind) else { return None };

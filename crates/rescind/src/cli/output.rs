@@ -1,4 +1,4 @@
-//! What a command says, and where.
+//! The output of commands, and questions to the operator.
 
 #![expect(clippy::print_stderr, reason = "this is where the command line prints")]
 
@@ -8,20 +8,20 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// How the operator wants it.
+/// The operator's flags for output and questions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
     pub(super) json: bool,
     pub(super) yes: bool,
 }
 
-/// A word beside the data, however that is wanted.
+/// Prints a message to standard error.
 pub(super) fn prose(text: &str) {
     eprintln!("{text}");
 }
 
 impl Output {
-    /// Data: as JSON if asked for, else as `text` writes it.
+    /// Prints data: with `--json` as JSON, else as `text` formats it.
     pub(super) fn data<T: Serialize>(
         &self,
         data: &T,
@@ -30,26 +30,26 @@ impl Output {
         if self.json { self.text(&serde_json::to_string(data)?) } else { self.text(&text(data)) }
     }
 
-    /// A text that is the whole point of the command.
+    /// Prints the result of a command.
     pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
         self.heard(text).map(|_| ())
     }
 
-    /// A text that others may follow. Answers whether anybody still reads.
+    /// Prints one of several texts. Returns whether anybody still reads the output.
     pub(super) fn heard(&self, text: &str) -> Result<bool, Failure> {
         match writeln!(stdout(), "{}", text.trim_end()) {
-            // Whoever reads has seen enough.
+            // The reader of the pipe has closed it, which is no failure.
             Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
             written => Ok(written.map(|()| true)?),
         }
     }
 
-    /// A word beside the data.
+    /// Prints a message to standard error.
     pub(super) fn prose(&self, text: &str) {
         prose(text);
     }
 
-    /// Asks before something is destroyed.
+    /// Asks for confirmation before something is destroyed.
     pub(super) fn confirm(&self, what: &str) -> Result<(), Failure> {
         if self.yes {
             return Ok(());
@@ -69,7 +69,7 @@ impl Output {
     }
 }
 
-/// Rows under headings, in columns.
+/// Formats rows under headings, in columns.
 pub(super) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -87,7 +87,7 @@ pub(super) fn table<const N: usize>(
     text
 }
 
-/// A list in one cell.
+/// Formats a list for one cell.
 pub(super) fn list(items: &[String], none: &str) -> String {
     if items.is_empty() { none.to_owned() } else { items.join(", ") }
 }

@@ -1,4 +1,4 @@
-//! `rescind proxy-config`: how to put a reverse proxy before an upstream so that it asks first.
+//! `rescind proxy-config`: configurations of reverse proxies that ask Rescind before they forward a request.
 
 use std::{
     fmt,
@@ -16,21 +16,21 @@ use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub(super) struct ProxyConfig {
-    /// For which proxy
+    /// The proxy that the configuration is for
     proxy: Proxy,
-    /// Where the proxy finds Rescind [default: server.listen]
+    /// Rescind's address, as the proxy reaches it [default: server.listen]
     #[arg(long, value_name = "URL")]
     rescind: Option<HttpOrigin>,
-    /// Where the proxy finds what is to be protected
+    /// The address of the protected service, as the proxy reaches it
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
     upstream: HttpOrigin,
-    /// Where the proxy listens
+    /// The address on which the proxy listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// What a token must be good for
+    /// A scope that a token must have
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<Scopes>,
-    /// Which file of it; "lua" is for haproxy
+    /// The file to print; only haproxy has "lua"
     #[arg(long, value_enum, default_value_t = Part::Config)]
     part: Part,
 }
@@ -106,7 +106,7 @@ fn fill(
     text
 }
 
-/// What `/verify` is asked for, in characters that mean nothing in any of the configurations.
+/// The query of `/verify`, in characters that have no special meaning in any of the configurations.
 fn query(scopes: &[Scopes]) -> Result<String, Failure> {
     if scopes.iter().any(Scopes::is_empty) {
         return Err(Failure::Usage("--scope: expected a scope".into()));
@@ -116,10 +116,10 @@ fn query(scopes: &[Scopes]) -> Result<String, Failure> {
     Ok(query.finish())
 }
 
-/// A host and port spoken to in plain HTTP.
+/// A host and port that are reached by plain HTTP.
 #[derive(Debug, Clone)]
 struct HttpOrigin {
-    /// An IPv6 address stands here without its brackets.
+    /// An IPv6 address is stored without its brackets.
     host: String,
     port: u16,
 }
@@ -132,7 +132,7 @@ impl FromStr for HttpOrigin {
         let uri: Uri = text.parse().map_err(|_| EXPECTED)?;
         let authority = uri.authority().ok_or(EXPECTED)?;
         let host = authority.host();
-        // It is written into configurations as it is.
+        // The host is written into configurations unquoted, so only plain characters are accepted.
         let (host, is_plain) = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(address) => (address, address.parse::<Ipv6Addr>().is_ok()),
             None => {
@@ -157,7 +157,7 @@ impl From<SocketAddr> for HttpOrigin {
 }
 
 impl HttpOrigin {
-    /// Where a listener on this machine is found: one of every address, at the loopback one.
+    /// The origin of a listener on this machine. A listener on all addresses is reached at the loopback address.
     fn of_listener(mut address: SocketAddr) -> HttpOrigin {
         match address.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),

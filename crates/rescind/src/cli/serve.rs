@@ -31,7 +31,7 @@ pub(super) fn run(config: &Config, environment: &Environment) -> Result<(), Fail
     })
 }
 
-/// SIGTERM or SIGINT. Listened for from the moment this returns.
+/// Waits for SIGTERM or SIGINT. Both are caught as soon as this function returns.
 pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {

@@ -76,7 +76,7 @@ struct Token {
     token: String,
 }
 
-/// A path's one parameter. What cannot be read names nothing.
+/// A path's one parameter. A parameter that cannot be read is answered with 404.
 type Parameter<T> = Result<Path<T>, PathRejection>;
 
 fn parameter<T: DeserializeOwned>(parameter: Parameter<T>) -> Result<T, ApiError> {
@@ -245,10 +245,10 @@ async fn inspect(
     answer(admin::inspect(&app, &token).await)
 }
 
-/// So much is read at once.
+/// In bytes: the part of a backup that is read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// A backup's file, as it is read.
+/// Streams the file of a new backup.
 async fn backup(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let mut file = admin::backup(&app).await?;
     let (mut sender, body) = Channel::<Bytes, io::Error>::new(1);
@@ -264,7 +264,7 @@ async fn backup(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
                 }
                 Err(error) => return sender.abort(error),
             };
-            // Whoever asked is gone.
+            // The caller has disconnected.
             if sent.is_err() {
                 return;
             }

@@ -45,7 +45,7 @@ struct Message {
     message: &'static str,
 }
 
-// What they do is allocated when they do it: until its body is there, a request is held in little.
+// The rules' futures are boxed only when the body has arrived, so that a waiting request holds little memory.
 async fn login(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

@@ -26,28 +26,28 @@ use thiserror::Error;
 use super::error::{ApiError, Class};
 use crate::secret;
 
-/// Some twenty times what the longest sensible body has.
+/// In bytes: about twenty times the longest useful body.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// Why there is no more of a request's body.
+/// Why a request's body could not be read to its end.
 #[derive(Debug, Error)]
 pub enum BodyError {
-    /// It is no body, or the connection has ended.
+    /// The body is malformed, or the connection has ended.
     #[error("the connection: {0}")]
     Connection(#[source] hyper::Error),
-    /// Its time is over.
+    /// The body has not arrived in time.
     #[error("it took too long")]
     TooSlow,
-    /// Another request has the place.
+    /// Another request has taken the place.
     #[error("another request has its place")]
     MadeRoom,
 }
 
-/// A request's JSON object; an absent body is an empty one.
+/// A request's JSON object. An absent body counts as an empty object.
 #[derive(Debug)]
 pub(super) struct JsonObject(pub(super) serde_json::Map<String, Value>);
 
-/// A request's JSON object, read into a type. Problems name the field.
+/// A request's JSON object, read into a type. Errors name the field.
 #[derive(Debug)]
 pub(super) struct JsonBody<T>(pub(super) T);
 
@@ -84,7 +84,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 }
 
 impl JsonObject {
-    /// A text that must be there: `None` if it is absent, null or empty.
+    /// Takes a text out of the object. `None`: the text is absent, null or empty.
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
@@ -98,9 +98,9 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
     ApiError::new(Class::Validation, message)
 }
 
-/// A request's body, which must be of this type, if there is one.
+/// Reads a request's body, which must be of this type. An absent body is empty.
 ///
-/// What is held while it is waited for is the body alone: the head would keep all that came with it.
+/// The future holds only the body while it waits, because the head would keep its whole read buffer alive.
 pub(super) fn read(
     request: Request,
     media_type: &'static str,
@@ -112,7 +112,7 @@ pub(super) fn read(
     }
 }
 
-/// Whether there is a body that is to be waited for.
+/// Whether the request has a body to wait for.
 fn wanted(request: &Request, media_type: &str) -> Result<bool, ApiError> {
     if request.body().is_end_stream() {
         return Ok(false);
@@ -127,7 +127,7 @@ fn wanted(request: &Request, media_type: &str) -> Result<bool, ApiError> {
     if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::new(Class::UnsupportedEncoding, "Content-Encoding must be identity"));
     }
-    // What is announced need not be waited for.
+    // A length that is announced can be refused before the body arrives.
     if request.body().size_hint().lower() > MAX_LENGTH as u64 {
         return Err(too_large());
     }
@@ -153,8 +153,11 @@ fn whole(body: Result<Collected<Bytes>, BoxError>) -> Result<Bytes, ApiError> {
     })
 }
 
-/// Parses JSON, refusing duplicate names at any depth: which of the two is meant, readers disagree
-/// (RFC 8259 §4).
+/// Parses JSON and refuses duplicate names at any depth, because readers disagree on which one counts (RFC 8259 §4).
+///
+/// # Errors
+///
+/// If the text is no JSON, or an object has a name twice.
 pub fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     let unique: Unique = serde_json::from_slice(bytes).map_err(|e| {
         if e.is_data() {

@@ -1,4 +1,4 @@
-//! What is logged when something panics with secrets at hand.
+//! A panic in code that handles secrets logs no secret.
 
 use std::{
     io,
@@ -44,7 +44,7 @@ async fn panics(_: State<Arc<App>>, headers: HeaderMap, JsonObject(body): JsonOb
     panic!("a handler's own fault: {} and {} at hand", headers.len(), body.len())
 }
 
-/// As a library does that was handed a bad value.
+/// Panics like a library that prints the bad value it got.
 async fn panics_with_a_value(_: State<Arc<App>>, JsonObject(body): JsonObject) -> ApiError {
     panic!("not a number: {:?}", body["password"])
 }

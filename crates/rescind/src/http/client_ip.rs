@@ -1,4 +1,4 @@
-//! The caller's address, told once for every request.
+//! The caller's address, determined once for every request.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::{auth::Caller, model::PeerCertificate};
 
-/// Whose word is taken for a caller's address, and where it stands.
+/// The proxies that are trusted to name the caller's address, and the header in which they do.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     /// Networks of the proxies.
@@ -20,12 +20,12 @@ pub struct TrustedProxies {
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub address: IpAddr,
-    /// What it has shown in the TLS handshake. No header is ever read for it.
+    /// The certificate that the peer has shown in the TLS handshake. No header can replace it.
     pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl TrustedProxies {
-    /// Who asks.
+    /// Determines the caller of a request.
     pub(super) fn resolve(&self, peer: &Peer, headers: &HeaderMap) -> Caller {
         let Peer { address: peer, certificate } = peer.clone();
         let address = self.caller(peer, headers);
@@ -33,9 +33,9 @@ impl TrustedProxies {
         Caller { peer, address, through_proxy, certificate }
     }
 
-    /// The caller's address: walks the header from its right end, the hop nearest to us, over the
-    /// trusted proxies to the first hop that is none. `None`: a trusted proxy did not write the header, or
-    /// a hop on the way could not be read.
+    /// Returns the caller's address. Reads the header from its right end, which is the nearest hop, past the trusted
+    /// proxies to the first other hop. `None`: a trusted proxy did not write the header, or one of these hops could
+    /// not be read.
     pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
@@ -44,7 +44,7 @@ impl TrustedProxies {
         let header = self.header.as_ref()?;
         let mut nearest = None;
         for line in headers.get_all(header).iter().rev() {
-            // Visible ASCII only: anything else is no list of addresses.
+            // A line with other characters than visible ASCII is no list of addresses.
             let line = line.to_str().ok()?;
             let hops = if header == "forwarded" { split(line, ',') } else { line.split(',').collect() };
             for hop in hops.into_iter().rev() {
@@ -94,8 +94,8 @@ fn forwarded_for(element: &str) -> Option<&str> {
     }
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. Not a zone id,
-/// `unknown` or `_hidden`: nothing can be decided on those.
+/// Reads `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. Refuses zone ids, `unknown`
+/// and `_hidden`, because they name no address that an allowlist could contain.
 pub(super) fn parse_hop(hop: &str) -> Option<IpAddr> {
     let address: IpAddr = if let Some(bracketed) = hop.strip_prefix('[') {
         let (address, port) = bracketed.split_once(']')?;
@@ -167,7 +167,7 @@ mod tests {
     fn a_proxy_that_names_no_caller_is_nobody() {
         assert_eq!(xff(PROXY, &[]), None);
         assert_eq!(xff("192.0.2.1", &[]), Some("192.0.2.1".into()));
-        // Nor is one of which nobody knows where it would name it.
+        // A proxy without a configured header names no caller either.
         let unnamed = TrustedProxies { header: None, ..proxies("x") };
         assert_eq!(unnamed.caller(PROXY.parse().unwrap(), &HeaderMap::new()), None);
     }
@@ -197,7 +197,7 @@ mod tests {
         ] {
             assert_eq!(xff(PROXY, &[bad]), None, "{bad:?}");
         }
-        // What lies behind the first untrusted hop was written by that hop, and is not read.
+        // The first untrusted hop wrote everything to its left, so that part is not read.
         assert_eq!(xff(PROXY, &["garbage, 203.0.113.7"]), Some("203.0.113.7".into()));
         assert_eq!(xff(PROXY, &["garbage, 10.0.0.2"]), None);
     }
@@ -246,14 +246,14 @@ mod tests {
             let _ = told("forwarded", PROXY, &[&text]);
         }
 
-        // The right end is the proxies': whatever a client writes before it changes nothing.
+        // The proxies write the right end. Text that a client writes to its left changes nothing.
         #[test]
         fn what_a_client_writes_changes_nothing(forged in "[ -~]{0,60}", address in any::<u32>(), hops in 0usize..3) {
             let address = IpAddr::from(std::net::Ipv4Addr::from(address));
             prop_assume!(!proxies("x-forwarded-for").trusts(address));
             let line = format!("{forged}, {address}{}", ", 10.1.1.1".repeat(hops));
             prop_assert_eq!(xff(PROXY, &[&line]), Some(address.to_string()));
-            // A quote that the client leaves open can make a Forwarded list unreadable, nothing else.
+            // An open quote from the client can make a Forwarded list unreadable, but not change the result.
             let line = format!("{forged}, for={address}{}", ", for=10.1.1.1".repeat(hops));
             let told = told("forwarded", PROXY, &[&line]);
             prop_assert!(told.is_none() || told == Some(address.to_string()), "{:?}", told);

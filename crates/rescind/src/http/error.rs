@@ -25,11 +25,11 @@ pub struct ApiError {
     challenge: Option<Cow<'static, str>>,
     /// For `Retry-After`, in seconds.
     retry_after: Option<u64>,
-    /// Logged, never told.
+    /// For the log. The caller never gets it.
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What made a request fail, in its answer until that leaves: for the log.
+/// The cause of a failed request, kept in the answer's extensions until it is logged.
 #[derive(Debug, Clone)]
 pub(super) struct Failure(pub(super) Arc<str>);
 
@@ -44,7 +44,7 @@ pub enum Class {
     MethodNotAllowed,
     PayloadTooLarge,
     UnsupportedMediaType,
-    /// Of a body. The answer says which encodings are read (RFC 7694 §3).
+    /// Of a body. The answer lists the supported encodings (RFC 7694 §3).
     UnsupportedEncoding,
     TooManyRequests,
     HeadersTooLarge,
@@ -98,18 +98,18 @@ struct Body<'m> {
 }
 
 impl ApiError {
-    /// An error of this class with the text that the caller is told.
+    /// An error of this class, with the text that the caller gets.
     pub fn new(class: Class, message: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError { class, message: message.into(), challenge: None, retry_after: None, cause: None }
     }
 
-    /// No token where one is needed (RFC 6750 §3.1: no error code).
+    /// The request has no token (RFC 6750 §3.1: no error code).
     pub fn authorization_required() -> ApiError {
         ApiError::new(Class::Unauthorized, "Authorization header required")
             .challenge("Bearer realm=\"rescind\"")
     }
 
-    /// A token's error, on a path that a token protects (RFC 6750 §3).
+    /// An error of the Bearer token, with its challenge (RFC 6750 §3).
     pub fn bearer(error: auth::Error) -> ApiError {
         let error = ApiError::from(error);
         match error.class {
@@ -118,9 +118,9 @@ impl ApiError {
         }
     }
 
-    /// A token that stands, for less than this (RFC 6750 §3.1).
+    /// The token is valid but lacks this scope (RFC 6750 §3.1).
     pub fn insufficient_scope(needed: &str) -> ApiError {
-        // What cannot stand in a quoted string cannot be a scope either.
+        // A text that does not fit into a quoted string cannot be a scope either.
         let plain = needed.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\');
         let scope = if plain { format!(", scope=\"{needed}\"") } else { String::new() };
         ApiError::from(auth::Error::ScopeMissing)
@@ -132,19 +132,19 @@ impl ApiError {
         self
     }
 
-    /// More of these than there is a place for. Nothing was done.
+    /// No place is free for another of these. The request had no effect.
     pub(super) fn too_many(what: &str) -> ApiError {
         let message = format!("Too many {what}. Retry after 1 seconds.");
         ApiError::new(Class::Unavailable, message).retry_after(1)
     }
 
-    /// When to try again.
+    /// Adds the time after which the caller may retry.
     pub(super) fn retry_after(mut self, seconds: u64) -> ApiError {
         self.retry_after = Some(seconds);
         self
     }
 
-    /// What stands behind it, for the log.
+    /// Adds the cause, for the log.
     pub fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> ApiError {
         self.cause = Some(Box::new(cause));
         self
@@ -154,7 +154,7 @@ impl ApiError {
         ApiError::new(Class::Internal, "Internal server error").caused_by(cause)
     }
 
-    /// The envelope as it stands in a body.
+    /// The envelope as the text of a body.
     pub fn body(&self) -> String {
         let (_, name, code) = self.class.parts();
         let envelope = Envelope { error: Body { name, code, message: &self.message } };
@@ -169,7 +169,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// What a forward-auth answer may be: anything else becomes a refusal.
+/// Replaces an answer that a proxy may take for a fault by a refusal (`http/verify.rs`, rule 2).
 pub(super) fn only_verdicts(response: Response) -> Response {
     match response.status() {
         StatusCode::OK
@@ -179,14 +179,14 @@ pub(super) fn only_verdicts(response: Response) -> Response {
         _ => {
             let denied = ApiError::new(Class::Forbidden, "Not able to decide on this request");
             let mut denied = denied.into_response();
-            // Where the request's end is doubtful, the answer stays the connection's last one.
+            // If the request's end is unclear, the connection must still close after the answer.
             denied.headers_mut().extend(response.headers().get(CONNECTION).map(|v| (CONNECTION, v.clone())));
             denied
         }
     }
 }
 
-/// An answer of the OAuth doors other than success (RFC 6749 §5.2).
+/// An error of an OAuth endpoint (RFC 6749 §5.2).
 #[derive(Debug)]
 pub(super) struct OAuthError {
     code: &'static str,
@@ -199,7 +199,7 @@ impl OAuthError {
         OAuthError { code, error: ApiError::new(class, message) }
     }
 
-    /// Bad or missing client authentication.
+    /// Invalid or missing client authentication.
     pub(super) fn invalid_client() -> OAuthError {
         let error = ApiError::new(Class::Unauthorized, "Client authentication failed");
         OAuthError { code: "invalid_client", error: error.challenge("Basic realm=\"rescind\"") }

@@ -42,21 +42,21 @@ use crate::{
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// So many clients or sessions in one event: even the largest clients make less than 1 MiB.
+/// Clients or sessions in one event. With the largest clients this makes less than 1 MiB.
 const PART: usize = 64;
-/// Events on their way to a slow follower; then it is waited for.
+/// Events that are queued for a slow follower. When the queue is full, the stream waits for the follower.
 const WAITING: usize = 16;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route(FEED_PATH, get(follow)).route(ACK_PATH, post(acknowledge))
 }
 
-/// Goes with an answer to whoever has shown a valid token.
+/// Marks an answer to a verifier that has shown a valid token: its connection moves to a place aside.
 #[derive(Debug, Clone, Copy)]
 pub struct Vouched;
 
-/// A verifier, by the token in the head of its request. Whoever has none is told so before a body is
-/// waited for, and has to connect again.
+/// A verifier, known by the token in the head of its request. A caller without a valid token is refused before its
+/// body is read, and its connection is closed.
 struct Verifier(VerifierRecord);
 
 impl FromRequestParts<Arc<App>> for Verifier {
@@ -81,7 +81,7 @@ async fn follow(
     (Extension(Vouched), [(CONTENT_TYPE, "text/event-stream")], Body::new(body))
 }
 
-/// Whatever was answered before this question was sent is at or before the head that it is told.
+/// Returns a head that includes every change answered for before this request was sent.
 async fn acknowledge(
     State(app): State<Arc<App>>,
     Verifier(verifier): Verifier,
@@ -92,9 +92,9 @@ async fn acknowledge(
 
 async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>, ApiError> {
     let feed = app.memory.registry.feed();
-    // First the follower is recorded, so that every change that is not in the head will wait for it, and the process
-    // after this one too. Then the lease is looked at, and only then the head: what was answered for anywhere before that
-    // look has been applied here.
+    // The order matters. First the follower is recorded, so that every change after the head waits for it, also in the
+    // next process. Then the lease is checked, and only then the head is read: every change that any node answered for
+    // before the check is applied here.
     let exact = match ack.mode {
         AckMode::Bounded => false,
         AckMode::Exact { follower } => {
@@ -123,7 +123,7 @@ fn follower_id(verifier: u64, name: String) -> Result<FollowerId, ApiError> {
     Ok(FollowerId { verifier, name })
 }
 
-/// The verifier of this token, if it may follow.
+/// Returns the verifier of this token. `None`: the token is unknown or revoked.
 pub(super) fn verifier(app: &App, token: &str) -> Option<VerifierRecord> {
     let hash = app.memory.pepper.hash(token);
     app.memory.verifiers.load().iter().find(|verifier| verifier.token_hash == hash).cloned()
@@ -137,7 +137,7 @@ struct Stream {
     sender: Sender<Bytes>,
 }
 
-/// The follower went away, may not follow any more, or missed too much: it may come again.
+/// The end of a stream: by a disconnect, a revocation, missed changes or the stop. The follower may connect again.
 struct Ended;
 
 impl Stream {
@@ -173,7 +173,7 @@ impl Stream {
                 self.send("change", Some(&position), &change).await?;
             }
             tokio::select! {
-                // What is waited for is not kept: it is locked while it is held.
+                // Drop the `watch::Ref` at once: while it lives, senders block.
                 () = async { drop(bell.wait_for(|&newest| newest > seq).await) } => {}
                 _ = heartbeat.tick() => {
                     self.send("heartbeat", None, &Position { epoch: head.epoch.clone(), seq }).await?;
@@ -183,7 +183,7 @@ impl Stream {
         }
     }
 
-    /// Everything, as it is now or has become while it is sent: the changes after `head` follow.
+    /// Sends the whole state. A part may already contain changes after `head`; those changes are sent again later.
     async fn snapshot(&mut self, head: &Position) -> Result<(), Ended> {
         let app = Arc::clone(&self.app);
         let profile = app.memory.issuer.profile();
@@ -205,7 +205,7 @@ impl Stream {
         self.send("complete", Some(head), head).await
     }
 
-    /// A change, as it is now.
+    /// Reads the present state of what has changed.
     fn now(&self, changed: Changed) -> Result<What, Ended> {
         Ok(match changed {
             Changed::Client(id) => {
@@ -222,7 +222,7 @@ impl Stream {
         let data = serde_json::to_string(data).map_err(|_| Ended)?;
         let id = id.map(|id| format!("id: {}\n", event_id(id))).unwrap_or_default();
         let text = format!("event: {event}\n{id}data: {data}\n\n");
-        // Looked at when the text is made: a key that is newer than the revocation is not in it.
+        // Checked after the text is made, so that a revoked verifier gets no key that is newer than its revocation.
         if !self.app.memory.verifiers.load().iter().any(|verifier| verifier.id == self.verifier.id) {
             return Err(Ended);
         }

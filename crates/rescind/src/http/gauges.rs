@@ -1,4 +1,4 @@
-//! The metrics that are looked up when they are asked for.
+//! The metrics that are read when Prometheus requests them.
 
 use std::{fmt, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     app::{App, ClockView},
 };
 
-/// What is looked up when it is asked for.
+/// Reads the present values from `App`.
 pub(super) struct Gauges(pub(super) Arc<App>);
 
 impl fmt::Debug for Gauges {

@@ -53,27 +53,27 @@ const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// What a listener's requests lead to.
+/// The routes of one listener, and the frame of every answer.
 pub struct Door {
     app: Arc<App>,
     routes: Router,
     route_of: RouteOf,
-    /// Whose word is taken for who asks; where nobody is asked for, `None`.
+    /// The proxies whose header names the caller. `None`: this listener has no use for the caller's address.
     proxies: Option<TrustedProxies>,
 }
 
-/// What clients, proxies and APIs ask.
+/// The routes for clients, proxies and APIs.
 pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Door {
     let routes = auth::routes().merge(verify::routes()).merge(oauth::routes());
     Door { proxies: Some(proxies), ..door(routes, app, public_route) }
 }
 
-/// What probes ask, and what verifiers follow.
+/// The routes for probes, and the feed for verifiers.
 pub fn management(app: Arc<App>) -> Door {
     door(ops::routes().merge(feed::routes()), app, management_route)
 }
 
-/// The same and the admin API, for whoever may open the data folder.
+/// The probes and the admin API, for users who may open the data folder.
 pub fn local(app: Arc<App>) -> Door {
     door(ops::routes().merge(admin::routes()), app, management_route)
 }
@@ -101,7 +101,7 @@ fn management_route(path: &str) -> Route {
     }
 }
 
-/// Tells what a path leads to.
+/// Maps a path to its label in the metrics.
 type RouteOf = fn(&str) -> Route;
 
 fn door(routes: Router<Arc<App>>, app: Arc<App>, route_of: RouteOf) -> Door {
@@ -115,10 +115,10 @@ fn door(routes: Router<Arc<App>>, app: Arc<App>, route_of: RouteOf) -> Door {
 }
 
 impl Door {
-    /// The answer to a request, with what every answer has. One that has no place is not let in.
+    /// Answers a request, with a request id and `Cache-Control`. A request without a place is refused.
     ///
-    /// Until a request's body is there, all that is held of it is in this future. So that is small, and
-    /// has nothing of the buffer in which the head came.
+    /// This future holds all of a request while its body is waited for. So it is small and keeps no part of the
+    /// buffer that the head was read into.
     pub fn answer(
         &self,
         mut request: Request,
@@ -164,7 +164,7 @@ impl Door {
             }
             let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(started));
             app.metrics.answered(route, status, took);
-            // A token may have been put into the path.
+            // The path may contain a token.
             debug!(%method, path = secret::shown(&path), status, took_us = took.as_micros(), "answered");
             traces::answered(&Span::current(), response.status());
             response.headers_mut().insert(REQUEST_ID, id);
@@ -175,7 +175,7 @@ impl Door {
     }
 }
 
-/// There are too many requests under way. A verdict is one that a proxy understands.
+/// The answer if too many requests are under way. At `/verify` it is a status that a proxy takes for a refusal.
 fn turned_away(app: &App, route: Route) -> Response {
     match (route, app.on_unavailable) {
         (Route::Verify, OnUnavailable::Forbidden) => {
@@ -189,13 +189,13 @@ fn is_sane(id: &HeaderValue) -> bool {
     (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
-/// What is refused wherever it is sent.
+/// Refuses a request that no route may get.
 fn refusal(request: &Request) -> Option<Response> {
-    // What follows a CONNECT may be no HTTP.
+    // The bytes after a CONNECT may be no HTTP.
     let connect = (request.method() == Method::CONNECT).then_some("CONNECT is not served");
     if let Some(problem) = connect.or_else(|| framing_problem(request)) {
         let mut refused = ApiError::new(Class::BadRequest, problem).into_response();
-        // In HTTP/2 another request cannot be mistaken for this one's body, nor may this be said.
+        // HTTP/2 forbids this header, and does not need it: its frames separate the requests.
         if request.version() <= Version::HTTP_11 {
             refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -205,8 +205,8 @@ fn refusal(request: &Request) -> Option<Response> {
     (!has_sane_headers(request)).then(too_large)
 }
 
-/// What hyper reads in one way, but another server on the way might read in another (RFC 9112 §3.2,
-/// §6.1, §6.3; RFC 9113 §8.3.1).
+/// Finds framing that hyper accepts but a server before this one might read differently (RFC 9112 §3.2, §6.1, §6.3;
+/// RFC 9113 §8.3.1).
 fn framing_problem(request: &Request) -> Option<&'static str> {
     let headers = request.headers();
     let count = |name| headers.get_all(name).iter().count();

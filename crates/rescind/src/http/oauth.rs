@@ -1,4 +1,4 @@
-//! The OAuth 2.0 doors: token (RFC 6749), introspection (RFC 7662), revocation (RFC 7009) and
+//! The OAuth 2.0 endpoints: token (RFC 6749), introspection (RFC 7662), revocation (RFC 7009) and
 //! metadata (RFC 8414). `client_id` is the API key, `client_secret` the API secret.
 
 use std::{collections::HashMap, sync::Arc};
@@ -73,8 +73,8 @@ impl Form {
         self.take(name).ok_or_else(|| invalid_request(format!("{name} is required")))
     }
 
-    /// The client, by HTTP Basic or by the body, not by both (RFC 6749 §2.3), or by its certificate (RFC
-    /// 8705 §2), from an address that it may call from.
+    /// Authenticates the client: by HTTP Basic or by the body, not by both (RFC 6749 §2.3), or by its certificate (RFC
+    /// 8705 §2). The caller's address must be on the client's allowlist.
     fn client(
         &mut self,
         app: &App,
@@ -97,7 +97,7 @@ impl Form {
     }
 }
 
-/// The parts of an HTTP Basic header, each form-decoded (RFC 6749 §2.3.1). `None`: there is no
+/// Returns the two parts of an HTTP Basic header, each form-decoded (RFC 6749 §2.3.1). `None`: the request has no
 /// `Authorization` header.
 fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, OAuthError> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
@@ -118,7 +118,7 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, OAuthError> {
 }
 
 fn form_decoded(text: &str) -> String {
-    // "=" is what would end a name: with it written out, all of the text is one.
+    // Encoded, "=" and "&" do not split the text, so the parser reads all of it as one name.
     let text = text.replace('=', "%3D").replace('&', "%26");
     form_urlencoded::parse(text.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()
 }
@@ -156,7 +156,7 @@ async fn token(
     })?;
     let granting = auth::client_credentials(&app, &credential, &caller, scopes);
     let grant = Box::pin(granting).await.map_err(client_error)?;
-    // The time of the answer: a client must not take the token for good a second too long.
+    // Read anew for the answer, so that the client does not use the token a second too long.
     let now = app.clock.now();
     Ok(Json(Issued {
         access_token: grant.pair.access_token,
@@ -211,8 +211,8 @@ async fn introspect(
     Ok(Json(answer))
 }
 
-/// A client with the right to introspect, by its credentials or by an access token of such scope; or
-/// a verifier (`None`), by its token.
+/// Returns the client that may introspect, known by its credentials or by an access token with that scope. `None`:
+/// the caller is a verifier, known by its token.
 async fn authorize_introspection(
     app: &App,
     caller: &Caller,
@@ -281,7 +281,7 @@ async fn metadata(State(app): State<Arc<App>>) -> Json<Value> {
     }))
 }
 
-/// The public keys (RFC 7517). An HS256 key is a secret, and never among them.
+/// The public keys (RFC 7517). HS256 keys are secret and left out.
 async fn jwks(State(app): State<Arc<App>>) -> Json<Value> {
     let keyring = app.memory.issuer.keyring();
     let keys = keyring.public_keys().map(|(kid, key)| match key {
@@ -301,7 +301,7 @@ fn invalid_request(description: impl Into<std::borrow::Cow<'static, str>>) -> OA
     OAuthError::new(Class::BadRequest, "invalid_request", description)
 }
 
-/// What the rules refuse, by its OAuth name.
+/// Maps an error of the rules to its OAuth code.
 fn client_error(error: auth::Error) -> OAuthError {
     match error {
         auth::Error::InvalidCredentials => OAuthError::invalid_client(),

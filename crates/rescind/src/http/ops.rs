@@ -1,4 +1,4 @@
-//! Probes.
+//! Probes and metrics.
 
 use std::sync::Arc;
 
@@ -30,12 +30,12 @@ struct Health {
     status: &'static str,
 }
 
-/// The process runs and answers.
+/// Answers as long as the process runs.
 async fn live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
-/// New work is welcome, and can be done. `?verbose` tells more.
+/// Answers 200 if the process accepts new work and can do it. `?verbose` adds the details.
 async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let verbose =
         form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "verbose");

@@ -1,5 +1,5 @@
-//! The contract's envelope on the answers that hyper gives by itself, to requests whose head cannot
-//! be read and which therefore never reach a handler.
+//! Puts the contract's envelope on the answers that hyper makes itself. hyper does so for requests whose head it cannot
+//! read; they never reach a handler.
 
 use std::{
     io,
@@ -17,17 +17,17 @@ use super::{
 };
 use crate::{app::App, clock::Clock, random::Random};
 
-/// A connection whose every answer is the service's own.
+/// A connection on which hyper's own answers are replaced.
 ///
-/// Of HTTP/2 nothing needs replacing: what is wrong there is told by frames, and no frame begins like
-/// an answer of HTTP/1.1. There every answer of the service carries a request id, so a head without one is hyper's: it closes the
-/// connection after it, has no body, and is written whole.
+/// In HTTP/1.1 every answer of the service carries a request id, so an answer without one is hyper's. hyper writes it
+/// whole, without a body, and closes the connection after it. HTTP/2 reports errors in frames, which need no
+/// replacement; no frame begins like an answer of HTTP/1.1.
 #[derive(Debug)]
 pub struct ErrorRewriter<IO> {
     io: IO,
     clock: Clock,
     random: Random,
-    /// The rest of an answer in place of hyper's.
+    /// The bytes of a replacement that are not written yet.
     pending: Vec<u8>,
 }
 
@@ -54,12 +54,12 @@ impl<IO> ErrorRewriter<IO> {
     }
 }
 
-/// The answer to a connection for which there is no place.
+/// The answer to a connection that gets no place.
 pub fn too_many_connections(app: &App) -> Vec<u8> {
     last_answer(ApiError::too_many("connections"), &app.clock, &app.random)
 }
 
-/// An answer as it stands on the wire, the last one of its connection.
+/// The bytes of an answer that is the last one of its connection.
 fn last_answer(error: ApiError, clock: &Clock, random: &Random) -> Vec<u8> {
     let body = error.body();
     let response = error.into_response();

@@ -1,14 +1,13 @@
-//! Forward-auth: a proxy asks whether the request before it may pass.
+//! Forward-auth: a proxy asks whether the request that it received may pass.
 //!
-//! 1. Yes is `200`, an empty body and the identity headers, every one of them, so that the proxy
-//!    overwrites whatever the client sent.
-//! 2. No is `401` or `403` and nothing else: proxies take other statuses for a fault, and some let
-//!    faults pass. (`forward_auth.unavailable = "503"` is for proxies that are known not to.)
-//! 3. Only the `Authorization` header, the caller's address and, at `/verify` itself, the query decide.
-//!    The query is the proxy's configuration, up to `path=`: it can only ask for more, and a slip in it
-//!    denies. Whatever else a proxy forwards was written by the client, the query under `/verify/…` too.
-//! 4. A request that carries identity headers itself, from anybody but a trusted proxy, is refused:
-//!    a direct caller has no business with them.
+//! 1. Yes is `200` with an empty body and all identity headers, so that the proxy overwrites each one that the
+//!    client sent.
+//! 2. No is `401` or `403` and nothing else: proxies take other statuses for a fault, and some proxies let the request
+//!    pass then. (`forward_auth.unavailable = "503"` is for proxies that are known to refuse it.)
+//! 3. Only the `Authorization` header, the caller's address and, at `/verify` itself, the query decide. The proxy's
+//!    configuration writes the query up to `path=`. It can only require more, and a mistake in it denies. The client
+//!    wrote everything else that a proxy forwards, and the query under `/verify/…` too.
+//! 4. A request with identity headers is refused, unless a trusted proxy sent it: a direct caller needs none.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -44,7 +43,7 @@ const ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 
 const PATH: &str = "/verify";
 
-/// Whether a path is one of those below, whose every answer is a verdict.
+/// Whether a path is `/verify` or below it, where every answer must be a verdict.
 pub(super) fn is_path(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -52,7 +51,7 @@ pub(super) fn is_path(path: &str) -> bool {
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route(PATH, any(verify_as_asked))
-        // A proxy that appends the path of the request before it appends "/" for its root.
+        // A proxy that appends the client's path appends "/" for the root.
         .route("/verify/", any(verify_any))
         .route("/verify/{*rest}", any(verify_any))
 }
@@ -98,7 +97,7 @@ async fn decide(
         error => ApiError::bearer(error),
     })?;
     for scope in asked.scopes {
-        // What cannot be a scope is one that nobody has.
+        // No client can have a scope that does not parse.
         let needed = scope.parse::<Scopes>().map_err(|_| Denied::ScopeMissing);
         needed.and_then(|needed| token.require(&needed)).map_err(|missing| {
             app.metrics.denied(missing);
@@ -112,14 +111,14 @@ async fn decide(
     Ok(token)
 }
 
-/// What a location asks for beyond a token that stands.
+/// The requirements in the query, beyond a valid token.
 #[derive(Default)]
 struct Asked<'q> {
     scopes: Vec<Cow<'q, str>>,
     audience: Option<Cow<'q, str>>,
 }
 
-/// A parameter that is unknown, empty, or there twice and cannot be.
+/// A parameter that is unknown, empty, or given twice where only one is allowed.
 struct Slip<'q>(&'q str);
 
 impl<'q> Asked<'q> {
@@ -141,7 +140,7 @@ impl<'q> Asked<'q> {
 
 fn slipped(app: &App, caller: &Caller, Slip(parameter): Slip<'_>) -> ApiError {
     if let Some(times) = app.log_limits.parameters.due(caller.peer) {
-        // Whoever reaches this listener may have written it, and what is long may be a secret.
+        // Any caller of this listener may have written the parameter, and a long text may be a secret.
         let name = parameter.split('=').next().filter(|name| name.len() <= 16);
         let name = name.unwrap_or("one of more than 16 characters");
         warn!(
@@ -161,8 +160,8 @@ fn undecided(answer: OnUnavailable, cause: crate::store::StoreError) -> ApiError
     }
 }
 
-/// An identity header, also by the names that CGI-like upstreams take for it: to them, every
-/// character other than a letter or digit is the same.
+/// Whether this is an identity header, or a name that a CGI-like upstream reads as one. Such an upstream treats all
+/// characters other than letters and digits alike.
 fn is_identity(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     name.len() >= IDENTITY_PREFIX.len()

@@ -40,24 +40,24 @@ use crate::{
     telemetry::metrics::Listener,
 };
 
-/// Where hyper gives up. The service's own limits are lower; the longest target that hyper reads fits in.
+/// hyper's limits for a head. The service's own limits are lower. The longest target that hyper reads fits in.
 const MAX_HEAD_BYTES: u32 = 68 * 1024;
 const MAX_HEADERS: usize = 256;
-/// What one HTTP/2 connection may have under way at once, and on its way here, in bytes.
+/// Limits of one HTTP/2 connection: concurrent streams, and buffered bytes.
 const STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams reset by the peer before they were looked at, and those that we reset for its errors.
+/// Limits of one HTTP/2 connection: streams reset by the peer before they were accepted, or by us for its errors.
 const RESETS: usize = 20;
 const ERROR_RESETS: usize = 100;
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// A pause after a failed accept: the machine is out of something, and asking on would not help.
+/// The pause after a failed accept. The machine lacks a resource then, and an immediate retry would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// For telling a peer whose time is over that it is.
+/// How long a graceful shutdown of an overdue connection may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What a listener's connections lead to, and under what conditions.
+/// One listener's routes, limits, timeouts and TLS.
 pub(super) struct Gate {
     pub(super) listener: Listener,
     pub(super) app: Arc<App>,
@@ -65,15 +65,15 @@ pub(super) struct Gate {
     pub(super) connections: Arc<Pool<ConnState>>,
     pub(super) requests: Arc<Pool<Asked>>,
     pub(super) patience: Patience,
-    /// Theirs are counted in all only.
+    /// Connections of these proxies have no limit per network, only the limit in all.
     pub(super) proxies: TrustedProxies,
     pub(super) tls: Option<(Arc<Tls>, Side)>,
     pub(super) http: auto::Builder<TokioExecutor>,
-    /// Becomes true when the service stops. Its sender waits for the last connection to let go of it.
+    /// Becomes true when the service stops. Its sender waits until every connection has dropped its receiver.
     pub(super) draining: watch::Receiver<bool>,
 }
 
-/// How many connections and requests there was no place for.
+/// How many connections and requests were refused or closed for want of a place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct TurnedAway {
     pub(super) connections: u64,
@@ -90,10 +90,10 @@ impl Sub for TurnedAway {
     }
 }
 
-/// HTTP/1.1, and HTTP/2 where the connection begins with its preface.
+/// Serves HTTP/1.1, and HTTP/2 if the connection begins with the HTTP/2 preface.
 pub(super) fn http() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Its own time limit for heads would hold for idle connections too: `Overdue` tells them apart.
+    // hyper's time limit for heads would apply to idle connections too. `Overdue` distinguishes the two.
     builder.http1().max_buf_size(MAX_HEAD_BYTES as usize).max_headers(MAX_HEADERS).header_read_timeout(None);
     builder
         .http2()
@@ -133,7 +133,7 @@ pub(super) async fn accept_local(listener: UnixListener, gate: Arc<Gate>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // When the pool is full, whoever asks sees the connection closed.
+                // If the pool is full, the connection is closed without an answer.
                 if let Ok(admitted) = gate.admit(None) {
                     tokio::spawn(Arc::clone(&gate).lead(stream, None, admitted));
                 }
@@ -149,17 +149,17 @@ async fn accept_failed(error: &io::Error) {
 }
 
 impl Gate {
-    /// Says why, as far as that needs no waiting, and closes.
+    /// Sends the reason if that needs no waiting. The caller then closes the connection.
     fn refuse(&self, stream: &TcpStream, peer: IpAddr) {
         debug!(%peer, "no place for a connection");
         if self.tls.is_none() {
             let _ = stream.try_write(&http::too_many_connections(&self.app));
-            // What is left unread would turn the close into a reset.
+            // Unread bytes would turn the close into a reset, and the peer could lose the answer.
             let _ = stream.try_read(&mut [0; 4096]);
         }
     }
 
-    /// The certificate of a connection's other end. One that cannot be read is none.
+    /// Returns the peer's certificate. A certificate that cannot be read counts as none, and is logged.
     fn shown(&self, connection: &ServerConnection, peer: IpAddr) -> Option<Arc<PeerCertificate>> {
         let shown = peer_certificate(connection)?.inspect_err(|error| {
             if let Some(times) = self.app.log_limits.unreadable.due(network(peer)) {
@@ -173,7 +173,7 @@ impl Gate {
         TurnedAway { connections: self.connections.turned_away(), requests: self.requests.turned_away() }
     }
 
-    /// The network that has most of what there was no place for.
+    /// Returns the network that has most places in the pool that was full.
     pub(super) fn most_from(&self, turned_away: TurnedAway) -> Option<IpAddr> {
         match turned_away.requests {
             0 => self.connections.most_from(),
@@ -181,7 +181,7 @@ impl Gate {
         }
     }
 
-    /// Whom a connection from there counts for. Aside from the public, any may make room for any.
+    /// Returns the network that a connection counts for: none for trusted proxies, and none off the public listener.
     fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
         let is_anybody = self.listener == Listener::Public && !self.proxies.trusts(peer);
         is_anybody.then(|| network(peer))
@@ -192,11 +192,11 @@ impl Gate {
     }
 
     async fn drained(&self) {
-        // What is waited for is not kept: it is locked while it is held.
+        // Drop the `watch::Ref` at once: while it lives, senders block.
         drop(self.draining.clone().wait_for(|&draining| draining).await);
     }
 
-    /// A connection's life.
+    /// Serves a connection until it ends or makes room for another.
     async fn lead<IO>(self: Arc<Gate>, io: IO, address: Option<IpAddr>, admitted: Arc<Admitted<ConnState>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -218,7 +218,7 @@ impl Gate {
         let peer = address.map(|address| Peer { address, certificate: None });
         match &self.tls {
             None => self.serve(io, peer, admitted, overdue).await,
-            // Twice as large: a plain connection is to have no room for it.
+            // Boxed, because this future is twice as large and a plain connection must not reserve memory for it.
             Some((tls, side)) => Box::pin(self.shake(tls.config(*side), io, peer, admitted, overdue)).await,
         }
     }

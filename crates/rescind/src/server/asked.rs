@@ -1,4 +1,4 @@
-//! A request that is under way, and its body on the way here.
+//! A request under way, and the reading of its body.
 
 use std::{
     net::IpAddr,
@@ -28,12 +28,12 @@ pub(super) struct Asked {
 #[derive(Debug)]
 enum Doing {
     WorkedOn,
-    /// Its body is waited for, by this waker's task.
+    /// This waker's task waits for the body.
     Awaited {
         since: Duration,
         waker: Waker,
     },
-    /// Another one has its place.
+    /// Another request has taken the place.
     MadeRoom,
 }
 
@@ -43,7 +43,7 @@ impl Asked {
         Asked { connection: Arc::clone(connection), clock, doing: Mutex::new(Doing::WorkedOn) }
     }
 
-    /// There is nothing to do but to wait for the body. Fails if that is no longer worth a place.
+    /// Records that the request only waits for its body. Fails if another request has taken the place.
     pub(super) fn awaits(&self, waker: &Waker) -> Result<(), BodyError> {
         let mut doing = self.lock();
         match &mut *doing {
@@ -58,7 +58,7 @@ impl Asked {
         Ok(())
     }
 
-    /// The body is there, or no longer waited for.
+    /// Records that the body has arrived, or that nobody waits for it any more.
     pub(super) fn is_worked_on(&self) {
         let was = std::mem::replace(&mut *self.lock(), Doing::WorkedOn);
         if !matches!(was, Doing::WorkedOn) {
@@ -85,7 +85,7 @@ impl Guest for Asked {
 
     fn make_room(&self) {
         let mut doing = self.lock();
-        // Its body may have come since it was chosen; then it is answered without a place.
+        // The body may have arrived since the pool chose this request. Then it is answered without a place.
         if matches!(*doing, Doing::Awaited { .. })
             && let Doing::Awaited { waker, .. } = std::mem::replace(&mut *doing, Doing::MadeRoom)
         {
@@ -102,13 +102,13 @@ impl Drop for Asked {
     }
 }
 
-/// A request's body, which has its time, and is given up where another request needs the place.
+/// A request's body. Reading it fails after the timeout, or when another request takes the place.
 #[derive(Debug)]
 pub(super) struct AwaitedBody {
     body: Incoming,
     asked: Arc<Asked>,
     patience: Duration,
-    /// Runs from the moment on that the body is first waited for.
+    /// Started when the body is waited for the first time.
     time: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Who has a place, and who goes when there are too many: connections, and requests under way.
+//! Limits of connections and of requests under way, and which of them makes room when a limit is reached.
 
 use std::{
     cmp::Reverse,
@@ -13,17 +13,17 @@ use std::{
 
 use crate::{random::Random, telemetry::metrics::Places};
 
-/// So many places, taken at random, are looked at for the one that makes room: whoever holds a fifth of
-/// all is missed once in a thousand times.
+/// The number of random places among which the one that makes room is chosen. A network with a fifth of all
+/// places is missed once in a thousand times.
 const SAMPLE: usize = 32;
 
-/// Whoever may have a place.
+/// A connection or a request that may have a place.
 pub(super) trait Guest {
-    /// Whose share it counts for; `None` counts for nobody's.
+    /// The network whose share the guest counts for. `None`: no network's.
     fn network(&self) -> Option<IpAddr>;
-    /// Since when nothing is done for it, if nothing is.
+    /// The time since which the guest only waits. `None`: the service is working on it.
     fn waits_since(&self) -> Option<Duration>;
-    /// Another one has its place.
+    /// Called when another guest has taken the place.
     fn make_room(&self);
 }
 
@@ -32,28 +32,28 @@ pub(super) trait Guest {
 pub(super) struct Bounds {
     pub(super) in_all: usize,
     pub(super) per_network: usize,
-    /// Places beside those, for guests that were set aside.
+    /// Additional places, for guests that were set aside.
     pub(super) aside: usize,
     pub(super) newcomers: Newcomers,
 }
 
 impl Bounds {
-    /// So many, whoever has them.
+    /// `in_all` places without a limit per network.
     pub(super) const fn of_anybody(in_all: usize) -> Bounds {
         Bounds { in_all, per_network: in_all, aside: 0, newcomers: Newcomers::OfAnybody }
     }
 }
 
-/// For whom those that wait make room.
+/// For which newcomers a waiting guest makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Newcomers {
-    /// For whoever has fewer places than they have.
+    /// For newcomers of networks with fewer places than the waiting guest's network.
     OfOthers,
-    /// For their own network's next, too.
+    /// For newcomers of the waiting guest's own network, too.
     OfAnybody,
 }
 
-/// Guests of one kind.
+/// The places for guests of one kind.
 #[derive(Debug)]
 pub(super) struct Pool<G> {
     bounds: Bounds,
@@ -74,11 +74,11 @@ struct Table<G> {
 #[derive(Debug)]
 struct Taken<G> {
     guest: Arc<G>,
-    /// Where the place stands among its network's.
+    /// The index of the place in its network's list.
     nth: usize,
 }
 
-/// A guest's place, given back when dropped.
+/// A guest's place. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Admitted<G: Guest> {
     pub(super) guest: Arc<G>,
@@ -102,10 +102,10 @@ impl<G: Guest> Pool<G> {
         Arc::new(Pool { bounds, random, table: Mutex::new(table), counts })
     }
 
-    /// A place for a guest.
+    /// Gives a guest a place.
     ///
-    /// If there is none left, the one that has waited longest makes room, of the network that has most.
-    /// So whoever holds many loses them to those who hold few.
+    /// If no place is free, a waiting guest makes room: of the network with most places, the one that has waited
+    /// longest. So a network with many places loses them to networks with few.
     pub(super) fn admit(self: &Arc<Pool<G>>, guest: G) -> Result<Admitted<G>, Full> {
         let guest = Arc::new(guest);
         let found = self.find_place(&guest);
@@ -140,12 +140,12 @@ impl<G: Guest> Pool<G> {
         Ok(place)
     }
 
-    /// How many guests were refused or had to go for want of a place so far.
+    /// Returns how many guests were refused or had to make room so far.
     pub(super) fn turned_away(&self) -> u64 {
         self.counts.turned_away.get()
     }
 
-    /// The network that has most places, if any has one.
+    /// Returns the network that has most places, if any has one.
     pub(super) fn most_from(&self) -> Option<IpAddr> {
         let table = self.lock();
         table.per_network.iter().max_by_key(|(_, places)| places.len()).map(|(network, _)| *network)
@@ -156,7 +156,7 @@ impl<G: Guest> Pool<G> {
     }
 }
 
-/// So many as are looked at of that many, at random.
+/// Returns up to `SAMPLE` indices below `of`: all of them, or random ones.
 fn sample(random: &Random, of: usize) -> impl Iterator<Item = usize> {
     let bytes = random.bytes::<{ SAMPLE * 4 }>();
     let all = of <= SAMPLE;
@@ -171,8 +171,8 @@ impl<G: Guest> Table<G> {
         network.and_then(|network| self.per_network.get(&network)).map_or(&[], Vec::as_slice)
     }
 
-    /// Among these places, that of the guest that has waited longest of the network that has most. Of a
-    /// network and what it has, `may_go` tells whether any of its guests has to go.
+    /// Chooses among these places: of the network with most places, the guest that has waited longest. `may_go` gets a
+    /// network and its number of places, and returns whether a guest of that network may be chosen.
     fn longest_waiting(
         &self,
         places: impl Iterator<Item = usize>,
@@ -188,7 +188,7 @@ impl<G: Guest> Table<G> {
         candidates.max().map(|(.., place)| place).ok_or(Full)
     }
 
-    /// Gives a place that is nobody's to a guest.
+    /// Gives a free place to a guest.
     fn take(&mut self, place: usize, guest: &Arc<G>) {
         let mut nth = 0;
         if let Some(network) = guest.network() {
@@ -199,7 +199,7 @@ impl<G: Guest> Table<G> {
         self.places[place] = Some(Taken { guest: Arc::clone(guest), nth });
     }
 
-    /// Makes a place nobody's.
+    /// Takes the guest out of a place.
     fn leave(&mut self, place: usize) -> Option<Arc<G>> {
         let Taken { guest, nth } = self.places[place].take()?;
         if let Some(network) = guest.network()
@@ -215,7 +215,7 @@ impl<G: Guest> Table<G> {
         Some(guest)
     }
 
-    /// Gives a guest's place back, if it still is its own.
+    /// Frees a guest's place, if the guest still has it.
     fn give_back(&mut self, place: usize, guest: &Arc<G>) -> bool {
         let is_its_own = self.places[place].as_ref().is_some_and(|taken| Arc::ptr_eq(&taken.guest, guest));
         if is_its_own {
@@ -227,7 +227,7 @@ impl<G: Guest> Table<G> {
 }
 
 impl<G: Guest> Admitted<G> {
-    /// Goes over to one of the places that nobody has to leave, while there are any.
+    /// Moves the guest to a place aside, which it never has to leave, if one is free.
     pub(super) fn set_aside(&self) {
         let mut table = self.pool.lock();
         if !self.is_aside.load(Ordering::Relaxed)

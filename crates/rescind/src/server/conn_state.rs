@@ -1,4 +1,4 @@
-//! What one connection is doing, and until when it may.
+//! The state of one connection, and the deadline of that state.
 
 use std::{
     net::IpAddr,
@@ -17,12 +17,12 @@ use tokio::{
 use super::conn_limit::Guest;
 use crate::clock::Clock;
 
-/// For how long a peer is waited for.
+/// How long the service waits for a peer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// For a handshake, a head, a body, and an answer's next byte.
+    /// For a handshake, a head, a body, and the peer's reading of an answer's next byte.
     pub(super) request: Duration,
-    /// Where nothing is asked.
+    /// For the next request.
     pub(super) idle: Duration,
 }
 
@@ -39,17 +39,17 @@ pub(super) struct ConnState {
 struct Doing {
     phase: Phase,
     since: Duration,
-    /// Requests come side by side: what is read and written tells nothing of any one of them.
+    /// HTTP/2: bytes that are read or written cannot be assigned to one request.
     multiplexed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// A handshake or a request's head is on its way.
+    /// The service waits for the rest of a handshake or of a request's head.
     Head,
-    /// Nothing is asked.
+    /// No request is under way.
     Idle,
-    /// Requests are under way: so many that are worked on, and so many whose bodies are waited for.
+    /// The numbers of requests that the service works on, and of those whose bodies it waits for.
     Busy { worked_on: u32, awaited: u32 },
 }
 
@@ -59,7 +59,7 @@ impl ConnState {
         ConnState { network, clock, doing: Mutex::new(doing), close: Notify::new() }
     }
 
-    /// Something was read.
+    /// Records that bytes were read.
     pub(super) fn read(&self) {
         let mut doing = self.lock();
         if doing.phase == Phase::Idle && !doing.multiplexed {
@@ -68,8 +68,8 @@ impl ConnState {
         }
     }
 
-    /// Something was written, such as the next event of a stream. A stream that says nothing for as
-    /// long as an idle connection is kept is taken for one.
+    /// Records that bytes were written, such as the next event of a stream. A stream without an event for the idle
+    /// time counts as an idle connection.
     pub(super) fn wrote(&self) {
         let mut doing = self.lock();
         if doing.phase == Phase::Idle && !doing.multiplexed {
@@ -77,28 +77,28 @@ impl ConnState {
         }
     }
 
-    /// A request's head is there.
+    /// Records that a request's head has arrived.
     pub(super) fn begin(&self, version: Version) {
         self.lock().multiplexed = version == Version::HTTP_2;
         self.change(1, 0);
     }
 
-    /// A request that was worked on waits for its body.
+    /// Records that a request that was worked on waits for its body.
     pub(super) fn awaits(&self) {
         self.change(-1, 1);
     }
 
-    /// A request that waited for its body is worked on.
+    /// Records that a request that waited for its body is worked on.
     pub(super) fn goes_on(&self) {
         self.change(1, -1);
     }
 
-    /// A request that was worked on is over.
+    /// Records that a request that was worked on has ended.
     pub(super) fn end(&self) {
         self.change(-1, 0);
     }
 
-    /// So many more requests are worked on, and so many more bodies waited for.
+    /// Adds to the numbers of requests that are worked on, and of bodies that are waited for.
     fn change(&self, worked_on: i32, awaited: i32) {
         let mut doing = self.lock();
         let (before, waited) = match doing.phase {
@@ -110,18 +110,18 @@ impl ConnState {
             (0, 0) => Phase::Idle,
             (worked_on, awaited) => Phase::Busy { worked_on, awaited },
         };
-        // From when on nothing is done for it.
+        // The service has just stopped working for this connection.
         if after == (0, 0) || (before > 0 && after.0 == 0) {
             doing.since = self.clock.elapsed();
         }
     }
 
-    /// Waits for somebody to end the connection.
+    /// Waits until the connection has to make room.
     pub(super) async fn closed(&self) {
         self.close.notified().await;
     }
 
-    /// When it will have taken too long.
+    /// Returns the deadline of the present state, if it has one.
     fn deadline(&self, patience: &Patience) -> Option<Duration> {
         let doing = self.lock();
         match doing.phase {
@@ -152,10 +152,10 @@ impl Guest for ConnState {
     }
 }
 
-/// Waits until a connection has taken too long over what it is doing.
+/// Waits until a connection has passed the deadline of its state.
 ///
-/// It belongs into the connection's own task, which is woken by everything that makes the deadline an
-/// earlier one; so a timer is set anew once in a while, and not for each request.
+/// Poll it in the connection's own task: every event that brings the deadline nearer wakes that task. So the timer
+/// is set again only when it has fired or is too late, and not for each request.
 pub(super) struct Overdue {
     slot: Arc<ConnState>,
     patience: Patience,
@@ -175,7 +175,7 @@ impl Future for Overdue {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Overdue { slot, patience, timer } = &mut *self;
         loop {
-            // Whoever is busy now will be woken when it no longer is.
+            // The connection is busy. The end of its last request wakes the task.
             let Some(deadline) = slot.deadline(patience) else { return Poll::Pending };
             match timer {
                 Some((fires, sleep)) if *fires <= deadline => {

@@ -1,4 +1,4 @@
-//! A connection whose bytes are seen going by, and whose reader must read.
+//! A connection that reports its reads and writes, and ends if the peer does not read.
 
 use std::{
     io,
@@ -15,8 +15,7 @@ use tokio::{
 
 use super::conn_state::ConnState;
 
-/// Tells the slot of what is read and written. A peer that takes no byte for so long has its
-/// connection ended.
+/// Reports reads and writes to the slot. A write fails if the peer accepts no byte for the time of `patience`.
 #[derive(Debug)]
 pub(super) struct TimeoutIo<IO> {
     io: IO,

@@ -1,4 +1,4 @@
-//! Listeners, connections, and an orderly end.
+//! Listeners, connections, and the stop of the service.
 
 mod accept;
 mod asked;
@@ -43,20 +43,20 @@ use tasks::Tasks;
 use tls::{Reload, Side};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How often it is looked whether somebody was turned away, and how often it is told at most.
+/// How often the service checks for refused connections and requests, and how often it logs them at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Operators and probes have places of their own, whatever goes on in public. Verifiers have others
-/// beside them, once they have shown their token; whoever has not makes room for whoever comes.
+/// The management listener has its own places, so load on the public one cannot keep operators and probes out. A
+/// verifier that has shown its token moves to one of the 1000 places aside. Other peers make room for newcomers.
 const MANAGEMENT: Bounds = Bounds { aside: 1000, ..Bounds::of_anybody(500) };
 const LOCAL: Bounds = Bounds::of_anybody(100);
 /// Names of tasks.
 const NODE: &str = "cluster node";
 const AUDIT: &str = "audit writer";
-/// Files that are open for other purposes: the store, listeners, connections to a database.
+/// File descriptors kept for the store, the listeners and the connections to a database.
 const OTHER_FILES: usize = 250;
 
-/// A service with its listeners bound, not yet answering.
+/// A service whose listeners are bound. It answers no request yet.
 pub struct Server {
     app: Arc<App>,
     public: (TcpListener, Arc<Gate>),
@@ -70,6 +70,10 @@ pub struct Server {
 
 impl Server {
     /// Binds both listeners and the socket in the data folder.
+    ///
+    /// # Errors
+    ///
+    /// If an address or the socket cannot be bound, or TLS cannot be set up with the configured files.
     pub async fn bind(app: Arc<App>, config: &Config) -> anyhow::Result<Server> {
         let config::Server { listen, management_listen, drain_timeout, .. } = config.server;
         let proxies = TrustedProxies {
@@ -115,7 +119,7 @@ impl Server {
                 Listener::Management,
                 http::management(Arc::clone(&app)),
                 MANAGEMENT,
-                // One at a time on each connection.
+                // A connection of this listener has one request at a time.
                 Bounds::of_anybody(MANAGEMENT.in_all + MANAGEMENT.aside),
             )
         };
@@ -135,21 +139,29 @@ impl Server {
         })
     }
 
-    /// Where the public listener is.
+    /// Returns the address of the public listener.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system cannot name the socket's address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.public.0.local_addr()
     }
 
-    /// Where the management listener is.
+    /// Returns the address of the management listener.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system cannot name the socket's address.
     pub fn management_address(&self) -> io::Result<SocketAddr> {
         self.management.0.local_addr()
     }
 
-    /// Answers until `stop`, then lets requests under way finish.
+    /// Answers requests until `stop`, then lets the requests under way finish.
     ///
     /// # Errors
     ///
-    /// If a task ends that must run until the stop: then the service is stopped in the same order.
+    /// If a task ends that must run until the stop. The service then stops in the same order.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), TaskEnded> {
         let Server { app, public, management, local, reload, drain, drain_timeout, mut tasks } = self;
         let (leave, leaving) = oneshot::channel::<()>();
@@ -175,7 +187,7 @@ impl Server {
         if let Err(TaskEnded { name, panicked }) = outcome {
             error!(task = name, panicked, "a task ended that must run until the stop: the service stops");
         }
-        // The listeners end with their loops.
+        // Ends the accept loops, which closes the listeners.
         tasks.stop().await;
         info!("draining");
         app.begin_drain();
@@ -184,7 +196,7 @@ impl Server {
             warn!(after = ?drain_timeout, "requests under way were cut off");
         }
         drop(write_all);
-        // Until here its requests had a lease.
+        // The node gives up its lease only now, because the requests that were just answered needed it.
         drop(leave);
         while let Some(TaskEnded { name, panicked }) = tasks.finished().await {
             match name {
@@ -204,7 +216,7 @@ async fn keep_node(app: Arc<App>, stop: impl Future<Output = ()>) {
     }
 }
 
-/// As configured, as far as the process may open files.
+/// The configured bounds, lowered to the number of files that the process may open.
 fn connections(config: &config::Server) -> Bounds {
     let files = usize::try_from(raise_file_limit()).unwrap_or(usize::MAX);
     let most =
@@ -221,7 +233,7 @@ fn connections(config: &config::Server) -> Bounds {
     }
 }
 
-/// Lets the process open as many files as it may let itself.
+/// Raises the limit of open files to the hard limit, and returns the limit in force.
 fn raise_file_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -236,7 +248,7 @@ async fn bind(key: &str, flag: &str, address: SocketAddr) -> anyhow::Result<TcpL
     bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag} or {key}"))
 }
 
-/// For this user alone, from the moment it exists: it is made in a folder that nobody else may enter.
+/// Binds the local socket in a private folder and moves it, so that no other user can ever connect to it.
 fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
     let bound = || {
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -244,14 +256,14 @@ fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
         let inside = private.path().join("s");
         let listener = UnixListener::bind(&inside)?;
         fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
-        // The folder's lock is held, so a socket that is there was left by a process that is gone.
+        // This process holds the folder's lock, so an existing socket was left by a process that has ended.
         fs::rename(&inside, path)?;
         Ok::<_, io::Error>(listener)
     };
     bound().with_context(|| format!("cannot listen on {}; a shorter --data-dir may help", path.display()))
 }
 
-/// Tells of whom there was no place for: at once, and then at most once a minute.
+/// Logs how many connections and requests were refused for want of a place: at once, then at most once a minute.
 async fn tell_turned_away(gates: [Arc<Gate>; 3]) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::pending};
 use thiserror::Error;
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// What runs until the stop, and what runs until all that was answered is written and told.
+/// `loops` run until the stop. `finishers` end by themselves after the stop, when their work is written.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     loops: JoinSet<()>,
@@ -13,7 +13,7 @@ pub(super) struct Tasks {
     names: HashMap<Id, &'static str>,
 }
 
-/// A task ended before the service was stopped: what it did is not done any more.
+/// A task ended before the service was stopped, so its work is no longer done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the task {name:?} {}", if *.panicked { "panicked" } else { "ended before the service was stopped" })]
 pub struct TaskEnded {
@@ -22,17 +22,17 @@ pub struct TaskEnded {
 }
 
 impl Tasks {
-    /// One that never ends, and may be broken off at any time.
+    /// Runs a task that never ends by itself and may be aborted at any time.
     pub(super) fn run(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.names.insert(self.loops.spawn(task).id(), name);
     }
 
-    /// One that ends in its own time, once it is told to.
+    /// Runs a task that ends by itself some time after it was asked to.
     pub(super) fn run_to_end(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.names.insert(self.finishers.spawn(task).id(), name);
     }
 
-    /// The first that ends, as none may before the stop.
+    /// Waits for the first task that ends. Before the stop no task may end.
     pub(super) async fn ended(&mut self) -> TaskEnded {
         let ended = tokio::select! {
             Some(ended) = self.loops.join_next_with_id() => ended,
@@ -42,12 +42,12 @@ impl Tasks {
         self.name(ended)
     }
 
-    /// Breaks off those that never end.
+    /// Aborts the tasks that never end by themselves.
     pub(super) async fn stop(&mut self) {
         self.loops.shutdown().await;
     }
 
-    /// Waits for one of those that were told to end. `None`: there is none left.
+    /// Waits for the next task that was asked to end. `None`: none is left.
     pub(super) async fn finished(&mut self) -> Option<TaskEnded> {
         let ended = self.finishers.join_next_with_id().await?;
         Some(self.name(ended))

@@ -1,4 +1,4 @@
-//! TLS: the certificate in force, and the next one when its files change.
+//! TLS: the certificate in force, and its replacement when the files change.
 
 use std::{
     fs, io,
@@ -39,40 +39,40 @@ use crate::{
     model::{CertificateName, PeerCertificate},
 };
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const HTTP1: &[u8] = b"http/1.1";
 const H2: &[u8] = b"h2";
 
-/// Why there is no TLS with these files. Begins with the key at fault. What the libraries say of a file is not passed on:
-/// their words may hold a part of a private key.
+/// Why TLS cannot be set up with these files. Each text begins with the configuration key at fault. The libraries'
+/// error texts are left out, because they may contain parts of a private key.
 #[derive(Debug, Error)]
 pub(super) enum TlsError {
-    /// A file is not there or has no PEM of the right kind.
+    /// A file is missing or has no PEM of the right kind.
     #[error("{0} = {1:?}: {2}")]
     File(&'static str, PathBuf, PemError),
-    /// Others may write the key's file.
+    /// Other users may write the key's file.
     #[error("tls.key: {0}")]
     Permissions(PermissionError),
-    /// What is in it is no certificate.
+    /// The file's content is no certificate.
     #[error("{0} = {1:?}: holds a certificate that is damaged, or is none of X.509")]
     Certificate(&'static str, PathBuf),
-    /// Its time is over.
+    /// The certificate has expired.
     #[error("tls.certificate = {0:?}: expired at {1}")]
     Expired(PathBuf, String),
-    /// The key is of no use.
+    /// The key is damaged or of an unsupported kind.
     #[error(
         "tls.key = {0:?}: holds a private key that is damaged, or of a kind that is not supported: RSA of 2048 to 4096 \
          bits, ECDSA on P-256 or P-384, and Ed25519 are"
     )]
     Unsupported(PathBuf),
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error("tls.key = {0:?}: belongs to another certificate than tls.certificate = {1:?}")]
     Mismatch(PathBuf, PathBuf),
-    /// The authorities are of no use.
+    /// No certificate can be verified by these authorities.
     #[error("tls.client_ca = {0:?}: holds no authority that certificates can be verified by")]
     ClientCa(PathBuf),
-    /// The machine has no TLS for us.
+    /// The TLS library refuses the protocol versions.
     #[error("TLS cannot be set up: {0}")]
     Provider(rustls::Error),
     /// The process cannot listen for SIGHUP.
@@ -87,7 +87,7 @@ pub(super) enum Side {
     Management,
 }
 
-/// What is in force.
+/// The configurations in force.
 #[derive(Debug)]
 pub(super) struct Tls {
     current: ArcSwap<Configs>,
@@ -97,11 +97,11 @@ pub(super) struct Tls {
 struct Configs {
     public: Arc<ServerConfig>,
     management: Arc<ServerConfig>,
-    /// When the certificate ends.
+    /// When the certificate expires, in Unix seconds.
     until: u64,
 }
 
-/// Where it comes from.
+/// The files that the configurations are read from.
 #[derive(Debug, Clone)]
 struct Files {
     certificate: PathBuf,
@@ -110,7 +110,7 @@ struct Files {
     client_certificates: ClientCertificates,
 }
 
-/// Puts the next certificate in force.
+/// Puts a new certificate in force when the files change, or at SIGHUP.
 pub(super) struct Reload {
     tls: Arc<Tls>,
     files: Files,
@@ -122,15 +122,15 @@ pub(super) struct Reload {
 /// Why a certificate cannot be read.
 pub(super) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
 
-/// What tells that a file is another one.
+/// A file's modification time and length. A different stamp means that the file has changed.
 type Stamp = Option<(SystemTime, u64)>;
 
-/// TLS as it is configured, if it is.
+/// Sets TLS up as configured. `None`: no TLS is configured.
 pub(super) fn open(config: &config::Tls, clock: Clock) -> Result<Option<(Arc<Tls>, Reload)>, TlsError> {
     let config::Tls { certificate, key, client_ca, client_certificates, management: _ } = config.clone();
     let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
     let files = Files { certificate, key, client_ca, client_certificates };
-    // Listened for before anybody can be told that the service runs.
+    // SIGHUP must be handled before anybody can learn that the service runs: unhandled, it ends the process.
     let hangup = signal(SignalKind::hangup()).map_err(TlsError::Signal)?;
     let seen = files.stamps();
     let configs = files.load(clock.now())?;
@@ -140,7 +140,7 @@ pub(super) fn open(config: &config::Tls, clock: Clock) -> Result<Option<(Arc<Tls
 }
 
 impl Tls {
-    /// For the next connection.
+    /// Returns the configuration for the next connection.
     pub(super) fn config(&self, side: Side) -> Arc<ServerConfig> {
         let current = self.current.load();
         Arc::clone(match side {
@@ -151,7 +151,7 @@ impl Tls {
 }
 
 impl Reload {
-    /// Looks at the files for ever. New ones that cannot be used change nothing.
+    /// Checks the files for ever. New files that cannot be used change nothing.
     pub(super) async fn run(mut self) {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -227,8 +227,8 @@ impl Files {
             };
             let mut config = builder.with_cert_resolver(certified.clone());
             config.alpn_protocols = protocols.iter().map(|&protocol| protocol.into()).collect();
-            // No request may come before the handshake has proved who asks from where, and that it is
-            // not an old one come again (CVE-2024-39321).
+            // No early data: a request must not arrive before the handshake has proved the peer's address, and that
+            // the request is no replay (CVE-2024-39321).
             config.max_early_data_size = 0;
             Ok(Arc::new(config))
         };
@@ -242,7 +242,7 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
     pem::certificates(path).map_err(|e| TlsError::File(key, path.to_owned(), e))
 }
 
-/// What the other end has shown, in this connection's handshake or in that of the session it resumes.
+/// Returns the peer's certificate, from this connection's handshake or from that of the session it resumes.
 pub(super) fn peer_certificate(connection: &ServerConnection) -> Option<Result<PeerCertificate, Unreadable>> {
     connection.peer_certificates().map(read_names)
 }

@@ -1,4 +1,4 @@
-//! A caller of the service.
+//! A client of the service, for tests.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(crate) struct Credential {
     pub(crate) api_secret: String,
 }
 
-/// What login and refresh give.
+/// The tokens of a login or a refresh.
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens {
     pub(crate) access: String,
@@ -42,7 +42,7 @@ pub(crate) fn unauthorized(message: &str) -> Answer {
 }
 
 impl Credential {
-    /// From what `client create --json` or `credential create --json` printed.
+    /// Reads the output of `client create --json` or `credential create --json`.
     #[track_caller]
     pub(crate) fn from_json(created: &Value) -> Credential {
         let text = |field: &str| created[field].as_str().unwrap().to_owned();
@@ -66,7 +66,7 @@ impl Api {
         Api { http, url: "http://rescind".into() }
     }
 
-    /// The outer error: the server went away, and whether it was done is not known.
+    /// The outer error: the connection ended, and the outcome is unknown.
     pub(crate) async fn post(
         &self,
         path: &str,
@@ -80,7 +80,7 @@ impl Api {
         answer(request).await
     }
 
-    /// The same without a body, to delete something.
+    /// Like `post`, but DELETE and without a body.
     pub(crate) async fn delete(
         &self,
         path: &str,
@@ -106,13 +106,13 @@ impl Api {
         self.try_verify(token).await.unwrap()
     }
 
-    /// The outer error: the server went away.
+    /// The outer error: the connection ended.
     pub(crate) async fn try_verify(&self, token: &str) -> Result<Answer, reqwest::Error> {
         let request = self.http.get(format!("{}/verify", self.url)).bearer_auth(token);
         Ok(answer(request).await?.0)
     }
 
-    /// The outer error: the server went away, and whether it logged in is not known.
+    /// The outer error: the connection ended, and the outcome is unknown.
     pub(crate) async fn try_login(
         &self,
         credential: &Credential,
@@ -121,7 +121,7 @@ impl Api {
         self.tokens("/auth/login", &body).await
     }
 
-    /// The outer error: the server went away, and whether it logged out is not known.
+    /// The outer error: the connection ended, and the outcome is unknown.
     pub(crate) async fn try_logout(&self, token: &str) -> Result<Answer, reqwest::Error> {
         let request = self.http.post(format!("{}/auth/logout", self.url)).bearer_auth(token);
         Ok(answer(request).await?.0)
@@ -131,7 +131,7 @@ impl Api {
         self.try_get(path).await.unwrap()
     }
 
-    /// The outer error: the server went away.
+    /// The outer error: the connection ended.
     pub(crate) async fn try_get(&self, path: &str) -> Result<Answer, reqwest::Error> {
         Ok(answer(self.http.get(format!("{}{path}", self.url))).await?.0)
     }

@@ -1,4 +1,4 @@
-//! Backups, and stores made of them.
+//! Backups, and their restoration.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},

@@ -1,11 +1,11 @@
-//! Secrets that are planted to be looked for.
+//! Finds secrets, and parts of them, in a text.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 
-/// So many bytes of a secret are as good as a leak.
+/// This many bytes of a secret in a text count as a leak.
 const PART: usize = 12;
 
-/// A secret, and every way in which a part of it might be written.
+/// The parts of a secret, in every encoding in which a text may contain them.
 pub(crate) struct Canary(Vec<String>);
 
 impl Canary {

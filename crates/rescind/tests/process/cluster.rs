@@ -59,7 +59,7 @@ impl Cluster {
         Credential::from_json(&json(self.nodes[0].dir.path(), "client create --name demo"))
     }
 
-    /// Whether a token stands, on each node.
+    /// The status of a verification on each node.
     async fn verify(&self, tokens: &Tokens) -> Vec<u16> {
         let mut verdicts = vec![];
         for node in &self.nodes {

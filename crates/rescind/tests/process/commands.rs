@@ -1,5 +1,4 @@
-//! Every command that changes or shows what the service holds, through a running server and without
-//! one.
+//! Every command that shows or changes the service's data, with and without a running server.
 
 use std::{io::Write, path::Path, process::Stdio};
 

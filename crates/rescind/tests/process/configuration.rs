@@ -1,4 +1,4 @@
-//! What stops a start, and what does not.
+//! Configurations with which the server starts, and those with which it does not.
 
 use std::{fs, process::Command};
 

@@ -1,4 +1,4 @@
-//! A store that is not what was last written in its folder, and stores that are.
+//! Stores that were replaced by an older copy, and stores that were not.
 
 use std::{fs, path::Path, process::Command};
 
@@ -10,14 +10,14 @@ use crate::{
     process::{Process, Server, cli, json, serve},
 };
 
-/// Refused tokens are asked for in numbers here.
+/// These tests present many refused tokens.
 const UNTHROTTLED: (&str, &str) = ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0");
 
 fn start(data_dir: &Path) -> Server {
     Server::start_with(data_dir, &[UNTHROTTLED])
 }
 
-/// A server's folder, its client, tokens that were logged out and tokens that were not.
+/// A server's folder, its client, tokens that were revoked (`gone`) and tokens that were not.
 struct Folder {
     dir: TempDir,
     server: Option<Server>,
@@ -51,7 +51,7 @@ impl Folder {
         self.gone.push(tokens);
     }
 
-    /// Copies the log into the database.
+    /// Logs out until SQLite has copied its log into the database.
     async fn checkpoint(&mut self) {
         let before = fs::metadata(self.path("rescind.db")).unwrap().modified().unwrap();
         while fs::metadata(self.path("rescind.db")).unwrap().modified().unwrap() == before {
@@ -75,7 +75,7 @@ impl Folder {
         }
     }
 
-    /// The server starts, says this, and has ended every token.
+    /// Asserts that the server starts, logs this text, and has ended every token.
     async fn ends_every_token(mut self, found: &str) {
         let mut process =
             Process::spawn(serve(&self.dir.path().join("data")).env(UNTHROTTLED.0, UNTHROTTLED.1));
@@ -98,7 +98,7 @@ impl Folder {
         self.goes_on().await;
     }
 
-    /// The server starts, and every token is what it was.
+    /// Asserts that the server starts, and that no token has changed.
     async fn goes_on(&mut self) {
         let server = start(&self.dir.path().join("data"));
         let api = Api::new(&server.url);
@@ -256,7 +256,7 @@ async fn a_command_says_what_it_found_and_no_other_moves_it_on() {
     assert_eq!(Api::new(&server.url).verify(&folder.kept.access).await, unauthorized("Invalid token"));
 }
 
-/// As `cp -a` does.
+/// Copies a folder like `cp -a`.
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }

@@ -1,6 +1,6 @@
-//! The server is killed, again and again, while clients are at work; and so is the database, where it has one.
+//! Kills the server, the database or both again and again while clients are at work.
 //!
-//! `scripts/soak` runs these for as many cycles as it is told.
+//! `scripts/soak` runs these tests for a given number of cycles.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 
 /// Clients at work at the same time.
 const WORKERS: usize = 6;
-/// Clients of earlier cycles that each cycle looks at again.
+/// Clients of earlier cycles that each cycle checks again.
 const EARLIER: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,7 +29,7 @@ async fn what_was_answered_holds_after_every_kill_with_postgresql() {
     soak(Some(Database::start()), 6).await;
 }
 
-/// So many cycles, or as many as `SOAK_CYCLES` says.
+/// Runs `cycles` cycles, or as many as `SOAK_CYCLES` says.
 async fn soak(mut database: Option<Database>, cycles: usize) {
     let dir = tempfile::tempdir().unwrap();
     let url = database.as_ref().map(|database| database.url.clone());

@@ -1,4 +1,4 @@
-//! A database server of one's own: it can be killed, and started again.
+//! A test's own database server, which the test can kill and start again.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(crate) struct Database {
-    /// Ends the server when its standard input ends.
+    /// The script ends the server when the script's standard input ends.
     script: Child,
     says: BufReader<ChildStdout>,
     pub(crate) url: String,
@@ -26,7 +26,7 @@ impl Database {
         Database::by(&mut Command::new(SCRIPT))
     }
 
-    /// With everything that it keeps on this disk.
+    /// Starts a server that stores everything on this disk.
     pub(crate) fn start_on(disk: &SmallDisk) -> Database {
         Database::by(&mut disk.holding(Command::new(SCRIPT).env("TMPDIR", disk.path())))
     }
@@ -36,12 +36,12 @@ impl Database {
         Database { script, says, url }
     }
 
-    /// The process that sees its disk.
+    /// The process in whose mount namespace the disk is.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.script)
     }
 
-    /// Kills all its processes at once, as when its machine is gone.
+    /// Kills all processes of the server at once, like the failure of its machine.
     pub(crate) async fn kill(&self) {
         let server = self.server().await;
         // It starts no others while they are looked for.
@@ -64,14 +64,14 @@ impl Database {
         Pid::from_raw(parent.parse().unwrap()).unwrap()
     }
 
-    /// Writes to its log until that has no room, by which the server fails as a whole.
+    /// Writes until the server's log has no room, which makes the whole server fail.
     pub(crate) async fn use_up_the_log(&self) {
         let db = connect(&self.url).await;
         let megabyte = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 1048576))";
         while db.batch_execute(megabyte).await.is_ok() {}
     }
 
-    /// Starts the server, which has ended, and waits until it answers.
+    /// Starts the ended server again, and waits until it answers.
     pub(crate) fn start_again(&mut self) {
         self.script.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         let mut said = String::new();
@@ -91,7 +91,7 @@ impl Drop for Database {
     }
 }
 
-/// Waits until none of these processes is there any more.
+/// Waits until all these processes have ended.
 pub(crate) async fn gone(processes: &[Pid]) {
     let gone = async {
         while processes.iter().any(|&process| stat(process).is_some_and(|[state, _]| state != "Z")) {
@@ -107,7 +107,7 @@ fn children(process: Pid) -> Vec<Pid> {
     children.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap()).unwrap()).collect()
 }
 
-/// A process's state and its parent; `None` if it is not there.
+/// A process's state and its parent. `None`: no such process runs.
 fn stat(process: Pid) -> Option<[String; 2]> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
     // Its name, in parentheses, may hold anything.

@@ -8,7 +8,7 @@ use std::{
 
 use crate::process::{Outcome, PATIENCE, run, serve};
 
-/// One that tells all it was sent on each connection.
+/// A server that reports all bytes it received on each connection.
 struct Greedy {
     port: u16,
     sent: Receiver<Vec<u8>>,
@@ -29,7 +29,7 @@ impl Greedy {
         Greedy { port, sent }
     }
 
-    /// What the program says of it, and what it has sent to it.
+    /// Returns the program's outcome with this server, and what the program sent to the server.
     fn tell(&self, host: &str, parameters: &str) -> (Outcome, String) {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("postgres://u:canary@{host}:{}/x{parameters}", self.port);
@@ -39,7 +39,7 @@ impl Greedy {
     }
 }
 
-/// No to TLS; to whoever goes on, a question for the password. All it was sent.
+/// Refuses TLS, and asks a client that goes on for the password. Returns all bytes received.
 fn answer(mut stream: TcpStream) -> Vec<u8> {
     let mut sent = vec![];
     let mut message = [0; 1024];

@@ -1,4 +1,4 @@
-//! The disk fails, and comes back.
+//! The disk fails, and then works again.
 
 use std::{
     path::{Path, PathBuf},
@@ -241,7 +241,7 @@ async fn a_full_disk_of_the_database_refuses_changes_until_there_is_room() {
     assert_eq!(api.verify(&pair.access).await, unauthorized("Invalid token"));
 }
 
-/// Breaks the disk in the middle of the work, and waits until everybody was told.
+/// Breaks the disk while clients are at work, and waits until each client has got an error.
 async fn until(server: &Server, socket: &Path, random: &mut StdRng, breaks: impl FnOnce()) -> Vec<History> {
     let crew = Crew::start(&server.url, socket, WORKERS, usize::MAX, random);
     crew.has_done(random.random_range(WORKERS..100)).await;

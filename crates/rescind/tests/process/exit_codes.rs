@@ -1,4 +1,4 @@
-//! 0 done, 1 failed, 2 bad usage; `status`: 0 ready, 1 error, 2 not ready.
+//! The exit codes. 0 done, 1 failed, 2 bad usage; `status`: 0 ready, 1 error, 2 not ready.
 
 use std::{
     io::{BufRead, BufReader, Read},

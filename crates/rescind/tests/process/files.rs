@@ -1,4 +1,4 @@
-//! A process that may open few files.
+//! A server that may open only few files.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -13,7 +13,7 @@ use crate::{
     process::{Process, cli, serve},
 };
 
-/// `rescind serve` under this limit of the shell's, and where it listens.
+/// Runs `rescind serve` under this limit of the shell. Returns the addresses on which it listens, too.
 fn limited(data_dir: &Path, limit: &str) -> (Process, String, String) {
     let serve = serve(data_dir);
     let mut command = Command::new("sh");
@@ -26,7 +26,7 @@ fn limited(data_dir: &Path, limit: &str) -> (Process, String, String) {
     (process, public, management)
 }
 
-/// Whether a request is answered there with 404.
+/// Whether a request on this connection is answered with 404.
 fn is_served(stream: &mut TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut answer = [0; 4096];

@@ -1,4 +1,4 @@
-//! Clients at work, what they were told, and whether a server still knows it.
+//! Clients at work, the answers that they got, and whether a server still knows what it answered.
 
 use std::{
     collections::BTreeSet,
@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 
 use crate::api::{Answer, Api, Credential, Tokens, ok, unauthorized};
 
-/// Of a client's sessions so many of the newest are checked and as many of the others; of each session's tokens
-/// so many of the newest.
+/// The number of a client's newest sessions that are checked, of its other sessions, and of each session's newest
+/// tokens.
 const LOOKED_AT: usize = 2;
 
-/// Where nobody calls from.
+/// A network from which no test calls.
 const ELSEWHERE: &str = "192.0.2.0/24";
 
-/// What an operator or a client asks for. Numbers are those of the client's sessions.
+/// A request of an operator or a client. The numbers are indices of the client's sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Create,
@@ -32,22 +32,22 @@ enum Act {
     Logout(usize),
     Suspend,
     Resume,
-    /// Revokes the credential, and with it what was born of it.
+    /// Revokes the credential, and the tokens of its sessions.
     Revoke,
-    /// Makes another credential.
+    /// Creates another credential.
     Renew,
-    /// Lets the client call from somewhere else alone.
+    /// Restricts the client to `ELSEWHERE`.
     Narrow,
-    /// From anywhere again.
+    /// Lets the client call from any address again.
     Widen,
-    /// Ends the client; another one takes its place.
+    /// Deletes the client. The worker then creates another one.
     Delete,
 }
 
-/// Something that was answered with success.
+/// A request that was answered with success.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// The request's id, which the answer carries too.
+    /// The request's id, which is in the answer too.
     pub(crate) id: String,
     act: Act,
     told: Told,
@@ -60,29 +60,29 @@ enum Told {
     Tokens(Tokens),
 }
 
-/// Everything that happened to one client, one thing after the other.
+/// All requests of one worker, in order.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) steps: Vec<Step>,
-    /// What was asked for last, and not answered with success.
+    /// The last request, if it was not answered with success: it may have happened or not.
     doubt: Option<Act>,
 }
 
-/// What must be so after a history.
+/// The state that a server must have after a history.
 #[derive(Debug, Clone, Default)]
 struct Standing {
     client: u64,
     status: Status,
     credential: Option<Credential>,
     sessions: Vec<Session>,
-    /// What was taken back.
+    /// Revoked credentials; `dead` has the revoked sessions.
     revoked: Vec<Credential>,
     dead: Vec<Session>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Status {
-    /// Not made yet, or deleted.
+    /// Not created yet, or deleted.
     #[default]
     Absent,
     Active,
@@ -97,7 +97,7 @@ struct Session {
     used: Vec<String>,
 }
 
-/// One who works for one client until the server is gone, or says that it cannot.
+/// Sends requests of one client until a request is not answered with success.
 struct Worker {
     api: Api,
     /// The admin API.
@@ -106,18 +106,18 @@ struct Worker {
     /// Only logs in and refreshes.
     only_opens: bool,
     random: StdRng,
-    /// Counts what was answered, to all.
+    /// Counts the successful answers to all workers.
     answered: Arc<AtomicUsize>,
 }
 
-/// Several who work at the same time.
+/// Several workers at the same time.
 pub(crate) struct Crew {
     answered: Arc<AtomicUsize>,
     workers: Vec<JoinHandle<History>>,
 }
 
 impl Crew {
-    /// Sets so many to work on a server until `enough` was answered to all together.
+    /// Starts `workers` workers on a server. They stop when they have got `enough` answers together.
     pub(crate) fn start(
         url: &str,
         socket: &Path,
@@ -141,7 +141,7 @@ impl Crew {
         Crew { answered, workers }
     }
 
-    /// Until so much was answered, or nobody works any more.
+    /// Waits until the workers have got `enough` answers, or all have stopped.
     pub(crate) async fn has_done(&self, enough: usize) {
         let done = || self.answered.load(Ordering::SeqCst) >= enough;
         while !done() && !self.workers.iter().all(JoinHandle::is_finished) {
@@ -149,7 +149,7 @@ impl Crew {
         }
     }
 
-    /// What happened, when all have ended.
+    /// Waits until all workers have stopped, and returns their histories.
     pub(crate) async fn histories(self) -> Vec<History> {
         let mut histories = vec![];
         for worker in self.workers {
@@ -205,7 +205,7 @@ impl Worker {
         }
     }
 
-    /// `None`: not answered, or not with success.
+    /// `None`: the request was not answered with success.
     async fn ask(&self, standing: &Standing, act: Act, id: &str) -> Option<Told> {
         let (local, api) = (&self.local, &self.api);
         let client = format!("/admin/v1/clients/{}", standing.client);
@@ -295,7 +295,7 @@ impl Standing {
         }
     }
 
-    /// What whoever holds something good of the client is answered.
+    /// The expected answer to a request with a valid token or credential of the client.
     fn answer(&self) -> Answer {
         match self.status {
             Status::Narrowed => (403, "IP address not authorized".into()),
@@ -320,8 +320,8 @@ impl Standing {
     }
 }
 
-/// What of the first `steps` of a history a server does not know, or knows better. The step after those may
-/// have happened or not. Uses refresh tokens up.
+/// Returns how a server differs from the first `steps` of a history. The step after those may have happened or not.
+/// Uses refresh tokens up.
 pub(crate) async fn losses(api: &Api, history: &History, steps: usize, random: &mut impl Rng) -> Vec<String> {
     let fates = Fates::new(history, steps);
     let mut seen = look(api, &fates, random).await;
@@ -341,25 +341,25 @@ pub(crate) async fn losses(api: &Api, history: &History, steps: usize, random: &
     lost(&seen)
 }
 
-/// The same of a history that was looked at before.
+/// Like [`losses`], for a history that was checked before.
 pub(crate) async fn losses_since(api: &Api, history: &History, random: &mut impl Rng) -> Vec<String> {
     lost(&look(api, &Fates::new(history, history.steps.len()), random).await)
 }
 
 impl History {
-    /// Whether it ended with a request whose fate is not known.
+    /// Whether the outcome of the last request is unknown.
     pub(crate) fn ends_in_doubt(&self) -> bool {
         self.doubt.is_some()
     }
 }
 
-/// What must be so, if what is in doubt has not happened and if it has.
+/// The two states that are right: if the request in doubt has not happened, and if it has.
 struct Fates {
     before: Standing,
     after: Standing,
 }
 
-/// An answer that was got, and what it must be in either case.
+/// An answer of the server, and the expected answer in either case.
 struct Seen {
     what: &'static str,
     answer: Answer,
@@ -391,7 +391,7 @@ impl Fates {
     }
 }
 
-/// Looks at access tokens, and at what was taken back.
+/// Presents access tokens, and refresh tokens that were revoked.
 async fn look(api: &Api, fates: &Fates, random: &mut impl Rng) -> Vec<Seen> {
     let mut seen = vec![];
     let Standing { sessions, dead, .. } = &fates.before;
@@ -411,7 +411,7 @@ async fn look(api: &Api, fates: &Fates, random: &mut impl Rng) -> Vec<Seen> {
     seen
 }
 
-/// What is in doubt is done or not done, never in part.
+/// The differences, if the answers fit neither case: the request in doubt has happened wholly or not at all.
 fn lost(seen: &[Seen]) -> Vec<String> {
     if seen.iter().all(|seen| seen.answer == seen.after) {
         return vec![];
@@ -429,7 +429,7 @@ fn newest<T>(all: &[T]) -> &[T] {
     &all[all.len().saturating_sub(LOOKED_AT)..]
 }
 
-/// The newest, which are lost most easily, and some others.
+/// The indices of the newest, which are lost most easily, and of some others.
 fn some_of(count: usize, random: &mut impl Rng) -> BTreeSet<usize> {
     let newest = count.saturating_sub(LOOKED_AT);
     let others = LOOKED_AT.min(newest);

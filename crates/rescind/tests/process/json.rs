@@ -1,4 +1,4 @@
-//! What scripts read.
+//! The JSON output of commands.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Leases of processes that were killed, as those after them wait for them.
+//! A process waits for the leases that a killed process before it has granted.
 
 use std::{path::Path, time::Duration};
 
@@ -14,16 +14,16 @@ use crate::{
 };
 
 const URL: &str = "RESCIND_DATABASE__URL";
-/// Long enough for a restart to be much shorter.
+/// A lease that is much longer than a restart.
 const LONG: [(&str, &str); 2] = [("RESCIND_CLUSTER__LEASE", "12s"), ("RESCIND_CLUSTER__MARGIN", "1200ms")];
 const SHORT: [(&str, &str); 2] = [("RESCIND_CLUSTER__LEASE", "1s"), ("RESCIND_CLUSTER__MARGIN", "100ms")];
 
-/// On the boot clock, which leases are measured by.
+/// The time on the boot clock, which measures leases.
 fn now() -> Duration {
     Clock::System.elapsed()
 }
 
-/// Lends a lease, kills the server, and tells when the lease is over.
+/// Grants a lease, kills the server, and returns when the lease ends.
 async fn killed_with_a_lease_out(data_dir: &Path, settings: &[(&str, &str)]) -> (Credential, Duration) {
     let server = Server::start_with(data_dir, settings);
     server.ready().await;
@@ -39,10 +39,10 @@ async fn killed_with_a_lease_out(data_dir: &Path, settings: &[(&str, &str)]) -> 
     (credential, asked + lease)
 }
 
-/// Longer than a logout waits for leases as short as the configuration's.
+/// In milliseconds: longer than a logout waits for leases of the present configuration.
 const LONGER: u64 = 2000;
 
-/// A logout waits until the lease is over, which is longer than the server's own leases would explain.
+/// Asserts that a logout waits until the lease has ended, which is longer than the server's own leases.
 async fn logs_out_after(mut server: Server, credential: &Credential, over: Duration) {
     let api = Api::new(&server.url);
     let tokens = api.login(credential).await;
@@ -52,7 +52,7 @@ async fn logs_out_after(mut server: Server, credential: &Credential, over: Durat
     assert!(logout["milliseconds"].as_u64().unwrap() >= LONGER, "{logout}");
 }
 
-/// How many milliseconds the command waited, as its receipt says.
+/// Logs out by command. Returns the milliseconds in its receipt.
 fn log_out(data_dir: &Path, settings: &[(&str, &str)]) -> u64 {
     let mut command = rescind();
     command.envs(settings.iter().copied()).arg("--data-dir").arg(data_dir);

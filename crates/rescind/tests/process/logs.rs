@@ -1,4 +1,4 @@
-//! What is logged, and what is never logged nor written.
+//! What the service logs, and what it must never log or write.
 
 use std::{fs, io::Read, net::TcpStream};
 

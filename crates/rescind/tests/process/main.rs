@@ -1,5 +1,5 @@
-//! The program as its operators meet it: real processes, signals, files and exit codes. Numbers after
-//! `check` are the project's checks.
+//! Tests of the program as operators use it: processes, signals, files and exit codes. Numbers after
+//! `check` are those of docs/security-checks.md.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! The key under which the store's secrets are sealed.
+//! The master key, which seals the store's secrets.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -12,7 +12,7 @@ use crate::{
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER_KEY: &str = "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// A stopped server's folder with a client and its live tokens.
+/// A stopped server's folder, with a client and its valid tokens.
 async fn used_folder(variables: &[(&str, &str)]) -> (tempfile::TempDir, Credential, Tokens) {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start_with(dir.path(), variables);

@@ -1,4 +1,4 @@
-//! Who may read and write the files of the service, and what is left of it in memory's images.
+//! Who may read and write the files of the service, and that it leaves no core dump.
 
 use std::{
     fs::{self, Permissions},
@@ -27,7 +27,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
 }
 
-/// A data folder with a store, and what in it must be for us alone.
+/// A data folder with a store, and the files in it that only this user may read.
 fn used_folder() -> (tempfile::TempDir, PathBuf, Vec<PathBuf>) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

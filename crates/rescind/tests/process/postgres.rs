@@ -17,12 +17,12 @@ use crate::{
 
 const URL: &str = "RESCIND_DATABASE__URL";
 
-/// A database of its own, by a URL with a password that must be seen nowhere.
+/// The URL of a new database. Its password must appear nowhere.
 async fn database() -> String {
     Postgres::shared().database().await.replace("postgres@", "postgres:canary@")
 }
 
-/// One that has joined the cluster, if only its own.
+/// Starts a server, and waits until it has joined its cluster.
 fn start(data_dir: &Path, url: &str) -> Server {
     let mut server = Server::start_with(data_dir, &[(URL, url)]);
     server.wait_for_log("joined the cluster");
@@ -140,7 +140,7 @@ async fn a_server_that_is_too_old_is_refused() {
     assert!(!outcome.stderr.contains("canary"), "{outcome:?}");
 }
 
-/// Lets everybody in, and answers every query with one row: what such a server's settings are.
+/// Accepts every client, and answers every query with one row: the settings of a server of version 14.
 fn answer_as_version_14(mut stream: TcpStream) {
     let message =
         |kind: u8, body: &[u8]| [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat();

@@ -1,8 +1,8 @@
-//! The power goes, and of what was not flushed the disk holds anything.
+//! Power cuts: data that was not flushed may be on the disk or not.
 //!
-//! One run of the server is recorded down to every write, flush and answer. For each of many moments of it
-//! a folder is laid out as the disk may hold it if the power went then, a server started on it, and asked
-//! for all that had been answered before that moment.
+//! One run of the server is recorded with every write, flush and answer. For many moments of the run, a test makes the
+//! folder that a power cut at that moment may leave, starts a server on it, and checks that the server knows everything
+//! that was answered before that moment.
 
 use std::{collections::HashMap, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
@@ -17,11 +17,11 @@ use crate::{
     process::{Server, number},
 };
 
-/// Servers that are asked at the same time.
+/// Folders that are checked at the same time, each with its own server.
 const AT_ONCE: usize = 3;
 /// Clients at work at the same time.
 const WORKERS: usize = 5;
-/// Others who read all the time.
+/// Other clients, which read all the time.
 const READERS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,16 +67,16 @@ async fn a_disk_that_lies_is_found_out() {
     assert!(lost.len() >= 10, "{lost:#?}");
 }
 
-/// What a server did and answered.
+/// The recorded writes, flushes and answers of a server.
 struct Recording {
     root: Inode,
     events: Vec<Event>,
     histories: Vec<History>,
-    /// Where among the events each step of each history was answered.
+    /// The index of the event at which each step of each history was answered.
     answered: Vec<Vec<usize>>,
 }
 
-/// From the first start on, over a kill and a clean end.
+/// Records three runs from the first start on: the first and the last end by a kill, the second by an orderly stop.
 async fn record() -> Recording {
     let (disk, mut random) = (Disk::recorded(), StdRng::seed_from_u64(seed()));
     let mut histories = vec![];
@@ -88,8 +88,8 @@ async fn record() -> Recording {
     Recording::new(&disk, histories)
 }
 
-/// In each of many rounds a write or a flush fails. Some end with a kill while flushes fail, so that the next
-/// server reads what never reached the disk.
+/// Records many rounds. In each a write or a flush fails. Some rounds end with a kill while flushes fail, so that the
+/// next server reads data that never reached the disk.
 async fn record_failures() -> Recording {
     let (disk, mut random) = (Disk::recorded(), StdRng::seed_from_u64(seed()));
     let mut histories = vec![];
@@ -107,7 +107,7 @@ async fn record_failures() -> Recording {
     Recording::new(&disk, histories)
 }
 
-/// Checkpoints fail for a while, and then do not.
+/// Records checkpoints that fail for a while and then succeed.
 async fn record_failing_checkpoints() -> Recording {
     let (disk, mut random) = (Disk::recorded(), StdRng::seed_from_u64(seed()));
     let mut histories = vec![];
@@ -133,7 +133,7 @@ async fn record_failing_checkpoints() -> Recording {
     Recording::new(&disk, histories)
 }
 
-/// Lets clients work until so many answers were given, and the disk fail in the middle of it.
+/// Lets clients work until they have got this many answers. The disk fails meanwhile.
 async fn work(
     disk: &Disk,
     server: &Server,
@@ -171,7 +171,7 @@ impl Recording {
         Recording { root, events, histories, answered }
     }
 
-    /// Nothing is lost at so many moments, or as many as `POWER_CUTS` says.
+    /// Asserts that nothing is lost by `cuts` power cuts, or as many as `POWER_CUTS` says.
     async fn holds(self, cuts: usize) {
         let moments = self.moments(number("POWER_CUTS", cuts));
         self.holds_at(moments).await;
@@ -185,7 +185,7 @@ impl Recording {
         println!("{events} events, {answers} answers, {failed} failed flushes, {cuts} cuts: nothing lost");
     }
 
-    /// Moments at random, half of them just after an answer, which is the worst.
+    /// Random moments, half of them just after an answer: there a loss is most likely to show.
     fn moments(&self, count: usize) -> Vec<usize> {
         let mut random = StdRng::seed_from_u64(seed());
         let moment = |i| match i % 2 {
@@ -222,7 +222,7 @@ impl Recording {
         losses
     }
 
-    /// What of that which was answered before a moment is lost in a folder.
+    /// Returns what a server on this folder lacks of that which was answered before a moment.
     async fn lost(&self, moment: usize, dir: &tempfile::TempDir, mut random: StdRng) -> Vec<String> {
         let data = dir.path().join("data");
         // In a task of its own, because it panics where the server does not start.
@@ -237,7 +237,7 @@ impl Recording {
         lost
     }
 
-    /// Those in the middle of their work, and some of those before.
+    /// The histories that were in progress at this moment, and some of those that had ended.
     fn worth_a_look(&self, moment: usize, random: &mut impl Rng) -> Vec<usize> {
         let begun = |i: &usize| self.answered[*i].first().is_some_and(|&at| at < moment);
         let over = |i: &usize| self.answered[*i].last().is_some_and(|&at| at < moment);

@@ -1,4 +1,4 @@
-//! Processes of the program: started, waited for by what they say, and never left behind.
+//! Starts processes of the program, waits for their output, and ends them with the test.
 
 use std::{
     ffi::OsStr,
@@ -15,19 +15,19 @@ use serde_json::Value;
 
 use crate::api::{Api, ok};
 
-/// Far longer than anything here takes, so that a machine under load fails no test.
+/// Far longer than any step takes, so that no test fails because the machine is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Of a process so much is shown when its test fails.
+/// The last lines of a process's output that are shown when its test fails.
 const LAST_LINES: usize = 30;
 
-/// How long a proof is to be: `scripts/soak` and `scripts/powercut` ask for more than a test run does.
+/// A test's number of cycles or cuts: `scripts/soak` and `scripts/powercut` set more than a test run has.
 #[expect(clippy::disallowed_methods, reason = "the tests' own settings, not the program's")]
 pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 
-/// The program in an environment of its own: nothing of ours reaches it by accident.
+/// The program with an empty environment, so that no variable of the test's own reaches it.
 pub(crate) fn rescind() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
     command.env_clear().stdin(Stdio::null());
@@ -43,14 +43,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it, and reads what it writes to standard error.
+    /// Starts a process, and reads its standard error.
     pub(crate) fn spawn(command: &mut Command) -> Process {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let source = child.stderr.take().unwrap();
         Process::reading(child, source)
     }
 
-    /// Starts it, and reads what it writes to standard output.
+    /// Starts a process, and reads its standard output.
     pub(crate) fn spawn_talking(command: &mut Command) -> Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let source = child.stdout.take().unwrap();
@@ -99,7 +99,7 @@ impl Process {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// How it ended, by itself or by a signal sent before, and everything it said.
+    /// Waits for the end of the process. Returns its exit status and all its lines.
     pub(crate) async fn ended(mut self) -> (ExitStatus, Vec<String>) {
         let mut status = None;
         // try_wait reaps it, so the id belongs to no other process afterwards.
@@ -139,17 +139,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one on free ports.
+    /// Starts a server on free ports.
     pub(crate) fn start(data_dir: &Path) -> Server {
         Server::start_with(data_dir, &[])
     }
 
-    /// Starts one on free ports with these variables set.
+    /// Starts a server on free ports with these variables.
     pub(crate) fn start_with(data_dir: &Path, variables: &[(&str, &str)]) -> Server {
         Server::spawn(serve(data_dir).envs(variables.iter().copied()))
     }
 
-    /// Starts one by this command.
+    /// Starts a server by this command.
     pub(crate) fn spawn(command: &mut Command) -> Server {
         let mut process = Process::spawn(command);
         let serving = process.wait_for_log("serving");
@@ -174,7 +174,7 @@ impl Server {
         self.process.wait_for(what, wanted)
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until the server reports that it is ready.
     pub(crate) async fn ready(&self) {
         let management = Api::new(&self.management);
         let ready = async {
@@ -189,7 +189,7 @@ impl Server {
         self.process.ended().await
     }
 
-    /// Sends a signal and waits for the end.
+    /// Sends a signal and waits for the server's end.
     pub(crate) async fn stop(self, signal: Signal) -> (ExitStatus, Vec<String>) {
         self.signal(signal);
         self.ended().await
@@ -204,7 +204,7 @@ pub(crate) fn serve(data_dir: &Path) -> Command {
     command
 }
 
-/// What a command that ends by itself did.
+/// The outcome of a command that ends by itself.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
@@ -213,7 +213,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// The one JSON value on standard output.
+    /// Reads the one JSON value on standard output.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -221,7 +221,7 @@ impl Outcome {
         value.unwrap_or_else(|e| panic!("not exactly one JSON value: {e} in {self:?}"))
     }
 
-    /// Failed with this exit code, nothing on standard output, and this in the one line of prose.
+    /// Asserts this exit code, nothing on standard output, and this text in one line on standard error.
     #[track_caller]
     pub(crate) fn refused(&self, code: i32, because: &str) {
         assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{self:?}");

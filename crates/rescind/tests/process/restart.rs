@@ -1,4 +1,4 @@
-//! A process ends and another one takes over its data folder.
+//! A process ends, and another one starts on its data folder.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -145,7 +145,7 @@ async fn a_port_that_is_taken_is_named() {
     }
 }
 
-/// Every moment of a first start at which a file has just appeared.
+/// Kills a first start just after each of its files has appeared.
 #[tokio::test]
 async fn a_first_start_cut_short_does_not_spoil_the_folder() {
     for file in ["rescind.lock", "rescind.db", "rescind.db-wal", "master.key", "rescind.sock"] {
@@ -184,7 +184,7 @@ async fn serve_says_where_it_is_and_prints_nothing_else() {
     assert!(!serving["listen"].as_str().unwrap().ends_with(":0"));
 }
 
-/// A login of which the server has read the head and waits for the body.
+/// A login whose head the server has read. The server waits for the body.
 async fn under_way(url: &str, body_length: usize) -> TcpStream {
     let mut connection = TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
     let head = format!(

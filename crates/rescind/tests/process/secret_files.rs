@@ -1,4 +1,4 @@
-//! Files that hold a private key, in every way in which they may be of no use.
+//! Files of private keys that cannot be used, for every reason.
 
 use std::{fs, path::Path};
 
@@ -40,7 +40,7 @@ fn block(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64.encode(der))
 }
 
-/// What `tls.key` may hold instead of a key, and what is said of it.
+/// Contents of `tls.key` that are no key, each with its error text.
 fn bad_keys(pair: &Pair) -> Vec<(Vec<u8>, &'static str)> {
     let Pair { certificate, key, der, .. } = pair;
     let at = der.windows(8).position(|part| part == [0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]).unwrap();

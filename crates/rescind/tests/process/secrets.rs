@@ -1,4 +1,4 @@
-//! Secrets in wrong places, and in every text that the program may write about them.
+//! Secrets in wrong places must not appear in any output of the program.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ fn refused(outcome: &Outcome, canary: &Canary, code: i32, because: &str) {
     outcome.refused(code, because);
 }
 
-/// `rescind serve` with these variables, which it does not start with.
+/// Runs `rescind serve` with these variables, with which it must not start.
 #[track_caller]
 fn start(variables: &[(&str, &str)]) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
@@ -177,7 +177,7 @@ fn an_argument_in_a_wrong_place_is_not_repeated() {
     cli(dir.path(), ["client", "lsit"]).refused(2, "unrecognized subcommand 'lsit'");
 }
 
-/// A server of the folder's socket that answers whatever it is asked with this.
+/// Serves the folder's socket, and answers every request with this text.
 fn answering(data_dir: &Path, answer: String) {
     fs::create_dir(data_dir).unwrap();
     let listener = UnixListener::bind(data_dir.join("rescind.sock")).unwrap();

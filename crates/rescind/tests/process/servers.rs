@@ -21,7 +21,7 @@ pub(crate) struct Postgres {
     process: Option<Child>,
 }
 
-/// One of the server's programs, as whoever it runs as: it refuses to be root's.
+/// One of PostgreSQL's programs. As root it runs as the user `postgres`, because PostgreSQL refuses to run as root.
 pub(crate) fn program(name: &str) -> Command {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let binaries = versions.map(|version| version.path().join("bin")).max().unwrap_or_default();
@@ -45,7 +45,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A folder that whoever the server runs as may write into.
+/// A folder that the server's user may write.
 pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     if geteuid().is_root() {
@@ -55,7 +55,7 @@ pub(crate) fn folder() -> TempDir {
 }
 
 impl Postgres {
-    /// A new one, with a database for the service.
+    /// Starts a new server, with a database for the service.
     pub(crate) async fn start(folder: &Path, name: &str) -> Postgres {
         let mut postgres = Postgres { data: folder.join(name), port: free_port(), process: None };
         run(program("initdb")
@@ -75,7 +75,7 @@ impl Postgres {
         postgres
     }
 
-    /// A copy of it as it is now, elsewhere. It does not run.
+    /// Copies the server's data. The copy does not run yet.
     pub(crate) fn copy(&self, to: &Path) -> Postgres {
         run(program("pg_basebackup")
             .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()])
@@ -84,7 +84,7 @@ impl Postgres {
         Postgres { data: to.to_owned(), port: free_port(), process: None }
     }
 
-    /// One that follows it, and may take its place.
+    /// Starts a stand-by of this server, which can be promoted.
     pub(crate) async fn stand_by(&self, at: &Path) -> Postgres {
         let mut stand_by = self.copy(at);
         let way = format!("host=127.0.0.1 port={} user=postgres", self.port);
@@ -104,7 +104,7 @@ impl Postgres {
         fs::write(self.data.join(name), "").unwrap();
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts the server, and waits until it answers.
     pub(crate) async fn run(&mut self) {
         let log = File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
         let mut command = program("postgres");
@@ -113,7 +113,7 @@ impl Postgres {
         self.until("postgres", "SELECT 1", "1").await;
     }
 
-    /// Asks for one value, as text.
+    /// Queries one value, as text.
     async fn try_ask(&self, database: &str, sql: &str) -> Option<String> {
         let url = format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.ok()?;
@@ -146,7 +146,7 @@ impl Postgres {
             .unwrap_or_else(|_| panic!("{sql}: {}", fs::read_to_string(log).unwrap_or_default()));
     }
 
-    /// What was written so far is on the stand-by.
+    /// Waits until the stand-by has everything that was written so far.
     pub(crate) async fn until_followed(&self) {
         let sql = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()";
         self.until("postgres", sql, "1").await;
@@ -164,7 +164,7 @@ impl Postgres {
         }
     }
 
-    /// Killed, as when its machine is.
+    /// Kills the server, like the failure of its machine.
     pub(crate) fn kill(&mut self) {
         self.stop(Signal::QUIT);
     }

@@ -1,4 +1,4 @@
-//! Certificates: what stops a start, and what SIGHUP does.
+//! Certificates: which ones prevent a start, and what SIGHUP does.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::process::{Server, cli, rescind, run, serve};
 
-/// A certificate that signs itself, as PEM, with its key.
+/// A self-signed certificate and its key, as PEM.
 fn certificate(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();

@@ -1,4 +1,4 @@
-//! Traces, as a collector gets them.
+//! The traces that a collector receives.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -15,7 +15,7 @@ use crate::{
     process::{Server, json as cli},
 };
 
-/// A collector's address, and the bodies that it is sent.
+/// A collector's address, and the bodies that it receives.
 fn collector() -> (String, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -1,5 +1,5 @@
-//! Servers whose database goes back in time, or moves: a stand-by that had not followed, a recovery to a point in
-//! time, a copy on another server.
+//! A database that loses changes or moves: by a stand-by that had not followed, by a recovery to a point in time, by a
+//! copy on another server.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     servers::{Postgres, folder, program, run},
 };
 
-/// A server of ours on these.
+/// A Rescind server on these PostgreSQL servers.
 struct Node {
     dir: TempDir,
     url: String,
@@ -28,7 +28,7 @@ impl Node {
         Node::again(tempfile::tempdir().unwrap(), format!("postgres://postgres@{}/rescind", hosts.join(",")))
     }
 
-    /// In a folder that may be of one before.
+    /// Starts a server in a folder, which an earlier server may have used.
     fn again(dir: TempDir, url: String) -> Node {
         Node::again_with(dir, url, &[])
     }
@@ -57,7 +57,7 @@ impl Node {
         self.api.verify(&tokens.access).await.0
     }
 
-    /// What `/readyz?verbose` says, once it contains this.
+    /// Waits until `/readyz?verbose` contains this text.
     async fn says_why(&self, wanted: &str) {
         let management = Api::new(&self.server.management);
         let saying = async {
@@ -68,7 +68,7 @@ impl Node {
         tokio::time::timeout(PATIENCE, saying).await.unwrap_or_else(|_| panic!("{wanted}"));
     }
 
-    /// Also when it is not ready.
+    /// The status of the server, even if it is not ready.
     fn status(&self) -> Value {
         serde_json::from_str(&cli(self.dir.path(), ["status", "--json"]).stdout).unwrap()
     }
@@ -93,7 +93,7 @@ impl Node {
     }
 }
 
-/// What is left of servers that have ended by this signal.
+/// Ends servers by this signal. Returns their folders and database URLs.
 async fn stopped(nodes: impl IntoIterator<Item = Node>, how: Signal) -> Vec<(TempDir, String)> {
     let mut left = vec![];
     for Node { dir, url, server, .. } in nodes {
@@ -103,14 +103,14 @@ async fn stopped(nodes: impl IntoIterator<Item = Node>, how: Signal) -> Vec<(Tem
     left
 }
 
-/// A command beside no server.
+/// Runs a command without a running server.
 fn run_with(url: &str, dir: &Path, args: &[&str]) -> Outcome {
     let mut command = rescind();
     command.env("RESCIND_DATABASE__URL", url).env("RESCIND_MASTER_KEY", "5a".repeat(32));
     process::run(command.arg("--data-dir").arg(dir).args(args))
 }
 
-/// Tokens that are taken back in every way there is, and some that are not.
+/// Tokens that are revoked in every possible way, and tokens that are not.
 struct Given {
     logged_out: Tokens,
     spare: Credential,
@@ -141,7 +141,7 @@ impl Given {
         }
     }
 
-    /// Everything that is answered 200. Returns what the used refresh token was traded for.
+    /// Makes all revocations; each is answered 200. Returns the tokens for which the used refresh token was traded.
     async fn take_back(&self, node: &Node) -> Tokens {
         let refreshed = node.api.refresh(&self.used.refresh).await.unwrap();
         json(node.dir.path(), &format!("credential revoke {} --yes", self.spare.api_key));
@@ -164,7 +164,7 @@ impl Given {
         assert_eq!(node.verify(&self.live).await, 200);
     }
 
-    /// Those that stand as long as no token was ended.
+    /// Asserts that every token has ended, also those that were not revoked.
     async fn all_end(&self, node: &Node) {
         for tokens in [&self.logged_out, &self.of_spare, &self.of_session, &self.elsewhere, &self.live] {
             assert_eq!(node.verify(tokens).await, 401);

@@ -1,4 +1,4 @@
-//! Where a caller is, and where it may be.
+//! Callers' addresses and allowlists.
 
 use rescind::admin::{self, AllowChange};
 
@@ -22,7 +22,7 @@ async fn status(app: &TestApp, pair: &Pair, header: &str, lines: &[&str]) -> u16
     reply.status
 }
 
-/// An app with a client that may call from 203.0.113.7 alone, and its tokens.
+/// A service with a client that may call only from 203.0.113.7, and the client's tokens.
 async fn at_one_address(change: impl FnOnce(&mut rescind::config::Config)) -> (TestApp, Pair) {
     let app = TestApp::with(|config| {
         trust_proxy(config);

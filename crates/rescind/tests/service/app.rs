@@ -1,4 +1,4 @@
-//! A running service in a folder of its own, and the requests that tests make of it.
+//! A running service in a folder of its own, and the requests that tests send to it.
 
 use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ pub(crate) const NOW: u64 = 1_736_942_400;
 pub(crate) const HOUR: i64 = 3600;
 pub(crate) const DAY: i64 = 24 * HOUR;
 
-/// When a stop is given up for hung.
+/// The time after which a stop counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The header that the trusted proxy of [`TestApp::behind_proxy`] writes.
@@ -45,7 +45,7 @@ pub(crate) struct TestApp {
     running: JoinHandle<()>,
 }
 
-/// What a stopped service leaves.
+/// The folder and the clock of a stopped service.
 pub(crate) struct Stopped {
     clock: Clock,
     folder: TempDir,
@@ -53,12 +53,12 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
-    /// The clock, which goes on.
+    /// The clock, which still runs.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Starts it again on the same folder.
+    /// Starts the service again on the same folder.
     pub(crate) async fn start_with(self, change: impl FnOnce(&mut Config)) -> TestApp {
         let Stopped { clock, folder, mut config } = self;
         change(&mut config);
@@ -74,7 +74,7 @@ pub(crate) struct Client {
     pub(crate) secret: String,
 }
 
-/// What login and refresh give.
+/// The tokens of a login or a refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) access: String,
@@ -85,33 +85,33 @@ pub(crate) struct Pair {
 }
 
 impl TestApp {
-    /// With the default configuration.
+    /// A service with the default configuration.
     pub(crate) async fn start() -> TestApp {
         TestApp::with(|_| {}).await
     }
 
-    /// Where every test is a trusted proxy, so that requests may come from any address. Those that name
-    /// none come from the proxy itself.
+    /// A service that trusts this machine as a proxy, so that requests may name any caller's address. By default they
+    /// name the proxy itself.
     pub(crate) async fn behind_proxy() -> TestApp {
         TestApp::with(trust_proxy).await
     }
 
-    /// With the default configuration, changed.
+    /// A service with the default configuration after `change`.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> TestApp {
         TestApp::at_time(NOW, change).await
     }
 
-    /// With the machine's own clocks, for what ends by itself.
+    /// A service with the machine's own clocks, for time limits.
     pub(crate) async fn in_real_time(change: impl FnOnce(&mut Config)) -> TestApp {
         TestApp::clocked(Clock::System, change).await
     }
 
-    /// With a clock that stands at this moment, for whoever goes by another clock than the service.
+    /// A service with a manual clock at the present time, for tests in which others use the machine's clock.
     pub(crate) async fn today(change: impl FnOnce(&mut Config)) -> TestApp {
         TestApp::at_time(Clock::System.now(), change).await
     }
 
-    /// With the machine's clocks, for leases that run out.
+    /// A service with the machine's own clocks, for leases.
     pub(crate) async fn live(change: impl FnOnce(&mut Config)) -> TestApp {
         TestApp::clocked(Clock::System, change).await
     }
@@ -133,7 +133,7 @@ impl TestApp {
         TestApp::open(folder, config, clock, Random::System).await
     }
 
-    /// On a data folder that is there, with a clock that stands at this moment.
+    /// A service on an existing data folder, with a manual clock at `now`.
     pub(crate) async fn on(folder: TempDir, now: u64, change: impl FnOnce(&mut Config)) -> TestApp {
         TestApp::set_up(folder, Clock::manual(now), change).await
     }
@@ -159,7 +159,7 @@ impl TestApp {
         self.restart_with(|_| {}).await
     }
 
-    /// The same under a changed configuration.
+    /// Like `restart`, with a changed configuration.
     pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> TestApp {
         self.stop().await.start_with(change).await
     }
@@ -189,7 +189,7 @@ impl TestApp {
         self.client_allowed(&[]).await
     }
 
-    /// A client that may call from these networks only.
+    /// Creates a client that may call only from these networks.
     pub(crate) async fn client_allowed(&self, networks: &[&str]) -> Client {
         let allow = networks.iter().map(|&network| network.into()).collect();
         self.client_of(NewClient { name: "test".into(), allow, ..NewClient::default() }).await
@@ -200,7 +200,7 @@ impl TestApp {
         Client { id: created.client_id, key: created.api_key, secret: created.api_secret }
     }
 
-    /// The client as the store has it.
+    /// Reads the client from the store.
     pub(crate) async fn stored(&self, client: &Client) -> model::Client {
         self.app.store.find(client.id, 0).await.unwrap().client.unwrap()
     }
@@ -209,12 +209,12 @@ impl TestApp {
         self.clock.advance(seconds);
     }
 
-    /// Whether nothing of the client is stored otherwise than in `before`.
+    /// Whether the client in the store is equal to `before`.
     pub(crate) async fn is_unchanged(&self, before: &model::Client) -> bool {
         self.app.store.find(before.id, 0).await.unwrap().client.as_ref() == Some(before)
     }
 
-    /// A session as the store has it.
+    /// Reads a session from the store.
     pub(crate) async fn session(&self, id: u64) -> model::Session {
         self.app.store.find(0, id).await.unwrap().session.unwrap()
     }
@@ -227,13 +227,13 @@ impl TestApp {
         self.http.request(method, format!("http://{}{path}", self.address))
     }
 
-    /// The same service, asked by a proxy that names no caller unless told to.
+    /// The same service behind a proxy that names no caller by default.
     pub(crate) fn naming_nobody(mut self) -> TestApp {
         self.http = reqwest::Client::builder().no_proxy().build().unwrap();
         self
     }
 
-    /// The same service, asked over HTTP/2.
+    /// The same service over HTTP/2.
     pub(crate) fn over_http2(mut self) -> TestApp {
         self.http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
         self
@@ -243,12 +243,12 @@ impl TestApp {
         self.request(Method::POST, path)
     }
 
-    /// The answer, which has what every answer has.
+    /// Sends a request, and checks in the answer what holds for every answer.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Reply {
         Reply::read(request.send().await.unwrap()).await
     }
 
-    /// The same requests from another address.
+    /// The same requests, from another address.
     pub(crate) fn at<'a>(&'a self, address: &'a str) -> Caller<'a> {
         Caller { app: self, address: Some(address) }
     }
@@ -273,17 +273,17 @@ impl TestApp {
         self.here().verify(token).await
     }
 
-    /// The tokens of a login, which must succeed.
+    /// Logs in, which must succeed.
     pub(crate) async fn grant(&self, client: &Client) -> Pair {
         self.login(client).await.pair()
     }
 
-    /// The next pair, whose refresh must succeed.
+    /// Refreshes a pair, which must succeed.
     pub(crate) async fn renew(&self, pair: &Pair) -> Pair {
         self.refresh(&pair.refresh).await.pair()
     }
 
-    /// Whether an access token stands: if not, it must be refused as revoked at every door.
+    /// Whether an access token is valid. If not, every endpoint must refuse it as revoked.
     pub(crate) async fn stands(&self, access_token: &str) -> bool {
         let reply = self.verify(access_token).await;
         if reply.status != 200 {
@@ -329,7 +329,7 @@ impl Caller<'_> {
     }
 }
 
-/// Takes this machine for a trusted proxy.
+/// Makes this machine a trusted proxy.
 pub(crate) fn trust_proxy(config: &mut Config) {
     config.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     config.server.client_address_header = Some(FORWARDED_FOR.parse().unwrap());

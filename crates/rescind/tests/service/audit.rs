@@ -30,8 +30,8 @@ async fn events(app: &TestApp, query: &str) -> Vec<Value> {
 /// EventKind, client, address.
 type Tried = (String, Option<u64>, Option<String>);
 
-/// How often the events that this query finds say that something was tried. The service may have
-/// written in between.
+/// The counts of the attempts that this query finds, summed, because the service may have written an attempt's count
+/// in several parts.
 async fn counts(app: &TestApp, query: &str) -> Vec<(Tried, u64)> {
     let mut counts = BTreeMap::new();
     for event in events(app, query).await {
@@ -46,7 +46,7 @@ fn tried(kind: &str, client: Option<u64>, address: Option<&str>) -> Tried {
     (kind.to_owned(), client, address.map(str::to_owned))
 }
 
-/// Has what was noted written now.
+/// Writes the counted attempts to the store now.
 async fn write(app: &TestApp) {
     app.app.audit.write(&app.app.store).await;
 }

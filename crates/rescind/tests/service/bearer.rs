@@ -1,4 +1,4 @@
-//! The `Authorization` header, at both doors that read it: logout and verification.
+//! The `Authorization` header, at both endpoints that read it: logout and verification.
 
 use reqwest::{Method, header::HeaderValue};
 
@@ -10,11 +10,11 @@ use crate::{
 const REQUIRED: &str = "Authorization header required";
 const INVALID: &str = "Invalid token";
 
-/// RFC 6750 §3.1: who sends no credential is told no error.
+/// RFC 6750 §3.1: the answer to a request without a token has no error code.
 const CHALLENGE: &str = r#"Bearer realm="rescind""#;
 const INVALID_TOKEN: &str = r#"Bearer realm="rescind", error="invalid_token""#;
 
-/// What both doors answer to these `Authorization` lines. They must agree.
+/// The answer of both endpoints to these `Authorization` lines. The two answers must be equal.
 async fn ask(app: &TestApp, lines: &[&[u8]]) -> Reply {
     let mut replies = Vec::new();
     for (method, path) in [(Method::GET, "/verify"), (Method::POST, "/auth/logout")] {

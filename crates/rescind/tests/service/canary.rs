@@ -1,5 +1,5 @@
-//! What is secret stays so: in logs at the finest level, in error bodies, in the store's files, in the audit
-//! log and in the metrics.
+//! Secrets appear nowhere: in logs at the finest level, in error bodies, in the store's files, in the audit log, in the
+//! metrics.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use crate::{
     reply::Reply,
 };
 
-/// Everything that is logged, by whatever thread.
+/// The log of all threads.
 #[derive(Clone, Default)]
 struct Logs(Arc<Mutex<Vec<u8>>>);
 
@@ -41,7 +41,7 @@ impl<'w> MakeWriter<'w> for Logs {
     }
 }
 
-/// What must not be found, by name.
+/// The secrets that must not be found, each with a name.
 #[derive(Default)]
 struct Secrets(Vec<(&'static str, Vec<u8>)>);
 
@@ -57,7 +57,7 @@ impl Secrets {
         }
     }
 
-    /// Bytes, in every way in which they might be written.
+    /// Adds bytes, in every encoding in which a text may contain them.
     fn bytes(&mut self, name: &'static str, bytes: &[u8]) {
         self.0.push((name, bytes.into()));
         for text in [
@@ -137,7 +137,7 @@ async fn no_secret_is_logged_told_or_stored() {
     secrets.assert_absent("the logs", text.as_bytes());
 }
 
-/// A client's life without mishaps.
+/// Uses a client in every way that succeeds.
 async fn live(app: &TestApp, secrets: &mut Secrets, errors: &mut Vec<String>) -> Client {
     let created = local(app, "/clients", json!({"name": "a", "allow": ["127.0.0.1"]})).await;
     let text = |json: &Value, name: &str| json[name].as_str().unwrap().to_owned();
@@ -160,7 +160,7 @@ async fn live(app: &TestApp, secrets: &mut Secrets, errors: &mut Vec<String>) ->
     client
 }
 
-/// And one with.
+/// Uses a client in ways that fail.
 async fn fail(app: &TestApp, client: &Client, secrets: &mut Secrets, errors: &mut Vec<String>) {
     let pair = app.grant(client).await;
     secrets.pair(&pair);
@@ -219,7 +219,7 @@ async fn fail(app: &TestApp, client: &Client, secrets: &mut Secrets, errors: &mu
     failed(app.verify(access).await);
 }
 
-/// All that is on record.
+/// The whole audit log.
 async fn audit(app: &TestApp) -> String {
     app.app.audit.write(&app.app.store).await;
     let reply = raw::local(&app.socket(), "GET", "/admin/v1/audit?after=0&limit=1000", "").await;

@@ -1,4 +1,4 @@
-//! Clients that are bound to certificates (RFC 8705 §2): by which connections they are let in.
+//! Clients that are bound to certificates (RFC 8705 §2), and the connections on which they are accepted.
 
 use std::{
     fs,
@@ -34,7 +34,7 @@ const OTHER: &str = "dns:other.example.com";
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
-/// A service that asks for certificates of one authority.
+/// A service that requests certificates of one authority.
 struct Site {
     app: TestApp,
     server: Authority,
@@ -79,12 +79,12 @@ impl Site {
         admin::change_certificates(&self.app.app, client.id, change).await.unwrap();
     }
 
-    /// One who calls with a certificate of these names.
+    /// A caller with a certificate of these names.
     async fn caller(&self, names: &[&str]) -> Caller {
         self.caller_by(&TLS13, Some(identity(&self.clients, names, |_| {}))).await
     }
 
-    /// One who calls with no certificate.
+    /// A caller without a certificate.
     async fn stranger(&self) -> Caller {
         self.caller_by(&TLS13, None).await
     }
@@ -123,7 +123,7 @@ fn identity(authority: &Authority, names: &[&str], change: impl FnOnce(&mut Cert
     (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
 }
 
-/// Requests over TLS connections of one configuration: what comes in the clear is passed on over them.
+/// Sends requests over TLS connections of one configuration, through a forwarder that accepts plain HTTP.
 struct Caller {
     http: reqwest::Client,
     url: String,
@@ -153,7 +153,7 @@ impl Caller {
         Caller { http, url, handshakes }
     }
 
-    /// All requests on one HTTP/2 connection.
+    /// The same caller, with all requests on one HTTP/2 connection.
     fn over_http2(mut self) -> Caller {
         self.http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
         self
@@ -185,7 +185,7 @@ impl Caller {
         Reply::read(self.post("/verify").bearer_auth(&pair.access).send().await.unwrap()).await
     }
 
-    /// At an OAuth door, by the certificate or by the secret as well.
+    /// A request to an OAuth endpoint, with the certificate, and with the secret if there is one.
     async fn ask(&self, door: &str, client: &Client, secret: Option<&str>) -> Reply {
         let mut who = vec![("client_id", client.key.as_str())];
         who.extend(secret.map(|secret| ("client_secret", secret)));

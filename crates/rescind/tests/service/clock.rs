@@ -1,4 +1,4 @@
-//! Clocks that are set, and callers that go away.
+//! Clocks that are set back or forward, and callers that disconnect.
 
 use rescind::{
     admin::{self, KeyRotation},
@@ -75,7 +75,7 @@ async fn a_clock_that_was_ahead_for_a_while_loses_no_session() {
     app.renew(&pair).await;
 }
 
-/// What a sweep could delete: events, sessions and keys.
+/// The numbers of events, sessions and keys, which a sweep could delete.
 async fn stored(app: &TestApp) -> (usize, usize, usize) {
     let wanted = Wanted { after: None, limit: 1000, kind: None, client: None, since: 0 };
     let events = app.app.store.records(wanted).await.unwrap().records.len();

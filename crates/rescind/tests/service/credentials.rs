@@ -1,4 +1,4 @@
-//! Credentials and signing keys over their lives.
+//! Creation, rotation and revocation of credentials and signing keys.
 
 use rescind::admin::{self, NewCredential, Rotation};
 

@@ -1,4 +1,4 @@
-//! What is the same for every path: unknown ones, wrong methods, request ids.
+//! Rules for every path: unknown paths, wrong methods, request ids.
 
 use std::collections::HashSet;
 

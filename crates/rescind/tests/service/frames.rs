@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame, for what no client library would send.
+//! HTTP/2 frame by frame, for requests that no client library would send.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -22,7 +22,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 /// `ENHANCE_YOUR_CALM`
 pub(crate) const CALM: u8 = 11;
 
-/// When a test is given up for hung.
+/// The time after which a test counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A frame.
@@ -38,7 +38,7 @@ pub(crate) struct Frame {
 pub(crate) struct Frames(pub(crate) TcpStream);
 
 impl Frames {
-    /// One that has been opened as it should be.
+    /// Opens a connection in the regular way.
     pub(crate) async fn open(address: SocketAddr) -> Frames {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -51,7 +51,7 @@ impl Frames {
         self.0.write_all(bytes.as_ref()).await
     }
 
-    /// The next frame, or nothing if the connection is closed.
+    /// The next frame. `None`: the connection is closed.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         tokio::time::timeout(PATIENCE, self.read()).await.expect("a frame").ok()
     }
@@ -65,8 +65,8 @@ impl Frames {
         Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
     }
 
-    /// The next frame of one of these kinds that is no acknowledgement, or nothing if the connection
-    /// is closed before.
+    /// The next frame of one of these kinds that is no acknowledgement. `None`: the connection was closed
+    /// before.
     pub(crate) async fn next_of(&mut self, kinds: &[u8]) -> Option<Frame> {
         loop {
             let frame = self.next().await?;
@@ -76,7 +76,7 @@ impl Frames {
         }
     }
 
-    /// Waits until everything sent so far has been read.
+    /// Waits until the server has read everything sent so far.
     pub(crate) async fn settle(&mut self) -> Option<()> {
         self.send(frame(PING, 0, 0, &[7; 8])).await.ok()?;
         loop {
@@ -87,7 +87,7 @@ impl Frames {
         }
     }
 
-    /// How the server ended the connection: the code of its GOAWAY, if it sent one.
+    /// Waits until the server has closed the connection. Returns the code of its GOAWAY, if it sent one.
     pub(crate) async fn ended(&mut self) -> Option<u8> {
         let mut code = None;
         while let Some(frame) = self.next().await {
@@ -99,7 +99,7 @@ impl Frames {
     }
 }
 
-/// A frame as it stands on the wire.
+/// The bytes of a frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = vec![a, b, c, kind, flags];
@@ -121,7 +121,7 @@ pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-/// RFC 7541 §5.1, with a prefix of seven bits.
+/// Writes a length by RFC 7541 §5.1, with a prefix of seven bits.
 fn length(bytes: &mut Vec<u8>, length: usize) {
     if length < 127 {
         bytes.push(u8::try_from(length).unwrap());
@@ -136,13 +136,13 @@ fn length(bytes: &mut Vec<u8>, length: usize) {
     bytes.push(u8::try_from(rest).unwrap());
 }
 
-/// A request's fields, and these.
+/// The header fields of a request, with `more`.
 pub(crate) fn request(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let pseudo = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "x")];
     block(&[&pseudo, more].concat())
 }
 
-/// What the process has in memory, in bytes. Tests that ask should be alone in it.
+/// The memory of the process, in bytes. A test that uses this should be alone in its process.
 pub(crate) fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -1,4 +1,4 @@
-//! What verifiers were lent outlives the process that lent it, and its configuration.
+//! Leases of verifiers stay in force when the process that granted them restarts, also with another configuration.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     follow::{PATIENCE, exact::renew, verifier_token},
 };
 
-/// Less than any lease here, more than an answer takes.
+/// Shorter than every lease here, longer than an answer takes.
 const BRIEF: Duration = Duration::from_millis(300);
 
 fn term(seconds: u64) -> impl FnOnce(&mut Config) {
@@ -20,7 +20,7 @@ fn term(seconds: u64) -> impl FnOnce(&mut Config) {
     }
 }
 
-/// One whose clock stands still, that has lent a lease of a minute.
+/// A service with a manual clock that has granted a lease of a minute.
 async fn has_lent() -> (TestApp, Client, String) {
     let app = TestApp::with(term(60)).await;
     let (client, token) = (app.client().await, verifier_token(&app, true).await);
@@ -29,7 +29,7 @@ async fn has_lent() -> (TestApp, Client, String) {
     (app, client, token)
 }
 
-/// A logout is answered when so many seconds more have passed, and not before.
+/// Asserts that a logout is answered after this many more seconds, and not before.
 async fn answers_after(app: &TestApp, client: &Client, seconds: i64) {
     let pairs = [app.grant(client).await, app.grant(client).await];
     let out = async |pair: &Pair, patience| timeout(patience, app.logout(&pair.access)).await;

@@ -1,5 +1,5 @@
-//! The whole service over HTTP, as clients, proxies, probes and operators meet it. Numbers after
-//! `check` are the project's checks.
+//! Tests of the whole service over HTTP, as clients, proxies, probes and operators use it. Numbers after
+//! `check` are those of docs/security-checks.md.
 
 #![cfg(test)]
 

@@ -1,5 +1,5 @@
-//! Requests that are no HTTP, or whose end is doubtful: refused with the connection closed, or read
-//! as exactly one request. In every exchange another request follows on the same connection.
+//! Requests that are no HTTP, or whose end is unclear. The service refuses them and closes the connection, or reads
+//! exactly one request. In every exchange another request follows on the same connection.
 
 use crate::{
     app::TestApp,
@@ -7,11 +7,11 @@ use crate::{
     reply::Reply,
 };
 
-/// What follows. Its answer is a 404.
+/// The request that follows. Its answer is a 404.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
 const NOT_HTTP: &str = "The request is not valid HTTP";
 
-/// The answer to a request that must be refused, and whatever follows it with it.
+/// Asserts that a request is refused, and that the request after it gets no answer.
 async fn refused(app: &TestApp, request: &str, status: u16, message: &str) {
     let mut replies = exchange(app.address, format!("{request}{NEXT}")).await;
     assert_eq!(replies.len(), 1, "{request:?}: {replies:?}");
@@ -20,7 +20,7 @@ async fn refused(app: &TestApp, request: &str, status: u16, message: &str) {
     assert_eq!(reply.header("connection"), Some("close"), "{request:?}");
 }
 
-/// The answer to a request that must be taken for one, so that the next is understood.
+/// Returns the answer to a request that must be read as exactly one, so that the next request gets its 404.
 async fn taken_for_one(app: &TestApp, request: &str) -> Reply {
     let mut replies = exchange(app.address, format!("{request}{NEXT}")).await;
     let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
@@ -28,7 +28,7 @@ async fn taken_for_one(app: &TestApp, request: &str) -> Reply {
     replies.remove(0)
 }
 
-/// A logout with these header lines and what follows the head.
+/// A logout with these header lines and this text after the head.
 fn logout(token: &str, lines: &str, body: &str) -> String {
     format!("POST /auth/logout HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{lines}\r\n\r\n{body}")
 }

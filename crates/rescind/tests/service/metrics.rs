@@ -1,4 +1,4 @@
-//! What is measured, as an operator sees it.
+//! The metrics, as an operator sees them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,13 +39,13 @@ impl Samples {
         Samples { text, values }
     }
 
-    /// One sample, labels in the order of their names.
+    /// One sample. Its labels are in the order of their names.
     #[track_caller]
     fn get(&self, name: &str) -> f64 {
         *self.values.get(name).unwrap_or_else(|| panic!("no {name} in {}", self.text))
     }
 
-    /// What is not 0 of a metric with one label, by the label's value.
+    /// The samples other than 0 of a metric with one label, by the label's value.
     fn by_label(&self, metric: &str) -> BTreeMap<&str, f64> {
         let labelled = self.values.iter().filter(|(_, value)| **value != 0.0).filter_map(|(name, value)| {
             let (_, label) =
@@ -60,7 +60,7 @@ impl Samples {
     }
 }
 
-/// Names as they are queried: a counter's ends in `_total`.
+/// The names in queries: a counter's name ends in `_total`.
 fn names(lines: impl Iterator<Item = (&'static str, &'static str)>) -> BTreeSet<String> {
     lines.map(|(name, kind)| format!("{name} {kind}")).collect()
 }
@@ -277,7 +277,7 @@ async fn commits_revocations_look_ups_and_connections_are_measured() {
     assert_eq!(Samples::of(&app).await.get("rescind_sessions_live"), 1.0);
 }
 
-/// What is logged by this test's thread.
+/// The log of this test's thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -292,7 +292,7 @@ impl io::Write for Log {
     }
 }
 
-/// Ends a client's ten minutes: how often it has been flagged since the start, and what is logged now.
+/// Ends a client's ten minutes. Returns how often clients have been flagged since the start, and what is logged now.
 async fn judged(app: &TestApp) -> (f64, String) {
     app.advance(10 * MINUTE);
     let log = Log::default();
@@ -305,7 +305,7 @@ async fn judged(app: &TestApp) -> (f64, String) {
     (Samples::of(app).await.get("rescind_tokens_not_cached_total"), log)
 }
 
-/// A login for each request.
+/// Logs in before each request.
 async fn log_in_for_each(app: &TestApp, client: &Client, requests: usize) -> Pair {
     let mut pair = app.grant(client).await;
     for _ in 1..requests {

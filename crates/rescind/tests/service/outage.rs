@@ -1,4 +1,4 @@
-//! A store that fails: nothing is answered that is not known.
+//! A store that fails: the service answers only what it knows.
 
 use rescind::auth;
 use rusqlite::Connection;
@@ -10,7 +10,7 @@ use crate::{
 
 const UNAVAILABLE: &str = "The service cannot answer safely now. Retry after 1 seconds.";
 
-/// A second connection to the store, to break it by.
+/// A second connection to the store, with which a test breaks it.
 pub(crate) fn store(app: &TestApp) -> Connection {
     Connection::open(app.app.folder().store()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Too many successes.
+//! Quotas: too many successes.
 
 use reqwest::Method;
 use rescind::admin;
@@ -12,7 +12,7 @@ use crate::{
 
 const TOKEN_IS_INVALID: &str = "Invalid token";
 
-/// Two logins and three refreshes a minute for each client.
+/// A service with quotas of two logins and three refreshes a minute for each client.
 async fn start() -> TestApp {
     TestApp::with(|config| {
         trust_proxy(config);

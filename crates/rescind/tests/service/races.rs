@@ -1,4 +1,4 @@
-//! Two requests at once, many times over: whoever comes first, no token of before stands after.
+//! Two requests at once, many times: in either order, no token from before the revocation is valid after it.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -23,18 +23,18 @@ const HERE: Caller = {
     Caller::direct(here)
 };
 
-/// Clients at work side by side, so that their changes share commits.
+/// Clients at the same time, so that their changes share commits.
 const CLIENTS: u64 = 25;
 
-/// Where so many tokens may be refused in one minute.
+/// A service without the limit of failures, because these tests present many refused tokens.
 async fn unthrottled() -> TestApp {
     TestApp::with(|config| config.limits.failed_logins_per_minute = 0).await
 }
 
 type Outcome = Result<Grant, Error>;
 
-/// In the first round one is done before the other begins, in the second the other way round. In all others both
-/// begin at one moment, and how many steps each is behind differs from round to round.
+/// In the first round `one` ends before `other` begins, in the second `other` ends before `one` begins. In all other
+/// rounds both begin at the same moment, each after a number of steps that differs from round to round.
 async fn at_once<A: Send + 'static, B: Send + 'static>(
     round: u64,
     one: impl Future<Output = A> + Send + 'static,
@@ -65,12 +65,12 @@ async fn begin<T>(barrier: Arc<Barrier>, steps: u64, task: impl Future<Output = 
     task.await
 }
 
-/// Of so many rounds of each client some went the one way, some the other: the first two see to that.
+/// Asserts that both orders occurred, as the first two rounds of each client guarantee.
 fn assert_both_orders(count: u64, rounds: u64) {
     assert!((CLIENTS..=CLIENTS * (rounds - 1)).contains(&count), "{count}");
 }
 
-/// Runs so many rounds for each of the clients, and adds up what they return.
+/// Runs the rounds of every client, and adds up the results.
 async fn rounds<F: Future<Output = u64> + Send + 'static>(
     test: &TestApp,
     run: impl Fn(Arc<App>, Client) -> F,
@@ -314,7 +314,7 @@ fn renew(app: &Arc<App>, grant: &Grant) -> impl Future<Output = Outcome> + Send 
     async move { refresh(&app, &token, &HERE).await }
 }
 
-/// Neither the old tokens nor the new ones stand. Returns how many new ones there were.
+/// Asserts that neither the old nor the new tokens are valid. Returns the number of new grants: 0 or 1.
 async fn assert_both_dead(app: &Arc<App>, old: &Grant, new: Outcome) -> u64 {
     assert_dead(app, old).await;
     match new {

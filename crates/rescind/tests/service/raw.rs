@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::reply::Reply;
 
-/// When a test is given up for hung.
+/// The time after which a test counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sends bytes and reads every answer to them, until the server has closed the connection.
@@ -22,7 +22,7 @@ pub(crate) async fn answer(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Repl
     only(exchange(address, bytes).await)
 }
 
-/// The only answer to a request over a Unix socket; an empty body is none.
+/// The only answer to a request over a Unix socket. An empty `body` means a request without a body.
 pub(crate) async fn local(socket: &Path, method: &str, path: &str, body: &str) -> Reply {
     let typed = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let length = body.len();
@@ -41,7 +41,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite, bytes: &[u8]) -> Vec<Repl
     tokio::time::timeout(PATIENCE, converse_patiently(stream, bytes)).await.expect("an answer")
 }
 
-/// What is left of the answers when the connection is closed must be nothing.
+/// Asserts that no part of an answer is left when the connection is closed.
 async fn converse_patiently(stream: impl AsyncRead + AsyncWrite, bytes: &[u8]) -> Vec<Reply> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (mut replies, mut received) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! An answer, and what must be true of every answer.
+//! An answer, and the checks that hold for every answer.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -12,7 +12,7 @@ pub(crate) struct Reply {
     pub(crate) body: String,
 }
 
-/// The contract's table: what `name` and `code` a status has.
+/// The contract's table: the `name` and `code` of a status.
 fn names(status: u16, body: &str) -> (&'static str, &'static str) {
     match status {
         400 if body.contains("BAD_REQUEST") => ("BadRequestError", "BAD_REQUEST"),
@@ -36,7 +36,7 @@ impl Reply {
         Reply::received(response).await.checked()
     }
 
-    /// An answer of the OAuth doors, whose errors have RFC 6749's form.
+    /// Reads an answer of an OAuth endpoint, whose errors have RFC 6749's form.
     pub(crate) async fn read_oauth(response: reqwest::Response) -> Reply {
         Reply::received(response).await.checked_oauth()
     }
@@ -46,7 +46,7 @@ impl Reply {
         Reply { status, headers, body: response.text().await.unwrap() }
     }
 
-    /// Reads a head as it came over the wire.
+    /// Reads the text of a head.
     pub(crate) fn parse_head(head: &str) -> Reply {
         let mut lines = head.split("\r\n");
         let status_line = lines.next().unwrap();
@@ -74,7 +74,7 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// What holds for every answer: a request id, no caching, and the envelope unless it is a success.
+    /// Checks what holds for every answer: a request id, no caching, and for errors the envelope.
     // check 3, 62, 78
     #[track_caller]
     pub(crate) fn checked(self) -> Reply {
@@ -85,7 +85,7 @@ impl Reply {
         reply
     }
 
-    /// The same, but an error has RFC 6749's two members, in the characters of its §5.2.
+    /// The same checks for OAuth, where an error has RFC 6749's two members, in the characters of its §5.2.
     // check 3, 7, 33, 62
     #[track_caller]
     fn checked_oauth(self) -> Reply {
@@ -102,7 +102,7 @@ impl Reply {
         reply
     }
 
-    /// What holds for every answer, whatever its form.
+    /// Checks what holds for every answer in either form.
     #[track_caller]
     fn framed(self) -> Reply {
         let id = self.header("x-request-id").expect("a request id");
@@ -114,40 +114,40 @@ impl Reply {
         self
     }
 
-    /// It is this error, its body word for word.
+    /// Asserts that this is the error, with exactly this body.
     #[track_caller]
     pub(crate) fn is_error(&self, status: u16, message: &str) {
         assert_eq!((self.status, self.body.as_str()), (status, &*error_body(status, message, &self.body)));
     }
 
-    /// It is this error, its members in any order.
+    /// Asserts that this is the error, with its members in any order.
     #[track_caller]
     pub(crate) fn says_error(&self, status: u16, message: &str) {
         let expected: Value = serde_json::from_str(&error_body(status, message, &self.body)).unwrap();
         assert_eq!((self.status, self.json()), (status, expected), "{self:?}");
     }
 
-    /// It is this error of an OAuth door.
+    /// Asserts that this is the OAuth error.
     #[track_caller]
     pub(crate) fn is_oauth_error(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.json()["error"].as_str()), (status, Some(code)), "{self:?}");
     }
 
-    /// It is the one answer about a token that stands for nothing, word for word.
+    /// Asserts that this is exactly the answer about an inactive token.
     // check 30
     #[track_caller]
     pub(crate) fn is_inactive(&self) {
         assert_eq!((self.status, self.body.as_str()), (200, r#"{"active":false}"#), "{self:?}");
     }
 
-    /// It is the one answer of a good logout, word for word.
+    /// Asserts that this is exactly the answer to a successful logout.
     #[track_caller]
     pub(crate) fn is_logged_out(&self) {
         let body = r#"{"success":true,"data":{"message":"Successfully logged out"}}"#;
         assert_eq!((self.status, self.body.as_str()), (200, body));
     }
 
-    /// The tokens of a good login or refresh, whose body has exactly the contract's members.
+    /// Reads the tokens of a successful login or refresh, whose body must have exactly the contract's members.
     #[track_caller]
     pub(crate) fn pair(&self) -> Pair {
         assert_eq!(self.status, 200, "{self:?}");

@@ -1,4 +1,4 @@
-//! Refresh tokens used again.
+//! Refresh tokens that are used again.
 
 use std::{collections::HashSet, sync::Arc};
 

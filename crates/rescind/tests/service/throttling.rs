@@ -1,4 +1,4 @@
-//! Too many failures.
+//! Throttling: too many failures.
 
 use rescind::admin::{self, KeyRotation};
 
@@ -10,7 +10,7 @@ use crate::{
 const CREDENTIALS: &str = "Invalid credentials";
 const TOKEN: &str = "Invalid token";
 
-/// Three failures a minute, thirty a network.
+/// A service that admits three failures a minute, and thirty for each network.
 async fn start() -> TestApp {
     TestApp::with(|config| {
         trust_proxy(config);
@@ -19,7 +19,7 @@ async fn start() -> TestApp {
     .await
 }
 
-/// The client with a secret that is not its own.
+/// The client's API key with a wrong secret.
 fn impostor(client: &Client) -> Client {
     Client { secret: "rs_guess".into(), ..client.clone() }
 }

@@ -1,7 +1,7 @@
-//! A store that the version before refresh keys has left lives on.
+//! The upgrade of a store of the version before refresh keys.
 //!
-//! `fixture/store-3` is one, as it was after a day's work: clients, credentials, verifiers, keys, sessions at
-//! every stage, and what was given to whom. `postgres.sql` is the same store, moved to PostgreSQL.
+//! `fixture/store-3` is such a store after some use: clients, credentials, verifiers, keys, sessions in every state, and
+//! a list of the issued secrets and tokens. `postgres.sql` is the same store, moved to PostgreSQL.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -21,7 +21,7 @@ use crate::{
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixture/store-3");
 
-/// What was given to whom.
+/// The issued secrets and tokens.
 struct Given(Value);
 
 impl Given {
@@ -57,7 +57,7 @@ impl Given {
     }
 }
 
-/// Puts files of the fixture into a folder's data folder.
+/// Copies files of the fixture into the data folder of a new folder.
 fn folder(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
@@ -75,13 +75,13 @@ fn json_of(segment: &str) -> Value {
     serde_json::from_slice(&BASE64URL_NOPAD.decode(segment.as_bytes()).unwrap()).unwrap()
 }
 
-/// A token's header and payload.
+/// Decodes a token's header and payload.
 fn read(token: &str) -> (Value, Value) {
     let segments: Vec<&str> = token.split('.').collect();
     (json_of(segments[0]), json_of(segments[1]))
 }
 
-/// The refresh token is signed by its key's refresh key.
+/// Asserts that the refresh token is signed with the refresh key of `key`.
 #[track_caller]
 fn is_of_a_refresh_key(pair: &Pair, key: &SigningKeyRecord) {
     let (header, claims) = read(&pair.refresh);
@@ -89,7 +89,7 @@ fn is_of_a_refresh_key(pair: &Pair, key: &SigningKeyRecord) {
     assert_eq!(claims["aud"], "http://127.0.0.1:8080/auth/refresh");
 }
 
-/// It is signed by the key itself, as those from before.
+/// Asserts that the refresh token is signed with `key` itself, as by the version before.
 #[track_caller]
 fn is_of_the_key_itself(pair: &Pair, key: &SigningKeyRecord) {
     let (header, claims) = read(&pair.refresh);
@@ -101,7 +101,7 @@ async fn keys(app: &TestApp) -> Vec<SigningKeyRecord> {
     app.app.store.keys().await.unwrap()
 }
 
-/// Nothing of what was given is lost, and nothing that was taken back is good again.
+/// Asserts that every token that was valid still is, and that every revoked one is still revoked.
 async fn lives_on(app: &TestApp, given: &Given) {
     let mut standing = vec![given.text("/client_credentials")];
     standing.extend(
@@ -179,7 +179,7 @@ async fn lives_on(app: &TestApp, given: &Given) {
     assert_eq!((reuse.client, reuse.session), (Some(1), Some(3)));
 }
 
-/// Refresh tokens from before are good until they run out, and are traded for those of today.
+/// Asserts that refresh tokens of the version before are valid until they expire, and are traded for new ones.
 async fn old_tokens_are_traded_for_new(app: &TestApp, given: &Given, key: &SigningKeyRecord) {
     for pair in ["hs256", "refreshed", "expiring_credential", "eddsa", "allowlisted", "logged_in_again"] {
         let renewed = app.refresh(given.refresh(pair)).await.pair();
@@ -232,7 +232,7 @@ async fn an_hs256_key_from_before_is_followed_at_once() {
     is_of_a_refresh_key(&app.grant(&client).await, &keys[1]);
 }
 
-/// The store from before in a database of its own, and a service on it.
+/// A service on the old store, in a PostgreSQL database of its own.
 async fn on_postgres(given: &Given, more: &str) -> (TestApp, tokio_postgres::Client) {
     let url = Server::shared().database().await;
     let dump = fs::read_to_string(Path::new(FOLDER).join("postgres.sql")).unwrap();

@@ -1,4 +1,4 @@
-//! Protected requests: `/verify`, as reverse proxies ask it.
+//! `/verify`, as reverse proxies use it.
 
 use reqwest::Method;
 use rescind::admin::NewClient;

@@ -1,4 +1,4 @@
-//! The form of `vectors/tokens.json`. `vectors/README.md` says what it means.
+//! The form of `vectors/tokens.json`, which `vectors/README.md` explains.
 
 use rescind_verifier::Denied;
 use serde::{Deserialize, Serialize};
@@ -89,12 +89,12 @@ fn lines<T: Serialize>(items: &[T]) -> String {
 }
 
 impl Case {
-    /// An access token that stands, with the scopes that it gives.
+    /// A valid access token, and its scopes.
     pub(crate) fn stands(name: impl Into<String>, token: impl Into<String>, scopes: &str) -> Case {
         Case { scopes: Some(scopes.to_owned()), ..Case::new(name.into(), token.into(), "ok") }
     }
 
-    /// An access token that does not.
+    /// An invalid access token.
     pub(crate) fn denied(name: impl Into<String>, token: impl Into<String>, denied: Denied) -> Case {
         Case::new(name.into(), token.into(), denied.name())
     }

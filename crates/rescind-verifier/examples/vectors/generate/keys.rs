@@ -1,4 +1,4 @@
-//! Keys made from their names, and what is signed with them.
+//! Keys that are made from their names, and the texts that are signed with them.
 
 use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::Signer as _;
@@ -15,14 +15,14 @@ pub(super) struct TestKey {
 }
 
 pub(super) const CURRENT: TestKey = TestKey { kid: "current", algorithm: Algorithm::Hs256 };
-/// Still good.
+/// A key that is still in the key set.
 pub(super) const PREVIOUS: TestKey = TestKey { kid: "previous", algorithm: Algorithm::Hs256 };
-/// In no key set any more.
+/// A key that is in no key set any more.
 pub(super) const RETIRED: TestKey = TestKey { kid: "retired", algorithm: Algorithm::Hs256 };
 pub(super) const ED: TestKey = TestKey { kid: "ed", algorithm: Algorithm::EdDsa };
 pub(super) const ES: TestKey = TestKey { kid: "es", algorithm: Algorithm::Es256 };
 
-/// Those that a verifier of the vectors holds.
+/// The keys of a verifier of the vectors.
 pub(super) const GOOD: [TestKey; 4] = [CURRENT, PREVIOUS, ED, ES];
 
 impl TestKey {
@@ -31,7 +31,7 @@ impl TestKey {
         Sha256::digest(format!("rescind test vectors: {}", self.kid)).into()
     }
 
-    /// As a verifier is handed it.
+    /// The key in the form that a verifier gets.
     pub(super) fn verification_bytes(self) -> Vec<u8> {
         match self.algorithm {
             Algorithm::Hs256 => self.secret().to_vec(),
@@ -87,7 +87,7 @@ impl TestKey {
         self.mint(self.header(Kind::Access), claims.write(&profile()))
     }
 
-    /// Adds the tag of the secret that signs the refresh tokens, and that no verifier is given.
+    /// Adds the tag of the secret that signs refresh tokens. No verifier gets this secret.
     pub(super) fn sign_refresh(self, text: &str) -> String {
         let secret = Sha256::digest(format!("rescind test vectors: {}, refresh tokens", self.kid));
         format!("{text}.{}", base64url(hs256(&secret, text)))
@@ -125,7 +125,7 @@ pub(super) fn good() -> Vec<format::Key> {
     GOOD.map(TestKey::entry).into()
 }
 
-/// Keys that no verifier may take.
+/// Keys that every verifier must refuse.
 pub(super) fn refused() -> Vec<format::Key> {
     let hs256 = |kid: &str, length: usize| format::Key {
         kid: kid.to_owned(),

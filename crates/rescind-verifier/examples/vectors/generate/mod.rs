@@ -1,4 +1,4 @@
-//! The test vectors: what they hold, with the verdicts written by hand.
+//! The content of the test vectors. The verdicts are written by hand.
 
 pub(crate) mod format;
 mod keys;
@@ -12,13 +12,13 @@ use format::{Client, Session, Vectors};
 
 pub(crate) const NOW: UnixSeconds = 1_736_942_400;
 
-/// On the allowlist of client 42.
+/// An address on the allowlist of client 42.
 const CALLER: &str = "203.0.113.7";
 
 const ISSUER: &str = "https://id.example";
 const AUDIENCE: &str = "https://api.example";
 
-/// All of them.
+/// All test vectors.
 pub(crate) fn vectors() -> Vectors {
     let cases = [signatures::cases(), texts::cases(), state::cases()].concat();
     Vectors {
@@ -69,7 +69,7 @@ fn profile() -> Profile {
     Profile::new(ISSUER, AUDIENCE).unwrap()
 }
 
-/// What an access token of client 42 says that stands.
+/// The claims of a valid access token of client 42.
 fn claims() -> Claims {
     Claims {
         client: 42,
@@ -88,7 +88,7 @@ fn payload() -> String {
     claims().write(&profile())
 }
 
-/// `text` with one part replaced. A part that is not there would make a case of nothing.
+/// `text` with one part replaced. Panics if the part is missing, because the case would then test nothing.
 fn with(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from:?} is not in {text:?}");
     text.replacen(from, to, 1)

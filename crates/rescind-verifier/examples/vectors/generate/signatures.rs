@@ -1,4 +1,4 @@
-//! Who signed, with which key, by which header (RFC 7515, RFC 8725).
+//! Cases about headers, keys and signatures (RFC 7515, RFC 8725).
 
 use data_encoding::BASE64URL_NOPAD;
 use rescind_verifier::{Claims, Denied, Kind};
@@ -25,7 +25,7 @@ fn header(name: String, header: String) -> Case {
     Case::denied(name, CURRENT.mint(header, payload()), Denied::UnknownKey)
 }
 
-/// The header of every good access token here.
+/// The header of every valid access token here.
 fn plain() -> String {
     CURRENT.header(Kind::Access)
 }
@@ -253,7 +253,7 @@ fn add(number: &mut [u8], other: &[u8; 32]) {
     assert_eq!(carry, 0);
 }
 
-/// With the lowest bit of one base64url digit changed, so that it is still one.
+/// The token with one base64url digit replaced by the digit that differs from it in the lowest bit.
 fn flipped(token: &str, at: usize) -> String {
     let digit = BASE64URL_NOPAD.decode(format!("{}A", &token[at..=at]).as_bytes()).unwrap()[0];
     let other = base64url([digit ^ 0b100]);

@@ -1,4 +1,4 @@
-//! What is known of clients and sessions, the caller's address, and the scopes asked for.
+//! Cases about the state of clients and sessions, the caller's address, and the required scopes.
 
 use rescind_verifier::{Claims, Denied};
 
@@ -14,7 +14,7 @@ fn token(claims: Claims) -> String {
     CURRENT.issue(&claims)
 }
 
-/// Of the client that may call from anywhere.
+/// The claims of the client that may call from any address.
 fn from_anywhere() -> Claims {
     Claims {
         client: 44,
@@ -139,7 +139,7 @@ fn scopes() -> Vec<Case> {
     cases.into_iter().map(|case| case.check(21)).collect()
 }
 
-/// Where several rules are broken, the first one is told.
+/// If several rules are broken, the first one is reported.
 fn order() -> Vec<Case> {
     let revoked = Claims { generation: 4, ..claims() };
     let expired = Claims { expires_at: NOW, ..revoked.clone() };

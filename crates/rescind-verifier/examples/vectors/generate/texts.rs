@@ -1,4 +1,4 @@
-//! The one text form: base64url, segments, lengths, and the payload's bytes (RFC 7515, RFC 7519).
+//! Cases about the exact text: base64url, segments, lengths, and the payload's bytes (RFC 7515, RFC 7519).
 
 use data_encoding::BASE64;
 use rescind_verifier::{Claims, Denied, Kind, MAX_TOKEN_LENGTH, Profile};
@@ -29,7 +29,7 @@ fn malformed(name: impl Into<String>, payload: impl AsRef<[u8]>) -> Case {
     Case::denied(name, signed(payload), Denied::Malformed)
 }
 
-/// The tag is made over the text as presented, so a lenient decoder would take all of these.
+/// The tag is made over the text as presented, so a lenient decoder would accept all of these.
 fn encodings() -> Vec<Case> {
     // Both of the characters in which the alphabets differ are in it.
     let scopes = ">>>> ????".parse().unwrap();
@@ -84,8 +84,8 @@ fn encodings() -> Vec<Case> {
     cases.into_iter().map(|case| case.check(41)).collect()
 }
 
-/// The digit after the last one of `text`. The last one has spare bits, all zero, so that it
-/// differs in one of these.
+/// The base64url digit after the last digit of `text`. The two differ only in a spare bit, because the last
+/// digit has spare bits, all zero.
 fn successor(text: &str) -> char {
     let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_']).collect();
     let last = text.chars().last().unwrap();
@@ -134,7 +134,7 @@ fn lengths() -> Vec<Case> {
     cases.into_iter().map(|case| case.check(43)).collect()
 }
 
-/// The payload's members: each there once, in order, of its type, and no other.
+/// The payload's members: each once, in order, of its type, and no others.
 fn members() -> Vec<Case> {
     let text = payload();
     let mut cases = Vec::new();

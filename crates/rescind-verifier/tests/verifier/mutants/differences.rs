@@ -1,4 +1,4 @@
-//! Why ours refuses what `jsonwebtoken` accepts: the whole list.
+//! The complete list of reasons for which this crate refuses tokens that `jsonwebtoken` accepts.
 
 use std::{fmt, iter};
 
@@ -16,7 +16,7 @@ use crate::fixture::{base64url, profile};
 /// The largest integer that every JSON reader keeps exactly (RFC 8259 §6).
 const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// Of those that hold, a token is counted under the first.
+/// A token is counted under the first difference that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Difference {
     TooLong,
@@ -82,7 +82,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What the issuer would have written this very text for. `None`: nothing at all.
+/// The claims for which the issuer would write exactly this text. `None`: there are none.
 pub(super) fn issued(token: &str) -> Option<(Kind, Claims)> {
     let (text, _) = token.rsplit_once('.')?;
     let (header, payload) = parts(text)?;
@@ -95,7 +95,7 @@ pub(super) fn issued(token: &str) -> Option<(Kind, Claims)> {
     (own == text && key.sign(text) == token).then_some((kind, claims))
 }
 
-/// Why ours refuses this token, which `jsonwebtoken` accepts. `None`: there is no reason.
+/// Why this crate refuses a token that `jsonwebtoken` accepts. `None`: there is no known reason.
 pub(super) fn explain(token: &str, now: u64) -> Option<Difference> {
     let (text, signature) = token.rsplit_once('.')?;
     let (header, payload) = parts(text)?;
@@ -147,7 +147,7 @@ fn key(id: &Value) -> Option<TestKey> {
     KEYS.into_iter().find(|key| id == key.id)
 }
 
-/// `sub`, `iat`, `exp`, `sid`, `cred`, `gen` and `pair`, as a general reader of JSON has them.
+/// `sub`, `iat`, `exp`, `sid`, `cred`, `gen` and `pair`, as a general reader of JSON reads them.
 fn numbers(payload: &Value) -> Option<[u64; 7]> {
     let number = |name: &str| payload[name].as_u64().filter(|&n| n <= MAX_INTEGER);
     let text = |name: &str| {
@@ -184,7 +184,7 @@ fn is_written(scope: &Value) -> bool {
 struct Members(Vec<(String, Value)>);
 
 impl Members {
-    /// Null if it is not there.
+    /// Null if the member is missing.
     fn value(&self, name: &str) -> &Value {
         self.0.iter().find(|(n, _)| n == name).map_or(&Value::Null, |(_, value)| value)
     }

@@ -127,7 +127,7 @@ const MEMBERS: &[&str] = &[
     "",
 ];
 
-/// Bytes that mean something in JSON, or should mean nothing.
+/// Bytes with a meaning in JSON, and bytes that must have none.
 const BYTES: &[u8] = b"\"\\{}[],:.+-=_/ 0123456789eE\t\n\r\0\x7f\x80\xc0\xff";
 
 /// The text with one or two things changed.
@@ -163,7 +163,7 @@ fn bytes_changed(mut text: Vec<u8>, random: &mut Random) -> Vec<u8> {
     text
 }
 
-/// The same to a general reader of JSON, mostly.
+/// Another text of the same value, for a general reader of JSON in most cases.
 fn respelled(text: &str, random: &mut Random) -> Vec<u8> {
     let bytes = text.as_bytes();
     let at = random.below(bytes.len().max(1));

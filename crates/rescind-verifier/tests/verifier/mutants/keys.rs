@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use crate::fixture::{base64url, profile};
 
-/// Those that the verifier knows: one half with a secret, one with a curve.
+/// The keys that the verifier knows: half of them with a secret, half with a curve.
 pub(super) const KEYS: [TestKey; 4] = [
     TestKey { id: "h1", algorithm: Algorithm::Hs256, seed: 1 },
     TestKey { id: "h2", algorithm: Algorithm::Hs256, seed: 2 },
@@ -15,7 +15,7 @@ pub(super) const KEYS: [TestKey; 4] = [
     TestKey { id: "es", algorithm: Algorithm::Es256, seed: 4 },
 ];
 
-/// Keys of somebody else, who calls them what ours are called.
+/// Keys of somebody else, with the ids of ours.
 pub(super) const STRANGERS: [TestKey; 3] = [
     TestKey { id: "h1", algorithm: Algorithm::Hs256, seed: 11 },
     TestKey { id: "ed", algorithm: Algorithm::EdDsa, seed: 13 },
@@ -43,7 +43,7 @@ impl TestKey {
         p256::ecdsa::SigningKey::from_slice(&self.secret()).unwrap()
     }
 
-    /// What verifies: the secret itself, the 32 bytes of RFC 8032, or the point as SEC 1 writes it.
+    /// The verification key: the secret itself, the 32 bytes of RFC 8032, or the point of SEC 1.
     pub(super) fn verification_bytes(self) -> Vec<u8> {
         match self.algorithm {
             Algorithm::Hs256 => self.secret().to_vec(),

@@ -1,5 +1,5 @@
-//! Mutated tokens: none is accepted, and `jsonwebtoken` refuses them too, but for the differences
-//! listed in [`differences`]. `scripts/mutants` makes more of them.
+//! Mutated tokens: the verifier accepts none, and `jsonwebtoken` refuses them too, except for the
+//! differences listed in [`differences`]. `scripts/mutants` makes more of them.
 
 mod differences;
 mod json;
@@ -22,10 +22,10 @@ use rescind_verifier::{Claims, Denied, Kind, Verifier};
 
 use crate::{fixture::profile, oracle::as_json};
 
-/// How many, unless `MUTANTS` says otherwise.
+/// The number of mutants, unless `MUTANTS` is set.
 const MUTANTS: usize = 50_000;
 
-/// What became of mutants made in one way.
+/// The results for mutants of one kind.
 #[derive(Default)]
 struct Tally {
     refused_by_both: usize,
@@ -89,7 +89,7 @@ fn no_mutant_is_accepted_and_a_general_library_agrees() {
     assert!(unmet.is_empty(), "differences that are none: {unmet:?}");
 }
 
-/// As what the token is accepted, which is one kind at most.
+/// The kind and claims of an accepted token. A token is accepted as one kind at most.
 fn authenticated(verifier: &Verifier, token: &str, now: u64) -> Result<(Kind, Claims), Denied> {
     match verifier.authenticate(token, Kind::Access, now) {
         Err(Denied::WrongKind) => {

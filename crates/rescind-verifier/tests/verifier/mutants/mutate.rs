@@ -1,4 +1,4 @@
-//! Mutations of good tokens: of their characters, of their signatures, and of what is signed.
+//! Mutations of valid tokens: of their characters, of their signatures, and of the signed text.
 
 use rescind_verifier::{Algorithm, Claims, Kind};
 
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::fixture::{base64url, claims, profile};
 
-/// What a token is made of, and what decoders have been known to skip or to fold.
+/// The characters of tokens, and characters that some decoders skip or replace.
 const ALPHABET: &[u8] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_...+/= \t\r\n\0\"{}%";
-/// 2100-01-01: good for as long as anybody runs this.
+/// 2100-01-01: these tokens do not expire while tests run.
 const EXPIRES_AT: u64 = 4_102_444_800;
 /// The order of Ed25519's group, in little-endian bytes (RFC 8032 §5.1).
 const L: [u8; 32] = [
@@ -20,22 +20,22 @@ const L: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
-/// What was done to a good token.
+/// How a valid token was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum How {
     /// Characters changed, lost, added, moved.
     Damaged,
-    /// Segments of several put together.
+    /// Segments of several tokens, put together.
     Spliced,
-    /// The same bytes in another base64, or something around it.
+    /// The same bytes in another base64, or with characters around them.
     Respelled,
-    /// Another signature, by none, a wrong or a confused key, or none at all.
+    /// Another signature: damaged, by a wrong key, by a key used with another algorithm, or missing.
     Missigned,
     /// Header, payload or both changed and signed again with the right key.
     Resigned,
 }
 
-/// A good token and what it was made from.
+/// A valid token and its parts.
 struct Good {
     key: TestKey,
     kind: Kind,
@@ -68,7 +68,7 @@ impl Mutator {
         Mutator { random: Random(seed), good: good.collect() }
     }
 
-    /// The next one. Now and then the mutations undo each other, and it is a good token.
+    /// The next mutant. Sometimes the mutations undo each other, and the result is a valid token.
     pub(super) fn next(&mut self) -> (How, String) {
         loop {
             let random = &mut self.random;
@@ -89,7 +89,7 @@ impl Mutator {
     }
 }
 
-/// `None`: what is left is no text, and cannot be asked about.
+/// `None`: the result is no UTF-8, so no verifier can read it.
 fn damaged(good: &Good, random: &mut Random) -> Option<String> {
     let mut bytes = good.token.as_bytes().to_vec();
     for _ in 0..=random.below(3) {
@@ -213,7 +213,7 @@ fn missigned(good: &Good, random: &mut Random) -> String {
     format!("{text}.{}", base64url(signature))
 }
 
-/// Signatures that a lax verifier of the same algorithm takes for this one.
+/// Other signatures that a lax verifier of the same algorithm accepts in place of this one.
 fn relatives(algorithm: Algorithm, signature: &[u8], random: &mut Random) -> Vec<u8> {
     let (first, second) = signature.split_at(signature.len() / 2);
     match algorithm {

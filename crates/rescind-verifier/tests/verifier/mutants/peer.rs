@@ -1,5 +1,5 @@
-//! `jsonwebtoken` as strict as it can be told to be, and used as its documentation has it: the key is
-//! picked by `kid`, its algorithm is the only one, every claim that it knows is required and checked.
+//! `jsonwebtoken` with its strictest settings, used as documented: `kid` picks the key, the key's algorithm
+//! is the only one accepted, and every claim that the library knows is required and checked.
 
 use jsonwebtoken::{Algorithm as Alg, DecodingKey, TokenData, Validation, decode, decode_header};
 use rescind_verifier::Algorithm;
@@ -31,7 +31,7 @@ impl Peer {
         Peer(keys.collect())
     }
 
-    /// What it reads in a token that it accepts.
+    /// The content of a token that `jsonwebtoken` accepts.
     pub(super) fn accepts(&self, token: &str) -> Option<TokenData<Value>> {
         let kid = decode_header(token).ok()?.kid?;
         let (_, key, validation) = self.0.iter().find(|(id, ..)| *id == kid)?;

@@ -1,4 +1,4 @@
-/// SplitMix64: all that a repeatable walk needs.
+/// SplitMix64, so that a seed repeats a run.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {

@@ -38,7 +38,7 @@ fn wait_for_its_body(admitted: &Admitted<Asked>) {
     admitted.guest.awaits(Waker::noop()).unwrap();
 }
 
-/// Whether it has been told to close since it was last asked.
+/// Whether the connection had to close since the last call.
 fn is_closed(admitted: &Admitted<ConnState>) -> bool {
     pin!(admitted.guest.closed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
@@ -70,7 +70,7 @@ fn when_full_whoever_holds_many_makes_room_with_the_idlest() {
         .collect();
     let few = pool.admit(connection(2, &clock)).unwrap();
     let ask = |i: usize| Asked::new(&held[i].guest, Version::HTTP_11, clock.clone());
-    // The first has just been used, and the second is being used.
+    // The first connection has just been used, and the second is busy.
     clock.advance(1);
     drop(ask(0));
     let _busy = ask(1);
@@ -78,7 +78,7 @@ fn when_full_whoever_holds_many_makes_room_with_the_idlest() {
     let evicted: Vec<_> = (0..7).filter(|&i| is_closed(&held[i])).collect();
     assert_eq!(evicted, [2]);
     assert!(!is_closed(&few) && !is_closed(&open));
-    // Who holds most gets no more, and what the evicted one gives back is not its own.
+    // The network with most places gets no more. The evicted guest does not free the place that it lost.
     assert!(pool.admit(connection(1, &clock)).is_err());
     drop(held);
     let again: Vec<_> = (0..6).map(|_| pool.admit(connection(1, &clock)).unwrap()).collect();
@@ -93,7 +93,7 @@ fn a_connection_on_which_bodies_alone_are_waited_for_makes_room() {
     let ask = |i: usize| Asked::new(&held[i].guest, Version::HTTP_2, clock.clone());
     let asked: Vec<_> = [0, 0, 1, 2].map(ask).into();
     clock.advance(1);
-    // Of the first one, one request's body is not waited for.
+    // One request of the first connection does not wait for its body.
     for waiting in &asked[1..] {
         waiting.awaits(Waker::noop()).unwrap();
         clock.advance(1);
@@ -103,7 +103,7 @@ fn a_connection_on_which_bodies_alone_are_waited_for_makes_room() {
         newcomers.iter().map(|new| Asked::new(&new.guest, Version::HTTP_2, clock.clone())).collect();
     assert!(!is_closed(&held[0]) && is_closed(&held[1]) && is_closed(&held[2]));
     assert!(pool.admit(connection(4, &clock)).is_err());
-    // The first one waits for bodies alone, too, once the other request is over.
+    // When that request has ended, the first connection too only waits for bodies.
     drop(asked);
     assert!(pool.admit(connection(4, &clock)).is_ok());
     assert!(is_closed(&held[0]));
@@ -115,22 +115,22 @@ fn the_request_that_has_waited_longest_makes_room_and_none_that_is_worked_on() {
     let clock = Clock::manual(100);
     let pool = pool(4, 3, Newcomers::OfAnybody);
     let open: Vec<_> = (0..3).map(|_| pool.admit(request(1, &clock)).unwrap()).collect();
-    // Nobody waits yet, and nobody has to go.
+    // No guest waits yet, so no guest makes room.
     assert!(pool.admit(request(1, &clock)).is_err());
     for i in [2, 1] {
         clock.advance(1);
         wait_for_its_body(&open[i]);
     }
-    // Its own network's, if that has its share.
+    // If the network has its whole share, a guest of the same network makes room.
     let fourth = pool.admit(request(1, &clock)).unwrap();
     assert!(has_made_room(&open[2]) && !has_made_room(&open[1]));
-    // That of whoever has most, if there is no place at all.
+    // If no place is free, a guest of the network with most places makes room.
     let other = pool.admit(request(2, &clock)).unwrap();
     wait_for_its_body(&other);
     let another = pool.admit(request(2, &clock)).unwrap();
     assert!(has_made_room(&open[1]) && !has_made_room(&other));
-    // The body of one has come, which is worked on again; the one that waits is of a network that
-    // has no more than this one.
+    // One body has arrived, so its request is worked on again. The request that still waits is of a network that has no
+    // more places than the newcomer's.
     wait_for_its_body(&fourth);
     fourth.guest.is_worked_on();
     assert!(pool.admit(request(1, &clock)).is_err());
@@ -151,11 +151,11 @@ fn whoever_is_set_aside_makes_room_for_nobody_and_takes_no_place_of_the_others()
             admitted
         })
         .collect();
-    // There are two such places; the third stays among the others, and makes room.
+    // Only two places are aside. The third guest stays among the others and makes room.
     clock.advance(1);
     let others: Vec<_> = (0..9).map(|_| pool.admit(connection(1, &clock)).unwrap()).collect();
     assert_eq!(known.iter().map(is_closed).collect::<Vec<_>>(), [false, false, true]);
-    // One that had to go is not set aside any more.
+    // A guest that made room is not set aside any more.
     known[2].set_aside();
     drop((known, others));
     let table = pool.lock();

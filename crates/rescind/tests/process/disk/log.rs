@@ -1,9 +1,9 @@
-//! What `shim.c` wrote down.
+//! Reads the log that `shim.c` writes.
 
-/// The number of a file or folder. It may be given to another one later.
+/// The number of a file or folder. The file system may later give it to another one.
 pub(crate) type Inode = u64;
 
-/// One thing that was done, in the order of all.
+/// One operation. The log has all operations in their order.
 #[derive(Debug)]
 pub(crate) enum Event {
     Write {
@@ -26,7 +26,7 @@ pub(crate) enum Event {
         folder: Inode,
         entries: Vec<Entry>,
     },
-    /// What a caller is sent, from its beginning.
+    /// The beginning of the bytes that a caller is sent.
     Sent(Vec<u8>),
 }
 

@@ -1,7 +1,7 @@
-//! A disk of one's own: it can be made to fail, and its power can be cut at any moment.
+//! A test's own disk, which the test can make fail, and whose power it can cut at any moment.
 //!
-//! A small library (`shim.c`) is preloaded into the server and stands before the calls that change files
-//! under one folder.
+//! A small library (`shim.c`) is preloaded into the server and intercepts the calls that change files under one
+//! folder.
 
 mod log;
 mod model;
@@ -21,11 +21,11 @@ pub(crate) use small::SmallDisk;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Fault {
-    /// It does not.
+    /// The disk works.
     None = b'-',
     /// ENOSPC on every write.
     Full = b'f',
-    /// EROFS on whatever changes something.
+    /// EROFS on every change.
     ReadOnly = b'r',
     /// EIO on every write.
     Write = b'w',
@@ -43,19 +43,19 @@ pub(crate) enum Fault {
     Slow = b'l',
 }
 
-/// A folder on such a disk. The server's data folder is made by the server, in it.
+/// A folder on such a disk. The server creates its data folder in it.
 pub(crate) struct Disk {
     folder: tempfile::TempDir,
     recorded: bool,
 }
 
 impl Disk {
-    /// One that can fail.
+    /// A disk that can fail.
     pub(crate) fn new() -> Disk {
         Disk::make(false)
     }
 
-    /// One that can fail, and of which it is known what it would hold after a power cut.
+    /// A disk that can fail, and that records the data for a power cut.
     pub(crate) fn recorded() -> Disk {
         Disk::make(true)
     }
@@ -77,7 +77,7 @@ impl Disk {
         self.beside("disk/data")
     }
 
-    /// What the server's environment needs.
+    /// The variables for the server's environment.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![("LD_PRELOAD", "shim.so"), ("DISK_ROOT", "disk"), ("DISK_FAULT", "fault")];
         if self.recorded {
@@ -87,7 +87,7 @@ impl Disk {
         variables.into_iter().map(|(variable, name)| (variable, text(name))).collect()
     }
 
-    /// From now on it fails like this.
+    /// Makes the disk fail like this from now on.
     pub(crate) fn fails(&self, fault: Fault) {
         // In place: the server has this very file mapped.
         fs::OpenOptions::new()
@@ -99,7 +99,7 @@ impl Disk {
             .unwrap();
     }
 
-    /// Everything that was done to it.
+    /// Everything that was done to the disk.
     pub(crate) fn events(&self) -> Vec<Event> {
         log::read(&fs::read(self.beside("log")).unwrap())
     }

@@ -1,9 +1,9 @@
-//! What a disk may hold after a power cut.
+//! The possible contents of a disk after a power cut.
 //!
-//! What was flushed is there. Of what was not, each sector of 512 bytes is as it was at the last flush, or
-//! as after any write since, whatever the others are; the same goes for each file's size and for each name
-//! in a folder. A flush that failed has forgotten what it should have written: the next one does not
-//! write it either, unless it was written anew ("fsyncgate").
+//! Flushed data is on the disk. Without a flush, each sector of 512 bytes is as it was at the last flush, or as after
+//! any write since, independently of the other sectors. The same holds for each file's size and for each name in a
+//! folder. After a failed flush the kernel drops the data: the next flush does not write it either, unless the program
+//! wrote it again ("fsyncgate").
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,18 +18,18 @@ use super::log::{Event, Inode};
 
 const SECTOR: usize = 512;
 
-/// Whether the disk does what a flush asks for.
+/// Whether the disk really flushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flushes {
     Honest,
-    /// Of the store's files it says that it flushed them, and did not.
+    /// The disk reports flushes of the store's files, but does not make them.
     Lies,
 }
 
-/// The disk as it is known after some events.
+/// The disk after some events.
 pub(crate) struct Model {
     flushes: Flushes,
-    /// Files and folders that are or were. A name means one of them, whose inode may come to be another's.
+    /// Present and former files. A name refers to one of them by its index, because an inode may be used again.
     files: Vec<File>,
     folders: HashMap<Inode, Folder>,
     current: HashMap<Inode, usize>,
@@ -61,7 +61,7 @@ enum Target {
 struct Folder {
     names: BTreeMap<String, (Inode, Target)>,
     durable: BTreeMap<String, Target>,
-    /// What each changed name has meant since the last flush.
+    /// All targets that each changed name has had since the last flush.
     changed: BTreeMap<String, Vec<Option<Target>>>,
 }
 
@@ -99,7 +99,7 @@ impl Model {
         }
     }
 
-    /// Lays out under `path` what `root`'s folder may hold if the power is cut now.
+    /// Writes to `path` what `root`'s folder may contain if the power is cut now.
     pub(crate) fn after_a_cut(&self, root: Inode, path: &Path, random: &mut impl Rng) {
         // Disks differ: nearly all, nearly nothing, or anything may have been written.
         let written = *[0.0, 0.1, 0.5, 0.9, 1.0].choose(random).unwrap();
@@ -152,7 +152,7 @@ impl Model {
         names.into_iter().any(|(name, (of, _))| *of == inode && name.starts_with("rescind.db"))
     }
 
-    /// Another file has the inode, if what had it was ever written.
+    /// Records that the inode belongs to a new file, unless its present file was never written.
     fn empty(&mut self, inode: Inode) {
         let file = self.file(inode);
         if file.cached.is_empty() && file.durable.is_empty() && file.sizes.is_empty() {
@@ -250,7 +250,7 @@ impl Folder {
     }
 }
 
-/// A sector's bytes; zeros where the file ends within it.
+/// A sector's bytes, with zeros after the end of the file.
 fn sector_of(bytes: &[u8], sector: usize) -> [u8; SECTOR] {
     let mut version = [0; SECTOR];
     let from = (sector * SECTOR).min(bytes.len());

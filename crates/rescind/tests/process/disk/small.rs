@@ -1,4 +1,4 @@
-//! A file system of one's own, so small that it can be filled.
+//! A test's own file system, small enough to be filled.
 
 use std::{
     fs::{self, File},
@@ -10,16 +10,16 @@ use std::{
 use rustix::process::{Pid, getgid, getuid};
 use tempfile::TempDir;
 
-/// One for each command that is run with it. It is gone when that has ended.
+/// A file system for one command. It ends with the command.
 pub(crate) struct SmallDisk {
     folder: TempDir,
-    /// As `mount` takes it.
+    /// The size, in the form of `mount`'s option.
     size: &'static str,
     may_mount: bool,
 }
 
 impl SmallDisk {
-    /// `None`, and it is told, where no file system can be mounted. To those who may mount that is a failure.
+    /// `None`, with a message, if no file system can be mounted. If this process has the right to mount, it panics.
     pub(crate) fn new(size: &'static str) -> Option<SmallDisk> {
         let disk = SmallDisk { folder: tempfile::tempdir().unwrap(), size, may_mount: may_mount() };
         let tried = disk.holding(&Command::new("true")).output().unwrap();
@@ -33,12 +33,12 @@ impl SmallDisk {
         None
     }
 
-    /// Where it is, to whom it holds.
+    /// The path of the file system, for the command that it is made for.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The same command with this disk, and of the environment what it was given.
+    /// The same command with this disk, and with only the variables set on the command.
     pub(crate) fn holding(&self, command: &Command) -> Command {
         let mount = format!("mount -t tmpfs -o size={},mode=755 none '{}'", self.size, self.path().display());
         // Whoever may not mount may where they are root, and are then themselves again.
@@ -60,25 +60,25 @@ impl SmallDisk {
         holding
     }
 
-    /// A file on it as everybody sees it, through the process that it was made for.
+    /// The path of one of its files for other processes, through `/proc` of the process that has the disk.
     pub(crate) fn file(&self, holds: Pid, name: &str) -> PathBuf {
         let path = self.path().join(name);
         PathBuf::from(format!("/proc/{}/root{}", holds.as_raw_nonzero(), path.display()))
     }
 
-    /// Takes all the room that there is.
+    /// Fills the disk.
     pub(crate) fn fill(&self, holds: Pid) {
         let mut filler = File::create(self.file(holds, "filler")).unwrap();
         while filler.write_all(&[0; 4096]).is_ok() {}
     }
 
-    /// Gives it back.
+    /// Frees the room that `fill` has used.
     pub(crate) fn make_room(&self, holds: Pid) {
         fs::remove_file(self.file(holds, "filler")).unwrap();
     }
 }
 
-/// Whether this process has the right to, which few containers give, even to root.
+/// Whether this process has the right to mount. Few containers grant it, even to root.
 fn may_mount() -> bool {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     let status = fs::read_to_string("/proc/self/status").unwrap();

@@ -1,4 +1,4 @@
-//! HTTP/2: the same contract, and what must not be read, kept or done for whoever floods.
+//! HTTP/2: the same contract, and limits for peers that flood a connection.
 
 use reqwest::{Method, Version};
 use serde_json::json;
@@ -11,9 +11,9 @@ use crate::{
     },
 };
 
-/// What a flood may make the process take: far more than it does, far less than it sent.
+/// The most memory that a flood may cost, in bytes: far more than it does, far less than it sends.
 const MEMORY: usize = 128 << 20;
-/// The indices of these statuses (RFC 7541 §A), as they stand on the wire.
+/// The bytes of these indexed statuses (RFC 7541 §A).
 const BAD_REQUEST: u8 = 0x80 | 12;
 const NOT_FOUND: u8 = 0x80 | 13;
 

@@ -1,4 +1,4 @@
-//! How many connections there may be, and who goes when there are too many.
+//! The limits of connections, and which connection is closed when a limit is reached.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -25,14 +25,14 @@ pub(crate) fn bounded(in_all: usize, per_address: usize) -> impl FnOnce(&mut Con
     }
 }
 
-/// A connection from this address of this machine.
+/// Connects from this address of this machine.
 pub(crate) async fn from(address: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
     socket.connect(to).await.unwrap()
 }
 
-/// Whether a request is answered there; not if the connection is closed, or refused.
+/// Whether a request on this connection is answered. It is not if the connection is closed or refused.
 pub(crate) async fn is_served(stream: &mut TcpStream) -> bool {
     let mut answer = [0; 4096];
     let asked = async {
@@ -48,7 +48,7 @@ pub(crate) async fn is_served(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// What is said to somebody who says nothing, up to the end.
+/// The answer on a connection on which nothing is sent.
 pub(crate) async fn refusal(mut stream: TcpStream) -> Reply {
     let mut received = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut received)).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Where the service meets the network: HTTP/2, TLS, how many connections there may be, and peers that are slow.
+//! Tests of the listeners: HTTP/2, TLS, limits of connections, and slow peers.
 
 mod http2;
 mod limits;

@@ -1,4 +1,4 @@
-//! Peers that take their time: over a head, a body, an answer, or nothing at all.
+//! Slow peers: with a head, a body, the reading of an answer, or without a request.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{app::TestApp, reply::Reply};
 
-/// When a test is given up for hung.
+/// The time after which a test counts as hung.
 const PATIENCE: Duration = Duration::from_secs(30);
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -21,7 +21,7 @@ fn impatient(config: &mut Config) {
     config.server.idle_timeout = "3s".parse().unwrap();
 }
 
-/// What the server says to a peer that sends a byte ten times a second, up to its end.
+/// Sends `at_once`, and then `then` again and again, a byte each tenth of a second. Returns all that the server sent.
 async fn trickle(address: SocketAddr, at_once: &str, then: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(at_once.as_bytes()).await.unwrap();

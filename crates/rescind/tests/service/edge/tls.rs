@@ -1,4 +1,4 @@
-//! TLS: which versions, what for, with which certificate; and peers that do not speak it.
+//! TLS: versions, protocols, certificates, and peers without TLS.
 
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ const HANDSHAKE: u8 = 22;
 const FATAL: u8 = 2;
 const PROTOCOL_VERSION: u8 = 70;
 
-/// An authority, and where its certificates are put.
+/// An authority, and the files of its certificates.
 pub(crate) struct Authority {
     pub(crate) issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
@@ -42,7 +42,7 @@ impl Authority {
         Authority { issuer, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// Puts a new certificate where the service looks for it.
+    /// Writes a new certificate to the files that the service reads.
     pub(crate) fn issue(&self) -> CertificateDer<'static> {
         let (certificate, key) = self.certificate();
         fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
@@ -93,7 +93,7 @@ pub(crate) async fn connect(
         .expect("a handshake")
 }
 
-/// Whether a request is answered there.
+/// Whether a request on this connection is answered.
 async fn is_served(stream: &mut TlsStream<TcpStream>) -> bool {
     let mut answer = [0; 4096];
     let asked = async {
@@ -141,7 +141,7 @@ async fn older_versions_are_refused() {
     }
 }
 
-/// A greeting that offers no more than TLS 1.`minor - 1` (RFC 5246 §7.4.1.2).
+/// A ClientHello that offers at most TLS 1.`minor - 1` (RFC 5246 §7.4.1.2).
 fn hello(minor: u8) -> Vec<u8> {
     let suites = [0xc0, 0x2b, 0xc0, 0x09, 0x00, 0x2f];
     let groups = [0, 10, 0, 4, 0, 2, 0, 23];

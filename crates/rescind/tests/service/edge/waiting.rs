@@ -1,4 +1,4 @@
-//! Requests whose bodies never come: what they cost the others.
+//! Requests whose bodies never arrive must not block other requests.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
     raw,
 };
 
-/// The server says when it begins to wait for the body.
+/// With `Expect: 100-continue`, so that the server reports when it begins to wait for the body.
 const HEAD: &str = "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
     Content-Length: 60\r\nExpect: 100-continue\r\n\r\n";
 const WAITS: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -31,7 +31,7 @@ fn requests(in_all: usize, per_address: usize) -> impl FnOnce(&mut Config) {
     }
 }
 
-/// A connection from this address on which a body is waited for.
+/// A connection from this address, on which the server waits for a body.
 async fn waiting(address: &str, app: &TestApp) -> TcpStream {
     let mut stream = from(address, app.address).await;
     stream.write_all(HEAD.as_bytes()).await.unwrap();
@@ -41,7 +41,7 @@ async fn waiting(address: &str, app: &TestApp) -> TcpStream {
     stream
 }
 
-/// A connection on which so many bodies are waited for, in streams of their own.
+/// An HTTP/2 connection on which the server waits for the bodies of this many streams.
 async fn waiting_streams(app: &TestApp, streams: u32) -> Frames {
     let mut connection = Frames::open(app.address).await;
     let head = request("POST", "/auth/login", &[("content-type", "application/json")]);
@@ -52,7 +52,7 @@ async fn waiting_streams(app: &TestApp, streams: u32) -> Frames {
     connection
 }
 
-/// Whether nothing has been said on a connection.
+/// Whether the server has sent nothing on a connection.
 async fn is_silent(stream: &mut TcpStream) -> bool {
     timeout(Duration::ZERO, stream.read(&mut [0; 1])).await.is_err()
 }

@@ -1,4 +1,4 @@
-//! A follower that may ask about single tokens while its state is too old.
+//! A follower that asks the server about single tokens while its state is too old.
 
 use std::time::Duration;
 

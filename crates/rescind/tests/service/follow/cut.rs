@@ -1,4 +1,4 @@
-//! A follower cut off from its server refuses within its bound, whatever still gets through.
+//! A follower that is cut off from its server, in part or wholly, refuses within its bound.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,7 +20,7 @@ async fn followed() -> (Followed, Proxy) {
     (followed, proxy.unwrap())
 }
 
-/// Under this weather a logout is answered; the follower cannot have heard of it.
+/// Logs out in this weather, in which the follower cannot learn of it, and asserts that the follower refuses in time.
 async fn cut_by(weather: Weather) {
     let (f, proxy) = followed().await;
     proxy.set(weather);
@@ -48,7 +48,7 @@ async fn every_connection_breaks() {
     cut_by(Weather { closed: true, ..Weather::default() }).await;
 }
 
-/// Without questions answered there is no certainty, though the feed still brings every change.
+/// Asserts that a follower whose questions are not answered refuses in time, even if the feed brings every change.
 async fn uncertain_by(weather: Weather) {
     let (f, proxy) = followed().await;
     proxy.set(weather);

@@ -1,4 +1,4 @@
-//! A server of a feed that does what a test dictates.
+//! A server of a feed, controlled by a test.
 
 use std::{
     net::SocketAddr,
@@ -22,7 +22,7 @@ pub(crate) struct Fake {
     question: watch::Receiver<String>,
 }
 
-/// A follower that asks for the feed, and has not been answered yet.
+/// A follower's request for the feed, not answered yet.
 pub(crate) struct Feed {
     pub(crate) last_event_id: Option<String>,
     stream: BufReader<TcpStream>,
@@ -53,19 +53,19 @@ impl Fake {
         timeout(PATIENCE, self.feeds.recv()).await.expect("a follower that comes").unwrap()
     }
 
-    /// What every question is answered with from now on.
+    /// Sets the answer to every question from now on.
     pub(crate) fn answer(&self, text: impl Into<String>) {
         *self.answer.lock().unwrap() = text.into();
     }
 
-    /// Waits until so many more questions have been answered.
+    /// Waits until this many more questions have been answered.
     pub(crate) async fn answered(&mut self, more: u64) {
         let target = *self.answered.borrow() + more;
         let answered = self.answered.wait_for(|&count| count >= target);
         timeout(PATIENCE, answered).await.expect("questions").unwrap();
     }
 
-    /// Waits for a question that begins so.
+    /// Waits for a question that begins with this text.
     pub(crate) async fn asked(&mut self, beginning: &str) {
         let asked = self.question.wait_for(|question| question.starts_with(beginning));
         drop(timeout(PATIENCE, asked).await.expect(beginning).unwrap());
@@ -111,13 +111,13 @@ async fn serve(
 }
 
 impl Feed {
-    /// Says that the feed begins.
+    /// Sends the head of the feed's answer.
     pub(crate) async fn begin(mut self) -> Feed {
         self.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await;
         self
     }
 
-    /// Sends something. The follower may have gone away.
+    /// Sends bytes. The follower may have disconnected.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }

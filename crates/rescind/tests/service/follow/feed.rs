@@ -23,7 +23,7 @@ pub(crate) struct Stream {
     response: reqwest::Response,
     parser: Parser,
     events: VecDeque<Event>,
-    /// Everything that came.
+    /// Everything that arrived.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -60,7 +60,7 @@ impl Stream {
         }
     }
 
-    /// Where the snapshot that comes now ends.
+    /// Reads the snapshot that comes now, and returns its position.
     pub(crate) async fn snapshot(&mut self) -> Position {
         let (name, hello) = self.news().await;
         assert_eq!(name, "snapshot", "{hello}");
@@ -87,7 +87,7 @@ impl Stream {
         serde_json::from_value(data).unwrap()
     }
 
-    /// That no snapshot comes, but the changes from here on.
+    /// Asserts that the feed resumes at this position, without a snapshot.
     pub(crate) async fn resumed(&mut self, position: &Position) {
         let (name, data) = self.news().await;
         assert_eq!((name.as_str(), data), ("resumed", json!(position)));

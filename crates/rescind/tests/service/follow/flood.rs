@@ -1,5 +1,5 @@
-//! Strangers who hold the management listener's connections: probes are answered, and verifiers
-//! attach and stay exact.
+//! Callers without a token use up the management listener's connections: probes are still answered, and
+//! verifiers attach and stay exact.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 const PROBED: &str = "HTTP/1.1 200 OK\r\n";
 const BODY: &str = "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n";
 
-/// What a thousand strangers have each sent, and then nothing.
+/// Texts that each of a thousand such callers sends before it stops sending.
 fn floods() -> Vec<(&'static str, String)> {
     let ack = "POST /feed/v1/ack HTTP/1.1\r\nHost: x\r\n";
     vec![

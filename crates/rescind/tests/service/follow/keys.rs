@@ -1,4 +1,4 @@
-//! Which keys a verifier in another process is given.
+//! The keys that a verifier in another process gets.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn rotate(app: &TestApp, algorithm: &str, publish_ahead: &str) -> Vec<KeyV
     admin::rotate_key(&app.app, wanted).await.unwrap()
 }
 
-/// The key strings and ids of every HS256 key, which only whoever asked for them may see.
+/// The key strings and ids of every HS256 key. Only verifiers with `share_hs256` may get them.
 fn secrets(app: &TestApp) -> Vec<String> {
     let keys = app.app.memory.issuer.keyring().wire_keys(true);
     keys.into_iter().filter(|key| key.alg == "HS256").flat_map(|key| [key.key, key.kid]).collect()

@@ -1,5 +1,5 @@
-//! A verifier in another process that follows the service: what the service has answered for, it
-//! knows within its bound.
+//! A bounded follower in another process: it knows every change within its bound after the service has
+//! answered the change.
 
 mod ask;
 mod cut;
@@ -31,13 +31,13 @@ use tokio::{task::yield_now, time::timeout};
 
 use crate::app::{Client, Pair, TestApp};
 
-/// When a test is given up for hung.
+/// The time after which a test counts as hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// Where every token here is presented from.
+/// The address of every caller here.
 pub(crate) const CALLER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
 const BOUND: Duration = Duration::from_millis(500);
 
-/// A follower of a service, and a token that stands with both.
+/// A service, its follower, and a pair whose access token is valid on both.
 pub(crate) struct Followed {
     pub(crate) app: TestApp,
     pub(crate) follower: Follower,
@@ -45,12 +45,12 @@ pub(crate) struct Followed {
     pub(crate) pair: Pair,
 }
 
-/// Time since boot, which is what followers go by.
+/// The time since boot, by which followers measure.
 pub(crate) fn now() -> Duration {
     Clock::System.elapsed()
 }
 
-/// A token to follow with.
+/// Creates a verifier, and returns its token.
 pub(crate) async fn verifier_token(app: &TestApp, share_hs256: bool) -> String {
     let new = NewVerifier { name: "test".into(), share_hs256 };
     admin::create_verifier(&app.app, new).await.unwrap().token
@@ -60,7 +60,7 @@ pub(crate) fn follow(address: SocketAddr, token: &str, bound: Duration) -> Follo
     Follower::start(Options::new(address.to_string(), token).with_mode(Mode::Bounded(bound)))
 }
 
-/// Waits for what must come, by looking again and again.
+/// Waits until the condition holds, by polling.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let come = async {
         while !condition() {
@@ -97,7 +97,7 @@ pub(crate) async fn refused_in_time(
 }
 
 impl Followed {
-    /// Follows through another address, which a function of the service's own gives.
+    /// Follows through another address, which `way` makes from the service's own.
     pub(crate) async fn through(
         bound: Duration,
         way: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
@@ -123,7 +123,7 @@ impl Followed {
         Followed::through(BOUND, async |address| address).await
     }
 
-    /// The change that has just been answered is known in time.
+    /// Asserts that the follower knows the change that has just been answered within its bound.
     async fn soon(&self, expected: Denied) {
         refused_in_time(&self.follower, &self.pair.access, now(), BOUND, expected).await;
     }

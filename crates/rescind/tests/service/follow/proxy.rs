@@ -1,4 +1,4 @@
-//! A network between a follower and its server that a test can cut, each way for itself.
+//! A network between a follower and its server, in which a test can block each direction separately.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -22,9 +22,9 @@ pub(crate) struct Weather {
     pub(crate) hold_questions: bool,
     /// No answer to a question arrives any more.
     pub(crate) hold_answers: bool,
-    /// Every answer to a question takes so long.
+    /// Every answer to a question takes this long.
     pub(crate) delay: Duration,
-    /// Every connection breaks off.
+    /// Every connection is closed.
     pub(crate) closed: bool,
 }
 

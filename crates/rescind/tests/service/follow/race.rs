@@ -1,4 +1,4 @@
-//! Logouts against verifications that never pause.
+//! Logouts while a follower verifies without a pause.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ const BOUND: Duration = Duration::from_millis(500);
 #[derive(Default)]
 struct Round {
     token: String,
-    /// When the last verification that accepted it began.
+    /// When the last verification that accepted the token began.
     accepted: Duration,
 }
 

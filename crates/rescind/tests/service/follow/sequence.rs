@@ -1,4 +1,4 @@
-//! A feed that is not as it should be: a follower builds on nothing of it, and begins anew.
+//! A feed with errors: a follower no longer trusts its state, and starts with a new snapshot.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::follow::{
 };
 
 const BOUND: Duration = Duration::from_secs(1);
-/// Where much is sent, and a busy machine takes its time over it.
+/// For tests that send much data, which takes long on a busy machine.
 const LONG_BOUND: Duration = Duration::from_secs(5);
 const AT_5: &str = r#"{"epoch":"e","seq":5}"#;
 const AT_6: &str = r#"{"epoch":"e","seq":6}"#;
@@ -36,7 +36,7 @@ async fn ready(follower: &Follower) {
     timeout(PATIENCE, follower.ready()).await.expect("readiness");
 }
 
-/// Waits until it is stale, which it must be within the bound.
+/// Waits until the follower is stale, which must happen within the bound.
 async fn stale_in_time(follower: &Follower, since: Duration, bound: Duration) {
     until("stale", || {
         let begun = now();
@@ -53,7 +53,7 @@ async fn broke_off(follower: &Follower, error: &FeedError) {
     assert!(told.is_ok(), "{:?} instead of {error:?}", *follower.status().borrow());
 }
 
-/// After this nothing is built on what was known, though the head says that it is the newest.
+/// Asserts that after this event the follower does not trust its state, even if the head says that it is the newest.
 async fn distrusts(bad: impl AsRef<[u8]>, error: FeedError) {
     distrusts_within(BOUND, bad, error).await;
 }

@@ -1,4 +1,4 @@
-//! Allowlists at the introspection door: who is told of a token that has one.
+//! Allowlists at introspection: to which callers a token with an allowlist is active.
 
 use rescind::admin::{self, AllowChange, EnforcementChange, NewClient, NewVerifier};
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::{
     reply::Reply,
 };
 
-/// What whoever introspects is told of a token of a client that may call from here and there alone.
+/// A service, and tokens of a client with an allowlist.
 struct Allowlisted {
     app: TestApp,
     access: String,

@@ -1,4 +1,4 @@
-//! Who asks at the OAuth doors: the same three rules at each of them.
+//! Client authentication at the OAuth endpoints: the same three rules at each of them.
 
 use data_encoding::BASE64;
 use reqwest::header::AUTHORIZATION;
@@ -23,7 +23,7 @@ fn is_bad_client(reply: &Reply) {
     assert_eq!(reply.header("www-authenticate"), Some(CHALLENGE));
 }
 
-/// An `Authorization` header at a door, and nothing else to tell who asks.
+/// A request to an endpoint with only an `Authorization` header to authenticate it.
 async fn authorized_by(app: &TestApp, door: &str, header: impl AsRef<[u8]>) -> Reply {
     send(request(app, door, Who::Nobody, &parameters(door)).header(AUTHORIZATION, header.as_ref())).await
 }

@@ -1,4 +1,4 @@
-//! What a request at the OAuth doors must look like, whoever asks.
+//! The form of requests to the OAuth endpoints.
 
 use reqwest::{
     Method,

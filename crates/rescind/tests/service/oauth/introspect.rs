@@ -1,4 +1,4 @@
-//! The introspection door (RFC 7662).
+//! The introspection endpoint (RFC 7662).
 
 use rescind::admin::{self, NewClient, NewVerifier};
 use serde_json::{Value, json};
@@ -202,7 +202,7 @@ async fn is_active(app: &TestApp, token: &str) -> bool {
     true
 }
 
-/// What a client is told of its own.
+/// Whether introspection by its own client reports a refresh token as active.
 async fn is_refreshable(app: &TestApp, client: &Client, token: &str) -> bool {
     let reply = introspect_refresh(app, client, token).await;
     if reply.json()["active"] == Value::Bool(false) {

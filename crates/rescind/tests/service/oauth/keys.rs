@@ -1,4 +1,4 @@
-//! The key set, read by an implementation that knows nothing of ours (RFC 7517).
+//! The key set (RFC 7517), read by an independent implementation.
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::Mac;
@@ -27,7 +27,7 @@ async fn kids(app: &TestApp) -> Vec<String> {
     keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The token as `jsonwebtoken` reads it with the key set and nothing else.
+/// Reads a token by `jsonwebtoken`, with the key set alone.
 async fn read(app: &TestApp, token: &str) -> TokenData<Value> {
     let keys: JwkSet = serde_json::from_value(key_set(app).await).unwrap();
     let header = decode_header(token).unwrap();
@@ -63,7 +63,7 @@ async fn retire(app: &TestApp, kid: &str) -> Reply {
     raw::local(&app.socket(), "POST", &format!("/admin/v1/keys/{kid}/retire"), "").await
 }
 
-/// Whether a pair stands or, with its key, is good for nothing.
+/// Whether a pair is valid. If not, both its tokens must be refused.
 async fn stands(app: &TestApp, pair: &Pair) -> bool {
     let stands = app.stands(&pair.access).await;
     if !stands {
@@ -136,7 +136,7 @@ async fn an_independent_reader_verifies_our_tokens_with_the_set() {
     }
 }
 
-/// A token's header and payload, as they stand in it.
+/// A token's header and payload, still encoded.
 fn parts(token: &str) -> (&str, &str) {
     token.rsplit_once('.').unwrap().0.split_once('.').unwrap()
 }

@@ -1,4 +1,4 @@
-//! The service described to OAuth clients (RFC 8414).
+//! The metadata for OAuth clients (RFC 8414).
 
 use reqwest::{Method, Url};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! How the tests ask at the OAuth doors.
+//! Requests of the tests to the OAuth endpoints.
 
 mod allowlist;
 mod client;
@@ -25,7 +25,7 @@ pub(crate) const DOORS: [&str; 3] = [TOKEN, INTROSPECTION, REVOCATION];
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Who asks, and how it says so.
+/// The caller of a request, and how it authenticates.
 #[derive(Clone, Copy)]
 pub(crate) enum Who<'a> {
     Nobody,
@@ -36,7 +36,7 @@ pub(crate) enum Who<'a> {
 
 use Who::{Basic, Bearer, Body, Nobody};
 
-/// A request at a door.
+/// A request to an endpoint.
 pub(crate) fn request(
     app: &TestApp,
     door: &str,
@@ -58,12 +58,12 @@ pub(crate) fn request(
     request.body(form.finish())
 }
 
-/// A request with a body as it is given.
+/// A request with this body.
 pub(crate) fn request_of(app: &TestApp, door: &str, who: &Client, body: &str) -> RequestBuilder {
     request(app, door, Basic(who), &[]).body(body.to_owned())
 }
 
-/// The answer, which has what every answer of these doors has.
+/// Sends a request, and checks in the answer what holds for every answer of these endpoints.
 pub(crate) async fn send(request: RequestBuilder) -> Reply {
     Reply::read_oauth(request.send().await.unwrap()).await
 }
@@ -72,8 +72,8 @@ pub(crate) async fn ask(app: &TestApp, door: &str, who: Who<'_>, parameters: &[(
     send(request(app, door, who, parameters)).await
 }
 
-/// What completes a request at a door, but for who asks. Nothing is done by it to a token that was
-/// never issued.
+/// The parameters that complete a request to an endpoint, without authentication. They change nothing, because the
+/// token was never issued.
 pub(crate) fn parameters(door: &str) -> [(&'static str, &'static str); 1] {
     match door {
         TOKEN => [("grant_type", "client_credentials")],
@@ -87,12 +87,12 @@ pub(crate) async fn client_with(app: &TestApp, scopes: &[&str]) -> Client {
     app.client_of(NewClient { name: "test".into(), scopes, ..NewClient::default() }).await
 }
 
-/// A client that may ask at all three doors.
+/// A client that may use all three endpoints.
 pub(crate) async fn introspector(app: &TestApp) -> Client {
     client_with(app, &[INTROSPECT]).await
 }
 
-/// What an access token for these scopes, or for all, is answered with.
+/// The answer to a request for an access token, for these scopes or for all.
 pub(crate) async fn issue(app: &TestApp, client: &Client, scope: Option<&str>) -> Reply {
     let mut parameters = vec![("grant_type", "client_credentials")];
     parameters.extend(scope.map(|scope| ("scope", scope)));
@@ -110,7 +110,7 @@ pub(crate) async fn introspect(app: &TestApp, who: Who<'_>, token: &str) -> Repl
     ask(app, INTROSPECTION, who, &[("token", token)]).await
 }
 
-/// What a client is told of a refresh token that it calls one.
+/// The answer to an introspection with the hint `refresh_token`.
 pub(crate) async fn introspect_refresh(app: &TestApp, who: &Client, token: &str) -> Reply {
     let parameters = [("token", token), ("token_type_hint", "refresh_token")];
     ask(app, INTROSPECTION, Basic(who), &parameters).await
@@ -120,7 +120,7 @@ pub(crate) async fn revoke(app: &TestApp, who: &Client, token: &str) -> Reply {
     ask(app, REVOCATION, Basic(who), &[("token", token)]).await
 }
 
-/// It is the one answer of a good revocation.
+/// Asserts that this is exactly the answer to a successful revocation.
 #[track_caller]
 pub(crate) fn is_done(reply: &Reply) {
     assert_eq!((reply.status, reply.body.as_str()), (200, ""), "{reply:?}");

@@ -1,4 +1,4 @@
-//! The OAuth doors while the store fails.
+//! The OAuth endpoints while the store fails.
 
 use crate::{
     app::{Client, TestApp},

@@ -1,4 +1,4 @@
-//! The revocation door (RFC 7009).
+//! The revocation endpoint (RFC 7009).
 
 use rescind::admin;
 use rescind_verifier::follow::wire::EndedSession;
@@ -8,7 +8,7 @@ use crate::{
     oauth::{REVOCATION, Who, access_token, ask, introspect, introspector, is_done, issue, revoke},
 };
 
-/// Whether a pair is good for nothing at any door.
+/// Whether every endpoint refuses both tokens of a pair.
 async fn is_over(app: &TestApp, pair: &Pair) -> bool {
     let asking = introspector(app).await;
     let stands = app.stands(&pair.access).await;

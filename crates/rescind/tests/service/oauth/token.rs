@@ -1,4 +1,4 @@
-//! The token door (RFC 6749 §4.4).
+//! The token endpoint (RFC 6749 §4.4).
 
 use reqwest::Method;
 use rescind::admin::{self, AllowChange};
@@ -9,7 +9,7 @@ use crate::{
     oauth::{TOKEN, Who, access_token, ask, client_with, introspect, introspector, issue},
 };
 
-/// What `/verify` answers for a token of which this scope is wanted.
+/// Whether `/verify` accepts a token if this scope is required.
 async fn good_for(app: &TestApp, token: &str, scope: &str) -> bool {
     let request = app.request(Method::GET, &format!("/verify?scope={scope}")).bearer_auth(token);
     let reply = app.send(request).await;

@@ -1,5 +1,5 @@
-//! An exact follower that cannot hear or cannot answer: a logout waits until its lease has run out,
-//! and no longer.
+//! An exact follower that gets no changes or cannot acknowledge them: a logout waits until the follower's lease has
+//! ended, and no longer.
 
 use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The lease is one second; the rest is for a busy machine.
+/// The lease is one second. The rest is for a busy machine.
 const LONG: Duration = Duration::from_secs(10);
 
 async fn followed() -> (Followed, Proxy) {
@@ -27,7 +27,7 @@ async fn followed() -> (Followed, Proxy) {
     (followed, proxy.unwrap())
 }
 
-/// Logs out while the follower verifies all the time. From the answer on it refuses.
+/// Logs out while the follower verifies all the time, and asserts that the follower refuses after the answer.
 async fn refuses_from_the_answer_on(app: &TestApp, pair: &Pair, decide: impl Fn() -> Result<(), Denied>) {
     let begun = now();
     let logout = app.logout(&pair.access);

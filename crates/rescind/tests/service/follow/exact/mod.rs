@@ -1,4 +1,4 @@
-//! An exact verifier in another process: what the service has answered, it knows already.
+//! An exact follower in another process: it knows every change before the service answers the change.
 
 mod cut;
 mod race;
@@ -30,7 +30,7 @@ pub(crate) fn follow_exactly(address: SocketAddr, token: &str) -> Follower {
     Follower::start(Options::exact(address.to_string(), token))
 }
 
-/// A service whose leases are as short as they may be.
+/// A service with the shortest leases that the configuration allows.
 pub(crate) async fn brief() -> TestApp {
     TestApp::live(|config| {
         config.cluster.lease = "1s".parse().unwrap();
@@ -39,7 +39,7 @@ pub(crate) async fn brief() -> TestApp {
     .await
 }
 
-/// A follower that says of itself what a test dictates, and applies nothing.
+/// Acknowledges as an exact follower of this name that has applied no change.
 pub(crate) async fn renew(app: &TestApp, token: &str, name: &str) -> Reply {
     let epoch = app.app.memory.registry.feed().head().epoch;
     let ack = json!({"epoch": epoch, "seq": 0, "mode": "exact", "follower": name});
@@ -51,7 +51,7 @@ async fn exact() -> Followed {
 }
 
 impl Followed {
-    /// What has just been answered is known already. A machine too busy to renew a lease refuses too.
+    /// Asserts that the follower knows the change that was just answered. On a busy machine its lease may have ended.
     fn knows(&self, expected: Denied) {
         let verdict = verdict(&self.follower, &self.pair.access);
         assert!(verdict == Err(expected) || verdict == Err(Denied::Stale), "{verdict:?}");

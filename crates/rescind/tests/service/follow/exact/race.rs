@@ -1,4 +1,4 @@
-//! Logouts against exact followers whose verifications never pause: what began after the answer
+//! Logouts while exact followers verify without a pause: every verification that begins after the answer
 //! refuses.
 
 use std::{
@@ -26,8 +26,8 @@ struct Latest {
     token: Mutex<(u64, String)>,
     /// The number of the login whose logout was answered last.
     answered: AtomicU64,
-    /// The last login whose token a follower accepted, and the last whose token one refused after its logout was
-    /// answered.
+    /// The last login whose token a follower accepted, and the last login whose token a follower refused after the
+    /// logout was answered.
     accepted: AtomicU64,
     refused: AtomicU64,
 }
