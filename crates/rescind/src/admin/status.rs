@@ -68,15 +68,15 @@ pub fn status(app: &App) -> StatusView {
         store: app.store.name().into(),
         clients: app.memory.registry.clients(),
         sessions_in_memory: app.memory.registry.sessions(),
-        attached_verifiers: app.cluster.attached.count(),
+        attached_verifiers: app.cluster.followers.count(),
         refused: app.cluster.refusal().map(|why| why.to_string()),
-        clock: app.clock_watch.view(app.cluster.roll().map(|_| app.cluster.node_clock.ahead())),
+        clock: app.clock_watch.view(app.cluster.membership().map(|_| app.cluster.node_clock.ahead())),
         cluster: cluster(app),
     }
 }
 
 fn cluster(app: &App) -> Option<ClusterView> {
-    let (roll, now) = (app.cluster.roll()?, app.clock.elapsed());
+    let (roll, now) = (app.cluster.membership()?, app.clock.elapsed());
     let nodes = roll.nodes.iter().map(|(node, heard_at)| NodeView {
         node: node.id,
         name: node.name.clone(),

@@ -57,10 +57,10 @@ impl App {
         rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
         let _changing = self.memory.changing().await;
-        let asked = self.memory.registry.asking();
+        let stamp = self.memory.registry.stamp();
         let changed = self.store.change_session(client, session, rule).await?;
         if let Some((_, session)) = &changed {
-            self.memory.registry.learn(session, asked);
+            self.memory.registry.fill(session, stamp);
         }
         Ok(changed)
     }
@@ -77,9 +77,9 @@ impl App {
         rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
     ) -> Result<(), StoreError> {
         let _changing = self.memory.changing().await;
-        let asked = self.memory.registry.asking();
+        let stamp = self.memory.registry.stamp();
         if let Some(session) = self.store.end_session(client, session, rule).await? {
-            self.memory.registry.learn(&session, asked);
+            self.memory.registry.fill(&session, stamp);
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl App {
                 Err(refused) => return Ok(Err(refused)),
             };
             let committed_at = app.clock.elapsed();
-            let receipt = app.cluster.settle().instrument(step!("settle")).await?;
+            let receipt = app.cluster.propagate().instrument(step!("settle")).await?;
             app.metrics.settled.took(app.clock.elapsed().saturating_sub(committed_at));
             log(&app, &changed, receipt);
             Ok(Ok((changed, receipt)))

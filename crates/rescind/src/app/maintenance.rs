@@ -66,7 +66,7 @@ impl App {
     /// Flags clients that do not cache their tokens; no other code does.
     fn flag_uncached(&self) {
         // True if there is no other node, no follower, and no public key for verification elsewhere.
-        let all_seen = self.cluster.roll().is_none_or(|roll| roll.nodes.len() <= 1)
+        let all_seen = self.cluster.membership().is_none_or(|roll| roll.nodes.len() <= 1)
             && self.memory.verifiers.load().is_empty()
             && self.memory.issuer.keyring().public_keys().next().is_none();
         let verifications = |client| self.memory.registry.verifications(client);

@@ -57,7 +57,7 @@ fn recognise(
             let presented = app.memory.pepper.hash(secret);
             app.memory
                 .registry
-                .opens(api_key, &presented, now)
+                .matches(api_key, &presented, now)
                 .then(|| app.memory.registry.credential(api_key))
                 .flatten()
         }
@@ -133,15 +133,15 @@ async fn try_open_session(
     let opening = Arc::clone(app);
     let opened = run_to_completion(async move {
         let app = opening;
-        let asked = app.memory.registry.asking();
+        let stamp = app.memory.registry.stamp();
         let opened = app.store.open_session(client, open).await?;
         Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
-            app.memory.registry.learn(&session, asked);
+            app.memory.registry.fill(&session, stamp);
             if is_logged(&app, client) {
                 info!(client, session = session.id, "login");
             }
             let granted = grant(&app, &session)?;
-            place.stamp();
+            place.commit();
             app.uncached.logged_in(client, app.memory.registry.verifications(client), app.clock.elapsed());
             Ok(granted)
         }))

@@ -86,7 +86,7 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                         info!(client, session = session.id, pair = session.pair, "refresh");
                     }
                     let granted = grant(&app, &session)?;
-                    place.stamp();
+                    place.commit();
                     Ok(granted)
                 }))
             })

@@ -54,24 +54,24 @@ async fn look_up(app: &App, token: &str, now: UnixSeconds) -> Result<StandingTok
     let keyring = app.memory.issuer.keyring().clone();
     let claims = keyring.authenticate(token, Kind::Access, now)?;
     let (client, session) = (claims.client, claims.session);
-    let asked = app.memory.registry.asking();
+    let stamp = app.memory.registry.stamp();
     let found = app.store.find(client, session).await?;
-    learn(app, &found, asked);
+    fill(app, &found, stamp);
     match keyring.stand(token, now, &found) {
         Err(Denied::NotKnown) => {}
         decided => return Ok(decided?),
     }
-    let asked = app.memory.registry.asking();
-    let found = app.store.find_surely(client, session).await?;
-    learn(app, &found, asked);
+    let stamp = app.memory.registry.stamp();
+    let found = app.store.find_confirmed(client, session).await?;
+    fill(app, &found, stamp);
     Ok(keyring.stand(token, now, &found)?)
 }
 
-fn learn(app: &App, found: &Found, asked: ReadStamp) {
+fn fill(app: &App, found: &Found, stamp: ReadStamp) {
     if let Some(client) = &found.client {
-        app.memory.registry.learn_client(client, asked);
+        app.memory.registry.fill_client(client, stamp);
     }
     if let Some(session) = &found.session {
-        app.memory.registry.learn(session, asked);
+        app.memory.registry.fill(session, stamp);
     }
 }

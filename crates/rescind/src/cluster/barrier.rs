@@ -49,17 +49,17 @@ impl Cluster {
     /// Fails if the nodes cannot be read for as long as a lease may last, if the newest known change cannot
     /// be written to disk, or if another server takes over meanwhile. The change is committed, but its
     /// propagation is not confirmed.
-    pub async fn settle(&self) -> Result<Receipt, StoreError> {
+    pub async fn propagate(&self) -> Result<Receipt, StoreError> {
         let committed_at = self.clock.elapsed();
         let (nodes, acknowledged) = match self.store.postgres() {
             None => {
-                self.settle_attached(self.memory.registry.feed().head().seq).await;
+                self.propagate_to_followers(self.memory.registry.feed().head().seq).await;
                 if let Err(error) = self.forget_lent().await {
                     debug!(%error, "that leases are over could not be written");
                 }
                 (1, 1)
             }
-            Some(postgres) => settle_nodes(self, postgres, committed_at).await?,
+            Some(postgres) => propagate_to_nodes(self, postgres, committed_at).await?,
         };
         let took = self.clock.elapsed().saturating_sub(committed_at);
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -67,15 +67,15 @@ impl Cluster {
     }
 
     /// Waits until the attached verifiers have this process's feed up to `seq`, or their leases have ended.
-    pub(super) async fn settle_attached(&self, seq: u64) {
-        let Outcome { followers, acknowledged } = self.attached.settled(seq).await;
+    pub(super) async fn propagate_to_followers(&self, seq: u64) {
+        let Outcome { followers, acknowledged } = self.followers.settled(seq).await;
         if acknowledged < followers {
             warn!(followers, acknowledged, "the leases of verifiers that did not acknowledge have run out");
         }
     }
 }
 
-async fn settle_nodes(
+async fn propagate_to_nodes(
     cluster: &Cluster,
     postgres: &Postgres,
     committed_at: Duration,
@@ -91,7 +91,7 @@ async fn settle_nodes(
             sleep(PAUSES.1).await;
         }
     };
-    let (members, ()) = join!(timeout(cluster.terms.wait(), members), postgres.ring());
+    let (members, ()) = join!(timeout(cluster.terms.wait(), members), postgres.notify());
     let members = members.map_err(|e| StoreError::Unavailable(e.into()))?;
     // The wait starts now: a repair of the database may have committed just before this read.
     let wait = members.nodes.iter().map(|node| node.wait).fold(cluster.terms.wait(), Duration::max);

@@ -40,7 +40,7 @@ pub(super) async fn catch_up(
         let _alone = cluster.memory.alone().await;
         return load(cluster, postgres, connection).await;
     }
-    let asked = cluster.memory.registry.asking();
+    let stamp = cluster.memory.registry.stamp();
     in_time(cluster, async {
         for client in clients {
             if let Some(client) = connection.find(client, 0).await?.client {
@@ -49,7 +49,7 @@ pub(super) async fn catch_up(
         }
         for (client, session) in sessions {
             if let Some(session) = connection.find(client, session).await?.session {
-                cluster.memory.registry.learn(&session, asked);
+                cluster.memory.registry.fill(&session, stamp);
             }
         }
         if keys {

@@ -70,7 +70,7 @@ impl ExactFollowers {
 
     /// Records one placeholder, which acknowledges nothing, for the followers of earlier processes: their
     /// leases may last for `term`.
-    pub fn inherit(&self, term: Duration) {
+    pub fn assume_predecessors(&self, term: Duration) {
         let former = FollowerId { verifier: 0, name: String::new() };
         let until = self.clock.elapsed() + term;
         let mut followers = self.lock();
@@ -216,7 +216,7 @@ mod tests {
         let clock = Clock::manual(100);
         let attached = attached(&clock, LONG / 2);
         assert_eq!(attached.longest(), Duration::ZERO);
-        attached.inherit(LONG);
+        attached.assume_predecessors(LONG);
         attached.renew(id(1, "known"), 6).unwrap();
         assert!(timeout(BRIEF, attached.settled(6)).await.is_err());
         clock.advance(3599);

@@ -45,7 +45,7 @@ impl Cluster {
         let Some(store) = self.store.embedded() else { return Ok(()) };
         let mut recorded = self.lent.0.lock().await;
         // A follower that attaches after this read waits for the lock before it is lent a lease.
-        let longest = self.attached.longest();
+        let longest = self.followers.longest();
         if longest < *recorded {
             *recorded = longest;
             store.set_lent(longest).await?;

@@ -47,7 +47,7 @@ pub struct Cluster {
     /// How far this process's wall clock differs from the other nodes'.
     pub node_clock: NodeClock,
     /// The exact verifiers that follow this process.
-    pub attached: ExactFollowers,
+    pub followers: ExactFollowers,
     lent: lent::Lent,
     /// The node's name in the status and the log.
     pub node_name: String,
@@ -100,9 +100,9 @@ impl Cluster {
         random: Random,
     ) -> Cluster {
         let Options { terms, node_name, known, lent, histories_lost } = options;
-        let attached = ExactFollowers::new(clock.clone(), terms);
+        let followers = ExactFollowers::new(clock.clone(), terms);
         if !lent.is_zero() {
-            attached.inherit(lent);
+            followers.assume_predecessors(lent);
         }
         let lease = match store.postgres() {
             None => Lease::unlimited(clock.clone()),
@@ -113,7 +113,7 @@ impl Cluster {
             lease,
             terms,
             node_clock: NodeClock::default(),
-            attached,
+            followers,
             lent: lent::Lent::new(lent),
             node_name,
             known,
@@ -129,7 +129,7 @@ impl Cluster {
     }
 
     /// The cluster at the last renewal. `None`: this process has not joined one.
-    pub fn roll(&self) -> Option<Arc<Membership>> {
+    pub fn membership(&self) -> Option<Arc<Membership>> {
         self.roll.load_full()
     }
 

@@ -141,11 +141,11 @@ impl<'a> Node<'a> {
                 info!(?away, "this node renews its lease again");
             }
             self.keep_known();
-            self.settle_attached();
+            self.propagate_to_followers();
             tokio::select! {
                 biased;
                 seq = settled(&mut self.settling) => self.acked = seq,
-                rung = connection.rung() => rung?,
+                notified = connection.notified() => notified?,
                 () = sleep(self.cluster.terms.lease / RENEWALS) => {}
             }
         }
@@ -170,7 +170,7 @@ impl<'a> Node<'a> {
         self.postgres.approve(connection.place());
         if !history.is_whole() {
             // The other nodes must know of the repair before this one serves.
-            self.cluster.settle().await?;
+            self.cluster.propagate().await?;
         }
         // At the first start this comes after the approval: a task that waits for it may hold `changing`.
         let _alone = match alone {
@@ -207,7 +207,7 @@ impl<'a> Node<'a> {
         }
         // This write also acknowledges the changes that are applied before it.
         self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
-        self.settle_attached();
+        self.propagate_to_followers();
         tokio::select! {
             biased;
             seq = settled(&mut self.settling) => self.acked = seq,
@@ -230,7 +230,7 @@ impl<'a> Node<'a> {
             node: id,
             applied: self.applied,
             head: renewed.head,
-            nodes: self.roll(renewed.nodes),
+            nodes: self.membership(renewed.nodes),
             history: self.history.map(History::text).unwrap_or_default(),
         };
         self.cluster.publish(roll);
@@ -271,11 +271,11 @@ impl<'a> Node<'a> {
     }
 
     /// Starts to wait for the attached verifiers, if they lack changes that this node has applied.
-    fn settle_attached(&mut self) {
+    fn propagate_to_followers(&mut self) {
         if self.settling.is_none() && self.acked < self.applied {
             let cluster = Arc::clone(self.cluster);
             let head = cluster.memory.registry.feed().head().seq;
-            let settled = async move { cluster.settle_attached(head).await };
+            let settled = async move { cluster.propagate_to_followers(head).await };
             self.settling = Some((self.applied, Box::pin(settled)));
         }
     }
@@ -303,7 +303,7 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    fn roll(&self, nodes: Vec<NodeRow>) -> Vec<(NodeRow, Duration)> {
+    fn membership(&self, nodes: Vec<NodeRow>) -> Vec<(NodeRow, Duration)> {
         let now = self.cluster.clock.elapsed();
         let since = |node: &NodeRow| self.beats.get(&node.id).map_or(now, |(_, since)| *since);
         nodes.into_iter().map(|node| (since(&node), node)).map(|(since, node)| (node, since)).collect()
@@ -313,7 +313,7 @@ impl<'a> Node<'a> {
     async fn leave(&mut self) {
         let Some(id) = self.id.take() else { return };
         // Verifiers that follow this node may decide until their lent leases end.
-        self.cluster.attached.settled(u64::MAX).await;
+        self.cluster.followers.settled(u64::MAX).await;
         let left = async {
             let mut connection = self.postgres.lease_connection().await?;
             // On another server this id may be another node's.

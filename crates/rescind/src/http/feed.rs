@@ -99,12 +99,12 @@ async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>,
         AckMode::Bounded => false,
         AckMode::Exact { follower } => {
             let acked = if ack.applied.epoch == feed.head().epoch { ack.applied.seq } else { 0 };
-            app.cluster.attached.renew(follower_id(verifier, follower)?, acked)?;
+            app.cluster.followers.renew(follower_id(verifier, follower)?, acked)?;
             app.cluster.before_lending().await?;
             true
         }
         AckMode::Leave { follower } => {
-            app.cluster.attached.leave(&follower_id(verifier, follower)?);
+            app.cluster.followers.leave(&follower_id(verifier, follower)?);
             false
         }
     };
@@ -151,7 +151,7 @@ impl Stream {
     async fn send_all(&mut self, last: Option<Position>) -> Result<std::convert::Infallible, Ended> {
         let app = Arc::clone(&self.app);
         let feed = app.memory.registry.feed();
-        let mut bell = feed.bell();
+        let mut changes = feed.subscribe();
         let head = feed.head();
         let mut seq = match last.filter(|last| last.epoch == head.epoch && feed.since(last.seq).is_some()) {
             Some(last) => {
@@ -174,7 +174,7 @@ impl Stream {
             }
             tokio::select! {
                 // Drop the `watch::Ref` at once: while it lives, senders block.
-                () = async { drop(bell.wait_for(|&newest| newest > seq).await) } => {}
+                () = async { drop(changes.wait_for(|&newest| newest > seq).await) } => {}
                 _ = heartbeat.tick() => {
                     self.send("heartbeat", None, &Position { epoch: head.epoch.clone(), seq }).await?;
                 }

@@ -7,5 +7,5 @@ mod uncached;
 
 pub use failures::{Limiter, Throttled, network};
 pub use log_lines::{LogLimit, LogLimits};
-pub use quota::{OverQuota, Place, Quota};
+pub use quota::{OverQuota, Permit, Quota};
 pub use uncached::{Flagged, UncachedLogins};

@@ -22,13 +22,13 @@ pub struct Quota {
     /// 0 means no limit.
     per_minute: usize,
     clock: Clock,
-    clients: Arc<Mutex<HashMap<ClientId, Taken>>>,
+    clients: Arc<Mutex<HashMap<ClientId, ClientWindow>>>,
 }
 
 /// A client's places.
 #[derive(Debug, Default)]
-struct Taken {
-    under_way: usize,
+struct ClientWindow {
+    in_flight: usize,
     /// Oldest first.
     stamps: VecDeque<Duration>,
 }
@@ -36,7 +36,7 @@ struct Taken {
 /// Permits one success. `None`: there is no limit.
 #[derive(Debug)]
 #[must_use = "a place that is dropped is free again"]
-pub struct Place(Option<(Quota, ClientId)>);
+pub struct Permit(Option<(Quota, ClientId)>);
 
 /// Every place is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,21 +56,21 @@ impl Quota {
     /// # Errors
     ///
     /// Fails if every place is taken.
-    pub fn take(&self, client: ClientId) -> Result<Place, OverQuota> {
+    pub fn take(&self, client: ClientId) -> Result<Permit, OverQuota> {
         if self.per_minute == 0 {
-            return Ok(Place(None));
+            return Ok(Permit(None));
         }
         let mut clients = self.lock();
         // Read under the lock, so that the stamps are in order.
         let now = self.clock.elapsed();
         let taken = clients.entry(client).or_default();
         taken.forget(now);
-        if taken.under_way + taken.stamps.len() >= self.per_minute {
+        if taken.in_flight + taken.stamps.len() >= self.per_minute {
             let free_at = taken.stamps.front().map_or(now + SOON, |&oldest| oldest + WINDOW);
             return Err(OverQuota { retry_after: free_at - now });
         }
-        taken.under_way += 1;
-        Ok(Place(Some((self.clone(), client))))
+        taken.in_flight += 1;
+        Ok(Permit(Some((self.clone(), client))))
     }
 
     /// Removes the clients that hold no place.
@@ -79,16 +79,16 @@ impl Quota {
         let now = self.clock.elapsed();
         clients.retain(|_, taken| {
             taken.forget(now);
-            taken.under_way > 0 || !taken.stamps.is_empty()
+            taken.in_flight > 0 || !taken.stamps.is_empty()
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, Taken>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, ClientWindow>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
+impl ClientWindow {
     fn forget(&mut self, now: Duration) {
         while self.stamps.front().is_some_and(|&stamp| stamp + WINDOW <= now) {
             self.stamps.pop_front();
@@ -96,22 +96,22 @@ impl Taken {
     }
 }
 
-impl Place {
+impl Permit {
     /// Records that the success is certain.
-    pub fn stamp(mut self) {
+    pub fn commit(mut self) {
         if let Some((quota, client)) = self.0.take() {
             let mut clients = quota.lock();
             let taken = clients.entry(client).or_default();
-            taken.under_way -= 1;
+            taken.in_flight -= 1;
             taken.stamps.push_back(quota.clock.elapsed());
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some((quota, client)) = self.0.take() {
-            quota.lock().entry(client).or_default().under_way -= 1;
+            quota.lock().entry(client).or_default().in_flight -= 1;
         }
     }
 }
@@ -134,17 +134,17 @@ mod tests {
     #[test]
     fn the_window_rolls() {
         let (quota, clock) = quota(2);
-        quota.take(1).unwrap().stamp();
+        quota.take(1).unwrap().commit();
         clock.advance(40);
-        quota.take(1).unwrap().stamp();
+        quota.take(1).unwrap().commit();
         assert_eq!(refused(&quota, 1), 20);
         clock.advance(19);
         assert_eq!(refused(&quota, 1), 1);
         clock.advance(1);
-        quota.take(1).unwrap().stamp();
+        quota.take(1).unwrap().commit();
         assert_eq!(refused(&quota, 1), 40);
         // Another client has its own places.
-        quota.take(2).unwrap().stamp();
+        quota.take(2).unwrap().commit();
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
         let place = quota.take(1).unwrap();
         assert_eq!(refused(&quota, 1), 1);
         drop(place);
-        quota.take(1).unwrap().stamp();
+        quota.take(1).unwrap().commit();
         assert_eq!(refused(&quota, 1), 60);
     }
 
@@ -163,7 +163,7 @@ mod tests {
         let place = quota.take(1).unwrap();
         clock.advance(59);
         quota.sweep();
-        place.stamp();
+        place.commit();
         clock.advance(59);
         assert_eq!(refused(&quota, 1), 1);
     }
@@ -172,7 +172,7 @@ mod tests {
     fn zero_is_no_bound_and_takes_no_memory() {
         let (quota, _) = quota(0);
         for _ in 0..10_000 {
-            quota.take(1).unwrap().stamp();
+            quota.take(1).unwrap().commit();
         }
         assert!(quota.lock().is_empty());
     }
@@ -183,11 +183,11 @@ mod tests {
         for client in 0..1000 {
             for _ in 0..10 {
                 if let Ok(place) = quota.take(client) {
-                    place.stamp();
+                    place.commit();
                 }
             }
         }
-        assert!(quota.lock().values().all(|taken| taken.stamps.len() == 3 && taken.under_way == 0));
+        assert!(quota.lock().values().all(|taken| taken.stamps.len() == 3 && taken.in_flight == 0));
         clock.advance(60);
         quota.sweep();
         assert!(quota.lock().is_empty());
@@ -198,7 +198,9 @@ mod tests {
         let (quota, _) = quota(10);
         let succeeded = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| (0..100).filter(|_| quota.take(1).map(Place::stamp).is_ok()).count()))
+                .map(|_| {
+                    scope.spawn(|| (0..100).filter(|_| quota.take(1).map(Permit::commit).is_ok()).count())
+                })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
         });
@@ -212,22 +214,22 @@ mod tests {
             steps in prop::collection::vec((0u8..4, 0i64..30), 1..300)
         ) {
             let (quota, clock) = quota(4);
-            let (mut under_way, mut stamps) = (VecDeque::new(), Vec::new());
+            let (mut in_flight, mut stamps) = (VecDeque::new(), Vec::new());
             for (step, seconds) in steps {
                 match step {
                     0 | 1 => match quota.take(1) {
-                        Ok(place) => under_way.push_back(place),
-                        Err(OverQuota { retry_after }) if under_way.is_empty() => {
+                        Ok(place) => in_flight.push_back(place),
+                        Err(OverQuota { retry_after }) if in_flight.is_empty() => {
                             clock.advance(retry_after.as_secs().cast_signed());
-                            under_way.push_back(quota.take(1).unwrap());
+                            in_flight.push_back(quota.take(1).unwrap());
                         }
                         Err(_) => {}
                     },
-                    2 => if let Some(place) = under_way.pop_front() {
-                        place.stamp();
+                    2 => if let Some(place) = in_flight.pop_front() {
+                        place.commit();
                         stamps.push(clock.elapsed());
                     },
-                    _ => drop(under_way.pop_back()),
+                    _ => drop(in_flight.pop_back()),
                 }
                 clock.advance(seconds);
                 quota.sweep();

@@ -48,7 +48,7 @@ impl CredentialTable {
     }
 
     /// Whether this key and secret belong together, and may log in now.
-    pub(super) fn opens(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
+    pub(super) fn matches(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
         let tag = self.tag(api_key);
         let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
         let bucket = &buckets[bucket_of(tag, buckets.len())];
@@ -131,36 +131,36 @@ mod tests {
 
     #[test]
     fn it_grows() {
-        let door = CredentialTable::new();
+        let credential_table = CredentialTable::new();
         for i in 0..10_000_u64 {
-            door.put(&i.to_string(), SecretHash([i as u8; 32]), i + 1);
+            credential_table.put(&i.to_string(), SecretHash([i as u8; 32]), i + 1);
         }
         for i in 0..10_000_u64 {
             let hash = SecretHash([i as u8; 32]);
-            assert!(door.opens(&i.to_string(), &hash, i), "{i}");
-            assert!(!door.opens(&i.to_string(), &hash, i + 1), "{i}");
-            assert!(!door.opens(&i.to_string(), &SecretHash([i as u8 ^ 1; 32]), i), "{i}");
-            assert!(!door.opens(&format!("x{i}"), &hash, 0), "{i}");
+            assert!(credential_table.matches(&i.to_string(), &hash, i), "{i}");
+            assert!(!credential_table.matches(&i.to_string(), &hash, i + 1), "{i}");
+            assert!(!credential_table.matches(&i.to_string(), &SecretHash([i as u8 ^ 1; 32]), i), "{i}");
+            assert!(!credential_table.matches(&format!("x{i}"), &hash, 0), "{i}");
         }
     }
 
     proptest! {
         #[test]
         fn agrees_with_a_map(steps in prop::collection::vec((0u8..20, 0u8..3, 0u64..3), 0..200)) {
-            let (door, mut map) = (CredentialTable::new(), HashMap::new());
+            let (credential_table, mut map) = (CredentialTable::new(), HashMap::new());
             for (key, secret, until) in steps {
                 let (key, hash) = (key.to_string(), SecretHash([secret; 32]));
                 if secret == 2 {
-                    door.remove(&key);
+                    credential_table.remove(&key);
                     map.remove(&key);
                 } else {
-                    door.put(&key, hash, until);
+                    credential_table.put(&key, hash, until);
                     map.insert(key.clone(), (secret, until));
                 }
                 for now in 0..3 {
                     for presented in 0..2 {
                         let expected = map.get(&key).is_some_and(|&(s, until)| s == presented && now < until);
-                        prop_assert_eq!(door.opens(&key, &SecretHash([presented; 32]), now), expected);
+                        prop_assert_eq!(credential_table.matches(&key, &SecretHash([presented; 32]), now), expected);
                     }
                 }
             }

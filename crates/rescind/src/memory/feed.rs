@@ -88,7 +88,7 @@ impl Feed {
     }
 
     /// A receiver that is notified of every change.
-    pub fn bell(&self) -> watch::Receiver<u64> {
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
     }
 
@@ -148,9 +148,9 @@ mod tests {
         let feed = Feed::new("e".into(), vec![]);
         feed.publish(Changed::Client(1));
         let before = feed.head();
-        let bell = feed.bell();
+        let changes = feed.subscribe();
         feed.restart("f".into(), vec![]);
-        assert_eq!((feed.since(before.seq), bell.has_changed().unwrap()), (None, true));
+        assert_eq!((feed.since(before.seq), changes.has_changed().unwrap()), (None, true));
         assert!(feed.head().seq > before.seq && feed.head().epoch == "f");
         assert_eq!(feed.since(feed.head().seq), Some(vec![]));
     }

@@ -24,8 +24,8 @@ use tracing::{debug, warn};
 
 use super::{
     asked::{Asked, AwaitedBody},
-    conn_limit::{Admitted, Full, Pool},
-    conn_state::{ConnState, Overdue, Patience},
+    conn_limit::{ConnLimit, ConnPermit, Full},
+    conn_state::{ConnDeadline, ConnState, Patience},
     io_timeout::TimeoutIo,
     tls::{Side, Tls, peer_certificate},
 };
@@ -54,16 +54,16 @@ const ERROR_RESETS: usize = 100;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// The pause after a failed accept. The machine lacks a resource then, and an immediate retry would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a graceful shutdown of an overdue connection may take.
+/// How long a graceful shutdown of an deadline connection may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One listener's routes, limits, timeouts and TLS.
-pub(super) struct Gate {
+pub(super) struct Endpoint {
     pub(super) listener: Listener,
     pub(super) app: Arc<App>,
     pub(super) door: Door,
-    pub(super) connections: Arc<Pool<ConnState>>,
-    pub(super) requests: Arc<Pool<Asked>>,
+    pub(super) connections: Arc<ConnLimit<ConnState>>,
+    pub(super) requests: Arc<ConnLimit<Asked>>,
     pub(super) patience: Patience,
     /// Connections of these proxies have no limit per network, only the limit in all.
     pub(super) proxies: TrustedProxies,
@@ -93,7 +93,7 @@ impl Sub for TurnedAway {
 /// Serves HTTP/1.1, and HTTP/2 if the connection begins with the HTTP/2 preface.
 pub(super) fn http() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // hyper's time limit for heads would apply to idle connections too. `Overdue` distinguishes the two.
+    // hyper's time limit for heads would apply to idle connections too. `ConnDeadline` distinguishes the two.
     builder.http1().max_buf_size(MAX_HEAD_BYTES as usize).max_headers(MAX_HEADERS).header_read_timeout(None);
     builder
         .http2()
@@ -110,17 +110,17 @@ pub(super) fn http() -> auto::Builder<TokioExecutor> {
 }
 
 /// Accepts for ever.
-pub(super) async fn accept_tcp(listener: TcpListener, gate: Arc<Gate>) {
+pub(super) async fn accept_tcp(listener: TcpListener, endpoint: Arc<Endpoint>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let peer = peer.ip().to_canonical();
-                match gate.admit(gate.counted(peer)) {
-                    Ok(admitted) => {
+                match endpoint.admit(endpoint.counted(peer)) {
+                    Ok(permit) => {
                         let _ = stream.set_nodelay(true);
-                        tokio::spawn(Arc::clone(&gate).lead(stream, Some(peer), admitted));
+                        tokio::spawn(Arc::clone(&endpoint).handle_connection(stream, Some(peer), permit));
                     }
-                    Err(Full) => gate.refuse(&stream, peer),
+                    Err(Full) => endpoint.refuse(&stream, peer),
                 }
             }
             Err(e) => accept_failed(&e).await,
@@ -129,13 +129,13 @@ pub(super) async fn accept_tcp(listener: TcpListener, gate: Arc<Gate>) {
 }
 
 /// Accepts for ever.
-pub(super) async fn accept_local(listener: UnixListener, gate: Arc<Gate>) {
+pub(super) async fn accept_local(listener: UnixListener, endpoint: Arc<Endpoint>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // If the pool is full, the connection is closed without an answer.
-                if let Ok(admitted) = gate.admit(None) {
-                    tokio::spawn(Arc::clone(&gate).lead(stream, None, admitted));
+                if let Ok(permit) = endpoint.admit(None) {
+                    tokio::spawn(Arc::clone(&endpoint).handle_connection(stream, None, permit));
                 }
             }
             Err(e) => accept_failed(&e).await,
@@ -148,7 +148,7 @@ async fn accept_failed(error: &io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
-impl Gate {
+impl Endpoint {
     /// Sends the reason if that needs no waiting. The caller then closes the connection.
     fn refuse(&self, stream: &TcpStream, peer: IpAddr) {
         debug!(%peer, "no place for a connection");
@@ -187,7 +187,7 @@ impl Gate {
         is_anybody.then(|| network(peer))
     }
 
-    fn admit(&self, network: Option<IpAddr>) -> Result<Arc<Admitted<ConnState>>, Full> {
+    fn admit(&self, network: Option<IpAddr>) -> Result<Arc<ConnPermit<ConnState>>, Full> {
         self.connections.admit(ConnState::new(network, self.app.clock.clone())).map(Arc::new)
     }
 
@@ -197,29 +197,33 @@ impl Gate {
     }
 
     /// Serves a connection until it ends or makes room for another.
-    async fn lead<IO>(self: Arc<Gate>, io: IO, address: Option<IpAddr>, admitted: Arc<Admitted<ConnState>>)
-    where
+    async fn handle_connection<IO>(
+        self: Arc<Endpoint>,
+        io: IO,
+        address: Option<IpAddr>,
+        permit: Arc<ConnPermit<ConnState>>,
+    ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let slot = Arc::clone(&admitted.guest);
+        let slot = Arc::clone(&permit.guest);
         let io = TimeoutIo::new(io, Arc::clone(&slot), self.patience.request);
         tokio::select! {
             biased;
             () = slot.closed() => debug!("a connection was closed to make room"),
-            () = self.open(io, address, &admitted) => {}
+            () = self.open(io, address, &permit) => {}
         }
     }
 
-    async fn open<IO>(&self, io: TimeoutIo<IO>, address: Option<IpAddr>, admitted: &Arc<Admitted<ConnState>>)
+    async fn open<IO>(&self, io: TimeoutIo<IO>, address: Option<IpAddr>, permit: &Arc<ConnPermit<ConnState>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let overdue = Overdue::new(Arc::clone(&admitted.guest), self.patience);
+        let deadline = ConnDeadline::new(Arc::clone(&permit.guest), self.patience);
         let peer = address.map(|address| Peer { address, certificate: None });
         match &self.tls {
-            None => self.serve(io, peer, admitted, overdue).await,
+            None => self.serve(io, peer, permit, deadline).await,
             // Boxed, because this future is twice as large and a plain connection must not reserve memory for it.
-            Some((tls, side)) => Box::pin(self.shake(tls.config(*side), io, peer, admitted, overdue)).await,
+            Some((tls, side)) => Box::pin(self.shake(tls.config(*side), io, peer, permit, deadline)).await,
         }
     }
 
@@ -228,15 +232,15 @@ impl Gate {
         tls: Arc<ServerConfig>,
         io: TimeoutIo<IO>,
         mut peer: Option<Peer>,
-        admitted: &Arc<Admitted<ConnState>>,
-        mut overdue: Overdue,
+        permit: &Arc<ConnPermit<ConnState>>,
+        mut deadline: ConnDeadline,
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let handshake = TlsAcceptor::from(tls).accept(io);
         let shaken = tokio::select! {
             shaken = handshake => shaken,
-            () = &mut overdue => Err(io::ErrorKind::TimedOut.into()),
+            () = &mut deadline => Err(io::ErrorKind::TimedOut.into()),
             () = self.drained() => return,
         };
         match shaken {
@@ -244,7 +248,7 @@ impl Gate {
                 if let Some(peer) = &mut peer {
                     peer.certificate = self.shown(stream.get_ref().1, peer.address);
                 }
-                self.serve(stream, peer, admitted, overdue).await;
+                self.serve(stream, peer, permit, deadline).await;
             }
             Err(e) => debug!(error = %e, "a TLS handshake failed"),
         }
@@ -254,14 +258,14 @@ impl Gate {
         &self,
         io: IO,
         peer: Option<Peer>,
-        admitted: &Arc<Admitted<ConnState>>,
-        mut overdue: Overdue,
+        permit: &Arc<ConnPermit<ConnState>>,
+        mut deadline: ConnDeadline,
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Gate { app, http, .. } = self;
+        let Endpoint { app, http, .. } = self;
         let service = service_fn(|request: Request<Incoming>| {
-            let asked = Asked::new(&admitted.guest, request.version(), app.clock.clone());
+            let asked = Asked::new(&permit.guest, request.version(), app.clock.clone());
             let place = self.requests.admit(asked).ok();
             let request = request.map(|body| match &place {
                 Some(place) if !body.is_end_stream() => {
@@ -270,7 +274,7 @@ impl Gate {
                 }
                 _ => Body::empty(),
             });
-            let connection = Arc::clone(admitted);
+            let connection = Arc::clone(permit);
             self.door.answer(request, peer.as_ref(), place.is_some()).map(move |answer| {
                 if answer.extensions().get::<Vouched>().is_some() {
                     connection.set_aside();
@@ -288,10 +292,10 @@ impl Gate {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => ended,
-                    () = overdue => Ok(()),
+                    () = deadline => Ok(()),
                 }
             }
-            () = &mut overdue => {
+            () = &mut deadline => {
                 connection.as_mut().graceful_shutdown();
                 timeout(LAST_WORDS, connection).await.unwrap_or(Ok(()))
             }

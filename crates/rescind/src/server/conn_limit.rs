@@ -55,7 +55,7 @@ pub(super) enum Newcomers {
 
 /// The places for guests of one kind.
 #[derive(Debug)]
-pub(super) struct Pool<G> {
+pub(super) struct ConnLimit<G> {
     bounds: Bounds,
     random: Random,
     table: Mutex<Table<G>>,
@@ -80,9 +80,9 @@ struct Taken<G> {
 
 /// A guest's place. Dropping it frees the place.
 #[derive(Debug)]
-pub(super) struct Admitted<G: Guest> {
+pub(super) struct ConnPermit<G: Guest> {
     pub(super) guest: Arc<G>,
-    pool: Arc<Pool<G>>,
+    pool: Arc<ConnLimit<G>>,
     place: usize,
     is_aside: AtomicBool,
 }
@@ -91,29 +91,29 @@ pub(super) struct Admitted<G: Guest> {
 #[derive(Debug)]
 pub(super) struct Full;
 
-impl<G: Guest> Pool<G> {
-    pub(super) fn new(bounds: Bounds, counts: Places, random: Random) -> Arc<Pool<G>> {
+impl<G: Guest> ConnLimit<G> {
+    pub(super) fn new(bounds: Bounds, counts: Places, random: Random) -> Arc<ConnLimit<G>> {
         let table = Table {
             places: (0..bounds.in_all).map(|_| None).collect(),
             free: (0..bounds.in_all).rev().collect(),
             per_network: HashMap::new(),
             aside: 0,
         };
-        Arc::new(Pool { bounds, random, table: Mutex::new(table), counts })
+        Arc::new(ConnLimit { bounds, random, table: Mutex::new(table), counts })
     }
 
     /// Gives a guest a place.
     ///
     /// If no place is free, a waiting guest makes room: of the network with most places, the one that has waited
     /// longest. So a network with many places loses them to networks with few.
-    pub(super) fn admit(self: &Arc<Pool<G>>, guest: G) -> Result<Admitted<G>, Full> {
+    pub(super) fn admit(self: &Arc<ConnLimit<G>>, guest: G) -> Result<ConnPermit<G>, Full> {
         let guest = Arc::new(guest);
         let found = self.find_place(&guest);
         match found {
             Ok(_) => _ = self.counts.taken.inc(),
             Err(Full) => _ = self.counts.turned_away.inc(),
         }
-        Ok(Admitted { guest, place: found?, pool: Arc::clone(self), is_aside: AtomicBool::new(false) })
+        Ok(ConnPermit { guest, place: found?, pool: Arc::clone(self), is_aside: AtomicBool::new(false) })
     }
 
     fn find_place(&self, guest: &Arc<G>) -> Result<usize, Full> {
@@ -226,7 +226,7 @@ impl<G: Guest> Table<G> {
     }
 }
 
-impl<G: Guest> Admitted<G> {
+impl<G: Guest> ConnPermit<G> {
     /// Moves the guest to a place aside, which it never has to leave, if one is free.
     pub(super) fn set_aside(&self) {
         let mut table = self.pool.lock();
@@ -240,7 +240,7 @@ impl<G: Guest> Admitted<G> {
     }
 }
 
-impl<G: Guest> Drop for Admitted<G> {
+impl<G: Guest> Drop for ConnPermit<G> {
     fn drop(&mut self) {
         self.pool.counts.taken.dec();
         let mut table = self.pool.lock();

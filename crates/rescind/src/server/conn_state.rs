@@ -156,24 +156,24 @@ impl Guest for ConnState {
 ///
 /// Poll it in the connection's own task: every event that brings the deadline nearer wakes that task. So the timer
 /// is set again only when it has fired or is too late, and not for each request.
-pub(super) struct Overdue {
+pub(super) struct ConnDeadline {
     slot: Arc<ConnState>,
     patience: Patience,
     /// Fires at this time by the clock, or somewhat later.
     timer: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
-impl Overdue {
-    pub(super) fn new(slot: Arc<ConnState>, patience: Patience) -> Overdue {
-        Overdue { slot, patience, timer: None }
+impl ConnDeadline {
+    pub(super) fn new(slot: Arc<ConnState>, patience: Patience) -> ConnDeadline {
+        ConnDeadline { slot, patience, timer: None }
     }
 }
 
-impl Future for Overdue {
+impl Future for ConnDeadline {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Overdue { slot, patience, timer } = &mut *self;
+        let ConnDeadline { slot, patience, timer } = &mut *self;
         loop {
             // The connection is busy. The end of its last request wakes the task.
             let Some(deadline) = slot.deadline(patience) else { return Poll::Pending };

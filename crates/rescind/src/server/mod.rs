@@ -35,8 +35,8 @@ use crate::{
     http::{self, client_ip::TrustedProxies},
     telemetry::metrics::Listener,
 };
-use accept::{Gate, TurnedAway, accept_local, accept_tcp};
-use conn_limit::{Bounds, Newcomers, Pool};
+use accept::{Endpoint, TurnedAway, accept_local, accept_tcp};
+use conn_limit::{Bounds, ConnLimit, Newcomers};
 use conn_state::Patience;
 pub use tasks::TaskEnded;
 use tasks::Tasks;
@@ -59,9 +59,9 @@ const OTHER_FILES: usize = 250;
 /// A service whose listeners are bound. It answers no request yet.
 pub struct Server {
     app: Arc<App>,
-    public: (TcpListener, Arc<Gate>),
-    management: (TcpListener, Arc<Gate>),
-    local: (UnixListener, Arc<Gate>),
+    public: (TcpListener, Arc<Endpoint>),
+    management: (TcpListener, Arc<Endpoint>),
+    local: (UnixListener, Arc<Endpoint>),
     reload: Option<Reload>,
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
@@ -82,12 +82,12 @@ impl Server {
         };
         let (tls, reload) = tls::open(&config.tls, app.clock.clone())?.unzip();
         let drain = watch::Sender::new(false);
-        let gate = |listener, door, connections, requests| Gate {
+        let endpoint = |listener, door, connections, requests| Endpoint {
             listener,
             app: Arc::clone(&app),
             door,
-            connections: Pool::new(connections, app.metrics.connections(listener), app.random.clone()),
-            requests: Pool::new(requests, app.metrics.requests_under_way(listener), app.random.clone()),
+            connections: ConnLimit::new(connections, app.metrics.connections(listener), app.random.clone()),
+            requests: ConnLimit::new(requests, app.metrics.requests_under_way(listener), app.random.clone()),
             patience: Patience {
                 request: config.server.request_timeout.into(),
                 idle: config.server.idle_timeout.into(),
@@ -97,11 +97,11 @@ impl Server {
             http: accept::http().http1_only(),
             draining: drain.subscribe(),
         };
-        let public = Gate {
+        let public = Endpoint {
             proxies: proxies.clone(),
             tls: tls.clone().map(|tls| (tls, Side::Public)),
             http: accept::http(),
-            ..gate(
+            ..endpoint(
                 Listener::Public,
                 http::public(Arc::clone(&app), proxies),
                 connections(&config.server),
@@ -113,9 +113,9 @@ impl Server {
                 },
             )
         };
-        let management = Gate {
+        let management = Endpoint {
             tls: tls.filter(|_| config.tls.management).map(|tls| (tls, Side::Management)),
-            ..gate(
+            ..endpoint(
                 Listener::Management,
                 http::management(Arc::clone(&app)),
                 MANAGEMENT,
@@ -123,7 +123,7 @@ impl Server {
                 Bounds::of_anybody(MANAGEMENT.in_all + MANAGEMENT.aside),
             )
         };
-        let local = gate(Listener::Local, http::local(Arc::clone(&app)), LOCAL, LOCAL);
+        let local = endpoint(Listener::Local, http::local(Arc::clone(&app)), LOCAL, LOCAL);
         Ok(Server {
             public: (bind("server.listen", "--listen", listen).await?, Arc::new(public)),
             management: (
@@ -264,21 +264,21 @@ fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Logs how many connections and requests were refused for want of a place: at once, then at most once a minute.
-async fn tell_turned_away(gates: [Arc<Gate>; 3]) {
+async fn tell_turned_away(gates: [Arc<Endpoint>; 3]) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = gates.each_ref().map(|_| (TurnedAway::default(), Duration::ZERO));
     loop {
         ticks.tick().await;
-        for (gate, (before, next)) in gates.iter().zip(&mut told) {
-            let (so_far, now) = (gate.turned_away(), gate.app.clock.elapsed());
+        for (endpoint, (before, next)) in gates.iter().zip(&mut told) {
+            let (so_far, now) = (endpoint.turned_away(), endpoint.app.clock.elapsed());
             if so_far == *before || now < *next {
                 continue;
             }
             let since = so_far - *before;
             let TurnedAway { connections, requests } = since;
-            let most_from = gate.most_from(since).map(tracing::field::display);
-            let listener = gate.listener.name();
+            let most_from = endpoint.most_from(since).map(tracing::field::display);
+            let listener = endpoint.listener.name();
             warn!(listener, connections, requests, most_from, "turned away: there were too many");
             (*before, *next) = (so_far, now + TELL_EVERY);
         }

@@ -355,10 +355,10 @@ impl Store {
     /// without the newest rows. This read locks and commits, which a former primary cannot do.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn find_surely(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+    pub async fn find_confirmed(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
         match self {
             Store::Sqlite(sqlite) => Box::pin(sqlite.find(client, session)).await,
-            Store::Postgres(postgres) => Box::pin(postgres.find_surely(client, session)).await,
+            Store::Postgres(postgres) => Box::pin(postgres.find_confirmed(client, session)).await,
         }
     }
 

@@ -77,7 +77,7 @@ impl Frames {
     }
 
     /// Waits until the server has read everything sent so far.
-    pub(crate) async fn settle(&mut self) -> Option<()> {
+    pub(crate) async fn propagate(&mut self) -> Option<()> {
         self.send(frame(PING, 0, 0, &[7; 8])).await.ok()?;
         loop {
             let Frame { kind, flags, payload, .. } = self.next_of(&[PING]).await?;

@@ -39,7 +39,7 @@ pub struct Registry {
     /// The count when everything was last replaced.
     replaced: AtomicU64,
     feed: Feed,
-    door: CredentialTable,
+    credential_table: CredentialTable,
     highest_client: AtomicU64,
     highest_credential: AtomicU64,
     highest_session: AtomicU64,
@@ -95,7 +95,7 @@ impl Registry {
             endings: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
             feed,
-            door: CredentialTable::new(),
+            credential_table: CredentialTable::new(),
             highest_client: AtomicU64::new(0),
             highest_credential: AtomicU64::new(0),
             highest_session: AtomicU64::new(0),
@@ -111,9 +111,9 @@ impl Registry {
 
     /// Takes over a client that was only read, unless memory was replaced since the stamp: the new store may
     /// never have had what was read.
-    pub fn learn_client(&self, client: &Client, asked: ReadStamp) {
+    pub fn fill_client(&self, client: &Client, stamp: ReadStamp) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.replaced.load(Ordering::Relaxed) <= asked.endings {
+        if self.replaced.load(Ordering::Relaxed) <= stamp.endings {
             self.put_if_newer(client);
         }
     }
@@ -138,7 +138,7 @@ impl Registry {
             .map(|credential| &credential.api_key)
             .collect();
         for api_key in self.credentials.pin().keys().filter(|api_key| !good.contains(api_key)) {
-            self.door.remove(api_key);
+            self.credential_table.remove(api_key);
         }
         self.credentials.pin().retain(|api_key, _| good.contains(api_key));
         self.api_keys.pin().retain(|_, api_key| good.contains(api_key));
@@ -161,13 +161,13 @@ impl Registry {
         for credential in &client.credentials {
             self.highest_credential.fetch_max(credential.id, Ordering::Relaxed);
             if client.status == Status::Deleted || credential.revoked_at.is_some() {
-                self.door.remove(&credential.api_key);
+                self.credential_table.remove(&credential.api_key);
                 credentials.remove(&credential.api_key);
                 api_keys.remove(&credential.id);
             } else {
                 let until = credential.expires_at.unwrap_or(UnixSeconds::MAX);
                 let until = if client.status == Status::Active { until } else { 0 };
-                self.door.put(&credential.api_key, credential.secret_hash, until);
+                self.credential_table.put(&credential.api_key, credential.secret_hash, until);
                 let known = KnownCredential {
                     client: client.id,
                     certificates: client.certificates.clone(),
@@ -209,8 +209,8 @@ impl Registry {
     }
 
     /// Whether this API key and secret belong together, and the credential may log in now.
-    pub fn opens(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
-        self.door.opens(api_key, presented, now)
+    pub fn matches(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
+        self.credential_table.matches(api_key, presented, now)
     }
 
     /// The API key of a credential, unless it was revoked.
@@ -219,13 +219,13 @@ impl Registry {
     }
 
     /// Takes the stamp. Call before the store is asked to read or change a session.
-    pub fn asking(&self) -> ReadStamp {
+    pub fn stamp(&self) -> ReadStamp {
         ReadStamp { endings: self.endings.load(Ordering::Acquire) }
     }
 
     /// Takes over a session that was read or changed. An ended session is always taken over and published.
     /// Any other is dropped if a session of the shard ended since the stamp.
-    pub fn learn(&self, session: &Session, asked: ReadStamp) {
+    pub fn fill(&self, session: &Session, stamp: ReadStamp) {
         let (id, state) = (session.id, session.state());
         self.highest_session.fetch_max(id, Ordering::Relaxed);
         let mut shard = self.shard(id).write().unwrap_or_else(PoisonError::into_inner);
@@ -234,7 +234,7 @@ impl Registry {
             if self.feed.publish(Changed::Session(ended)) {
                 shard.last_ending = self.count_ending();
             }
-        } else if shard.last_ending > asked.endings {
+        } else if shard.last_ending > stamp.endings {
             return;
         }
         shard.put(id, state, self.shard_capacity);

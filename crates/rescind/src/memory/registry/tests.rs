@@ -61,9 +61,9 @@ fn changes_may_arrive_in_any_order() {
     assert!(!registry.client(1).unwrap().active);
     assert!(registry.credential("rk_a").is_none());
 
-    let asked = registry.asking();
-    registry.learn(&session(7, 3, Phase::Ended), asked);
-    registry.learn(&session(7, 2, Phase::Live), registry.asking());
+    let stamp = registry.stamp();
+    registry.fill(&session(7, 3, Phase::Ended), stamp);
+    registry.fill(&session(7, 2, Phase::Live), registry.stamp());
     assert_eq!(registry.session(7), Some(SessionState::new(1, 3, true)));
     let ended = Changed::Session(EndedSession { session: 7, until: 9 });
     let changes = registry.feed().since(beginning);
@@ -75,18 +75,18 @@ fn what_a_store_that_took_over_never_had_is_forgotten() {
     let registry = registry(100);
     registry.apply(&client(5, Status::Active));
     registry.apply(&Client { id: 2, credentials: vec![], ..client(1, Status::Active) });
-    let asked = registry.asking();
-    registry.learn(&session(7, 3, Phase::Ended), asked);
-    let asked = registry.asking();
+    let stamp = registry.stamp();
+    registry.fill(&session(7, 3, Phase::Ended), stamp);
+    let stamp = registry.stamp();
     let older = client(4, Status::Suspended);
     registry.replace(std::slice::from_ref(&older), vec![], "f".into());
     assert_eq!(registry.client(1).unwrap().revision, 4);
     assert!(registry.client(2).is_none() && registry.session(7).is_none());
     // A result from before the replacement is dropped.
-    registry.learn(&session(7, 1, Phase::Live), asked);
-    registry.learn_client(&client(5, Status::Active), asked);
+    registry.fill(&session(7, 1, Phase::Live), stamp);
+    registry.fill_client(&client(5, Status::Active), stamp);
     assert!(registry.session(7).is_none() && registry.client(1).unwrap().revision == 4);
-    registry.learn_client(&client(5, Status::Active), registry.asking());
+    registry.fill_client(&client(5, Status::Active), registry.stamp());
     assert_eq!(registry.client(1).unwrap().revision, 5);
     registry.replace(&[Client { credentials: vec![], ..older }], vec![], "g".into());
     assert!(registry.credential("rk_a").is_none());
@@ -98,18 +98,18 @@ fn what_a_store_that_took_over_never_had_is_forgotten() {
 fn an_answer_from_before_an_ending_is_not_remembered() {
     let registry = registry(1);
     let live = |id| session(id, 1, Phase::Live);
-    let asked = registry.asking();
-    registry.learn(&session(7, 1, Phase::Ended), asked);
+    let stamp = registry.stamp();
+    registry.fill(&session(7, 1, Phase::Ended), stamp);
     // Two other sessions fill both halves of the shard, so the shard drops the ended session.
-    registry.learn(&live(7 + 64), registry.asking());
-    registry.learn(&live(7 + 128), registry.asking());
+    registry.fill(&live(7 + 64), registry.stamp());
+    registry.fill(&live(7 + 128), registry.stamp());
     assert_eq!(registry.session(7), None);
-    registry.learn(&live(7), asked);
+    registry.fill(&live(7), stamp);
     assert_eq!(registry.session(7), None);
     // Sessions of other shards are not affected.
-    registry.learn(&live(8), asked);
+    registry.fill(&live(8), stamp);
     assert!(registry.session(8).is_some());
-    registry.learn(&session(7, 1, Phase::Ended), asked);
+    registry.fill(&session(7, 1, Phase::Ended), stamp);
     assert!(registry.session(7).unwrap().ended);
 }
 
@@ -117,7 +117,7 @@ fn an_answer_from_before_an_ending_is_not_remembered() {
 fn memory_is_bounded() {
     let registry = registry(6400);
     for id in 0..1_000_000 {
-        registry.learn(&session(id, 1, Phase::Live), registry.asking());
+        registry.fill(&session(id, 1, Phase::Live), registry.stamp());
     }
     assert!(registry.sessions() <= 6400, "{}", registry.sessions());
     assert!(registry.session(999_999).is_some());

@@ -12,12 +12,12 @@ use super::{
 };
 use crate::{clock::Clock, http::BodyError};
 
-fn pool<G: Guest>(in_all: usize, per_network: usize, newcomers: Newcomers) -> Arc<Pool<G>> {
+fn pool<G: Guest>(in_all: usize, per_network: usize, newcomers: Newcomers) -> Arc<ConnLimit<G>> {
     let bounds = Bounds { in_all, per_network, aside: 2, newcomers };
-    Pool::new(bounds, Places::default(), Random::seeded(1))
+    ConnLimit::new(bounds, Places::default(), Random::seeded(1))
 }
 
-fn connections(in_all: usize, per_network: usize) -> (Arc<Pool<ConnState>>, Clock) {
+fn connections(in_all: usize, per_network: usize) -> (Arc<ConnLimit<ConnState>>, Clock) {
     (pool(in_all, per_network, Newcomers::OfOthers), Clock::manual(100))
 }
 
@@ -34,17 +34,17 @@ fn request(last: u8, clock: &Clock) -> Asked {
     Asked::new(&Arc::new(connection(last, clock)), Version::HTTP_11, clock.clone())
 }
 
-fn wait_for_its_body(admitted: &Admitted<Asked>) {
-    admitted.guest.awaits(Waker::noop()).unwrap();
+fn wait_for_its_body(permit: &ConnPermit<Asked>) {
+    permit.guest.awaits(Waker::noop()).unwrap();
 }
 
 /// Whether the connection had to close since the last call.
-fn is_closed(admitted: &Admitted<ConnState>) -> bool {
-    pin!(admitted.guest.closed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+fn is_closed(permit: &ConnPermit<ConnState>) -> bool {
+    pin!(permit.guest.closed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
-fn has_made_room(admitted: &Admitted<Asked>) -> bool {
-    matches!(admitted.guest.awaits(Waker::noop()), Err(BodyError::MadeRoom))
+fn has_made_room(permit: &ConnPermit<Asked>) -> bool {
+    matches!(permit.guest.awaits(Waker::noop()), Err(BodyError::MadeRoom))
 }
 
 // check 55
@@ -146,9 +146,9 @@ fn whoever_is_set_aside_makes_room_for_nobody_and_takes_no_place_of_the_others()
     let pool = pool(2, 2, Newcomers::OfAnybody);
     let known: Vec<_> = (0..3)
         .map(|_| {
-            let admitted = pool.admit(connection(1, &clock)).unwrap();
-            admitted.set_aside();
-            admitted
+            let permit = pool.admit(connection(1, &clock)).unwrap();
+            permit.set_aside();
+            permit
         })
         .collect();
     // Only two places are aside. The third guest stays among the others and makes room.
@@ -177,7 +177,7 @@ proptest! {
     #[test]
     fn nobody_has_more_than_its_share_and_nothing_is_lost(turns in prop::collection::vec((0u8..6, any::<bool>()), 0..200)) {
         let (pool, clock) = connections(12, 5);
-        let (mut open, mut evicted): (Vec<Admitted<ConnState>>, Vec<Admitted<ConnState>>) = (vec![], vec![]);
+        let (mut open, mut evicted): (Vec<ConnPermit<ConnState>>, Vec<ConnPermit<ConnState>>) = (vec![], vec![]);
         for (who, comes) in turns {
             let network = if who == 0 { None } else { from(who) };
             if comes {
@@ -186,7 +186,7 @@ proptest! {
                 open.remove(usize::from(who) % open.len());
                 evicted.pop();
             }
-            evicted.extend(open.extract_if(.., |admitted| is_closed(admitted)));
+            evicted.extend(open.extract_if(.., |permit| is_closed(permit)));
             let still_open = (open.len() + evicted.len()) as i64;
             prop_assert_eq!(pool.counts.taken.get(), still_open);
             let table = pool.lock();

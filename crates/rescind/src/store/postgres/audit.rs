@@ -15,7 +15,7 @@ use crate::{
 
 /// Locks the head, so that events are committed in the order of their ids. A reader that has seen an id then misses
 /// no lower one.
-pub(super) const IN_ORDER: &str = "SELECT FROM head FOR NO KEY UPDATE";
+pub(super) const LOCK_HEAD: &str = "SELECT FROM head FOR NO KEY UPDATE";
 pub(super) const INSERT: &str = "
     INSERT INTO audit (at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count)
     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[],

@@ -17,7 +17,7 @@ pub(super) use super::statements::decisive;
 use super::{
     answered::{BALANCED, Committed, NOBODY, said},
     connection::{Connection, Connector},
-    fault,
+    error,
 };
 use crate::store::StoreError;
 
@@ -33,7 +33,7 @@ impl Connection {
     /// were counted before the transaction.
     pub(super) async fn commit_and_look(&self, warnings: u64) -> Result<Committed, StoreError> {
         let (before, (), after) = try_join!(biased; self.standing(), self.batch("COMMIT"), self.standing())?;
-        self.vouch(warnings)?;
+        self.ensure_replicated(warnings)?;
         Ok(Committed { before, after })
     }
 
@@ -78,7 +78,7 @@ impl Replication {
 /// for a stand-by where required. Later each decisive read and each commit checks the same.
 pub(super) async fn look(connector: &Connector) -> Result<(), StoreError> {
     match look_at_two(connector).await {
-        Err(error) if fault::is_read_only(&error) && is_balanced(connector).await => {
+        Err(error) if error::is_read_only(&error) && is_balanced(connector).await => {
             Err(StoreError::Unsuitable(BALANCED.into()))
         }
         looked => looked,

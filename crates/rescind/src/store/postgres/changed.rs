@@ -3,7 +3,7 @@
 use crate::model::{ClientId, SessionId};
 
 /// Numbers a change, and records its row. Every other change waits from here to the commit.
-pub(super) const TELL: &str = "
+pub(super) const RECORD_CHANGE: &str = "
     WITH next AS (UPDATE head SET seq = seq + 1 RETURNING history, seq),
          told AS (INSERT INTO change (seq, kind, id, client) SELECT seq, $1, $2, $3 FROM next RETURNING mark)
     SELECT next.history, next.seq, told.mark FROM next, told";

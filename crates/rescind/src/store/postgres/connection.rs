@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 use super::{
     PostgresOptions,
     answered::{SHARED, STANDING, Standing, found, said},
-    fault,
+    error,
     place::{PLACE, Place, Places},
     settings::suits,
     tls::{self, Tls},
@@ -90,10 +90,10 @@ impl Connector {
         let connecting = self.options.statement_timeout + ON_THE_WAY;
         let connected = timeout(connecting, self.config.connect(self.tls.clone())).await;
         let (client, mut connection) = connected
-            .map_err(|_| fault::silent_at_connect())?
-            .map_err(|e| fault::at_connect(e, &self.options.url))?;
+            .map_err(|_| error::silent_at_connect())?
+            .map_err(|e| error::at_connect(e, &self.options.url))?;
         let warnings = Arc::new(AtomicU64::new(0));
-        let (bell, rung) = watch::channel(());
+        let (notifier, notified) = watch::channel(());
         let heard = Arc::clone(&warnings);
         let task = tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
@@ -105,11 +105,11 @@ impl Connector {
                         heard.fetch_add(1, Ordering::SeqCst);
                         warn!(code = notice.code().code(), message = notice.message(), "PostgreSQL warns");
                     }
-                    Ok(AsyncMessage::Notification(_)) => bell.send_modify(|()| {}),
+                    Ok(AsyncMessage::Notification(_)) => notifier.send_modify(|()| {}),
                     Ok(_) => {}
                     // Callers that wait for an answer get an error when this task ends.
                     Err(e) => {
-                        debug!(error = %fault::in_words(&e), "a connection to PostgreSQL broke");
+                        debug!(error = %error::in_words(&e), "a connection to PostgreSQL broke");
                         break;
                     }
                 }
@@ -121,7 +121,7 @@ impl Connector {
             client,
             statements: HashMap::new(),
             warnings,
-            rung,
+            notified,
             clean: AtomicBool::new(false),
             patience: limit + ON_THE_WAY,
             tls: self.tls.clone(),
@@ -217,7 +217,7 @@ pub(super) struct Connection {
     cancel: CancelToken,
     statements: HashMap<&'static str, Statement>,
     warnings: Arc<AtomicU64>,
-    rung: watch::Receiver<()>,
+    notified: watch::Receiver<()>,
     /// No statement is under way, and none has failed.
     clean: AtomicBool,
     patience: Duration,
@@ -320,7 +320,7 @@ impl Connection {
 
     /// Checks that the server has sent no warning since `warnings` were counted. When the wait for a stand-by is
     /// cancelled, the server commits all the same, and only sends a warning.
-    pub(super) fn vouch(&self, warnings: u64) -> Result<(), StoreError> {
+    pub(super) fn ensure_replicated(&self, warnings: u64) -> Result<(), StoreError> {
         if self.warnings() == warnings {
             Ok(())
         } else {
@@ -342,7 +342,7 @@ impl Connection {
 
     /// Cancels a statement that is still under way, and closes the session. Otherwise the session would keep its
     /// locks, and a commit that waits for a stand-by would not end.
-    pub(super) fn give_up(&self) {
+    pub(super) fn abandon(&self) {
         if self.clean.load(Ordering::SeqCst) || self.task.is_finished() {
             return;
         }
@@ -354,8 +354,8 @@ impl Connection {
     }
 
     /// Resolves when a notification has arrived since the last call.
-    pub(super) async fn rung(&mut self) -> Result<(), StoreError> {
-        self.rung.changed().await.map_err(|_| fault::silent())
+    pub(super) async fn notified(&mut self) -> Result<(), StoreError> {
+        self.notified.changed().await.map_err(|_| error::silent())
     }
 
     async fn bounded<T>(
@@ -363,13 +363,13 @@ impl Connection {
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
         let answer = timeout(self.patience, answer).await;
-        answer.map_err(|_| fault::silent())?.map_err(fault::during)
+        answer.map_err(|_| error::silent())?.map_err(error::during)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.give_up();
+        self.abandon();
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::{sync::mpsc::channel, task::spawn_blocking};
 use super::{
     Postgres,
     connection::Connection,
-    fault,
+    error,
     migrate::NEWEST_KNOWN,
     node::{JOIN, millis},
     rows::{Number, get},
@@ -121,16 +121,16 @@ async fn copy_table(
     let path = from.to_owned();
     let reading = spawn_blocking(move || export(&path, table, columns, &send));
     let copy = format!("COPY {table} ({columns}) FROM STDIN");
-    let mut sink = pin!(db.client().copy_in::<_, Bytes>(&copy).await.map_err(fault::during)?);
+    let mut sink = pin!(db.client().copy_in::<_, Bytes>(&copy).await.map_err(error::during)?);
     let mut count = 0;
     while let Some(rows) = read.recv().await {
-        sink.send(rows.text.into()).await.map_err(fault::during)?;
+        sink.send(rows.text.into()).await.map_err(error::during)?;
         count += rows.count;
         progress(count);
     }
     // If an error drops the sink before `finish`, the server discards the rows.
     reading.await.map_err(ended)??;
-    let written = sink.finish().await.map_err(fault::during)?;
+    let written = sink.finish().await.map_err(error::during)?;
     if written == count {
         Ok(count)
     } else {

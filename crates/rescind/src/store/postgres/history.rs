@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     Postgres, UPDATE_CLIENT, UPDATE_CREDENTIAL,
     audit::{Columns, INSERT},
-    changed::{ChangedRow, TELL},
+    changed::{ChangedRow, RECORD_CHANGE},
     connection::Connection,
     keys::{self, DELETE_KEY, DELETE_VERIFIER, INSERT_KEY, insert_key},
     place::Place,
@@ -272,7 +272,7 @@ impl Alone {
     /// Commits, and returns the newest change.
     async fn commit(mut self) -> Result<Known, StoreError> {
         let Alone { db, warnings, told, events } = &mut self;
-        let [tell, record] = db.prepared([TELL, INSERT]).await?;
+        let [tell, record] = db.prepared([RECORD_CHANGE, INSERT]).await?;
         if told.is_empty() {
             // A new history must have a change of its own.
             told.push(ChangedRow::Keys);

@@ -4,7 +4,7 @@ use tokio_postgres::Statement;
 
 use super::{
     Postgres, audit,
-    changed::{ChangedRow, TELL},
+    changed::{ChangedRow, RECORD_CHANGE},
     connection::Connection,
     rows::{self, Number},
 };
@@ -55,7 +55,8 @@ impl Postgres {
         origin: ChangeOrigin,
     ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let mut tx = self.transaction().await?;
-        let [insert, keys, tell, record] = tx.prepared([INSERT_KEY, rows::KEYS, TELL, audit::INSERT]).await?;
+        let [insert, keys, tell, record] =
+            tx.prepared([INSERT_KEY, rows::KEYS, RECORD_CHANGE, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
         let known = tx.query(&keys, &[]).await?;
         if !known.is_empty() {
@@ -64,7 +65,7 @@ impl Postgres {
         }
         insert_key(&tx, &insert, &key).await?;
         let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
-        tx.commit_and_tell([&tell, &record], ChangedRow::Keys, &of_keys(&[], &keys, &origin)).await?;
+        tx.commit_with_change([&tell, &record], ChangedRow::Keys, &of_keys(&[], &keys, &origin)).await?;
         Ok(keys)
     }
 
@@ -77,7 +78,7 @@ impl Postgres {
     ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let [retire, insert, keys, tell, record] =
-            tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, TELL, audit::INSERT]).await?;
+            tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, RECORD_CHANGE, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
         let before = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
         if newest.is_some() && before.last().map(|key| key.id) != newest {
@@ -88,7 +89,7 @@ impl Postgres {
         insert_key(&tx, &insert, &key).await?;
         let after = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
         let events = of_keys(&before, &after, &origin);
-        tx.commit_and_tell([&tell, &record], ChangedRow::Keys, &events).await?;
+        tx.commit_with_change([&tell, &record], ChangedRow::Keys, &events).await?;
         Ok(after)
     }
 
@@ -98,7 +99,8 @@ impl Postgres {
         retired: impl Fn(&SigningKeyRecord) -> bool + Send + 'static,
     ) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let mut tx = self.transaction().await?;
-        let [keys, delete, tell, record] = tx.prepared([rows::KEYS, DELETE_KEY, TELL, audit::INSERT]).await?;
+        let [keys, delete, tell, record] =
+            tx.prepared([rows::KEYS, DELETE_KEY, RECORD_CHANGE, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_KEYS).await?;
         let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
         let (gone, stay): (Vec<_>, Vec<_>) = guarded(|| keys.into_iter().partition(retired))?;
@@ -109,7 +111,7 @@ impl Postgres {
         for key in &gone {
             tx.execute(&delete, &[&Number(key.id)]).await?;
         }
-        tx.commit_and_tell([&tell, &record], ChangedRow::Keys, &of_keys(&gone, &[], &origin)).await?;
+        tx.commit_with_change([&tell, &record], ChangedRow::Keys, &of_keys(&gone, &[], &origin)).await?;
         Ok(stay)
     }
 
@@ -120,7 +122,7 @@ impl Postgres {
     ) -> Result<Vec<VerifierRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let [insert, verifiers, tell, record] =
-            tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, TELL, audit::INSERT]).await?;
+            tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, RECORD_CHANGE, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_VERIFIERS).await?;
         let before = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
         let created_at = Number(new.created_at);
@@ -128,7 +130,7 @@ impl Postgres {
         tx.execute(&insert, &[&new.name, &hash, &new.shares_hs256, &created_at]).await?;
         let after = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
         let events = of_verifiers(&before, &after, &origin);
-        tx.commit_and_tell([&tell, &record], ChangedRow::Verifiers, &events).await?;
+        tx.commit_with_change([&tell, &record], ChangedRow::Verifiers, &events).await?;
         Ok(after)
     }
 
@@ -139,7 +141,7 @@ impl Postgres {
     ) -> Result<Vec<VerifierRecord>, StoreError> {
         let mut tx = self.transaction().await?;
         let [delete, verifiers, tell, record] =
-            tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, TELL, audit::INSERT]).await?;
+            tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, RECORD_CHANGE, audit::INSERT]).await?;
         tx.batch(BEGIN_WITH_VERIFIERS).await?;
         let before = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
         let deleted = tx.execute(&delete, &[&Number(id)]).await?;
@@ -148,7 +150,7 @@ impl Postgres {
             0 => tx.roll_back().await?,
             _ => {
                 let events = of_verifiers(&before, &left, &origin);
-                tx.commit_and_tell([&tell, &record], ChangedRow::Verifiers, &events).await?;
+                tx.commit_with_change([&tell, &record], ChangedRow::Verifiers, &events).await?;
             }
         }
         Ok(left)

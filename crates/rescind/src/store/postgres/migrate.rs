@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row, error::SqlState};
 use super::{
     authority::decisive,
     connection::{Connection, Connector},
-    fault,
+    error,
     rows::get,
 };
 use crate::store::{
@@ -80,7 +80,7 @@ async fn bring_up_to_date(db: &mut Connection) -> Result<(), StoreError> {
         tx.commit().await
     };
     applying.await.map_err(refused)?;
-    db.vouch(warnings)
+    db.ensure_replicated(warnings)
 }
 
 async fn history(db: &Client) -> Result<Vec<Applied>, tokio_postgres::Error> {
@@ -96,10 +96,10 @@ fn refused(error: tokio_postgres::Error) -> StoreError {
         Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => StoreError::Unsuitable(format!(
             "{}: as the database's owner, make the user of database.url the owner of a database of its own, or \
              GRANT CREATE ON SCHEMA public to it",
-            fault::in_words(&error)
+            error::in_words(&error)
         )),
-        Some(code) if code.code().starts_with("42") => foreign(&fault::in_words(&error)),
-        _ => StoreError::Unavailable(fault::in_words(&error).into()),
+        Some(code) if code.code().starts_with("42") => foreign(&error::in_words(&error)),
+        _ => StoreError::Unavailable(error::in_words(&error).into()),
     }
 }
 

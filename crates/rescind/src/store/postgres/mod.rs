@@ -12,7 +12,7 @@ mod changed;
 mod clock;
 mod connection;
 mod copy;
-mod fault;
+mod error;
 mod history;
 mod keys;
 mod migrate;
@@ -51,14 +51,14 @@ use crate::{
     telemetry::metrics::Commits,
 };
 use authority::Replication;
-use changed::TELL;
+use changed::RECORD_CHANGE;
 use connection::{Connection, Connector, Parameters};
 use history::Newest;
 use rows::{Number, number};
 use transaction::Transaction;
 
 /// Locks that clients share, by their ids. Far more than connections, so that two clients seldom share one.
-const TURNS: u64 = 256;
+const CLIENT_LOCKS: u64 = 256;
 
 /// Begins a transaction whose statements all read one snapshot.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -99,7 +99,7 @@ pub struct Postgres {
     patience: Duration,
     /// Operations on the same client wait here for each other before they take a connection. Otherwise one busy
     /// client could hold all connections.
-    turns: Box<[Arc<Mutex<()>>]>,
+    client_locks: Box<[Arc<Mutex<()>>]>,
     commits: Commits,
     newest: Newest,
     replication: Arc<Replication>,
@@ -120,11 +120,11 @@ impl Postgres {
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|e| StoreError::Unavailable(e.into()))?;
-        let turns = (0..TURNS).map(|_| Arc::default()).collect();
+        let client_locks = (0..CLIENT_LOCKS).map(|_| Arc::default()).collect();
         Ok(Postgres {
             pool,
             patience,
-            turns,
+            client_locks,
             commits: Commits::none(),
             newest: Newest::default(),
             replication: Arc::default(),
@@ -203,7 +203,7 @@ impl Postgres {
     ) -> Result<Client, StoreError> {
         let mut tx = self.transaction().await?;
         let [insert, credential, tell, record] =
-            tx.prepared([INSERT_CLIENT, INSERT_CREDENTIAL, TELL, audit::INSERT]).await?;
+            tx.prepared([INSERT_CLIENT, INSERT_CREDENTIAL, RECORD_CHANGE, audit::INSERT]).await?;
         tx.batch("BEGIN").await?;
         let values: Parameters<'_> = &[
             &client.name,
@@ -222,7 +222,7 @@ impl Postgres {
             insert_credential(&tx, &credential, client.id, new).await?;
         }
         let events = of_client(None, &client, &origin);
-        tx.commit_and_tell([&tell, &record], ChangedRow::Client(client.id), &events).await?;
+        tx.commit_with_change([&tell, &record], ChangedRow::Client(client.id), &events).await?;
         Ok(client)
     }
 
@@ -233,8 +233,9 @@ impl Postgres {
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
         let mut tx = self.transaction_of(id).await?;
-        let [update, insert, credential, tell, record] =
-            tx.prepared([UPDATE_CLIENT, INSERT_CREDENTIAL, UPDATE_CREDENTIAL, TELL, audit::INSERT]).await?;
+        let [update, insert, credential, tell, record] = tx
+            .prepared([UPDATE_CLIENT, INSERT_CREDENTIAL, UPDATE_CREDENTIAL, RECORD_CHANGE, audit::INSERT])
+            .await?;
         let Some(before) = tx.begin_with_client(id).await? else {
             tx.roll_back().await?;
             return Ok(None);
@@ -260,7 +261,7 @@ impl Postgres {
             }
         }
         let events = of_client(Some(&before), &after, &origin);
-        let told = tx.commit_and_tell([&tell, &record], ChangedRow::Client(id), &events);
+        let told = tx.commit_with_change([&tell, &record], ChangedRow::Client(id), &events);
         try_join!(biased; save_client(&tx, &update, &after), told)?;
         Ok(Some(outcome.map(|outcome| (outcome, after))))
     }
@@ -272,7 +273,7 @@ impl Postgres {
         Ok(found)
     }
 
-    pub(super) async fn find_surely(
+    pub(super) async fn find_confirmed(
         &self,
         client: ClientId,
         session: SessionId,
@@ -291,8 +292,8 @@ impl Postgres {
 
     /// Returns a transaction that will lock this client's row.
     async fn transaction_of(&self, client: ClientId) -> Result<Transaction, StoreError> {
-        let turn = Arc::clone(&self.turns[(client % TURNS) as usize]).lock_owned();
-        let turn = timeout(self.patience, turn).await.map_err(|_| fault::silent())?;
+        let turn = Arc::clone(&self.client_locks[(client % CLIENT_LOCKS) as usize]).lock_owned();
+        let turn = timeout(self.patience, turn).await.map_err(|_| error::silent())?;
         Ok(Transaction::on(self.connection().await?, Some(turn), &self.commits, &self.newest))
     }
 

@@ -23,7 +23,7 @@ use crate::{
 
 /// The channel on which nodes notify each other of changes.
 const LISTEN: &str = "LISTEN rescind";
-const RING: &str = "NOTIFY rescind";
+const NOTIFY: &str = "NOTIFY rescind";
 
 pub(super) const HEAD: &str =
     decisive!("head.history, head.seq, change.mark", "FROM head LEFT JOIN change ON change.seq = head.seq");
@@ -142,9 +142,9 @@ impl Postgres {
     }
 
     /// Notifies every node of a change. A node that misses the notification learns of the change at its next renewal.
-    pub async fn ring(&self) {
+    pub async fn notify(&self) {
         if let Ok(tx) = self.transaction().await
-            && tx.batch(RING).await.is_ok()
+            && tx.batch(NOTIFY).await.is_ok()
         {
             tx.done();
         }
@@ -202,7 +202,7 @@ impl LeaseConnection {
         let [join] = self.connection.prepared([JOIN]).await?;
         let wait = Number(millis(wait));
         let row = self.connection.one(&join, &[&name, &wait, &NEWEST_KNOWN]).await?;
-        self.connection.vouch(warnings)?;
+        self.connection.ensure_replicated(warnings)?;
         number(&row, "id")
     }
 
@@ -285,15 +285,15 @@ impl LeaseConnection {
     ///
     /// # Errors
     /// Fails if the connection is closed.
-    pub async fn rung(&mut self) -> Result<(), StoreError> {
-        self.connection.rung().await
+    pub async fn notified(&mut self) -> Result<(), StoreError> {
+        self.connection.notified().await
     }
 
     pub(super) async fn write(&mut self, sql: &'static str, with: Parameters<'_>) -> Result<(), StoreError> {
         let warnings = self.connection.warnings();
         let [statement] = self.connection.prepared([sql]).await?;
         self.connection.execute(&statement, with).await?;
-        self.connection.vouch(warnings)
+        self.connection.ensure_replicated(warnings)
     }
 }
 

@@ -95,7 +95,7 @@ impl<'a> FromSql<'a> for Mark {
 }
 
 pub(super) fn get<T: FromSqlOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
-    row.try_get(column).map_err(|e| StoreError::Unreadable(super::fault::in_words(&e)))
+    row.try_get(column).map_err(|e| StoreError::Unreadable(super::error::in_words(&e)))
 }
 
 pub(super) fn number(row: &Row, column: &str) -> Result<u64, StoreError> {

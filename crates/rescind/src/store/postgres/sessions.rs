@@ -4,7 +4,7 @@ use tokio::try_join;
 
 use super::{
     Postgres, audit,
-    changed::{ChangedRow, TELL},
+    changed::{ChangedRow, RECORD_CHANGE},
     connection::Parameters,
     rows::{self, Number, number},
     statements::decisive,
@@ -83,7 +83,7 @@ impl Postgres {
         rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
     ) -> Result<Option<(T, Session)>, StoreError> {
         let mut tx = self.transaction_of(client).await?;
-        let [update, tell, record] = tx.prepared([UPDATE_SESSION, TELL, audit::INSERT]).await?;
+        let [update, tell, record] = tx.prepared([UPDATE_SESSION, RECORD_CHANGE, audit::INSERT]).await?;
         let found = tx.begin_with_session(client, session).await?;
         let Some((client, Some(before))) = found.filter(|(client, found)| is_own(client, found.as_ref()))
         else {
@@ -110,7 +110,7 @@ impl Postgres {
         let update = tx.execute(&update, values);
         let (updated, ()) = if after.phase == Phase::Ended && before.phase != Phase::Ended {
             let ended = ChangedRow::Session { client: client.id, session };
-            try_join!(biased; update, tx.commit_and_tell([&tell, &record], ended, events))?
+            try_join!(biased; update, tx.commit_with_change([&tell, &record], ended, events))?
         } else {
             try_join!(biased; update, tx.commit_and_record(&record, events))?
         };
@@ -127,7 +127,7 @@ impl Postgres {
         rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
     ) -> Result<Option<Session>, StoreError> {
         let mut tx = self.transaction_of(client).await?;
-        let [end, tell, record] = tx.prepared([END_SESSION, TELL, audit::INSERT]).await?;
+        let [end, tell, record] = tx.prepared([END_SESSION, RECORD_CHANGE, audit::INSERT]).await?;
         let found = tx.begin_with_session(client, id).await?;
         let Some((client, found)) = found.filter(|(client, found)| is_own(client, found.as_ref())) else {
             tx.commit_as_missing().await?;
@@ -157,7 +157,7 @@ impl Postgres {
             &Number(ended.refresh_expires_at),
         ];
         let what = ChangedRow::Session { client: client.id, session: id };
-        try_join!(biased; tx.execute(&end, values), tx.commit_and_tell([&tell, &record], what, &[]))?;
+        try_join!(biased; tx.execute(&end, values), tx.commit_with_change([&tell, &record], what, &[]))?;
         Ok(Some(ended))
     }
 

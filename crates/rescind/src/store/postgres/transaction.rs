@@ -10,7 +10,7 @@ use tokio::{sync::OwnedMutexGuard, try_join};
 use tokio_postgres::Statement;
 
 use super::{
-    audit::{Columns, IN_ORDER},
+    audit::{Columns, LOCK_HEAD},
     changed::ChangedRow,
     connection::{Connection, Connector, Parameters},
     history::Newest,
@@ -102,7 +102,7 @@ impl Transaction {
     /// Commits a read that found nothing. A former primary lacks the newest rows, but cannot commit: the lock is a
     /// write, so the commit waits for a stand-by.
     pub(super) async fn commit_as_missing(&self) -> Result<(), StoreError> {
-        try_join!(biased; self.batch(IN_ORDER), self.commit())?;
+        try_join!(biased; self.batch(LOCK_HEAD), self.commit())?;
         Ok(())
     }
 
@@ -117,13 +117,13 @@ impl Transaction {
         }
         let columns = Columns::of(events);
         let columns = columns.parameters();
-        try_join!(biased; self.batch(IN_ORDER), self.execute(record, &columns), self.commit())?;
+        try_join!(biased; self.batch(LOCK_HEAD), self.execute(record, &columns), self.commit())?;
         Ok(())
     }
 
     /// Commits a change of data that nodes hold in memory, with its events for the audit log. The statements are
-    /// [`TELL`] and [`super::audit::INSERT`].
-    pub(super) async fn commit_and_tell(
+    /// [`RECORD_CHANGE`] and [`super::audit::INSERT`].
+    pub(super) async fn commit_with_change(
         &self,
         [tell, record]: [&Statement; 2],
         what: ChangedRow,
@@ -145,7 +145,7 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        self.connection.give_up();
+        self.connection.abandon();
     }
 }
 

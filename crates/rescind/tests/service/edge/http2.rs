@@ -68,7 +68,7 @@ async fn a_head_too_large_is_refused() {
     }
     let answer = connection.next_of(&[HEADERS, DATA, RST_STREAM]).await.unwrap();
     assert_eq!((answer.kind, answer.flags & END_STREAM), (HEADERS, END_STREAM), "{answer:?}");
-    assert!(connection.settle().await.is_some());
+    assert!(connection.propagate().await.is_some());
 }
 
 // check 55: a reader that opens no window
@@ -191,7 +191,7 @@ async fn requests_called_off_leave_nothing_behind() {
     let head = request("POST", "/auth/login", &[("content-type", "application/json")]);
     for stream in (1..600).step_by(2) {
         connection.send(frame(HEADERS, END_HEADERS, stream, &head)).await.unwrap();
-        connection.settle().await.unwrap();
+        connection.propagate().await.unwrap();
         connection.send(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])).await.unwrap();
     }
     let whole = request("GET", "/nowhere", &[]);

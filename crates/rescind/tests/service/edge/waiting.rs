@@ -48,7 +48,7 @@ async fn waiting_streams(app: &TestApp, streams: u32) -> Frames {
     for i in 0..streams {
         connection.send(frame(HEADERS, END_HEADERS, i * 2 + 1, &head)).await.unwrap();
     }
-    connection.settle().await.unwrap();
+    connection.propagate().await.unwrap();
     connection
 }
 

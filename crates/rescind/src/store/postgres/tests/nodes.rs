@@ -219,17 +219,17 @@ async fn a_ring_is_heard_however_late_one_listens() {
     let postgres = store.postgres().unwrap();
     let mut lease = postgres.lease_connection().await.unwrap();
     for _ in 0..2 {
-        postgres.ring().await;
+        postgres.notify().await;
         // The connection is used for something else in between.
         lease.changes(0).await.unwrap();
-        lease.rung().await.unwrap();
+        lease.notified().await.unwrap();
     }
 
     let db = connect(&url).await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                WHERE application_name = 'rescind' AND datname = current_database()";
     db.query_one(end, &[]).await.unwrap();
-    assert!(lease.rung().await.is_err());
+    assert!(lease.notified().await.is_err());
     assert!(lease.renew(1, 0).await.is_err());
 }
 
@@ -264,7 +264,7 @@ async fn nothing_is_put_on_record_before_what_has_the_number_before() {
     let store = Arc::new(store);
     let slow = connect(&url).await;
     slow.batch_execute("BEGIN").await.unwrap();
-    slow.batch_execute(super::super::audit::IN_ORDER).await.unwrap();
+    slow.batch_execute(super::super::audit::LOCK_HEAD).await.unwrap();
     let insert = "INSERT INTO audit (at, kind, actor, node, count) VALUES (1, 'first', 'operator', 'n', 1)";
     slow.batch_execute(insert).await.unwrap();
     let recording = tokio::spawn({

@@ -222,7 +222,7 @@ async fn more_followers_than_a_token_is_good_for_are_told_so() {
 async fn nobody_waits_for_a_follower_that_has_left() {
     let f = exact().await;
     let clone = f.follower.clone();
-    let attached = async || f.app.app.cluster.attached.settled(0).await.followers;
+    let attached = async || f.app.app.cluster.followers.settled(0).await.followers;
     assert_eq!(attached().await, 1);
     f.follower.leave().await;
     assert_eq!(attached().await, 0);
@@ -243,7 +243,7 @@ async fn a_follower_that_is_only_dropped_is_waited_for() {
     let Followed { app, follower, .. } = exact().await;
     drop(follower);
     let waited_for = Outcome { followers: 1, acknowledged: 1 };
-    assert_eq!(app.app.cluster.attached.settled(0).await, waited_for);
+    assert_eq!(app.app.cluster.followers.settled(0).await, waited_for);
 }
 
 #[tokio::test]
