@@ -4,6 +4,7 @@
 use std::{
     io::{self, Write},
     path::Path,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -28,8 +29,10 @@ use crate::{
     random::Random,
 };
 
-/// How long a command waits for the server.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command waits for the server: longer than any lease that a change may have to wait for.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// After this time the command says that it waits.
+const SOON: Duration = Duration::from_secs(3);
 
 pub(super) enum Backend {
     Server(http1::SendRequest<Body>),
@@ -102,7 +105,7 @@ impl Backend {
     pub(super) async fn download(&mut self, path: &str, to: &mut impl Write) -> anyhow::Result<u64> {
         let mut body = self.ask(Method::GET, path, Body::empty()).await?;
         let mut written = 0;
-        while let Some(frame) = timeout(PATIENCE, body.frame()).await.context("the server does not answer")? {
+        while let Some(frame) = patiently(body.frame()).await? {
             if let Ok(data) = frame?.into_data() {
                 to.write_all(&data)?;
                 written += data.len() as u64;
@@ -134,10 +137,10 @@ impl Backend {
             .header(CONTENT_TYPE, "application/json")
             .body(body)?;
         let response = match self {
-            Backend::Server(requests) => {
-                let answer = timeout(PATIENCE, requests.send_request(request)).await;
-                answer.context("the server does not answer")?.context("the server went away")?.map(Body::new)
-            }
+            Backend::Server(requests) => patiently(requests.send_request(request))
+                .await?
+                .context("the server went away")?
+                .map(Body::new),
             Backend::Here(door) => door.answer(request, None, true).await,
         };
         let (status, body) = (response.status(), response.into_body());
@@ -175,6 +178,20 @@ async fn open_here(config: &Config, environment: &Environment, make: bool) -> an
     }
 }
 
+/// Waits for the server, and tells the user if that takes long.
+async fn patiently<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
+    let mut answer = pin!(answer);
+    if let Ok(answer) = timeout(SOON, &mut answer).await {
+        return Ok(answer);
+    }
+    prose(
+        "waiting for the server: a change is answered when every node and verifier has it, or its lease has ended",
+    );
+    timeout(PATIENCE, answer)
+        .await
+        .context("the server does not answer; whether it made the change is not known")
+}
+
 async fn whole(body: Body) -> anyhow::Result<Bytes> {
-    Ok(timeout(PATIENCE, body.collect()).await.context("the server does not answer")??.to_bytes())
+    Ok(patiently(body.collect()).await??.to_bytes())
 }

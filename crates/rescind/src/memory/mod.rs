@@ -120,7 +120,7 @@ impl Memory {
         Ok(verifiers)
     }
 
-    /// A removed verifier's followers cannot acknowledge the change published here, so `settle` waits until
+    /// A removed verifier's followers cannot acknowledge the change published here, so the propagation waits until
     /// their leases end. The other followers receive the same keys again.
     fn set_verifiers(&self, verifiers: Vec<VerifierRecord>) {
         self.highest_verifier.fetch_max(highest(verifiers.iter().map(|v| v.id)), Ordering::Relaxed);

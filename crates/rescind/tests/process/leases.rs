@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     api::{Api, Credential, ok},
     fixture::Server as Postgres,
-    process::{Server, json, rescind, run},
+    process::{Server, cli, json, rescind, run},
 };
 
 const URL: &str = "RESCIND_DATABASE__URL";
@@ -23,8 +23,8 @@ fn now() -> Duration {
     Clock::System.elapsed()
 }
 
-/// Grants a lease, kills the server, and returns when the lease ends.
-async fn killed_with_a_lease_out(data_dir: &Path, settings: &[(&str, &str)]) -> (Credential, Duration) {
+/// Starts a server, and lets it grant a lease. Returns when the lease ends.
+async fn with_a_lease_out(data_dir: &Path, settings: &[(&str, &str)]) -> (Server, Credential, Duration) {
     let server = Server::start_with(data_dir, settings);
     server.ready().await;
     let credential = Credential::from_json(&json(data_dir, "client create --name demo"));
@@ -35,8 +35,14 @@ async fn killed_with_a_lease_out(data_dir: &Path, settings: &[(&str, &str)]) -> 
     let lent = Api::new(&server.management).post(ACK_PATH, &ack, Some(token), "ack").await.unwrap();
     let lease = Duration::from_millis(lent.1["lease_ms"].as_u64().expect("a lease"));
     assert!(lease > Duration::from_secs(5), "{lease:?}");
+    (server, credential, asked + lease)
+}
+
+/// The same, and the server is killed.
+async fn killed_with_a_lease_out(data_dir: &Path, settings: &[(&str, &str)]) -> (Credential, Duration) {
+    let (server, credential, over) = with_a_lease_out(data_dir, settings).await;
     server.stop(Signal::KILL).await;
-    (credential, asked + lease)
+    (credential, over)
 }
 
 /// In milliseconds: longer than a logout waits for leases of the present configuration.
@@ -78,6 +84,16 @@ async fn a_command_that_opens_the_store_itself_waits_for_the_leases_of_one_that_
     assert!(now() >= over, "answered too early");
     // Once it is over, it is.
     assert!(log_out(dir.path(), &SHORT) < LONGER);
+}
+
+#[tokio::test]
+async fn a_command_waits_for_a_server_that_waits_for_a_lease_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, _, over) = with_a_lease_out(dir.path(), &LONG).await;
+    let outcome = cli(dir.path(), ["--json", "client", "logout", "1"]);
+    assert!(now() >= over, "answered too early");
+    assert!(outcome.stderr.starts_with("waiting for the server"), "{outcome:?}");
+    assert!(outcome.json()["receipt"]["milliseconds"].as_u64().unwrap() >= LONGER);
 }
 
 // check 95
