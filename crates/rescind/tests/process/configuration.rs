@@ -79,7 +79,10 @@ fn check_and_print_agree_with_what_is_in_force() {
     assert_eq!((good.code, good.stdout.as_str()), (Some(0), ""), "{good:?}");
     // Every default is printed with what it is for, and is a file that is read again.
     let defaults = run(rescind().args(["config", "print", "--defaults"]));
-    assert!(defaults.code == Some(0) && defaults.stdout.contains("# The address for clients"), "{defaults:?}");
+    assert!(
+        defaults.code == Some(0) && defaults.stdout.contains("# The address for clients"),
+        "{defaults:?}"
+    );
     let file = dir.path().join("c.toml");
     fs::write(&file, &defaults.stdout).unwrap();
     let printed = |command: &mut Command| run(command.args(["config", "print"])).stdout;
