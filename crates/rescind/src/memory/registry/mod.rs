@@ -75,7 +75,7 @@ struct Shard {
     last_ending: u64,
 }
 
-/// Version stamp, taken before a store read or change of a session. [`Registry::learn`] drops a result that
+/// Version stamp, taken before a store read or change of a session. [`Registry::fill`] drops a result that
 /// may be older than a session's ending since, because caching it would undo the ending.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadStamp {
