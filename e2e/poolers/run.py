@@ -119,7 +119,7 @@ class Checks:
         cancelling.join()
         database.signal_standby(signal.SIGCONT)
         self.tell("pool_mode = transaction under a running node: no commit is believed", 200 not in answers, answers)
-        self.tell("which is told with what mends it", one.logged("pool_mode = session") > 0)
+        wait_for("a line with what mends it", lambda: one.logged("pool_mode = session") > 0)
 
     def emptied(self):
         """The stand-by is lost, and something empties the names of those that commits wait for."""
