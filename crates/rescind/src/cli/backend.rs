@@ -105,7 +105,7 @@ impl Backend {
     pub(super) async fn download(&mut self, path: &str, to: &mut impl Write) -> anyhow::Result<u64> {
         let mut body = self.ask(Method::GET, path, Body::empty()).await?;
         let mut written = 0;
-        while let Some(frame) = patiently(body.frame()).await? {
+        while let Some(frame) = timeout(PATIENCE, body.frame()).await.context("the server does not answer")? {
             if let Ok(data) = frame?.into_data() {
                 to.write_all(&data)?;
                 written += data.len() as u64;
@@ -185,13 +185,13 @@ async fn patiently<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
         return Ok(answer);
     }
     prose(
-        "waiting for the server: a change is answered when every node and verifier has it, or its lease has ended",
+        "waiting for the server; a change is answered when every node and verifier has it, or its lease has ended",
     );
     timeout(PATIENCE, answer)
         .await
-        .context("the server does not answer; whether it made the change is not known")
+        .context("the server does not answer; a change that was asked for may have been made")
 }
 
 async fn whole(body: Body) -> anyhow::Result<Bytes> {
-    Ok(patiently(body.collect()).await??.to_bytes())
+    Ok(timeout(PATIENCE, body.collect()).await.context("the server does not answer")??.to_bytes())
 }

@@ -171,11 +171,11 @@ impl Server {
         let (write_all, writing_all) = oneshot::channel::<()>();
         let (audit, store) = (Arc::clone(&app.audit), Arc::clone(&app.store));
         tasks.run_to_end(AUDIT, audit::run(audit, store, async { _ = writing_all.await }));
-        let gates = [&public.1, &management.1, &local.1].map(Arc::clone);
+        let endpoints = [&public.1, &management.1, &local.1].map(Arc::clone);
         tasks.run("public listener", accept_tcp(public.0, public.1));
         tasks.run("management listener", accept_tcp(management.0, management.1));
         tasks.run("local listener", accept_local(local.0, local.1));
-        tasks.run("report of who was turned away", tell_turned_away(gates));
+        tasks.run("report of who was turned away", tell_turned_away(endpoints));
         tasks.run("sweep", sweep(Arc::clone(&app)));
         if let Some(reload) = reload {
             tasks.run("reload of the certificate", reload.run());
@@ -264,13 +264,13 @@ fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Logs how many connections and requests were refused for want of a place: at once, then at most once a minute.
-async fn tell_turned_away(gates: [Arc<Endpoint>; 3]) {
+async fn tell_turned_away(endpoints: [Arc<Endpoint>; 3]) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = gates.each_ref().map(|_| (TurnedAway::default(), Duration::ZERO));
+    let mut told = endpoints.each_ref().map(|_| (TurnedAway::default(), Duration::ZERO));
     loop {
         ticks.tick().await;
-        for (endpoint, (before, next)) in gates.iter().zip(&mut told) {
+        for (endpoint, (before, next)) in endpoints.iter().zip(&mut told) {
             let (so_far, now) = (endpoint.turned_away(), endpoint.app.clock.elapsed());
             if so_far == *before || now < *next {
                 continue;
