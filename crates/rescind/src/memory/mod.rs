@@ -124,7 +124,8 @@ impl Memory {
     /// their leases end. The other followers receive the same keys again.
     fn set_verifiers(&self, verifiers: Vec<VerifierRecord>) {
         self.highest_verifier.fetch_max(highest(verifiers.iter().map(|v| v.id)), Ordering::Relaxed);
-        let before = self.verifiers.swap(Arc::new(verifiers.clone()));
+        let verifiers = Arc::new(verifiers);
+        let before = self.verifiers.swap(Arc::clone(&verifiers));
         if before.iter().any(|before| verifiers.iter().all(|verifier| verifier.id != before.id)) {
             self.registry.feed().publish(Changed::Keys);
         }
