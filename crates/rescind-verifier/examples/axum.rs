@@ -3,9 +3,11 @@
 //! ```sh
 //! rescind serve
 //! rescind verifier create --name orders --share-hs256    # prints rv_…
-//! cargo run -p rescind-verifier --features follow,tower --example axum -- rv_…
+//! cargo run -p rescind-verifier --features follow-tls,tower --example axum -- rv_…
 //! curl -i http://127.0.0.1:3000/ -H 'Authorization: Bearer eyJ…'
 //! ```
+//!
+//! Over TLS, the server is `https://id.example:8081`, and a file of certificate authorities may be named last.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,11 +21,16 @@ use rescind_verifier::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let token = arguments.next().ok_or("usage: axum VERIFIER_TOKEN [SERVER] [LISTEN]")?;
+    let token = arguments.next().ok_or("usage: axum VERIFIER_TOKEN [SERVER] [LISTEN] [CA_FILE]")?;
     let server = arguments.next().unwrap_or("127.0.0.1:8081".into());
     let listen = arguments.next().unwrap_or("127.0.0.1:3000".into());
 
-    let follower = Follower::start(Options::exact(server, token));
+    let options = Options::exact(server, token);
+    let options = match arguments.next() {
+        Some(file) => options.with_authorities(std::fs::read(file)?)?,
+        None => options,
+    };
+    let follower = Follower::start(options);
     let deciding = follower.clone();
     let decide = move |token: &str, caller: Option<IpAddr>| deciding.verify(token, caller);
     let caller = |request: &http::request::Parts| {

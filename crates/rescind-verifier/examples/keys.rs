@@ -1,7 +1,7 @@
 //! Checks a token by the issuer's published keys, and prints its claims.
 //!
 //! ```sh
-//! rescind key rotate --algorithm EdDSA --publish-ahead 0s     # tokens from now on can be checked so
+//! rescind key rotate --algorithm ES256 --publish-ahead 0s     # tokens from now on can be checked so
 //! curl -s http://127.0.0.1:8080/.well-known/jwks.json | cargo run -p rescind-verifier --example keys -- ISSUER AUDIENCE eyJ…
 //! ```
 //!
@@ -24,6 +24,7 @@ struct Jwks {
 #[derive(Deserialize)]
 struct Jwk {
     kid: String,
+    alg: String,
     x: String,
     y: Option<String>,
 }
@@ -32,7 +33,8 @@ impl Jwk {
     fn key(&self) -> Result<Key, Box<dyn std::error::Error>> {
         let x = BASE64URL_NOPAD.decode(self.x.as_bytes())?;
         Ok(match &self.y {
-            None => Key::eddsa(&self.kid, x.as_slice().try_into()?)?,
+            None if self.alg == "EdDSA" => Key::eddsa(&self.kid, x.as_slice().try_into()?)?,
+            None => Key::ed25519(&self.kid, x.as_slice().try_into()?)?,
             // An uncompressed point of SEC 1 §2.3.3.
             Some(y) => Key::es256(&self.kid, &[vec![4], x, BASE64URL_NOPAD.decode(y.as_bytes())?].concat())?,
         })

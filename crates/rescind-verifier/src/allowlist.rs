@@ -1,11 +1,32 @@
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use thiserror::Error;
 
-/// The networks that a client may call from. An empty allowlist permits every address.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Allowlist(Box<[IpNet]>);
+/// The networks that a client may call from. An empty allowlist permits every address. A copy shares the entries.
+#[derive(Debug, Clone, Default)]
+pub struct Allowlist(Option<Arc<Networks>>);
+
+#[derive(Debug)]
+struct Networks {
+    entries: Box<[IpNet]>,
+    /// The same addresses as ranges that do not overlap, in order: one search finds the only range that may contain an
+    /// address, however many entries there are.
+    v4: Box<[(u32, u32)]>,
+    v6: Box<[(u128, u128)]>,
+}
+
+/// The ranges follow from the entries.
+impl PartialEq for Allowlist {
+    fn eq(&self, other: &Allowlist) -> bool {
+        self.entries() == other.entries()
+    }
+}
+
+impl Eq for Allowlist {}
 
 /// Why a text cannot be read as an entry of an allowlist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -57,31 +78,84 @@ pub fn parse_cidr(text: &str) -> Result<IpNet, CidrError> {
     Ok(given)
 }
 
+/// The IPv4 address in an address of NAT64 (`64:ff9b::/96`, RFC 6052), which stands for it in a network without IPv4.
+pub fn nat64(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
+            let [.., a, b, c, d] = v6.octets();
+            Some(Ipv4Addr::new(a, b, c, d).into())
+        }
+        _ => None,
+    }
+}
+
+/// Whether an entry contains an address, or the IPv4 address that NAT64 has translated into it.
+pub fn contains(entry: &IpNet, address: IpAddr) -> bool {
+    entry.contains(&address) || nat64(address).is_some_and(|v4| entry.contains(&v4))
+}
+
 impl Allowlist {
     /// Whether a caller at `address` may use this client's tokens. `None` is an address that is not known,
     /// and is never permitted, not even by an empty allowlist.
     pub fn permits(&self, address: Option<IpAddr>) -> bool {
         let Some(address) = address.map(|a| a.to_canonical()) else { return false };
-        self.0.is_empty() || self.0.iter().any(|net| net.contains(&address))
+        self.0.as_ref().is_none_or(|networks| {
+            let within = |address: IpAddr| match address {
+                IpAddr::V4(address) => is_in(&networks.v4, u32::from(address)),
+                IpAddr::V6(address) => is_in(&networks.v6, u128::from(address)),
+            };
+            within(address) || nat64(address).is_some_and(within)
+        })
     }
 
     /// The entries, sorted and without repetition.
     pub fn entries(&self) -> &[IpNet] {
-        &self.0
+        self.0.as_ref().map_or(&[], |networks| &networks.entries)
     }
 
     /// Whether there is no entry, so that every address is permitted.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
+}
+
+/// Whether one of these ranges, which are in order, contains an address.
+fn is_in<A: Ord + Copy>(ranges: &[(A, A)], address: A) -> bool {
+    let after = ranges.partition_point(|&(first, _)| first <= address);
+    after.checked_sub(1).is_some_and(|at| address <= ranges[at].1)
+}
+
+/// Sorts ranges, and joins them where they overlap.
+fn joined<A: Ord + Copy>(ranges: impl Iterator<Item = (A, A)>) -> Box<[(A, A)]> {
+    let mut ranges: Vec<_> = ranges.collect();
+    ranges.sort_unstable();
+    let mut joined: Vec<(A, A)> = Vec::new();
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some((_, end)) if first <= *end => *end = last.max(*end),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined.into()
 }
 
 impl FromIterator<IpNet> for Allowlist {
     fn from_iter<I: IntoIterator<Item = IpNet>>(entries: I) -> Self {
         let mut entries: Vec<IpNet> = entries.into_iter().collect();
+        if entries.is_empty() {
+            return Allowlist(None);
+        }
         entries.sort_unstable();
         entries.dedup();
-        Allowlist(entries.into())
+        let v4 = joined(entries.iter().filter_map(|net| match net {
+            IpNet::V4(net) => Some((net.network().into(), net.broadcast().into())),
+            IpNet::V6(_) => None,
+        }));
+        let v6 = joined(entries.iter().filter_map(|net| match net {
+            IpNet::V4(_) => None,
+            IpNet::V6(net) => Some((net.network().into(), net.broadcast().into())),
+        }));
+        Allowlist(Some(Arc::new(Networks { entries: entries.into(), v4, v6 })))
     }
 }
 
@@ -115,6 +189,18 @@ mod tests {
         assert!(!permits(&v4, "::ffff:11.1.2.3") && !permits(&v4, "::10.1.2.3"));
         assert_eq!(list(&["::ffff:10.0.0.0/104"]), v4);
         assert_eq!(list(&["::ffff:10.1.2.3"]), list(&["10.1.2.3/32"]));
+    }
+
+    // check 66
+    #[test]
+    fn an_address_of_nat64_is_matched_by_the_ipv4_address_in_it() {
+        let v4 = list(&["203.0.113.0/24"]);
+        assert!(permits(&v4, "64:ff9b::203.0.113.7") && !permits(&v4, "64:ff9b::203.0.114.7"));
+        // Only of the well-known prefix.
+        assert!(!permits(&v4, "64:ff9b:1::203.0.113.7") && !permits(&v4, "64:ff9b::1:203.0.113.7"));
+        // Whoever allows a network of the translator's addresses means these.
+        let v6 = list(&["64:ff9b::/96"]);
+        assert!(permits(&v6, "64:ff9b::203.0.113.7") && !permits(&v6, "203.0.113.7"));
     }
 
     // check 68, 69
@@ -169,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_ipnet(nets in prop::collection::vec(network(), 0..5), address in address()) {
+        fn agrees_with_ipnet(nets in prop::collection::vec(network(), 0..9), address in address()) {
             let plain = match address {
                 IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
                 v4 => v4,

@@ -1,6 +1,8 @@
-use std::str;
+use std::{fmt, str};
 
-use crate::{ClientId, CredentialId, Denied, Scopes, SessionId, UnixSeconds};
+use crate::{
+    ClientId, CredentialId, Denied, Resources, Scopes, SessionId, UnixSeconds, resources::MAX_LENGTH,
+};
 
 /// The largest integer that every JSON reader keeps exactly (RFC 8259 §6).
 const MAX_INTEGER: u64 = (1 << 53) - 1;
@@ -24,27 +26,40 @@ impl Kind {
     }
 }
 
-/// The two claims that all tokens of one kind of an issuer share. Both are written into the payload without
-/// escaping.
+/// The issuer, and the audience that its tokens have unless they name resources. Both are written into the payload
+/// without escaping.
+///
+/// A verifier takes the tokens of this issuer that are for this audience: those whose `aud` is it, or has it in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     issuer: String,
     audience: String,
+    any_audience: bool,
 }
 
 impl Profile {
-    /// A profile of this `iss` and this `aud`. `None` if one of them is not 1 to 255 visible ASCII characters
-    /// other than `"` and `\`.
+    /// A profile of this `iss` and this `aud`. `None` if one of them is not visible ASCII characters other than `"`
+    /// and `\`: 1 to 255 for the issuer, 1 to 1,024 for the audience, which may be any of [`Resources`].
     pub fn new(issuer: &str, audience: &str) -> Option<Profile> {
-        let plain = |s: &str| (1..=255).contains(&s.len()) && s.bytes().all(is_plain);
-        (plain(issuer) && plain(audience))
-            .then(|| Profile { issuer: issuer.to_owned(), audience: audience.to_owned() })
+        let plain = |s: &str, most| (1..=most).contains(&s.len()) && s.bytes().all(is_plain);
+        (plain(issuer, 255) && plain(audience, MAX_LENGTH)).then(|| Profile {
+            issuer: issuer.to_owned(),
+            audience: audience.to_owned(),
+            any_audience: false,
+        })
+    }
+
+    /// The same profile for tokens of every audience. It is for the issuer's own use: an API that takes such tokens
+    /// also takes those that were meant for another API.
+    #[must_use]
+    pub fn any_audience(self) -> Profile {
+        Profile { any_audience: true, ..self }
     }
 
     /// The profile of the issuer's refresh tokens, whose audience is the issuer's own `/auth/refresh`.
     pub fn of_refresh_tokens(&self) -> Profile {
         let audience = format!("{}/auth/refresh", self.issuer.trim_end_matches('/'));
-        Profile { issuer: self.issuer.clone(), audience }
+        Profile { issuer: self.issuer.clone(), audience, any_audience: false }
     }
 
     /// The `iss` of every token.
@@ -52,7 +67,7 @@ impl Profile {
         &self.issuer
     }
 
-    /// The `aud` of every token.
+    /// The `aud` of every token that names no resources.
     pub fn audience(&self) -> &str {
         &self.audience
     }
@@ -63,11 +78,14 @@ impl Profile {
 ///
 /// ```json
 /// {"iss":"https://id.example","aud":"https://api.example","sub":"42","iat":1736942400,
-///  "exp":1736946000,"sid":"7","cred":3,"gen":0,"pair":1,"scope":"orders:read orders:write"}
+///  "exp":1736946000,"sid":"7","cred":3,"gen":0,"pair":1,"client_id":"rk_…","jti":"7-1",
+///  "scope":"orders:read orders:write"}
 /// ```
 ///
-/// `scope` is left out when it is empty. Any other text is refused as [`Denied::Malformed`], so a duplicate,
-/// missing, unknown (`cnf`, `nbf`) or mistyped member needs no rule of its own.
+/// `aud` is a list, sorted and without repetition, if there is more than one. `client_id` and `jti`, which is the session
+/// and the pair, are left out of refresh tokens, and of the access tokens of keys that earlier versions have made.
+/// `scope` is left out when it is empty. Any other text is refused as [`Denied::Malformed`], so a duplicate, missing,
+/// unknown (`cnf`, `nbf`) or mistyped member needs no rule of its own.
 ///
 /// The fields are closed: another payload would be another format.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,26 +106,61 @@ pub struct Claims {
     pub pair: u64,
     /// `scope` (RFC 8693 §4.2): what the token was issued for.
     pub scopes: Scopes,
+    /// `aud`: the APIs that the token is for. Empty: the profile's audience alone.
+    pub resources: Resources,
 }
 
 impl Claims {
-    /// Writes the payload's JSON text.
-    pub fn write(&self, profile: &Profile) -> String {
-        let Profile { issuer, audience } = profile;
-        let Claims { client, issued_at, expires_at, session, credential, generation, pair, scopes } = self;
-        let mut json = format!(
-            r#"{{"iss":"{issuer}","aud":"{audience}","sub":"{client}","iat":{issued_at},"exp":{expires_at},"sid":"{session}","cred":{credential},"gen":{generation},"pair":{pair}"#
-        );
-        if !scopes.is_empty() {
-            json.push_str(r#","scope":""#);
-            json.push_str(scopes.as_str());
-            json.push('"');
-        }
-        json.push('}');
+    /// Returns the payload's JSON text. `client_id` is the API key, for a token with `client_id` and `jti` (RFC 9068 §2.2).
+    pub fn write(&self, profile: &Profile, client_id: Option<&str>) -> String {
+        let mut json = String::new();
+        // A `String` takes every text.
+        let _ = self.write_to(profile, client_id, &mut json);
         json
     }
 
-    /// Reads a payload whose signature was checked before.
+    /// Writes the payload's JSON text.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `out` does.
+    pub fn write_to(
+        &self,
+        profile: &Profile,
+        client_id: Option<&str>,
+        out: &mut impl fmt::Write,
+    ) -> fmt::Result {
+        let Profile { issuer, audience, any_audience: _ } = profile;
+        let Claims {
+            client,
+            issued_at,
+            expires_at,
+            session,
+            credential,
+            generation,
+            pair,
+            scopes,
+            resources,
+        } = self;
+        let (open, audience, close) = match resources.as_json() {
+            "" => ("", &**audience, ""),
+            one if !one.contains('"') => ("", one, ""),
+            several => ("[", several, "]"),
+        };
+        write!(
+            out,
+            r#"{{"iss":"{issuer}","aud":{open}"{audience}"{close},"sub":"{client}","iat":{issued_at},"exp":{expires_at},"sid":"{session}","cred":{credential},"gen":{generation},"pair":{pair}"#
+        )?;
+        if let Some(client_id) = client_id {
+            write!(out, r#","client_id":"{client_id}","jti":"{session}-{pair}""#)?;
+        }
+        if !scopes.is_empty() {
+            write!(out, r#","scope":"{scopes}""#)?;
+        }
+        out.write_char('}')
+    }
+
+    /// Reads a payload whose signature was checked before. `client_id` is not kept: it is the API key of the credential.
     ///
     /// # Errors
     ///
@@ -115,36 +168,43 @@ impl Claims {
     /// - [`Denied::WrongIssuer`], [`Denied::WrongAudience`]: it is of another profile.
     pub fn read(payload: &[u8], profile: &Profile) -> Result<Claims, Denied> {
         let mut at = Cursor(payload);
-        let issuer = at.literal(br#"{"iss":""#)?.plain()?;
-        let audience = at.literal(br#"","aud":""#)?.plain()?;
-        let client = at.literal(br#"","sub":""#)?.integer()?;
+        let of_issuer = at.literal(br#"{"iss":""#)?.is_plain_text(&profile.issuer)?;
+        let resources = at.literal(br#"","aud":"#)?.resources(profile)?;
+        let client = at.literal(br#","sub":""#)?.integer()?;
         let issued_at = at.literal(br#"","iat":"#)?.integer()?;
         let expires_at = at.literal(br#","exp":"#)?.integer()?;
         let session = at.literal(br#","sid":""#)?.integer()?;
         let credential = at.literal(br#"","cred":"#)?.integer()?;
         let generation = at.literal(br#","gen":"#)?.integer()?;
         let pair = at.literal(br#","pair":"#)?.integer()?;
+        if let Ok(at) = at.literal(br#","client_id":""#) {
+            at.plain_text()?;
+            let of = (at.literal(br#"","jti":""#)?.integer()?, at.literal(b"-")?.integer()?);
+            at.literal(b"\"")?;
+            if of != (session, pair) {
+                return Err(Denied::Malformed);
+            }
+        }
         let scopes = if at.0 == b"}" {
             Scopes::default()
         } else {
             let text = at.literal(br#","scope":""#)?.until_quote()?;
             at.literal(b"\"")?;
-            let scopes: Scopes = text.parse().map_err(|_| Denied::Malformed)?;
-            if scopes.is_empty() || scopes.as_str() != text {
-                return Err(Denied::Malformed);
-            }
-            scopes
+            Scopes::from_canonical(text).ok_or(Denied::Malformed)?
         };
         if at.0 != b"}" {
             return Err(Denied::Malformed);
         }
-        if issuer != profile.issuer {
+        if !of_issuer {
             return Err(Denied::WrongIssuer);
         }
-        if audience != profile.audience {
-            return Err(Denied::WrongAudience);
-        }
-        Ok(Claims { client, issued_at, expires_at, session, credential, generation, pair, scopes })
+        let resources = resources.ok_or(Denied::WrongAudience)?;
+        Ok(Claims { client, issued_at, expires_at, session, credential, generation, pair, scopes, resources })
+    }
+
+    /// Whether the token is for this resource. `profile` is the one that the claims were read by.
+    pub fn is_for(&self, resource: &str, profile: &Profile) -> bool {
+        self.resources.names(resource, &profile.audience)
     }
 }
 
@@ -152,9 +212,14 @@ impl Claims {
 struct Cursor<'p>(&'p [u8]);
 
 impl<'p> Cursor<'p> {
-    fn literal(&mut self, expected: &[u8]) -> Result<&mut Self, Denied> {
-        self.0 = self.0.strip_prefix(expected).ok_or(Denied::Malformed)?;
-        Ok(self)
+    fn literal<const N: usize>(&mut self, expected: &[u8; N]) -> Result<&mut Self, Denied> {
+        match self.0.split_first_chunk() {
+            Some((first, rest)) if first == expected => {
+                self.0 = rest;
+                Ok(self)
+            }
+            _ => Err(Denied::Malformed),
+        }
     }
 
     fn until_quote(&mut self) -> Result<&'p str, Denied> {
@@ -164,25 +229,58 @@ impl<'p> Cursor<'p> {
         str::from_utf8(text).map_err(|_| Denied::Malformed)
     }
 
-    fn plain(&mut self) -> Result<&'p str, Denied> {
+    /// Reads a plain text.
+    fn plain_text(&mut self) -> Result<&'p str, Denied> {
         let text = self.until_quote()?;
-        if text.is_empty() || !text.bytes().all(is_plain) {
-            return Err(Denied::Malformed);
+        if text.is_empty() || !text.bytes().all(is_plain) { Err(Denied::Malformed) } else { Ok(text) }
+    }
+
+    /// Reads a plain text, and says whether it is this one.
+    fn is_plain_text(&mut self, expected: &str) -> Result<bool, Denied> {
+        // Nearly always it is, and then there is no need to look at each character.
+        if let Some(rest) = self.0.strip_prefix(expected.as_bytes())
+            && rest.first() == Some(&b'"')
+        {
+            self.0 = rest;
+            return Ok(true);
         }
-        Ok(text)
+        self.plain_text().map(|_| false)
+    }
+
+    /// Reads `aud`. Empty: it is the profile's own audience. `None`: it is for others.
+    fn resources(&mut self, profile: &Profile) -> Result<Option<Resources>, Denied> {
+        let resources = if self.literal(b"[\"").is_ok() {
+            let end = self.0.windows(2).position(|two| two == b"\"]").ok_or(Denied::Malformed)?;
+            let (text, rest) = self.0.split_at(end);
+            self.0 = rest;
+            self.literal(b"\"]")?;
+            let text = str::from_utf8(text).map_err(|_| Denied::Malformed)?;
+            // A list of one would be a second text of the same token.
+            Some(Resources::from_json(text).filter(|_| text.contains('"')).ok_or(Denied::Malformed)?)
+        } else {
+            let start = self.literal(b"\"")?.0;
+            let own = self.is_plain_text(&profile.audience)?;
+            let text = &start[..start.len() - self.0.len()];
+            self.literal(b"\"")?;
+            if own {
+                return Ok(Some(Resources::default()));
+            }
+            str::from_utf8(text).ok().and_then(Resources::from_json)
+        };
+        let meant = |r: &Resources| profile.any_audience || r.contains(&profile.audience);
+        Ok(resources.filter(meant))
     }
 
     fn integer(&mut self) -> Result<u64, Denied> {
-        let length = self.0.iter().take_while(|b| b.is_ascii_digit()).count();
-        let (digits, rest) = self.0.split_at(length);
-        if length == 0 || length > 16 || (length > 1 && digits[0] == b'0') {
+        let (mut value, mut length) = (0, 0);
+        for digit in self.0.iter().take(17).take_while(|b| b.is_ascii_digit()) {
+            value = value * 10 + u64::from(digit - b'0');
+            length += 1;
+        }
+        if length == 0 || value > MAX_INTEGER || (length > 1 && self.0[0] == b'0') {
             return Err(Denied::Malformed);
         }
-        let value = digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
-        if value > MAX_INTEGER {
-            return Err(Denied::Malformed);
-        }
-        self.0 = rest;
+        self.0 = &self.0[length..];
         Ok(value)
     }
 }
@@ -192,92 +290,4 @@ fn is_plain(b: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn profile() -> Profile {
-        Profile::new("https://id.example", "https://api.example").unwrap()
-    }
-
-    fn claims(scope: &str) -> Claims {
-        Claims {
-            client: 42,
-            issued_at: 1_736_942_400,
-            expires_at: 1_736_946_000,
-            session: 7,
-            credential: 3,
-            generation: 0,
-            pair: 1,
-            scopes: scope.parse().unwrap(),
-        }
-    }
-
-    #[test]
-    fn the_profile_is_one_exact_text() {
-        let text = claims("b a").write(&profile());
-        assert_eq!(
-            text,
-            r#"{"iss":"https://id.example","aud":"https://api.example","sub":"42","iat":1736942400,"exp":1736946000,"sid":"7","cred":3,"gen":0,"pair":1,"scope":"a b"}"#
-        );
-        assert_eq!(Claims::read(text.as_bytes(), &profile()), Ok(claims("a b")));
-        let bare = claims("").write(&profile());
-        assert!(bare.ends_with(r#""pair":1}"#));
-        assert_eq!(Claims::read(bare.as_bytes(), &profile()), Ok(claims("")));
-    }
-
-    // check 40, 44, 45, 47: one exact text leaves no room for any of them
-    #[test]
-    fn anything_else_is_malformed() {
-        let good = claims("a").write(&profile());
-        let with = |from: &str, to: &str| {
-            assert!(good.contains(from), "{from}");
-            good.replacen(from, to, 1)
-        };
-        for exp in [
-            "\"1736946000\"",
-            "1.0",
-            "1e3",
-            "-1",
-            "9007199254740992",
-            "9223372036854775808",
-            "1e400",
-            "null",
-            "01",
-            "",
-        ] {
-            let text = with("1736946000", exp);
-            assert_eq!(Claims::read(text.as_bytes(), &profile()), Err(Denied::Malformed), "{text}");
-        }
-        for text in [
-            with(r#","exp":1736946000"#, ""),
-            with(r#""exp""#, r#""exp":1,"exp""#),
-            with(r#","gen""#, r#","cnf":{"jkt":"x"},"gen""#),
-            with(r#","gen""#, r#","nbf":99999999999,"gen""#),
-            with(r#""scope":"a""#, r#""scope":"""#),
-            with(r#""scope":"a""#, r#""scope":"a a""#),
-            with(r#""scope":"a""#, r#""scope":"b a""#),
-            with(r#""scope":"a""#, r#""scope":["a"]"#),
-            with("{", "{ "),
-            with("https://id", "https:\\u002f/id"),
-            format!("{good} "),
-            format!("{good}{good}"),
-            String::new(),
-        ] {
-            assert_eq!(Claims::read(text.as_bytes(), &profile()), Err(Denied::Malformed), "{text}");
-        }
-        for cut in 0..good.len() {
-            assert_eq!(Claims::read(&good.as_bytes()[..cut], &profile()), Err(Denied::Malformed));
-        }
-    }
-
-    // check 46
-    #[test]
-    fn issuer_and_audience_are_exact() {
-        let read = |text: String| Claims::read(text.as_bytes(), &profile()).unwrap_err();
-        let other = |iss, aud| claims("").write(&Profile::new(iss, aud).unwrap());
-        assert_eq!(read(other("https://id.example/", "https://api.example")), Denied::WrongIssuer);
-        assert_eq!(read(other("https://id.example", "https://API.example")), Denied::WrongAudience);
-        assert!(Profile::new("a\"b", "c").is_none());
-        assert!(Profile::new("", "c").is_none());
-    }
-}
+mod tests;

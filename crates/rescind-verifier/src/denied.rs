@@ -25,6 +25,33 @@ macro_rules! denied {
                     $(Denied::$reason => $name,)+
                 }
             }
+
+            /// Whether the token keeps rules 1 to 5 of the [crate](crate): then its claims are the issuer's.
+            pub fn is_authentic(self) -> bool {
+                !matches!(
+                    self,
+                    Denied::Malformed
+                        | Denied::UnknownKey
+                        | Denied::BadSignature
+                        | Denied::WrongKind
+                        | Denied::WrongIssuer
+                        | Denied::WrongAudience
+                        | Denied::Stale
+                )
+            }
+
+            /// The value of `WWW-Authenticate` in the 401 for a token that is invalid for this reason (RFC 6750 §3). `None`:
+            /// the answer is another one. A revoked token's says that a new one will help, because most clients keep a
+            /// token until it expires.
+            pub fn challenge(self) -> Option<&'static str> {
+                match self {
+                    Denied::AddressNotAllowed | Denied::Stale | Denied::ScopeMissing => None,
+                    Denied::Revoked => Some(
+                        r#"Bearer realm="rescind", error="invalid_token", error_description="revoked: get a new token""#,
+                    ),
+                    _ => Some(r#"Bearer realm="rescind", error="invalid_token""#),
+                }
+            }
         }
     };
 }

@@ -11,9 +11,6 @@ use crate::{Denied, Kind};
 /// that the issuer writes, with every field at its limit, is well below this.
 pub const MAX_TOKEN_LENGTH: usize = 4096;
 
-/// The longest decoded payload of such a token, in bytes.
-const MAX_PAYLOAD_LENGTH: usize = MAX_TOKEN_LENGTH / 4 * 3;
-
 /// The lengths of signatures of 32 and 64 bytes, as base64url.
 const SIGNATURE_LENGTHS: [usize; 2] = [43, 86];
 
@@ -24,32 +21,39 @@ const SIGNATURE_LENGTHS: [usize; 2] = [43, 86];
 pub enum Algorithm {
     /// HMAC with SHA-256 (RFC 7518 §3.2). A program that can verify can also sign.
     Hs256,
-    /// Ed25519 (RFC 8037 §3.1).
+    /// Ed25519, by the name that JOSE has for all curves of Edwards (RFC 8037 §3.1).
     EdDsa,
+    /// Ed25519, by its own name (RFC 9864 §2.2).
+    Ed25519,
     /// ECDSA with P-256 and SHA-256 (RFC 7518 §3.4).
     Es256,
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 4] =
+        [Algorithm::Hs256, Algorithm::EdDsa, Algorithm::Ed25519, Algorithm::Es256];
+
     /// The value of the header's `alg`.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Hs256 => "HS256",
             Algorithm::EdDsa => "EdDSA",
+            Algorithm::Ed25519 => "Ed25519",
             Algorithm::Es256 => "ES256",
         }
     }
 
     /// The algorithm whose `alg` is `name`. `None`: there is none.
     pub fn from_name(name: &str) -> Option<Algorithm> {
-        [Algorithm::Hs256, Algorithm::EdDsa, Algorithm::Es256].into_iter().find(|a| a.name() == name)
+        Algorithm::ALL.into_iter().find(|a| a.name() == name)
     }
 
     /// The length of a signature, in bytes.
     fn signature_length(self) -> usize {
         match self {
             Algorithm::Hs256 => 32,
-            Algorithm::EdDsa | Algorithm::Es256 => 64,
+            Algorithm::EdDsa | Algorithm::Ed25519 | Algorithm::Es256 => 64,
         }
     }
 }
@@ -85,6 +89,8 @@ enum Material {
     #[cfg(feature = "asymmetric")]
     EdDsa(ed25519_dalek::VerifyingKey),
     #[cfg(feature = "asymmetric")]
+    Ed25519(ed25519_dalek::VerifyingKey),
+    #[cfg(feature = "asymmetric")]
     Es256(p256::ecdsa::VerifyingKey),
 }
 
@@ -103,15 +109,24 @@ impl Key {
         Key::new(id, Material::Hs256(mac))
     }
 
-    /// An Ed25519 public key (RFC 8032 §5.1.5).
+    /// An Ed25519 public key (RFC 8032 §5.1.5), for tokens whose `alg` is `EdDSA`.
     ///
     /// # Errors
     ///
     /// [`KeyError::NotOnCurve`] and [`KeyError::BadId`].
     #[cfg(feature = "asymmetric")]
     pub fn eddsa(id: &str, public: &[u8; 32]) -> Result<Key, KeyError> {
-        let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| KeyError::NotOnCurve)?;
-        Key::new(id, Material::EdDsa(key))
+        Key::new(id, Material::EdDsa(edwards_point(public)?))
+    }
+
+    /// An Ed25519 public key (RFC 8032 §5.1.5), for tokens whose `alg` is `Ed25519`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::NotOnCurve`] and [`KeyError::BadId`].
+    #[cfg(feature = "asymmetric")]
+    pub fn ed25519(id: &str, public: &[u8; 32]) -> Result<Key, KeyError> {
+        Key::new(id, Material::Ed25519(edwards_point(public)?))
     }
 
     /// A P-256 public key, as SEC 1 §2.3.3 writes points.
@@ -146,12 +161,19 @@ impl Key {
     }
 }
 
+#[cfg(feature = "asymmetric")]
+fn edwards_point(public: &[u8; 32]) -> Result<ed25519_dalek::VerifyingKey, KeyError> {
+    ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| KeyError::NotOnCurve)
+}
+
 impl Material {
     fn algorithm(&self) -> Algorithm {
         match self {
             Material::Hs256(_) => Algorithm::Hs256,
             #[cfg(feature = "asymmetric")]
             Material::EdDsa(_) => Algorithm::EdDsa,
+            #[cfg(feature = "asymmetric")]
+            Material::Ed25519(_) => Algorithm::Ed25519,
             #[cfg(feature = "asymmetric")]
             Material::Es256(_) => Algorithm::Es256,
         }
@@ -161,7 +183,7 @@ impl Material {
         match self {
             Material::Hs256(mac) => mac.clone().chain_update(signed).verify_slice(signature).is_ok(),
             #[cfg(feature = "asymmetric")]
-            Material::EdDsa(key) => ed25519_dalek::Signature::from_slice(signature)
+            Material::EdDsa(key) | Material::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_strict(signed, &signature).is_ok()),
             #[cfg(feature = "asymmetric")]
             Material::Es256(key) => {
@@ -193,8 +215,9 @@ pub fn header_segment(algorithm: Algorithm, key_id: &str, kind: Kind) -> String 
 pub struct KeySet(Vec<Key>);
 
 impl KeySet {
-    /// Finds the key by the token's header, checks the signature and decodes the payload.
-    pub(crate) fn open(&self, token: &str) -> Result<(Kind, Payload), Denied> {
+    /// Finds the key by the token's header and checks the signature. Returns the key's kind and the payload, as
+    /// base64url.
+    pub(crate) fn open<'t>(&self, token: &'t str) -> Result<(Kind, &'t str), Denied> {
         if token.len() > MAX_TOKEN_LENGTH {
             return Err(Denied::Malformed);
         }
@@ -205,42 +228,28 @@ impl KeySet {
         }
         let key = self.0.iter().find(|key| key.header == header).ok_or(Denied::UnknownKey)?;
 
-        let mut bytes = [0; 64];
-        let length = decode(signature, &mut bytes)?;
-        if length != key.material.algorithm().signature_length() {
+        let mut buffer = [0; 64];
+        let signature = decode(signature, &mut buffer)?;
+        if signature.len() != key.material.algorithm().signature_length() {
             return Err(Denied::Malformed);
         }
-        if !key.material.verify(signed.as_bytes(), &bytes[..length]) {
+        if !key.material.verify(signed.as_bytes(), signature) {
             return Err(Denied::BadSignature);
         }
-
-        let mut bytes = [0; MAX_PAYLOAD_LENGTH];
-        let length = decode(payload, &mut bytes)?;
-        Ok((key.kind, Payload { bytes, length }))
+        Ok((key.kind, payload))
     }
 }
 
-/// Decodes a segment, and returns the number of decoded bytes.
-fn decode(segment: &str, into: &mut [u8]) -> Result<usize, Denied> {
+/// Decodes a segment into the buffer.
+pub(crate) fn decode<'b>(segment: &str, buffer: &'b mut [u8]) -> Result<&'b [u8], Denied> {
     let length = BASE64URL_NOPAD.decode_len(segment.len()).map_err(|_| Denied::Malformed)?;
-    let into = into.get_mut(..length).ok_or(Denied::Malformed)?;
-    BASE64URL_NOPAD.decode_mut(segment.as_bytes(), into).map_err(|_| Denied::Malformed)
+    let bytes = buffer.get_mut(..length).ok_or(Denied::Malformed)?;
+    BASE64URL_NOPAD.decode_mut(segment.as_bytes(), bytes).map_err(|_| Denied::Malformed)?;
+    Ok(bytes)
 }
 
 impl FromIterator<Key> for KeySet {
     fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
         KeySet(keys.into_iter().collect())
-    }
-}
-
-/// A decoded payload whose signature was valid.
-pub(crate) struct Payload {
-    bytes: [u8; MAX_PAYLOAD_LENGTH],
-    length: usize,
-}
-
-impl Payload {
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
     }
 }

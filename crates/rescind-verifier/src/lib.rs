@@ -52,7 +52,8 @@
 //! 3. Its signature was made with that key.
 //! 4. Its kind is the one asked for: a refresh token is no access token. (Only the issuer has keys of
 //!    refresh tokens. Any other key set refuses them by rule 2.)
-//! 5. Its payload is, byte for byte, in the issuer's [form](Claims), for this issuer and audience.
+//! 5. Its payload is, byte for byte, in the issuer's [form](Claims), for this issuer, and `aud` has this
+//!    audience.
 //! 6. It was not issued in the future, and has not expired.
 //! 7. Its client is active, its generation is the client's, and its credential and its session are not
 //!    revoked.
@@ -63,8 +64,9 @@
 //!
 //! # Features
 //!
-//! - `asymmetric` (default): EdDSA and ES256 keys, for verifiers that must not be able to sign.
+//! - `asymmetric` (default): Ed25519 and ES256 keys, for verifiers that must not be able to sign.
 //! - `follow`: the module `follow`, with a verifier that a server's feed keeps up to date.
+//! - `follow-tls`: the same over TLS.
 //! - `tower`: the module `tower`, with a middleware that refuses requests without a valid token.
 
 #![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
@@ -81,20 +83,23 @@ mod denied;
 pub mod follow;
 mod keys;
 mod policy;
+mod resources;
 mod scopes;
+mod token_cache;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod verifier;
 
-pub use allowlist::{Allowlist, CidrError, parse_cidr};
+pub use allowlist::{Allowlist, CidrError, contains, nat64, parse_cidr};
 pub use bearer::{BearerError, bearer_token};
 pub use claims::{Claims, Kind, Profile};
 pub use denied::Denied;
 pub use ipnet::IpNet;
 pub use keys::{Algorithm, Key, KeyError, KeySet, MAX_TOKEN_LENGTH, header_segment};
 pub use policy::{ClientPolicy, SessionState, State};
+pub use resources::{ResourceError, Resources};
 pub use scopes::{ScopeError, Scopes};
-pub use verifier::{MAX_CLOCK_DIFFERENCE, StandingToken, VerifiedToken, Verifier};
+pub use verifier::{MAX_CLOCK_DIFFERENCE, Refused, StandingToken, VerifiedToken, Verifier};
 
 /// The number that names a client, as `sub` carries it.
 pub type ClientId = u64;

@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use thiserror::Error;
 
@@ -6,9 +6,13 @@ use thiserror::Error;
 /// length.
 const MAX_LENGTH: usize = 1024;
 
-/// A set of scopes (RFC 6749 §3.3): sorted, without repetition, joined by single spaces.
+/// A set of scopes (RFC 6749 §3.3): sorted, without repetition, joined by single spaces. A clone copies no
+/// text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scopes(Box<str>);
+pub struct Scopes(
+    /// `None` is the empty set. An empty text would be one shared by all, and so would its count of clones.
+    Option<Arc<str>>,
+);
 
 /// Why a text cannot be read as scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,17 +29,17 @@ pub enum ScopeError {
 impl Scopes {
     /// Whether there are no scopes.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// The scopes joined by single spaces, as `scope` carries them.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// Each scope in turn.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.split_terminator(' ')
+        self.as_str().split_terminator(' ')
     }
 
     /// Whether `scope` is one of them.
@@ -45,45 +49,58 @@ impl Scopes {
 
     /// The scopes that both sets have.
     pub fn intersection(&self, other: &Scopes) -> Scopes {
-        if self == other {
+        if self == other || self.iter().all(|scope| other.contains(scope)) {
             return self.clone();
         }
-        let common: Vec<&str> = self.iter().filter(|scope| other.contains(scope)).collect();
-        Scopes(common.join(" ").into())
+        Scopes::joined(self.iter().filter(|scope| other.contains(scope)).collect())
     }
 
     /// The scopes that one of the sets has, or both. The union may be longer than a token has room for.
     pub fn union(&self, other: &Scopes) -> Scopes {
-        let mut all: Vec<&str> = self.iter().chain(other.iter()).collect();
-        all.sort_unstable();
-        all.dedup();
-        Scopes(all.join(" ").into())
+        Scopes::joined(self.iter().chain(other.iter()).collect())
     }
+
+    /// The scopes of a text that is exactly as [`as_str`](Self::as_str) writes them, and not empty. `None`: it is
+    /// not.
+    pub(crate) fn from_canonical(text: &str) -> Option<Scopes> {
+        let mut before: &[u8] = b"";
+        let ascending = text.as_bytes().split(|b| *b == b' ').all(|scope| {
+            // Byte by byte: some processors take longer to compare an empty slice than for all the rest.
+            let follows = before.iter().lt(scope) && scope.iter().copied().all(is_scope_character);
+            before = scope;
+            follows
+        });
+        (ascending && text.len() <= MAX_LENGTH).then(|| Scopes(Some(text.into())))
+    }
+
+    fn joined(mut scopes: Vec<&str>) -> Scopes {
+        scopes.sort_unstable();
+        scopes.dedup();
+        Scopes((!scopes.is_empty()).then(|| scopes.join(" ").into()))
+    }
+}
+
+/// Whether RFC 6749's `scope-token` permits the character.
+fn is_scope_character(b: u8) -> bool {
+    b.is_ascii_graphic() && b != b'"' && b != b'\\'
 }
 
 impl FromStr for Scopes {
     type Err = ScopeError;
 
     fn from_str(text: &str) -> Result<Self, ScopeError> {
-        let mut scopes: Vec<&str> = text.split(' ').filter(|s| !s.is_empty()).collect();
-        if let Some(bad) =
-            scopes.iter().find(|s| !s.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'))
-        {
+        let scopes: Vec<&str> = text.split(' ').filter(|s| !s.is_empty()).collect();
+        if let Some(bad) = scopes.iter().find(|s| !s.bytes().all(is_scope_character)) {
             return Err(ScopeError::Character((*bad).to_owned()));
         }
-        scopes.sort_unstable();
-        scopes.dedup();
-        let joined = scopes.join(" ");
-        if joined.len() > MAX_LENGTH {
-            return Err(ScopeError::TooLong);
-        }
-        Ok(Scopes(joined.into()))
+        let scopes = Scopes::joined(scopes);
+        if scopes.as_str().len() > MAX_LENGTH { Err(ScopeError::TooLong) } else { Ok(scopes) }
     }
 }
 
 impl fmt::Display for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -106,6 +123,8 @@ mod tests {
         assert_eq!(both("a b c", "c a d"), "a c");
         assert_eq!(both("a", "b"), "");
         assert_eq!(both("a b", "a b"), "a b");
+        assert_eq!(both("b c", "a b c d"), "b c");
+        assert_eq!(both("", "a"), "");
     }
 
     #[test]
@@ -114,6 +133,19 @@ mod tests {
         assert_eq!(either("b d", "a b c"), "a b c d");
         assert_eq!(either("a", ""), "a");
         assert_eq!(either("", ""), "");
+    }
+
+    #[test]
+    fn canonical_is_what_is_written_as_it_would_be() {
+        for text in
+            ["", " ", "a", "b", " a", "a ", "a b", "a  b", "b a", "a a", "a ab b", "a\"", "ä", "a:b a.b"]
+        {
+            let scopes = Scopes::from_canonical(text);
+            let written = text.parse::<Scopes>().ok().filter(|s| s.as_str() == text && !s.is_empty());
+            assert_eq!(scopes, written, "{text:?}");
+        }
+        assert!(Scopes::from_canonical(&"x".repeat(MAX_LENGTH)).is_some());
+        assert!(Scopes::from_canonical(&"x".repeat(MAX_LENGTH + 1)).is_none());
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn key(key: &format::Key) -> Option<Key> {
     match Algorithm::from_name(&key.alg).unwrap() {
         Algorithm::Hs256 => Key::hs256(&key.kid, &bytes).ok(),
         Algorithm::EdDsa => Key::eddsa(&key.kid, bytes.as_slice().try_into().ok()?).ok(),
+        Algorithm::Ed25519 => Key::ed25519(&key.kid, bytes.as_slice().try_into().ok()?).ok(),
         Algorithm::Es256 => Key::es256(&key.kid, &bytes).ok(),
     }
 }

@@ -7,6 +7,10 @@ pub const EPOCH: UnixSeconds = 1_400_000_000;
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// As many digits as one division of 32-bit words can yield.
+const GROUP: usize = 5;
+const OF_A_GROUP: u64 = 62_u64.pow(GROUP as u32);
+
 /// Returns the id of this time and these random bytes.
 pub fn at(now: UnixSeconds, random: &[u8; 16]) -> [u8; 27] {
     let seconds = u32::try_from(now.saturating_sub(EPOCH)).unwrap_or(u32::MAX);
@@ -21,15 +25,18 @@ pub fn encode(bytes: &[u8; 20]) -> [u8; 27] {
     let (words, _) = bytes.as_chunks();
     let mut number: [u32; 5] = std::array::from_fn(|i| u32::from_be_bytes(words[i]));
     let mut text = [0; 27];
-    for digit in text.iter_mut().rev() {
-        // Divides the number by 62, word by word.
+    for group in text.rchunks_mut(GROUP) {
+        // Divides the number by 62⁵, word by word.
         let mut remainder = 0;
         for word in &mut number {
             let dividend = remainder << 32 | u64::from(*word);
-            *word = (dividend / 62) as u32;
-            remainder = dividend % 62;
+            *word = (dividend / OF_A_GROUP) as u32;
+            remainder = dividend % OF_A_GROUP;
         }
-        *digit = DIGITS[remainder as usize];
+        for digit in group.iter_mut().rev() {
+            *digit = DIGITS[(remainder % 62) as usize];
+            remainder /= 62;
+        }
     }
     text
 }

@@ -19,3 +19,5 @@ pub mod secret;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod usage;
+pub mod webhooks;

@@ -36,4 +36,12 @@ impl Random {
         }
         bytes
     }
+
+    /// Returns random bytes for an id that is no secret, nearly always without a system call.
+    pub fn of_public_ids<const N: usize>(&self) -> [u8; N] {
+        match self {
+            Random::System => rand::random(),
+            Random::Seeded(_) => *self.bytes(),
+        }
+    }
 }

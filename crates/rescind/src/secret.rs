@@ -1,5 +1,7 @@
 //! API keys and secrets: their text, their hash, and the sealing of the store's secrets.
 
+mod pepper;
+
 use std::{
     fmt, fs,
     io::{self, ErrorKind},
@@ -13,25 +15,35 @@ use chacha20poly1305::{
 use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+pub use pepper::{Hashes, Pepper, Peppers, SealedSecrets, SecretHash, TicketHash};
 
 use crate::random::Random;
 
 /// The name of a credential, sent as `username`: `rk_` and a text with a checksum.
 pub type ApiKey = String;
 
-const KEY_PREFIX: &str = "rk_";
-const SECRET_PREFIX: &str = "rs_";
-const VERIFIER_PREFIX: &str = "rv_";
+pub const KEY_PREFIX: &str = "rk_";
+pub const SECRET_PREFIX: &str = "rs_";
+pub const VERIFIER_PREFIX: &str = "rv_";
+pub const MANAGEMENT_PREFIX: &str = "rm_";
+/// Of the link by which an administrator enrols, and of the cookie of a sign-in.
+pub const ENROLMENT_PREFIX: &str = "re_";
+pub const SIGN_IN_PREFIX: &str = "ri_";
+/// Of the link by which a secret is handed over.
+pub const HANDOVER_PREFIX: &str = "rh_";
 
 /// Returns 256 random bits and their checksum, in base32. By the checksum scanners recognise a leaked secret.
 fn generate(prefix: &str, random: &Random) -> Zeroizing<String> {
-    let random = random.bytes::<32>();
+    text_of(prefix, &random.bytes())
+}
+
+fn text_of(prefix: &str, bits: &[u8; 32]) -> Zeroizing<String> {
     let mut body = Zeroizing::new([0; 36]);
-    body[..32].copy_from_slice(&*random);
-    body[32..].copy_from_slice(&checksum(prefix, &*random));
+    body[..32].copy_from_slice(bits);
+    body[32..].copy_from_slice(&checksum(prefix, bits));
     let mut text = Zeroizing::new(BASE32_NOPAD.encode(&*body));
     text.make_ascii_lowercase();
     Zeroizing::new(format!("{prefix}{}", *text))
@@ -42,6 +54,19 @@ fn checksum(prefix: &str, body: &[u8]) -> [u8; 4] {
     crc.update(prefix.as_bytes());
     crc.update(body);
     crc.finalize().to_be_bytes()
+}
+
+/// Returns whether `text` is exactly a generated text under this prefix.
+pub fn is_well_formed(prefix: &str, text: &str) -> bool {
+    bits(prefix, text).is_some()
+}
+
+/// Returns the random bits of a text that was generated under this prefix.
+pub fn bits(prefix: &str, text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let body = text.strip_prefix(prefix).filter(|body| !body.bytes().any(|b| b.is_ascii_uppercase()))?;
+    let body = BASE32_NOPAD.decode(body.to_ascii_uppercase().as_bytes()).ok().map(Zeroizing::new)?;
+    let (bits, sum) = body.split_first_chunk::<32>()?;
+    (sum == checksum(prefix, bits)).then(|| Zeroizing::new(*bits))
 }
 
 /// Returns a new API key.
@@ -58,9 +83,14 @@ impl ApiSecret {
         ApiSecret(generate(SECRET_PREFIX, random))
     }
 
-    /// Returns a new verifier token, which is treated like a secret.
-    pub fn generate_verifier_token(random: &Random) -> ApiSecret {
-        ApiSecret(generate(VERIFIER_PREFIX, random))
+    /// Returns a new token with this prefix, which is treated like a secret.
+    pub fn generate_token(prefix: &'static str, random: &Random) -> ApiSecret {
+        ApiSecret(generate(prefix, random))
+    }
+
+    /// Returns the secret with these random bits.
+    pub fn of_bits(bits: &[u8; 32]) -> ApiSecret {
+        ApiSecret(text_of(SECRET_PREFIX, bits))
     }
 
     /// Returns the text, for the one answer that shows it.
@@ -75,47 +105,12 @@ impl fmt::Debug for ApiSecret {
     }
 }
 
-/// HMAC-SHA-256 of an API secret under the pepper. The secrets have 256 random bits, so one fast keyed hash is enough
-/// (NIST SP 800-63B §5.1.2.2). Without the pepper, guesses cannot be checked against a stolen table.
-#[derive(Clone, Copy, Eq)]
-pub struct SecretHash(pub [u8; 32]);
-
-/// Compares in constant time.
-impl PartialEq for SecretHash {
-    fn eq(&self, other: &SecretHash) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-}
-
-impl fmt::Debug for SecretHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretHash(…)")
-    }
-}
-
 /// Returns HMAC-SHA-256 with this key.
 pub fn hmac_sha256(key: &[u8; 32]) -> Hmac<Sha256> {
     // A key shorter than the hash's block is filled up with zeros (RFC 2104 §2).
     let mut block = Zeroizing::new([0; 64]);
     block[..32].copy_from_slice(key);
     Hmac::new((&*block).into())
-}
-
-/// The key of the hashes of secrets.
-pub struct Pepper(Hmac<Sha256>);
-
-impl Pepper {
-    /// Makes the pepper from 256 random bits.
-    pub fn new(key: &[u8; 32]) -> Pepper {
-        Pepper(hmac_sha256(key))
-    }
-
-    /// Returns the hash that the store keeps of a secret.
-    pub fn hash(&self, secret: &str) -> SecretHash {
-        let mut mac = self.0.clone();
-        mac.update(secret.as_bytes());
-        SecretHash(mac.finalize().into_bytes().into())
-    }
 }
 
 /// The key under which the store's own secrets are sealed (XChaCha20-Poly1305).
@@ -132,14 +127,19 @@ pub enum SealError {
     CannotOpen,
 }
 
-/// The name under which the pepper is sealed.
-pub const PEPPER: &str = "pepper";
 const NONCE_LENGTH: usize = 24;
 
 impl MasterKey {
     /// Returns a new key.
     pub fn generate(random: &Random) -> MasterKey {
         MasterKey(random.bytes())
+    }
+
+    /// Returns the key that only a link has, from the link's random bits.
+    pub fn of_link(bits: &[u8; 32]) -> MasterKey {
+        let mut mac = hmac_sha256(bits);
+        mac.update(b"handover");
+        MasterKey(Zeroizing::new(mac.finalize().into_bytes().into()))
     }
 
     /// Reads 64 hexadecimal digits; white space around them is ignored.
@@ -262,138 +262,4 @@ pub fn without_value(problem: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    // check 108
-    #[test]
-    fn what_might_be_a_secret_is_not_shown() {
-        let random = Random::seeded(5);
-        let secret = ApiSecret::generate(&random);
-        let key = MasterKey::generate(&random).to_text();
-        for (text, expected) in [
-            ("10.0.0.1/8 has host bits set: the network is 10.0.0.0/8", None),
-            ("limits.failed_logins_per_minute", None),
-            ("/var/lib/rescind/with/a/path/that/is/longer/than/that", None),
-            ("2001:0db8:0000:0000:0000:0000:0000:0000/128", None),
-            ("", None),
-            ("ä", None),
-            (secret.expose(), Some("…")),
-            (&key, Some("…")),
-            (&format!("/auth/logout/{}", secret.expose()), Some("/auth/logout/…")),
-            (&format!("\"{}\"", *key), Some("\"…\"")),
-            (&"ab/+".repeat(10), Some("…")),
-            ("postgres://u:canary@db/x", Some("postgres://…@db/x")),
-            ("\"postgres://u:can@ary@db/x\"", Some("\"postgres://…@db/x\"")),
-            ("-----BEGIN PRIVATE KEY-----\nAA", Some("…")),
-        ] {
-            assert_eq!(shown(text), expected.unwrap_or(text));
-        }
-    }
-
-    /// Returns whether `text` is exactly a text that [`generate`] writes under this prefix.
-    fn is_well_formed(prefix: &str, text: &str) -> bool {
-        let Some(body) = text.strip_prefix(prefix) else { return false };
-        if body.bytes().any(|b| b.is_ascii_uppercase()) {
-            return false;
-        }
-        let Ok(body) = BASE32_NOPAD.decode(body.to_ascii_uppercase().as_bytes()).map(Zeroizing::new) else {
-            return false;
-        };
-        body.len() == 36 && body[32..] == checksum(prefix, &body[..32])
-    }
-
-    // check 73
-    #[test]
-    fn keys_and_secrets_are_told_apart_and_checked() {
-        let random = Random::seeded(1);
-        let key = generate_api_key(&random);
-        let secret = ApiSecret::generate(&random);
-        assert!(is_well_formed(KEY_PREFIX, &key), "{key}");
-        assert!(is_well_formed(SECRET_PREFIX, secret.expose()));
-        assert_eq!((key.len(), secret.expose().len()), (61, 61));
-        assert!(!is_well_formed(KEY_PREFIX, secret.expose()));
-        assert!(!is_well_formed(KEY_PREFIX, &key.replacen("rk_", "rs_", 1)));
-        assert!(
-            !is_well_formed(KEY_PREFIX, &key.to_uppercase())
-                && !is_well_formed(KEY_PREFIX, &key[..60])
-                && !is_well_formed(KEY_PREFIX, "")
-        );
-        for i in 3..key.len() {
-            let mut typo = key.clone().into_bytes();
-            typo[i] = if typo[i] == b'a' { b'b' } else { b'a' };
-            assert!(!is_well_formed(KEY_PREFIX, std::str::from_utf8(&typo).unwrap()), "position {i}");
-        }
-    }
-
-    // check 73
-    #[test]
-    fn a_secret_is_the_next_256_bits_of_randomness_and_nothing_else() {
-        let (random, same) = (Random::seeded(1), Random::seeded(1));
-        for _ in 0..100 {
-            for text in [generate_api_key(&random), ApiSecret::generate(&random).expose().to_owned()] {
-                let body = BASE32_NOPAD.decode(text[3..].to_ascii_uppercase().as_bytes()).unwrap();
-                assert_eq!(body[..32], *same.bytes::<32>());
-            }
-        }
-        // Each bit of the system's randomness is set in about 500 of 1000 secrets. Less than one run in 10^20 would
-        // leave this range.
-        let mut set = [0; 256];
-        for _ in 0..1000 {
-            let secret = ApiSecret::generate(&Random::System);
-            let body = BASE32_NOPAD.decode(secret.expose()[3..].to_ascii_uppercase().as_bytes()).unwrap();
-            set.iter_mut().enumerate().for_each(|(i, set)| *set += usize::from(body[i / 8] >> (i % 8) & 1));
-        }
-        assert!(set.iter().all(|set| (350..=650).contains(set)), "{set:?}");
-    }
-
-    /// `printf %s rs_… | openssl dgst -sha256 -mac HMAC -macopt hexkey:808182…9e9f`
-    // check 74
-    #[test]
-    fn the_hash_is_hmac_sha_256_under_the_pepper() {
-        let pepper: [u8; 32] = std::array::from_fn(|i| 0x80 + i as u8);
-        let hash = Pepper::new(&pepper).hash("rs_aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypybnsdxi");
-        let expected = "3d720aaf18e49b14dc7116751b2b83363a5f1a71e51fbe013a6feb1201c6e6b5";
-        assert_eq!(HEXLOWER.encode(&hash.0), expected);
-    }
-
-    // check 74
-    #[test]
-    fn hashes_depend_on_secret_and_pepper() {
-        let (one, two) = (Pepper::new(&[1; 32]), Pepper::new(&[2; 32]));
-        assert!(one.hash("a") == one.hash("a"));
-        assert!(one.hash("a") != one.hash("b"));
-        assert!(one.hash("a") != two.hash("a"));
-    }
-
-    #[test]
-    fn sealed_secrets_open_under_the_same_key_and_name_only() {
-        let random = Random::seeded(2);
-        let master = MasterKey::generate(&random);
-        let mut sealed = master.seal("pepper", &[7; 32], &random).unwrap();
-        assert_eq!(*master.open("pepper", &sealed).unwrap(), [7; 32]);
-        assert_eq!(master.open("key", &sealed).unwrap_err(), SealError::CannotOpen);
-        assert_eq!(MasterKey::generate(&random).open("pepper", &sealed).unwrap_err(), SealError::CannotOpen);
-        assert_eq!(master.open("pepper", &sealed[..20]).unwrap_err(), SealError::CannotOpen);
-        sealed[30] ^= 1;
-        assert_eq!(master.open("pepper", &sealed).unwrap_err(), SealError::CannotOpen);
-    }
-
-    #[test]
-    fn master_keys_are_64_hexadecimal_digits() {
-        let master = MasterKey::generate(&Random::seeded(3));
-        let again = MasterKey::parse(&format!(" {}\n", master.to_text().to_uppercase())).unwrap();
-        assert_eq!(*again.to_text(), *master.to_text());
-        for bad in ["", "ab", &"g".repeat(64), &"a".repeat(65)] {
-            assert_eq!(MasterKey::parse(bad).unwrap_err(), SealError::BadKey);
-        }
-    }
-
-    // check 79
-    #[test]
-    fn debug_shows_nothing() {
-        let secret = ApiSecret::generate(&Random::seeded(4));
-        assert_eq!(format!("{secret:?}"), "ApiSecret(…)");
-        assert_eq!(format!("{:?}", SecretHash([1; 32])), "SecretHash(…)");
-    }
-}
+mod tests;

@@ -2,17 +2,17 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    Method, Request, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
-};
+use hyper::{Method, header::CONTENT_TYPE};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{FeedError, Options, session::connect};
-use crate::{Allowlist, Claims, ClientPolicy, Denied, StandingToken, VerifiedToken, parse_cidr};
+use super::{
+    FeedError, Shared,
+    connect::Listener,
+    session::{post, request},
+    wire::Client,
+};
+use crate::{Claims, ClientPolicy, Denied, StandingToken, VerifiedToken};
 
 /// The answer's members that matter here. All but `active` are present only if the token is valid.
 #[derive(Deserialize)]
@@ -31,14 +31,14 @@ struct Answer {
 /// Decides about a token whose text and signature are valid, and whose claims are `claims`. `known` is its
 /// client's policy in the newest snapshot.
 pub(super) async fn ask(
-    options: &Options,
+    shared: &Shared,
     server: &str,
     token: &str,
     claims: Claims,
     known: Option<Arc<ClientPolicy>>,
     caller: Option<IpAddr>,
 ) -> Result<VerifiedToken, Denied> {
-    let answer = timeout(options.mode.patience(), answer(options, server, token, caller));
+    let answer = timeout(shared.options.mode.patience(), answer(shared, server, token, caller));
     let answer = answer.await.map_err(|_| Denied::Stale)?.map_err(|_| Denied::Stale)?;
     if !answer.active {
         // The server does not say why the token is not active.
@@ -49,39 +49,31 @@ pub(super) async fn ask(
     if answer.sub != claims.client.to_string() || answer.sid != claims.session.to_string() {
         return Err(Denied::Stale);
     }
-    let entries: Result<Vec<_>, _> = answer.allow.iter().map(|entry| parse_cidr(entry)).collect();
-    let policy = ClientPolicy {
+    let client = Client {
+        client_id: claims.client,
+        name: known.map(|known| known.name.clone()).unwrap_or_default(),
+        revision: 0,
         generation: claims.generation,
-        allowlist: Allowlist::from_iter(entries.map_err(|_| Denied::Stale)?),
-        scopes: answer.scope.parse().map_err(|_| Denied::Stale)?,
+        active: true,
+        allow: answer.allow,
+        scopes: answer.scope,
         credentials: vec![claims.credential],
-        ..ClientPolicy::new(known.map(|known| known.name.clone()).unwrap_or_default())
     };
+    let policy = client.policy().ok_or(Denied::Stale)?;
     StandingToken::told(claims, Arc::new(policy)).presented_by(caller)
 }
 
 async fn answer(
-    options: &Options,
+    shared: &Shared,
     server: &str,
     token: &str,
     caller: Option<IpAddr>,
 ) -> Result<Answer, FeedError> {
     let caller = caller.map(|address| format!("&client_ip={address}")).unwrap_or_default();
-    let mut connection = connect(server).await?;
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri("/oauth2/introspect")
-        .header(HOST, server)
-        .header(AUTHORIZATION, format!("Bearer {}", options.token))
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        // A token that was authenticated has no character that would need encoding, nor has an address.
-        .body(Full::from(Bytes::from(format!("token={token}{caller}"))))
-        .map_err(|_| FeedError::Unreadable)?;
-    let response =
-        connection.send_request(request).await.map_err(|e| FeedError::Connection(e.to_string()))?;
-    if response.status() != StatusCode::OK {
-        return Err(FeedError::Refused(response.status().as_u16()));
-    }
-    let body = response.into_body().collect().await.map_err(|e| FeedError::Connection(e.to_string()))?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|_| FeedError::Unreadable)
+    let server = Listener::new(server);
+    let mut connection = shared.connector.connect(server).await?;
+    let request = request(&shared.options, server, Method::POST, "/oauth2/introspect");
+    let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    // A token that was authenticated has no character that would need encoding, nor has an address.
+    post(&mut connection, request, format!("token={token}{caller}")).await
 }

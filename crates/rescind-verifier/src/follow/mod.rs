@@ -20,19 +20,29 @@
 //! ```
 
 mod clock;
+mod connect;
+mod hold;
 mod introspect;
+mod options;
 mod session;
 mod snapshot;
 pub mod sse;
+#[cfg(feature = "follow-tls")]
+mod tls;
+#[cfg(not(feature = "follow-tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+pub mod usage;
 pub mod wire;
 
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use thiserror::Error;
 use tokio::{
     sync::{Mutex, Notify, watch},
@@ -40,89 +50,21 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{Claims, ClientPolicy, Denied, Kind, StandingToken, State, VerifiedToken};
-use snapshot::{SnapshotView, Snapshots};
+pub use hold::Hold;
+pub use options::{Mode, Options};
+#[cfg(feature = "follow-tls")]
+pub use tls::AuthorityError;
+
+use crate::{Claims, ClientPolicy, Denied, Kind, UnixSeconds, VerifiedToken};
+use connect::{Connector, Listener};
+use hold::Holds;
+use snapshot::{Confirmed, Snapshots};
 use wire::Position;
 
 /// A connection on which nothing arrives for this long is closed. Servers send a heartbeat every second.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The pause between two attempts to reach the server, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-
-/// Which server to follow, and how closely.
-///
-/// Later versions may add fields: make one with [`Options::new`] or [`Options::exact`].
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Options {
-    /// The server's management listener, as `host:port`. It speaks plain HTTP: keep it to a network
-    /// that you trust.
-    pub server: String,
-    /// A verifier token, as `rescind verifier create` prints it.
-    pub token: String,
-    /// How closely the server is followed.
-    pub mode: Mode,
-    /// The server's public listener, as `host:port`, where [`Follower::verify_or_ask`] asks about single
-    /// tokens. `None`: it does not ask.
-    pub introspection: Option<String>,
-}
-
-/// How closely a server is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mode {
-    /// The follower knows every change that the server has answered. The server's answers wait for this
-    /// follower, at most until the last lease that the server gave it has ended: about 3 seconds.
-    Exact,
-    /// The follower knows every change within this time after the server has answered it. The server does not
-    /// wait.
-    Bounded(Duration),
-}
-
-impl Mode {
-    /// For how long the follower waits for an answer of the server.
-    fn patience(self) -> Duration {
-        match self {
-            Mode::Exact => Duration::from_secs(2),
-            Mode::Bounded(bound) => bound,
-        }
-    }
-}
-
-impl Options {
-    /// A follower bounded by 5 seconds, that asks about no single token.
-    pub fn new(server: impl Into<String>, token: impl Into<String>) -> Options {
-        let mode = Mode::Bounded(Duration::from_secs(5));
-        Options { server: server.into(), token: token.into(), mode, introspection: None }
-    }
-
-    /// An exact follower, that asks about no single token.
-    pub fn exact(server: impl Into<String>, token: impl Into<String>) -> Options {
-        Options::new(server, token).with_mode(Mode::Exact)
-    }
-
-    /// These options with this mode.
-    #[must_use]
-    pub fn with_mode(self, mode: Mode) -> Options {
-        Options { mode, ..self }
-    }
-
-    /// These options, with the public listener (`host:port`) at which [`Follower::verify_or_ask`] asks about
-    /// single tokens.
-    #[must_use]
-    pub fn with_introspection(self, server: impl Into<String>) -> Options {
-        Options { introspection: Some(server.into()), ..self }
-    }
-}
-
-impl std::fmt::Debug for Options {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options")
-            .field("server", &self.server)
-            .field("mode", &self.mode)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Why the connection to the feed ended. The follower connects again by itself: this is for logs.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -131,6 +73,9 @@ pub enum FeedError {
     /// The server cannot be reached, or closed the connection.
     #[error("no connection: {0}")]
     Connection(String),
+    /// TLS could not be begun with the server, for this reason.
+    #[error("no TLS connection: {0}")]
+    Tls(String),
     /// The server answered with this status instead of the feed.
     #[error("the server answered {0}")]
     Refused(u16),
@@ -164,13 +109,19 @@ pub struct Follower {
 #[derive(Debug)]
 struct Shared {
     options: Options,
+    connector: Connector,
     /// The name by which the server tells apart the followers that share a verifier token.
     name: String,
-    /// The state and the deadline until which it may decide, behind one lock, so that a verification reads
-    /// both as they belong together.
-    snapshots: RwLock<Snapshots>,
+    snapshots: std::sync::Mutex<Snapshots>,
+    /// The keys and the state, and the deadline until which they may decide: behind one pointer, so that a
+    /// verification reads them as they belong together, and waits for nobody.
+    confirmed: ArcSwapOption<Confirmed>,
+    holds: Holds,
+    counts: usage::Counts,
     /// The number of the last change applied.
     applied: watch::Sender<u64>,
+    /// The last change applied for which no connection is still to be closed.
+    settled: watch::Sender<Option<Position>>,
     /// Notified when a snapshot is complete, so that the server is asked at once.
     complete: Notify,
     /// Why the last connection to the feed ended. `None` while the follower is up to date.
@@ -194,21 +145,14 @@ impl Follower {
     ///
     /// If it is called outside of a tokio runtime.
     pub fn start(options: Options) -> Follower {
-        let shared = Arc::new(Shared {
-            options,
-            name: unique_name(),
-            snapshots: RwLock::default(),
-            applied: watch::Sender::new(0),
-            complete: Notify::new(),
-            status: watch::Sender::new(Some(FeedError::Connection("not yet".into()))),
-        });
+        let shared = Arc::new(Shared::new(options));
         let task = tokio::spawn(follow(Arc::clone(&shared)));
         Follower { shared, task: Arc::new(Task(Mutex::new(task))) }
     }
 
-    /// Stops following, for every clone: from now on every token is refused with [`Denied::Stale`]. An
-    /// exact follower also ends its lease at the server, so that no change waits for the rest of it. Call
-    /// this at the end of an orderly shutdown.
+    /// Stops following, for every clone: from now on every token is refused with [`Denied::Stale`], and every
+    /// [`Hold`] ends. An exact follower also ends its lease at the server, so that no change waits for the rest of
+    /// it. Call this at the end of an orderly shutdown.
     pub async fn leave(&self) {
         let mut task = self.task.0.lock().await;
         if !task.is_finished() {
@@ -216,11 +160,10 @@ impl Follower {
             let _ = (&mut *task).await;
         }
         // The task that extends the deadline has ended. The state must be dropped before the lease is ended.
-        *self.shared.snapshots_mut() = Snapshots::default();
-        if self.shared.options.mode == Mode::Exact {
-            // If the server cannot be reached, the lease ends by itself.
-            let _ = session::leave(&self.shared).await;
-        }
+        self.shared.change(|snapshots| *snapshots = Snapshots::default());
+        hold::end_refused(&self.shared).await.closed(&self.shared).await;
+        // If the server cannot be reached, a lease ends by itself, and what was counted is lost.
+        let _ = session::leave(&self.shared).await;
     }
 
     /// Checks an access token that was presented from this address. `None` is an address that is not
@@ -231,11 +174,28 @@ impl Follower {
     /// [`Denied::Stale`]: the follower may be out of date. Otherwise the first rule that the token breaks,
     /// as [`Verifier::verify`](crate::Verifier::verify) reports it.
     pub fn verify(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
-        let snapshots = self.shared.snapshots();
-        let snapshot = snapshots.fresh(clock::boot()).ok_or(Denied::Stale)?;
-        let claims = snapshot.verifier.authenticate(token, Kind::Access, snapshot.time(clock::wall()))?;
-        let view = SnapshotView { snapshot, client: claims.client };
-        StandingToken::decide(claims, &view)?.presented_by(caller)
+        self.shared.presented(token, caller)
+    }
+
+    /// Checks an access token as [`verify`](Self::verify) does, and again whenever its verdict may change, for a
+    /// connection that it opens.
+    ///
+    /// ```no_run
+    /// # async fn example(follower: rescind_verifier::follow::Follower, token: &str) -> Result<(), rescind_verifier::Denied> {
+    /// # async fn serve_connection() {}
+    /// let mut hold = follower.hold(token, None)?;
+    /// tokio::select! {
+    ///     () = serve_connection() => {}
+    ///     denied = hold.ended() => println!("closed: {denied}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify).
+    pub fn hold(&self, token: &str, caller: Option<IpAddr>) -> Result<Hold, Denied> {
+        Hold::new(self, token, caller)
     }
 
     /// Like [`verify`](Self::verify), but if the state is too old, or older than the token, the server is
@@ -246,11 +206,10 @@ impl Follower {
     ///
     /// As [`verify`](Self::verify). [`Denied::Stale`]: the server did not answer in time either.
     pub async fn verify_or_ask(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
-        let options = &self.shared.options;
-        match (self.verify(token, caller), &options.introspection) {
+        match (self.verify(token, caller), &self.shared.options.introspection) {
             (Err(Denied::Stale | Denied::NotKnown), Some(server)) => {
                 let (claims, policy) = self.read(token)?;
-                introspect::ask(options, server, token, claims, policy, caller).await
+                introspect::ask(&self.shared, server, token, claims, policy, caller).await
             }
             (decided, _) => decided,
         }
@@ -258,16 +217,18 @@ impl Follower {
 
     /// The token's claims, by the keys of the newest snapshot, and its client's policy there.
     fn read(&self, token: &str) -> Result<(Claims, Option<Arc<ClientPolicy>>), Denied> {
-        let snapshots = self.shared.snapshots();
-        let snapshot = snapshots.newest().ok_or(Denied::Stale)?;
-        let claims = snapshot.verifier.authenticate(token, Kind::Access, clock::wall())?;
-        let policy = SnapshotView { snapshot, client: claims.client }.client(claims.client);
+        let (verifier, known) = self.shared.read(|snapshots| {
+            let newest = snapshots.newest().ok_or(Denied::Stale)?;
+            Ok((Arc::clone(&newest.verifier), Arc::clone(&newest.known)))
+        })?;
+        let claims = verifier.authenticate(token, Kind::Access, clock::wall())?;
+        let policy = known.client(claims.client);
         Ok((claims, policy))
     }
 
     /// Whether the follower is up to date, and can decide at this moment.
     pub fn is_ready(&self) -> bool {
-        self.shared.snapshots().fresh(clock::boot()).is_some()
+        !self.shared.fresh_for().is_zero()
     }
 
     /// Waits until the follower can decide.
@@ -281,8 +242,8 @@ impl Follower {
         }
     }
 
-    /// Receives the reason whenever a connection to the feed ends, and `None` when the follower is up to
-    /// date again.
+    /// Receives the reason when a connection to the feed ends, and `None` when the follower is up to date again. A
+    /// reason for which one attempt after another fails is told once.
     pub fn status(&self) -> watch::Receiver<Option<FeedError>> {
         self.shared.status.subscribe()
     }
@@ -291,29 +252,74 @@ impl Follower {
 async fn follow(shared: Arc<Shared>) {
     let mut pause = PAUSES.0;
     loop {
-        let before = shared.snapshots().deadline();
+        let before = shared.read(Snapshots::deadline);
         let error = session::run(&shared).await;
         if matches!(error, FeedError::Gap { .. } | FeedError::Unreadable) {
-            shared.snapshots_mut().distrust();
+            shared.change(Snapshots::distrust);
         }
-        shared.status.send_replace(Some(error));
-        pause = if shared.snapshots().deadline() > before { PAUSES.0 } else { PAUSES.1.min(pause * 2) };
+        shared.status.send_if_modified(|told| {
+            let is_news = told.as_ref() != Some(&error);
+            *told = Some(error);
+            is_news
+        });
+        pause = if shared.read(Snapshots::deadline) > before { PAUSES.0 } else { PAUSES.1.min(pause * 2) };
         sleep(pause).await;
     }
 }
 
 impl Shared {
-    fn snapshots(&self) -> RwLockReadGuard<'_, Snapshots> {
-        self.snapshots.read().unwrap_or_else(PoisonError::into_inner)
+    fn new(options: Options) -> Shared {
+        Shared {
+            connector: Connector::new(&options),
+            options,
+            name: unique_name(),
+            snapshots: std::sync::Mutex::default(),
+            confirmed: ArcSwapOption::empty(),
+            holds: Holds::default(),
+            counts: usage::Counts::default(),
+            settled: watch::Sender::new(None),
+            applied: watch::Sender::new(0),
+            complete: Notify::new(),
+            status: watch::Sender::new(Some(FeedError::Connection("not yet".into()))),
+        }
     }
 
-    fn snapshots_mut(&self) -> RwLockWriteGuard<'_, Snapshots> {
-        self.snapshots.write().unwrap_or_else(PoisonError::into_inner)
+    /// The listener that the feed comes from.
+    fn server(&self) -> Listener<'_> {
+        Listener::new(&self.options.server)
+    }
+
+    fn decide(&self, token: &str, caller: Option<IpAddr>, now: UnixSeconds) -> Result<VerifiedToken, Denied> {
+        let confirmed = self.confirmed.load();
+        // The clock is read after the deadline, and before the state.
+        let confirmed = confirmed.as_ref().filter(|confirmed| confirmed.is_fresh(clock::boot()));
+        confirmed.ok_or(Denied::Stale)?.verify(token, caller, now)
+    }
+
+    /// For how long, from this moment, the follower may decide.
+    fn fresh_for(&self) -> Duration {
+        let confirmed = self.confirmed.load();
+        confirmed.as_ref().map_or(Duration::ZERO, |confirmed| confirmed.fresh_for(clock::boot()))
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Snapshots) -> T) -> T {
+        read(&self.snapshots.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Every verification that begins after this is decided by what `change` leaves.
+    fn change<T>(&self, change: impl FnOnce(&mut Snapshots) -> T) -> T {
+        let mut snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut snapshots);
+        self.confirmed.store(snapshots.confirmed().map(Arc::new));
+        result
     }
 
     /// The position that the feed may be continued from.
     fn position(&self) -> Option<Position> {
-        self.snapshots().newest().filter(|snapshot| snapshot.sound).map(|snapshot| snapshot.position.clone())
+        self.read(|snapshots| {
+            let sound = snapshots.newest().filter(|snapshot| snapshot.sound);
+            sound.map(|snapshot| snapshot.position.clone())
+        })
     }
 }
 

@@ -1,12 +1,28 @@
 //! The server's state as a follower has it, and until when the follower may use it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use papaya::HashMap;
 
 use super::{
     FeedError,
     wire::{Change, Client, EndedSession, Hello, Position, What, WireKey},
 };
-use crate::{ClientId, ClientPolicy, KeySet, Profile, SessionId, SessionState, State, UnixSeconds, Verifier};
+use crate::{
+    ClientId, ClientPolicy, Denied, KeySet, Kind, Profile, SessionId, SessionState, StandingToken, State,
+    UnixSeconds, VerifiedToken, Verifier,
+};
+
+/// How many tokens a follower caches, so that the signature of a repeated token is checked once. They take 7 MB,
+/// and at most 14 MB.
+const CACHED_TOKENS: usize = 8192;
 
 /// What a follower has of the server's state.
 #[derive(Debug, Default)]
@@ -19,9 +35,13 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// The snapshot that may decide at this moment of the boot clock, if there is one.
-    pub(super) fn fresh(&self, now: Duration) -> Option<&Snapshot> {
-        self.current.as_ref().filter(|snapshot| now < snapshot.deadline)
+    /// What verifications are decided by.
+    pub(super) fn confirmed(&self) -> Option<Confirmed> {
+        self.current.as_ref().map(|snapshot| Confirmed {
+            deadline: snapshot.deadline,
+            verifier: Arc::clone(&snapshot.verifier),
+            known: Arc::clone(&snapshot.known),
+        })
     }
 
     /// Until when, on the boot clock, the follower may decide.
@@ -98,14 +118,30 @@ pub(super) struct Snapshot {
     /// Whether every change so far followed the one before it. An unsound snapshot decides until its
     /// deadline, but takes no more changes.
     pub(super) sound: bool,
-    pub(super) verifier: Verifier,
+    pub(super) verifier: Arc<Verifier>,
     profile: Profile,
-    clients: HashMap<ClientId, Arc<ClientPolicy>>,
-    ended: HashMap<SessionId, UnixSeconds>,
+    pub(super) known: Arc<Known>,
     /// The number of ended sessions at which those whose last token has expired are removed.
     forget_at: usize,
+}
+
+/// The clients and the ended sessions. Changes are applied while verifications read, and every one replaces older
+/// knowledge by newer.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    clients: HashMap<ClientId, Arc<ClientPolicy>>,
+    ended: HashMap<SessionId, UnixSeconds>,
     /// The last token of every removed session had expired by this time.
-    forgotten: UnixSeconds,
+    forgotten: AtomicU64,
+}
+
+/// A snapshot that its server has confirmed, and the moment until which it may decide.
+#[derive(Debug)]
+pub(super) struct Confirmed {
+    deadline: Duration,
+    pub(super) verifier: Arc<Verifier>,
+    /// At least as new as the state that the deadline was granted for.
+    known: Arc<Known>,
 }
 
 /// Seconds for which an ended session is kept after its last token has expired, so that it is still known
@@ -113,19 +149,19 @@ pub(super) struct Snapshot {
 const MARGIN: UnixSeconds = 3600;
 
 impl Snapshot {
-    /// The beginning of a snapshot. It has no deadline yet, so it decides nothing.
-    pub(super) fn begin(hello: &Hello) -> Result<Snapshot, FeedError> {
-        let profile = Profile::new(&hello.issuer, &hello.audience).ok_or(FeedError::Unreadable)?;
+    /// The beginning of a snapshot, for tokens of this audience, or of the server's own. It has no deadline yet, so it
+    /// decides nothing.
+    pub(super) fn begin(hello: &Hello, audience: Option<&str>) -> Result<Snapshot, FeedError> {
+        let audience = audience.unwrap_or(&hello.audience);
+        let profile = Profile::new(&hello.issuer, audience).ok_or(FeedError::Unreadable)?;
         Ok(Snapshot {
             position: Position { epoch: hello.epoch.clone(), seq: hello.seq },
             deadline: Duration::ZERO,
             sound: true,
-            verifier: Verifier::new(read_keys(&hello.keys)?, profile.clone()),
+            verifier: Arc::new(verifier(&hello.keys, &profile)?),
             profile,
-            clients: HashMap::new(),
-            ended: HashMap::new(),
+            known: Arc::default(),
             forget_at: 0,
-            forgotten: 0,
         })
     }
 
@@ -134,7 +170,10 @@ impl Snapshot {
     }
 
     pub(super) fn add_ended(&mut self, sessions: &[EndedSession]) {
-        self.ended.extend(sessions.iter().map(|ended| (ended.session, ended.until)));
+        let known = self.known.ended.pin();
+        for ended in sessions {
+            known.insert(ended.session, ended.until);
+        }
     }
 
     /// Applies a change. If its number is not the next one, changes were missed.
@@ -145,154 +184,96 @@ impl Snapshot {
         match change.what {
             What::Client(client) => self.put(client)?,
             What::Session(ended) => {
-                if self.ended.len() >= self.forget_at {
-                    self.forgotten = self.forgotten.max(now.saturating_sub(MARGIN));
-                    self.ended.retain(|_, until| *until > self.forgotten);
-                    self.forget_at = 2 * self.ended.len() + 1024;
+                let known = self.known.ended.pin();
+                if known.len() >= self.forget_at {
+                    self.known.forget(now.saturating_sub(MARGIN));
+                    self.forget_at = 2 * known.len() + 1024;
                 }
-                self.ended.insert(ended.session, ended.until);
+                known.insert(ended.session, ended.until);
             }
-            What::Keys(keys) => self.verifier = Verifier::new(read_keys(&keys)?, self.profile.clone()),
+            What::Keys(keys) => self.verifier = Arc::new(verifier(&keys, &self.profile)?),
         }
         self.position.seq = change.seq;
         Ok(())
-    }
-
-    /// The time to check `exp` against, in seconds since 1970. It is never earlier than `forgotten`, so that
-    /// a clock set back makes no token of a removed session valid again.
-    pub(super) fn time(&self, now: UnixSeconds) -> UnixSeconds {
-        now.max(self.forgotten)
     }
 
     /// Takes over a client's policy, unless the one here is newer: the server sends a change as the client is
     /// now, so that the policy may already have been sent with a later change.
     fn put(&mut self, client: Client) -> Result<(), FeedError> {
         let (id, revision) = (client.client_id, client.revision);
-        if self.clients.get(&id).is_none_or(|policy| policy.revision < revision) {
-            self.clients.insert(id, Arc::new(client.policy().ok_or(FeedError::Unreadable)?));
+        let known = self.known.clients.pin();
+        if known.get(&id).is_none_or(|policy| policy.revision < revision) {
+            known.insert(id, Arc::new(client.policy().ok_or(FeedError::Unreadable)?));
         }
         Ok(())
     }
 }
 
-fn read_keys(keys: &[WireKey]) -> Result<KeySet, FeedError> {
-    keys.iter().map(|key| key.read().ok_or(FeedError::Unreadable)).collect()
+fn verifier(keys: &[WireKey], profile: &Profile) -> Result<Verifier, FeedError> {
+    let keys: Result<KeySet, _> = keys.iter().map(|key| key.read().ok_or(FeedError::Unreadable)).collect();
+    Ok(Verifier::new(keys?, profile.clone()).with_token_cache(CACHED_TOKENS))
 }
 
-/// A snapshot as the [`State`] for one token, whose client is `client`. The feed tells only of sessions that
-/// ended early. Of any other session, the token's signature proves that the server made it.
-pub(super) struct SnapshotView<'s> {
-    pub(super) snapshot: &'s Snapshot,
-    pub(super) client: ClientId,
+impl Known {
+    /// The client's policy.
+    pub(super) fn client(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
+        self.clients.pin().get(&id).cloned()
+    }
+
+    /// Removes the ended sessions whose last token has expired by this time.
+    fn forget(&self, until: UnixSeconds) {
+        // Before the sessions are removed: whoever does not find one reads this afterwards.
+        let until = until.max(self.forgotten.fetch_max(until, Ordering::AcqRel));
+        self.ended.pin().retain(|_, last| *last > until);
+    }
 }
 
-impl State for SnapshotView<'_> {
+impl Confirmed {
+    /// Whether this may decide at this moment of the boot clock.
+    pub(super) fn is_fresh(&self, now: Duration) -> bool {
+        now < self.deadline
+    }
+
+    /// For how long, from this moment of the boot clock, this may decide.
+    pub(super) fn fresh_for(&self, now: Duration) -> Duration {
+        self.deadline.saturating_sub(now)
+    }
+
+    /// Decides about a token. The caller has checked that this is fresh.
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        caller: Option<IpAddr>,
+        now: UnixSeconds,
+    ) -> Result<VerifiedToken, Denied> {
+        let claims = self.verifier.authenticate(token, Kind::Access, now)?;
+        let view = View { known: &self.known, client: claims.client };
+        let token = StandingToken::decide(claims, &view)?;
+        // So that a clock set back makes no token of a removed session valid again.
+        if token.claims().expires_at <= self.known.forgotten.load(Ordering::Acquire) {
+            return Err(Denied::Expired);
+        }
+        token.presented_by(caller)
+    }
+}
+
+/// The [`State`] for one token, whose client is `client`. The feed tells only of sessions that ended early. Of
+/// any other session, the token's signature proves that the server made it.
+struct View<'k> {
+    known: &'k Known,
+    client: ClientId,
+}
+
+impl State for View<'_> {
     fn client(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
-        self.snapshot.clients.get(&id).cloned()
+        self.known.client(id)
     }
 
     fn session(&self, id: SessionId) -> Option<SessionState> {
-        let ended = self.snapshot.ended.contains_key(&id);
+        let ended = self.known.ended.pin().contains_key(&id);
         Some(SessionState::new(self.client, u64::MAX, ended))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn snapshot(epoch: &str, seq: u64) -> Snapshot {
-        let hello = format!(r#"{{"epoch":"{epoch}","seq":{seq},"issuer":"i","audience":"a","keys":[]}}"#);
-        Snapshot::begin(&serde_json::from_str(&hello).unwrap()).unwrap()
-    }
-
-    fn at(position: &str) -> Position {
-        position.parse().unwrap()
-    }
-
-    fn newest(snapshots: &Snapshots) -> Position {
-        snapshots.newest().unwrap().position.clone()
-    }
-
-    /// The position of the snapshot that decides at this second.
-    fn fresh(snapshots: &Snapshots, second: u64) -> Option<Position> {
-        snapshots.fresh(Duration::from_secs(second)).map(|snapshot| snapshot.position.clone())
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn a_snapshot_of_another_process_decides_nothing_before_that_has_confirmed_it() {
-        let mut snapshots = Snapshots::default();
-        snapshots.put(snapshot("e", 5)).unwrap();
-        assert_eq!((newest(&snapshots), fresh(&snapshots, 0)), (at("e:5"), None));
-        snapshots.extend(&at("e:5"), 10 * SECOND).unwrap();
-        assert_eq!((fresh(&snapshots, 9), fresh(&snapshots, 10)), (Some(at("e:5")), None));
-
-        snapshots.put(snapshot("f", 2)).unwrap();
-        let keys = What::Keys(vec![]);
-        snapshots.apply(Change { seq: 3, what: keys.clone() }, 0).unwrap();
-        assert_eq!((newest(&snapshots), fresh(&snapshots, 9)), (at("f:3"), Some(at("e:5"))));
-        snapshots.extend(&at("f:4"), 20 * SECOND).unwrap_err();
-        assert_eq!((fresh(&snapshots, 9), fresh(&snapshots, 10)), (Some(at("e:5")), None));
-        assert_eq!(snapshots.extend(&at("f:3"), 12 * SECOND).unwrap().unwrap().position, at("e:5"));
-        assert_eq!((fresh(&snapshots, 11), fresh(&snapshots, 12)), (Some(at("f:3")), None));
-        // A late answer does not shorten the deadline.
-        snapshots.extend(&at("f:3"), 11 * SECOND).unwrap();
-        assert_eq!(fresh(&snapshots, 11), Some(at("f:3")));
-    }
-
-    #[test]
-    fn a_snapshot_of_the_same_process_is_good_for_as_long_as_what_it_replaces() {
-        let mut snapshots = Snapshots::default();
-        snapshots.put(snapshot("e", 5)).unwrap();
-        snapshots.extend(&at("e:5"), 10 * SECOND).unwrap();
-        snapshots.put(snapshot("e", 7)).unwrap();
-        assert_eq!((fresh(&snapshots, 9), fresh(&snapshots, 10)), (Some(at("e:7")), None));
-        assert_eq!(snapshots.put(snapshot("e", 6)).unwrap_err(), FeedError::Gap { have: 7, got: 6 });
-        // The same holds after a snapshot of another process.
-        snapshots.put(snapshot("f", 1)).unwrap();
-        snapshots.put(snapshot("e", 8)).unwrap();
-        assert_eq!((newest(&snapshots), fresh(&snapshots, 9)), (at("e:8"), Some(at("e:8"))));
-    }
-
-    #[test]
-    fn what_is_distrusted_is_what_was_told_last() {
-        let mut snapshots = Snapshots::default();
-        snapshots.put(snapshot("e", 5)).unwrap();
-        snapshots.extend(&at("e:5"), 10 * SECOND).unwrap();
-        snapshots.put(snapshot("f", 1)).unwrap();
-        snapshots.distrust();
-        assert!(newest(&snapshots) == at("e:5") && snapshots.newest().unwrap().sound);
-        snapshots.distrust();
-        assert!(!snapshots.newest().unwrap().sound);
-        assert_eq!(fresh(&snapshots, 9), Some(at("e:5")), "it was good until then");
-    }
-
-    // check 94
-    #[test]
-    fn ended_sessions_are_forgotten_when_no_clock_can_bring_their_tokens_back() {
-        let mut snapshot = snapshot("e", 0);
-        let mut seq = 0;
-        let mut end = |snapshot: &mut Snapshot, until, now| {
-            seq += 1;
-            let ended = EndedSession { session: seq, until };
-            snapshot.apply(Change { seq, what: What::Session(ended) }, now).unwrap();
-        };
-        end(&mut snapshot, 100, 0);
-        for _ in 0..2000 {
-            end(&mut snapshot, 200, 100 + MARGIN - 1);
-        }
-        assert!(snapshot.ended.contains_key(&1));
-        for _ in 0..20_000 {
-            end(&mut snapshot, 300, 200 + MARGIN);
-        }
-        assert!(!snapshot.ended.contains_key(&1) && !snapshot.ended.contains_key(&2001));
-        assert_eq!((snapshot.time(150), snapshot.time(201)), (200, 201));
-        assert_eq!(snapshot.ended.len(), 20_000);
-        for _ in 0..50_000 {
-            end(&mut snapshot, 400, 300 + MARGIN);
-        }
-        assert_eq!(snapshot.ended.len(), 50_000);
-    }
-}
+mod tests;

@@ -20,6 +20,8 @@
 //! head. So a verifier that has applied the head was up to date at the moment when it sent the
 //! acknowledgement, however slow the network is. The verifier's [`AckMode`] determines until when it may decide.
 //!
+//! An [`Ack`] may also report what the verifier has counted.
+//!
 //! These types are closed: another version of the format will have a path and types of its own.
 
 use std::str::FromStr;
@@ -27,6 +29,7 @@ use std::str::FromStr;
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
+use super::usage::Counted;
 use crate::{
     Algorithm, Allowlist, ClientId, ClientPolicy, CredentialId, Key, SessionId, UnixSeconds, parse_cidr,
 };
@@ -45,7 +48,7 @@ pub struct Hello {
     pub seq: u64,
     /// The `iss` of every token.
     pub issuer: String,
-    /// The `aud` of every token.
+    /// The `aud` of every token that names no resources.
     pub audience: String,
     /// The keys that tokens may be signed with.
     pub keys: Vec<WireKey>,
@@ -69,6 +72,9 @@ pub struct Ack {
     /// How the verifier follows.
     #[serde(flatten)]
     pub mode: AckMode,
+    /// What it has counted since the last acknowledgement that was answered. Servers before this member ignore it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<Counted>,
 }
 
 /// How a verifier follows, as the member `mode`.
@@ -189,9 +195,11 @@ impl WireKey {
             #[cfg(feature = "asymmetric")]
             Algorithm::EdDsa => Key::eddsa(&self.kid, key.as_slice().try_into().ok()?).ok(),
             #[cfg(feature = "asymmetric")]
+            Algorithm::Ed25519 => Key::ed25519(&self.kid, key.as_slice().try_into().ok()?).ok(),
+            #[cfg(feature = "asymmetric")]
             Algorithm::Es256 => Key::es256(&self.kid, &key).ok(),
             #[cfg(not(feature = "asymmetric"))]
-            Algorithm::EdDsa | Algorithm::Es256 => None,
+            Algorithm::EdDsa | Algorithm::Ed25519 | Algorithm::Es256 => None,
         }
     }
 }

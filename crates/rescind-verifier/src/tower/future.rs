@@ -12,25 +12,15 @@ pin_project! {
     /// The response of a [`Verify`](super::Verify): the inner service's, or the refusal.
     pub struct ResponseFuture<F> {
         #[pin]
-        state: State<F>,
+        pub(super) state: State<F>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<F> {
+    pub(super) enum State<F> {
         Passed { #[pin] future: F },
         Refused { refusal: Refusal },
-    }
-}
-
-impl<F> ResponseFuture<F> {
-    pub(super) fn passed(future: F) -> ResponseFuture<F> {
-        ResponseFuture { state: State::Passed { future } }
-    }
-
-    pub(super) fn refused(refusal: Refusal) -> ResponseFuture<F> {
-        ResponseFuture { state: State::Refused { refusal } }
     }
 }
 

@@ -18,10 +18,14 @@
 //! |---|---|---|---|
 //! | no token | 401 | `Authorization header required` | |
 //! | expired | 401 | `Token expired` | `, error="invalid_token"` |
+//! | revoked | 401 | `Invalid token` | `, error="invalid_token", error_description="revoked: get a new token"` |
 //! | any other fault of the token | 401 | `Invalid token` | `, error="invalid_token"` |
 //! | the caller's address | 403 | `IP address not authorized` | not sent |
 //! | a scope is missing | 403 | `Insufficient scope` | `, error="insufficient_scope", scope="…"` |
 //! | cannot be decided now | 503, `Retry-After: 1` | `The service cannot answer safely now. …` | not sent |
+//!
+//! With [`resource_metadata`](VerifyLayer::resource_metadata), every challenge also names the URL of the API's metadata
+//! (RFC 9728 §5.1).
 //!
 //! # Where the layer belongs
 //!
@@ -78,8 +82,6 @@
 mod future;
 mod layer;
 mod refusal;
-mod service;
 
 pub use future::ResponseFuture;
-pub use layer::VerifyLayer;
-pub use service::Verify;
+pub use layer::{Verify, VerifyLayer};

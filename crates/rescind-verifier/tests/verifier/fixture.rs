@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
 use rescind_verifier::{
-    Claims, ClientId, ClientPolicy, Denied, Key, Kind, Profile, SessionId, SessionState, State, UnixSeconds,
-    VerifiedToken, Verifier, header_segment,
+    Claims, ClientId, ClientPolicy, Denied, Key, Kind, Profile, Refused, SessionId, SessionState, State,
+    UnixSeconds, VerifiedToken, Verifier, header_segment,
 };
 use sha2::Sha256;
 
@@ -51,7 +51,7 @@ impl Signer {
         self.sign(&format!(
             "{}.{}",
             header_segment(rescind_verifier::Algorithm::Hs256, self.id, kind),
-            base64url(claims.write(profile))
+            base64url(claims.write(profile, client_id(kind)))
         ))
     }
 }
@@ -74,12 +74,21 @@ pub(crate) fn claims() -> Claims {
         generation: 5,
         pair: 2,
         scopes: "orders:read orders:write".parse().unwrap(),
+        resources: Default::default(),
+    }
+}
+
+/// What a token of this kind has as `client_id`.
+pub(crate) fn client_id(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Access => Some("rk_one"),
+        Kind::Refresh => None,
     }
 }
 
 /// The payload of [`claims`], in clear.
 pub(crate) fn payload() -> String {
-    claims().write(&profile())
+    claims().write(&profile(), client_id(Kind::Access))
 }
 
 /// A valid access token.
@@ -162,11 +171,22 @@ impl Scene {
     }
 
     pub(crate) fn verify(&self) -> Result<VerifiedToken, Denied> {
+        let (token, memory) = self.presented();
+        verifier_of(&[KEY]).verify(&token, self.caller, NOW, &memory)
+    }
+
+    /// Like `verify`, with what a refused token proves.
+    pub(crate) fn verify_explained(&self) -> Result<VerifiedToken, Refused> {
+        let (token, memory) = self.presented();
+        verifier_of(&[KEY]).stand_explained(&token, NOW, &memory)?.presented_by_explained(self.caller)
+    }
+
+    fn presented(&self) -> (String, Memory) {
         let token = (self.spoil)(self.signer.issue(self.kind, &self.claims, &self.profile));
         let mut memory = Memory::default();
         memory.clients.extend(self.client.clone().map(|client| (42, Arc::new(client))));
         memory.sessions.extend(self.session.map(|session| (7, session)));
-        verifier_of(&[KEY]).verify(&token, self.caller, NOW, &memory)
+        (token, memory)
     }
 
     /// The reason for which the scene is refused, after `change`.

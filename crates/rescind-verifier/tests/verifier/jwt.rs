@@ -1,7 +1,7 @@
 //! RFC 7515, 7519 and 8725: tokens that must be refused although their signature may be valid. "Signed"
 //! below means signed with the right key, so that only the rule under test can refuse the token.
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 use hmac::{Hmac, KeyInit, Mac};
 use rescind_verifier::{Claims, Denied, Key, KeyError, Kind, MAX_TOKEN_LENGTH, Profile, UnixSeconds};
 use sha2::{Sha384, Sha512};
@@ -225,7 +225,7 @@ fn only_the_one_base64url_form_is_read() {
     // The tag is made over the text as presented, so a lenient decoder would take all of these. The
     // scopes put both of the characters that the alphabets differ in into the payload.
     let scopes = ">>>> ????".parse().unwrap();
-    let payload = Claims { scopes, ..claims() }.write(&profile());
+    let payload = Claims { scopes, ..claims() }.write(&profile(), None);
     let (header, good) = (base64url(HEADER), base64url(&payload));
     let signed = |payload: &str| authenticate(&KEY.sign(&format!("{header}.{payload}")));
     signed(&good).unwrap();
@@ -282,7 +282,7 @@ fn spare_bits_are_zero() {
     }
     // One or two bytes over a multiple of three leave four or two bits to spare.
     for (pair, remainder) in [(2, 1), (20, 2)] {
-        let mut text = Claims { pair, ..claims() }.write(&profile());
+        let mut text = Claims { pair, ..claims() }.write(&profile(), None);
         while text.len() % 3 != remainder {
             text = with(&text, "orders:write", "orders:writes");
         }
@@ -414,12 +414,48 @@ fn the_longest_payload_fits() {
     assert_eq!(authenticate(&of_issuer(fits + 1)), Err(Denied::Malformed));
 }
 
+/// Tokens as the version before this one has written them, with the keys that it signed them with.
+const OF_THE_VERSION_BEFORE: [(&str, &str, &str); 3] = [
+    (
+        "HS256",
+        "Hs5vb0-ndtjICpvwNLbn3NLxMQzFp8_IrLkilOt015w",
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6ImN1cnJlbnQifQ.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJhdWQiOiJodHRwczovL2FwaS5leGFtcGxlIiwic3ViIjoiNDIiLCJpYXQiOjE3MzY5NDI0MDAsImV4cCI6MTczNjk0NjAwMCwic2lkIjoiNyIsImNyZWQiOjMsImdlbiI6NSwicGFpciI6Miwic2NvcGUiOiJvcmRlcnM6cmVhZCBvcmRlcnM6d3JpdGUifQ.DsTb4rXJhDSvkP-3AbGgVWNjnTpFdXb8crnExwVb6G4",
+    ),
+    (
+        "EdDSA",
+        "pwchbxBsyRcakC4tRt7MBXzELqyn2r1f6OW0oJ-Bq6Q",
+        "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCIsImtpZCI6ImVkIn0.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJhdWQiOiJodHRwczovL2FwaS5leGFtcGxlIiwic3ViIjoiNDIiLCJpYXQiOjE3MzY5NDI0MDAsImV4cCI6MTczNjk0NjAwMCwic2lkIjoiNyIsImNyZWQiOjMsImdlbiI6NSwicGFpciI6Miwic2NvcGUiOiJvcmRlcnM6cmVhZCBvcmRlcnM6d3JpdGUifQ.nBKZ_fMvmojEox5_5OwLh3TCGMmVa_ONXR9BBC_hadyCKpHcGCKBVFNvXyS7enCrFCPYr3y26BoCtM_DmH6DCQ",
+    ),
+    (
+        "ES256",
+        "BEjep_ONlvhIhFoWw0Br__E1658ngoSD4DFCxyNxvYpelr-U6BTriVjgMVal7AHyq5btCg9x4-F9eIxAdhrOk4E",
+        "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6ImVzIn0.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJhdWQiOiJodHRwczovL2FwaS5leGFtcGxlIiwic3ViIjoiNDIiLCJpYXQiOjE3MzY5NDI0MDAsImV4cCI6MTczNjk0NjAwMCwic2lkIjoiNyIsImNyZWQiOjMsImdlbiI6NSwicGFpciI6Miwic2NvcGUiOiJvcmRlcnM6cmVhZCBvcmRlcnM6d3JpdGUifQ.zAQsaPtbvUpmBf_pCFOxw4xn8Lptm6JFFUZWhhDsYihsfHO8CtfShlswX10kafX8Sn-_GzF2sQoBNntJGkvLZA",
+    ),
+];
+
+#[test]
+fn a_token_of_the_version_before_is_good_until_it_expires() {
+    for (algorithm, key, token) in OF_THE_VERSION_BEFORE {
+        let bytes = BASE64URL_NOPAD.decode(key.as_bytes()).unwrap();
+        let key = match algorithm {
+            "HS256" => Key::hs256("current", &bytes),
+            "EdDSA" => Key::eddsa("ed", bytes.as_slice().try_into().unwrap()),
+            _ => Key::es256("es", &bytes),
+        };
+        let verifier = rescind_verifier::Verifier::new([key.unwrap()].into_iter().collect(), profile());
+        let read = |now| verifier.authenticate(token, Kind::Access, now);
+        assert_eq!(read(NOW + 3599), Ok(claims()), "{algorithm}");
+        assert_eq!(read(NOW + 3600), Err(Denied::Expired), "{algorithm}");
+    }
+}
+
 // check 43
 #[test]
 fn the_longest_token_of_an_issuer_is_read() {
     const MAX: u64 = (1 << 53) - 1;
-    let profile = Profile::new(&"i".repeat(255), &"a".repeat(255)).unwrap().of_refresh_tokens();
-    assert!(profile.audience().len() > 255);
+    let resources =
+        ["x:0", "x:"].map(|prefix| format!("{prefix}{}", "a".repeat((1024 - 3) / 2 - prefix.len())));
+    let profile = Profile::new(&"i".repeat(255), "a").unwrap().any_audience();
     let claims = Claims {
         client: MAX,
         issued_at: MAX - 1,
@@ -429,14 +465,16 @@ fn the_longest_token_of_an_issuer_is_read() {
         generation: MAX,
         pair: MAX,
         scopes: "s".repeat(1024).parse().unwrap(),
+        resources: resources.join(" ").parse().unwrap(),
     };
     let id = "k".repeat(64);
     let key = Key::hs256(&id, &KEY.secret).unwrap();
-    let header = rescind_verifier::header_segment(rescind_verifier::Algorithm::Hs256, &id, Kind::Refresh);
-    let token = KEY.sign(&format!("{header}.{}", base64url(claims.write(&profile))));
+    let header = rescind_verifier::header_segment(rescind_verifier::Algorithm::Hs256, &id, Kind::Access);
+    let api_key = format!("rk_{}", "k".repeat(64));
+    let token = KEY.sign(&format!("{header}.{}", base64url(claims.write(&profile, Some(&api_key)))));
     assert!(token.len() < MAX_TOKEN_LENGTH, "{}", token.len());
-    let verifier = rescind_verifier::Verifier::new([key.for_refresh_tokens()].into_iter().collect(), profile);
-    assert_eq!(verifier.authenticate(&token, Kind::Refresh, MAX - 1), Ok(claims));
+    let verifier = rescind_verifier::Verifier::new([key].into_iter().collect(), profile);
+    assert_eq!(verifier.authenticate(&token, Kind::Access, MAX - 1), Ok(claims));
 }
 
 fn expiring_at(expires_at: UnixSeconds) -> Result<UnixSeconds, Denied> {
@@ -555,7 +593,8 @@ fn issuer_and_audience_are_exact() {
         let good = format!(r#""{name}":"{value}""#);
         for other in [
             format!(r#"["{value}"]"#),
-            format!(r#"["{value}","https://evil.example"]"#),
+            // Not in order, which a list of resources is.
+            format!(r#"["{value}","https://a.example"]"#),
             format!(r#"" {value}""#),
             format!(r#""{value}\u0000""#),
             with(&format!("\"{value}\""), "//", r"\/\/"),

@@ -54,6 +54,13 @@ impl Answer {
     }
 
     #[track_caller]
+    fn is_revoked(&self) {
+        let challenge =
+            r#"Bearer realm="rescind", error="invalid_token", error_description="revoked: get a new token""#;
+        self.is(401, "UnauthorizedError", "UNAUTHORIZED", "Invalid token", Some(challenge));
+    }
+
+    #[track_caller]
     fn is_address_not_authorized(&self) {
         self.is(403, "ForbiddenError", "FORBIDDEN", "IP address not authorized", None);
     }
@@ -177,7 +184,7 @@ async fn a_forged_token() {
 async fn a_revoked_token() {
     let mut scene = Scene::good();
     scene.client().generation += 1;
-    send(layer(scene), bearer(&token())).await.is_invalid_token("Invalid token");
+    send(layer(scene), bearer(&token())).await.is_revoked();
 }
 
 // check 39
@@ -239,6 +246,25 @@ async fn a_missing_scope() {
     let twice = requiring("orders:delete").require("orders:read".parse().unwrap());
     let refused = send(twice, bearer(&token())).await;
     refused.is(403, "ForbiddenError", "FORBIDDEN", "Insufficient scope", Some(challenge));
+}
+
+// RFC 9728 §5.1
+#[tokio::test]
+async fn a_challenge_names_the_metadata_of_the_api() {
+    let url = "https://api.example/.well-known/oauth-protected-resource/orders";
+    let layer = || layer(Scene::good()).resource_metadata(url).unwrap();
+    let nobody = Request::new(Full::default());
+    for (request, required, error) in [
+        (nobody, "", ""),
+        (bearer("x"), "", r#", error="invalid_token""#),
+        (bearer(&token()), "a", r#", error="insufficient_scope", scope="a""#),
+    ] {
+        let refused = send(layer().require(required.parse().unwrap()), request).await;
+        let challenge = format!(r#"Bearer realm="rescind"{error}, resource_metadata="{url}""#);
+        assert_eq!(refused.header("www-authenticate"), Some(challenge.as_str()));
+    }
+    assert!(layer().resource_metadata("/metadata").is_err());
+    assert!(layer().resource_metadata("https://a/\", b=\"").is_err());
 }
 
 // check 21
@@ -307,12 +333,12 @@ async fn every_reason_has_its_answer() {
         Denied::NotYetValid,
         Denied::NotKnown,
         Denied::ClientInactive,
-        Denied::Revoked,
     ] {
         let layer = VerifyLayer::new(move |_: &str, _| Err(denied), peer as _);
         send(layer, bearer("x")).await.is_invalid_token("Invalid token");
     }
     let answer = |denied| send(VerifyLayer::new(move |_: &str, _| Err(denied), peer as _), bearer("x"));
+    answer(Denied::Revoked).await.is_revoked();
     answer(Denied::Expired).await.is_invalid_token("Token expired");
     answer(Denied::AddressNotAllowed).await.is_address_not_authorized();
     let undecided = answer(Denied::Stale).await;

@@ -10,7 +10,7 @@
 //! - payload: its exact bytes, so the order of members, white space, escapes, unknown members
 //!   (`nbf`, `cnf`), missing members of our own, and duplicates of any are refused;
 //! - `exp`: plain decimal below 2^53; `jsonwebtoken` rounds fractions and exponents;
-//! - `iss`, `aud`: one string; `jsonwebtoken` also takes an array that holds it;
+//! - `iss`: one string; `aud`: one, or a sorted array of more; `jsonwebtoken` takes any array that holds it;
 //! - `iat` in the future: refused; `jsonwebtoken` does not look at it;
 //! - length: bounded.
 //!
@@ -22,8 +22,8 @@
 //! value, which this crate has compared with the test's time.
 
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode};
-use proptest::{collection::vec, prelude::*, sample::select, test_runner::Config};
-use rescind_verifier::{Claims, Denied, Key, Kind, Profile, Verifier, header_segment};
+use proptest::{collection::vec, option, prelude::*, sample::select, test_runner::Config};
+use rescind_verifier::{Claims, Denied, Key, Kind, Profile, Resources, Verifier, header_segment};
 use serde_json::{Value, json};
 
 use crate::fixture::{HEADER, KEY, NOW, authenticate, base64url, claims, payload, profile, with};
@@ -41,7 +41,7 @@ fn peer(token: &str, secret: &[u8], profile: &Profile) -> jsonwebtoken::errors::
 }
 
 /// The claims as a JSON reader should see them. The members are repeated here on purpose.
-pub(crate) fn as_json(claims: &Claims, profile: &Profile) -> Value {
+pub(crate) fn as_json(claims: &Claims, profile: &Profile, client_id: Option<&str>) -> Value {
     let mut json = json!({
         "iss": profile.issuer(),
         "aud": profile.audience(),
@@ -53,6 +53,15 @@ pub(crate) fn as_json(claims: &Claims, profile: &Profile) -> Value {
         "gen": claims.generation,
         "pair": claims.pair,
     });
+    match claims.resources.iter().collect::<Vec<_>>().as_slice() {
+        [] => {}
+        [one] => json["aud"] = (*one).into(),
+        several => json["aud"] = several.into(),
+    }
+    if let Some(client_id) = client_id {
+        json["client_id"] = client_id.into();
+        json["jti"] = format!("{}-{}", claims.session, claims.pair).into();
+    }
     if !claims.scopes.is_empty() {
         json["scope"] = claims.scopes.as_str().into();
     }
@@ -73,7 +82,8 @@ fn any_claims() -> impl Strategy<Value = Claims> {
     (ids, times, vec("[!#-\\[\\]-~]{1,12}", 0..6)).prop_map(|(ids, (issued_at, expires_at), scopes)| {
         let (client, session, credential, generation, pair) = ids;
         let scopes = scopes.join(" ").parse().unwrap();
-        Claims { client, issued_at, expires_at, session, credential, generation, pair, scopes }
+        let resources = Resources::default();
+        Claims { client, issued_at, expires_at, session, credential, generation, pair, scopes, resources }
     })
 }
 
@@ -88,9 +98,16 @@ proptest! {
         secret in vec(any::<u8>(), 32..80),
         issuer in "[!#-\\[\\]-~]{1,40}",
         audience in "[!#-\\[\\]-~]{1,40}",
+        others in vec("[a-z]:[!$-;=?-\\[\\]-~]{1,12}", 0..4),
+        client_id in option::of("[!#-\\[\\]-~]{1,40}"),
     ) {
+        let mut claims = claims;
+        if let Ok(resources) = format!("{audience} {}", others.join(" ")).parse::<Resources>() {
+            claims.resources = if others.is_empty() { Resources::default() } else { resources };
+        }
+        let client_id = client_id.as_deref();
         let profile = Profile::new(&issuer, &audience).unwrap();
-        let payload = claims.write(&profile);
+        let payload = claims.write(&profile, client_id);
         let token = {
             use hmac::{Hmac, KeyInit, Mac};
             let signed = format!("{}.{}", header_segment(rescind_verifier::Algorithm::Hs256, &id, kind), base64url(payload));
@@ -102,7 +119,7 @@ proptest! {
         let theirs = peer(&token, &secret, &profile).unwrap();
         prop_assert_eq!(theirs.header.typ.as_deref(), Some(kind.typ()));
         prop_assert_eq!(theirs.header.kid.as_deref(), Some(id.as_str()));
-        prop_assert_eq!(&theirs.claims, &as_json(&claims, &profile));
+        prop_assert_eq!(&theirs.claims, &as_json(&claims, &profile, client_id));
 
         let key = Key::hs256(&id, &secret).unwrap();
         let keys = [key.clone(), key.for_refresh_tokens()];
@@ -151,6 +168,7 @@ fn where_ours_is_stricter() {
         with(&payload, "}", r#","nbf":4000000000}"#),
         with(&payload, "}", r#","cnf":{"jkt":"x"}}"#),
         with(&payload, r#""https://api.example""#, r#"["https://evil.example","https://api.example"]"#),
+        with(&payload, r#""https://api.example""#, r#"["https://api.example"]"#),
         with(&payload, r#""https://id.example""#, r#"["https://id.example"]"#),
         with(&payload, &exp, &format!("{exp}.4")),
         with(&payload, &exp, r#""exp":1e10"#),
@@ -158,7 +176,7 @@ fn where_ours_is_stricter() {
     ] {
         stricter(HEADER, &payload, Denied::Malformed);
     }
-    let future = Claims { issued_at: NOW + 61, ..claims() }.write(&profile());
+    let future = Claims { issued_at: NOW + 61, ..claims() }.write(&profile(), None);
     stricter(HEADER, &future, Denied::NotYetValid);
     let long = with(&payload, "}", &format!(r#","x":"{}"}}"#, "x".repeat(4096)));
     stricter(HEADER, &long, Denied::Malformed);

@@ -136,6 +136,26 @@ fn the_first_rule_broken_is_the_one_told() {
 }
 
 #[test]
+fn only_a_token_that_the_issuer_wrote_proves_its_claims_when_it_is_refused() {
+    let refused = |fault: Fault| {
+        let mut scene = Scene::good();
+        fault(&mut scene);
+        let refused = scene.verify_explained().unwrap_err();
+        assert_eq!(refused.reason, scene.verify().unwrap_err());
+        assert!(refused.claims.as_ref().is_none_or(|claims| **claims == scene.claims));
+        refused.claims.is_some()
+    };
+    for fault in [MALFORMED, UNKNOWN_KEY, BAD_SIGNATURE, WRONG_KIND, WRONG_ISSUER, WRONG_AUDIENCE] {
+        assert!(!refused(fault));
+    }
+    for fault in
+        [NOT_YET_VALID, EXPIRED, GENERATION_AHEAD, CLIENT_INACTIVE, PAIR_AHEAD, SESSION_ENDED, WRONG_ADDRESS]
+    {
+        assert!(refused(fault));
+    }
+}
+
+#[test]
 fn an_expired_token_that_was_revoked_is_expired() {
     let told = Scene::denied(|scene| {
         EXPIRED(scene);

@@ -1,4 +1,4 @@
-//! What the service costs, as docs/benchmarks.md has it: `scripts/bench [PART]...`
+//! What the service costs, as docs/performance.md has it: `scripts/bench [PART]...`
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
@@ -7,7 +7,6 @@
 use std::{
     fs,
     future::Future,
-    hint::black_box,
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, TcpStream},
     path::Path,
@@ -27,37 +26,25 @@ use rescind::{
     secret::{ApiSecret, generate_api_key},
 };
 use serde_json::Value;
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::runtime::Runtime;
 
 mod memory;
 mod slow;
 mod timing;
-mod waiting;
 
 use memory::memory;
 use slow::slow;
 use timing::timing;
-use waiting::waiting;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CALLER: Caller = Caller::direct(HOME);
-const MANY_SESSIONS: usize = 100_000;
-/// The part that takes far longer than all the others, and is left out unless named.
+/// The part that takes far longer than the others, and is left out unless named.
 const ON_REQUEST: &str = "memory";
 /// Its name on the command line, and what it does.
 type Part = (&'static str, fn(&Runtime));
 
 fn main() {
-    let parts: [Part; 8] = [
-        ("start", start),
-        ("logout", logout),
-        ("login", login),
-        ("verify", verify),
-        ("slow", slow),
-        ("timing", timing),
-        ("waiting", waiting),
-        (ON_REQUEST, memory),
-    ];
+    let parts: [Part; 3] = [("slow", slow), ("timing", timing), ("memory", memory)];
     // Cargo adds --bench.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -69,156 +56,18 @@ fn main() {
     }
 }
 
-/// From nothing to the first answer, with few and with many sessions in the store.
-fn start(runtime: &Runtime) {
-    let (few, many) = (Store::with_sessions(runtime, 1), Store::with_sessions(runtime, MANY_SESSIONS));
-    let in_process = |store: &Store| {
-        let begun = Instant::now();
-        let app = store.open(runtime);
-        runtime.block_on(auth::verify(&app, &store.token, &CALLER)).unwrap();
-        begun.elapsed()
-    };
-    let as_process = |store: &Store| {
-        let begun = Instant::now();
-        let server = Server::start(store.dir.path());
-        assert!(Connection::to(&server.management).ask("/readyz", "").starts_with("HTTP/1.1 200"));
-        begun.elapsed()
-    };
-    let parts: [&dyn Fn(&Store) -> Duration; 2] = [&in_process, &as_process];
-    for (what, part) in ["open and verify one token", "process to /readyz 200"].into_iter().zip(parts) {
-        let (mut with_few, mut with_many) = (vec![], vec![]);
-        for _ in 0..15 {
-            with_few.push(part(&few));
-            with_many.push(part(&many));
-        }
-        let (with_few, with_many) = (percentile(&mut with_few, 50.0), percentile(&mut with_many, 50.0));
-        println!(
-            "  {what:<28} 1 session {with_few:>9.2?}   {MANY_SESSIONS} sessions {with_many:>9.2?}   ratio {:.2}",
-            with_many.as_secs_f64() / with_few.as_secs_f64()
-        );
-    }
-}
-
-/// A durable logout of a client with one live session and of one with many.
-fn logout(runtime: &Runtime) {
-    let (few, many) = (Store::with_sessions(runtime, 1), Store::with_sessions(runtime, MANY_SESSIONS));
-    let measure = |store: &Store| {
-        // A logout spends the sessions, so each is of a copy.
-        let copy = store.copied();
-        let app = copy.open(runtime);
-        runtime.block_on(async {
-            let other = client(&app).await;
-            let warm = login_as(&app, &other).await;
-            auth::logout(&app, &warm.pair.access_token, &CALLER).await.unwrap();
-            auth::verify(&app, &copy.token, &CALLER).await.unwrap();
-            let begun = Instant::now();
-            auth::logout(&app, &copy.token, &CALLER).await.unwrap();
-            begun.elapsed()
-        })
-    };
-    let (mut with_few, mut with_many) = (vec![], vec![]);
-    for _ in 0..200 {
-        with_few.push(measure(&few));
-        with_many.push(measure(&many));
-    }
-    for p in [50.0, 99.0] {
-        let (few, many) = (percentile(&mut with_few, p), percentile(&mut with_many, p));
-        println!(
-            "  p{p:<4} 1 session {few:>9.2?}   {MANY_SESSIONS} sessions {many:>9.2?}   ratio {:.2}",
-            many.as_secs_f64() / few.as_secs_f64()
-        );
-    }
-}
-
-/// Durable logins in a second, by callers who wait for each answer.
-fn login(runtime: &Runtime) {
-    for (callers, each) in [(1, 3000), (16, 1500), (256, 400)] {
-        let store = Store::with_sessions(runtime, 1);
-        let app = store.open(runtime);
-        let begun = Instant::now();
-        runtime.block_on(log_in(&app, &store.client, callers, each));
-        let seconds = begun.elapsed().as_secs_f64();
-        println!("  {callers:>3} callers {:>8.0} logins/s", (callers * each) as f64 / seconds);
-    }
-}
-
-/// Verification of a token that memory knows.
-fn verify(runtime: &Runtime) {
-    const TOKENS: usize = 1000;
-    const ROUNDS: usize = 2000;
-    let store = Store::with_sessions(runtime, 1);
-    let app = store.open(runtime);
-    let mut rounds = runtime.block_on(async {
-        let mut tokens = vec![];
-        for _ in 0..TOKENS {
-            tokens.push(login_as(&app, &store.client).await.pair.access_token);
-        }
-        let mut rounds = vec![];
-        for _ in 0..ROUNDS {
-            let begun = Instant::now();
-            for token in &tokens {
-                black_box(auth::verify(&app, token, &CALLER).await.unwrap());
-            }
-            rounds.push(begun.elapsed());
-        }
-        rounds
-    });
-    let each = percentile(&mut rounds, 50.0).as_secs_f64() * 1e9 / TOKENS as f64;
-    println!("  in process, one thread {each:>8.0} ns");
-    drop(app);
-
-    let server = Server::start(store.dir.path());
-    for connections in [1, 2] {
-        const EACH: usize = 50_000;
-        let begun = Instant::now();
-        std::thread::scope(|scope| {
-            for _ in 0..connections {
-                scope.spawn(|| {
-                    let mut connection = Connection::to(&server.public);
-                    for _ in 0..EACH {
-                        assert!(connection.ask("/verify", &store.token).starts_with("HTTP/1.1 200"));
-                    }
-                });
-            }
-        });
-        let seconds = begun.elapsed().as_secs_f64();
-        println!(
-            "  HTTP, {connections} kept connections     {:>8.0} requests/s",
-            (connections * EACH) as f64 / seconds
-        );
-    }
-}
-
-/// A closed store with one client that is logged in so many times.
+/// A closed store with one client that is logged in.
 struct Store {
     dir: tempfile::TempDir,
-    client: Arc<CreatedClient>,
     token: String,
 }
 
 impl Store {
-    fn with_sessions(runtime: &Runtime, sessions: usize) -> Store {
+    fn new(runtime: &Runtime) -> Store {
         let dir = tempfile::tempdir().unwrap();
         let app = open(runtime, dir.path());
-        let (client, grant) = runtime.block_on(async {
-            let client = Arc::new(client(&app).await);
-            log_in(&app, &client, 250, (sessions - 1).div_ceil(250)).await;
-            let grant = login_as(&app, &client).await;
-            (client, grant)
-        });
-        Store { dir, client, token: grant.pair.access_token }
-    }
-
-    fn open(&self, runtime: &Runtime) -> Arc<App> {
-        open(runtime, self.dir.path())
-    }
-
-    fn copied(&self) -> Store {
-        let dir = tempfile::tempdir().unwrap();
-        for file in ["rescind.db", "master.key"] {
-            fs::copy(self.dir.path().join(file), dir.path().join(file)).unwrap();
-        }
-        Store { dir, client: Arc::clone(&self.client), token: self.token.clone() }
+        let token = runtime.block_on(async { login_as(&app, &client(&app).await).await.pair.access_token });
+        Store { dir, token }
     }
 }
 
@@ -243,19 +92,6 @@ async fn login_as(app: &Arc<App>, client: &CreatedClient) -> Grant {
     auth::login(app, &client.api_key, &client.api_secret, &CALLER).await.unwrap()
 }
 
-async fn log_in(app: &Arc<App>, client: &Arc<CreatedClient>, callers: usize, each: usize) {
-    let mut running = JoinSet::new();
-    for _ in 0..callers {
-        let (app, client) = (Arc::clone(app), Arc::clone(client));
-        running.spawn(async move {
-            for _ in 0..each {
-                login_as(&app, &client).await;
-            }
-        });
-    }
-    running.join_all().await;
-}
-
 /// The value of a future that does not wait for anything.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -273,7 +109,6 @@ fn percentile(values: &mut [Duration], percent: f64) -> Duration {
 struct Server {
     child: Child,
     public: String,
-    management: String,
 }
 
 impl Server {
@@ -283,11 +118,7 @@ impl Server {
 
     /// With these settings, by their names in the environment.
     fn start_with(dir: &Path, settings: &[(&str, &str)]) -> Server {
-        Server::start_program(env!("CARGO_BIN_EXE_rescind").as_ref(), dir, settings)
-    }
-
-    fn start_program(program: &Path, dir: &Path, settings: &[(&str, &str)]) -> Server {
-        let mut command = Command::new(program);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
         command.envs(settings.iter().copied());
         command.args([
             "serve",
@@ -303,8 +134,7 @@ impl Server {
         // What it logs later must go somewhere.
         std::thread::spawn(move || log.for_each(drop));
         let serving: Value = serde_json::from_str(&line).unwrap();
-        let address = |field: &str| serving[field].as_str().unwrap().to_owned();
-        Server { child, public: address("listen"), management: address("management") }
+        Server { child, public: serving["listen"].as_str().unwrap().to_owned() }
     }
 }
 

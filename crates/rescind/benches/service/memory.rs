@@ -10,6 +10,7 @@ use serde_json::json;
 use super::*;
 
 const CLIENTS: usize = 1000;
+const MANY_SESSIONS: usize = 100_000;
 const SESSIONS_EACH: usize = MANY_SESSIONS / CLIENTS;
 /// Each with a connection and clients of its own, so that what it does has one outcome.
 const CALLERS: usize = 8;

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long healthy callers wait for a verification (check 55), in turns with nobody else there and
 /// with slow connections open: heads and bodies that come byte by byte, and answers that nobody reads.
 pub(super) fn slow(runtime: &Runtime) {
-    let store = Store::with_sessions(runtime, 1);
+    let store = Store::new(runtime);
     let server = Server::start(store.dir.path());
     let mut connections: Vec<_> = (0..HEALTHY).map(|_| Connection::to(&server.public)).collect();
     let (mut alone, mut beside) = (vec![], vec![]);

@@ -10,8 +10,8 @@ const KEYS: usize = 64;
 /// Whether a refused login tells by its time why it was refused (check 75): Welch's t-test over
 /// interleaved measurements, the slowest few left out as the machine's noise.
 pub(super) fn timing(runtime: &Runtime) {
-    let store = Store::with_sessions(runtime, 1);
-    let app = store.open(runtime);
+    let store = Store::new(runtime);
+    let app = open(runtime, store.dir.path());
     // Class by class as many keys, made in the same way and met as often.
     let mut presented: Vec<Vec<(String, String)>> = vec![vec![]; CLASSES.len()];
     runtime.block_on(async {
@@ -23,7 +23,7 @@ pub(super) fn timing(runtime: &Runtime) {
                     0 => (generate_api_key(&app.random), other),
                     1 => (api_key, other),
                     2 => {
-                        admin::suspend(&app, client_id).await.unwrap();
+                        admin::suspend(&app, client_id, Default::default()).await.unwrap();
                         (api_key, api_secret)
                     }
                     _ => {

@@ -1,19 +1,26 @@
 //! Backups, and their restoration.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::Error;
 use crate::{
     app::{App, EndError, end_every_token},
     cluster::Receipt,
     files::data_folder::{DataFolder, FolderError},
-    model::{Actor, ChangeOrigin, EventKind},
+    model::{ChangeOrigin, EventKind},
     random::Random,
-    secret::{MasterKey, PEPPER, SealError},
+    secret::{MasterKey, Peppers, SealError},
     store::{Sqlite, Store, StoreError},
 };
 
@@ -33,8 +40,6 @@ pub struct Restored {
 /// Why a backup was not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    #[error("it cannot be copied: {0}")]
-    Copy(#[from] io::Error),
     #[error("it is no backup that this version can read: {0}")]
     Store(#[from] StoreError),
     #[error("it holds no pepper: it is no backup")]
@@ -67,10 +72,15 @@ pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
                 .into(),
         ));
     };
-    let event = app.audit.origin(Actor::Operator, None).event(EventKind::StoreBackedUp);
+    let origin = app.by_operator();
+    let made_at = origin.at;
+    let event = origin.event(EventKind::StoreBackedUp);
     app.store.record(vec![event]).await?;
-    let file = app.folder().temporary_file().map_err(|e| StoreError::Unavailable(e.into()))?;
+    let folder = app.folder();
+    let file = folder.temporary_file().map_err(|e| FolderError::Io(folder.store(), e));
+    let file = file.map_err(|e| StoreError::Unavailable(e.into()))?;
     store.backup(file.path()).await?;
+    app.metrics.backed_up(made_at);
     Ok(file)
 }
 
@@ -82,22 +92,28 @@ pub async fn backup(app: &App) -> Result<NamedTempFile, Error> {
 /// If the backup cannot be copied, read or opened with this master key, or the folder's store cannot be replaced.
 pub async fn restore(
     folder: &DataFolder,
-    from: &Path,
+    mut from: File,
     master: &MasterKey,
     origin: ChangeOrigin,
     random: &Random,
 ) -> Result<Restored, RestoreError> {
-    let place = folder.temporary_folder()?;
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |e| FolderError::Io(path, e)
+    };
+    let place = folder.temporary_folder().map_err(at(&folder.store()))?;
     let file = place.path().join("rescind.db");
-    fs::copy(from, &file)?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    let mut copy =
+        OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file).map_err(at(&file))?;
+    io::copy(&mut from, &mut copy).map_err(at(&file))?;
+    drop(copy);
 
     let store = Store::restore(&file, &folder.store(), random).await?;
     let loaded = store.load().await?;
-    master.open(PEPPER, &loaded.pepper.ok_or(RestoreError::Empty)?)?;
+    Peppers::open(&loaded.secrets, master)?.ok_or(RestoreError::Empty)?;
     let kid = end_every_token(&store, &loaded.keys, master, origin, random).await?;
     // Without this, a file that is the copy of a store would count as a store that went back.
-    store.embedded().map_or(Ok(()), Sqlite::vouch)?;
+    store.embedded().map_or(Ok(()), Sqlite::confirm)?;
     // Closing the store removes its log file, so one file is all of it.
     drop(store);
     folder.replace_store(&file)?;
@@ -111,7 +127,7 @@ pub async fn restore(
 }
 
 /// The result of ending every token.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct EndedTokens {
     /// The new signing key, which replaces all earlier ones.
     pub kid: String,
@@ -124,8 +140,7 @@ pub struct EndedTokens {
 ///
 /// If the new key cannot be sealed, or the change or its propagation fails.
 pub async fn restored(app: &Arc<App>) -> Result<EndedTokens, Error> {
-    let (key, origin) =
-        (app.memory.new_key(app.clock.now(), &app.random)?, app.audit.origin(Actor::Operator, None));
+    let (key, origin) = (app.memory.new_key(app.clock.now(), &app.random)?, app.by_operator());
     let kid = key.kid.clone();
     let receipt = app.end_tokens(key, origin).await??;
     info!(kid, "every token was ended: the database was restored");

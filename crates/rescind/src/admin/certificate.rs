@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     Error, change,
@@ -15,15 +16,12 @@ use crate::{
 };
 
 /// A change of the names that a client is bound to. Its certificate must have one of them.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct CertificateChange {
-    #[serde(default)]
     pub add: Vec<String>,
-    #[serde(default)]
     pub remove: Vec<String>,
     /// Confirms that no name is left, so that the client needs no certificate.
-    #[serde(default)]
     pub unbind: bool,
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rescind_verifier::Algorithm;
 use serde::{Deserialize, Serialize};
 use tracing::info;
+use utoipa::ToSchema;
 
-use super::{Error, invalid};
+use super::{Error, REFRESH_KEYS, RESOURCES, ensure_nodes_know, invalid, node_without};
 use crate::{
     app::App,
     clock::rfc3339,
@@ -16,19 +17,17 @@ use crate::{
 };
 
 /// The rotation of the signing key.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRotation {
-    /// `HS256`, `EdDSA` or `ES256`. Absent: the algorithm of the newest key.
-    #[serde(default)]
+    /// `HS256`, `ES256`, `Ed25519` or `EdDSA`. Absent: the algorithm of the newest key.
     pub algorithm: Option<String>,
     /// For how long the new key is published before it signs.
-    #[serde(default)]
     pub publish_ahead: Option<Span>,
 }
 
 /// A signing key, as the admin API shows it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct KeyView {
     pub kid: String,
     pub algorithm: String,
@@ -59,8 +58,9 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
     let now = app.clock.now();
     let newest = app.store.keys().await?.last().map_or(Algorithm::Hs256, |key| key.algorithm);
     let algorithm = match &wanted.algorithm {
-        Some(name) => Algorithm::from_name(name)
-            .ok_or_else(|| invalid("algorithm", format!("{name:?} is not one of HS256, EdDSA and ES256")))?,
+        Some(name) => Algorithm::from_name(name).ok_or_else(|| {
+            invalid("algorithm", format!("{name:?} is not one of HS256, ES256, Ed25519 and EdDSA"))
+        })?,
         None => newest,
     };
     let least = least_ahead(app);
@@ -71,15 +71,11 @@ pub async fn rotate_key(app: &Arc<App>, wanted: KeyRotation) -> Result<Vec<KeyVi
         Some(span) => span.seconds(),
         None => publish_ahead(algorithm, least),
     };
-    if let Some(node) = node_from_before(app).await? {
-        let problem =
-            "is of an older version, which could not read refresh tokens of a new key: upgrade it first";
-        return Err(Error::Refused(format!("the node {node:?} {problem}")));
-    }
+    ensure_nodes_know(app, RESOURCES, "could not read tokens of a new key").await?;
     let signs_from = now + ahead;
     let key = generate_key(algorithm, &app.memory.master, &app.random, now, signs_from)?;
     let (kid, retire_at) = (key.kid.clone(), signs_from + app.rules.refresh_ttl);
-    let origin = app.audit.origin(Actor::Operator, None);
+    let origin = app.by_operator();
     let keys =
         app.change_keys(async move |app| app.store.rotate_key(None, key, retire_at, origin).await).await??;
     info!(kid, algorithm = algorithm.name(), "signing key rotated");
@@ -98,7 +94,7 @@ pub async fn upgrade_key(app: &Arc<App>) -> Result<(), Error> {
     let now = app.clock.now();
     let next = generate_upgrade(newest, least_ahead(app), &app.memory.master, &app.random, now)?;
     let Some(next) = next else { return Ok(()) };
-    if node_from_before(app).await?.is_some() {
+    if node_without(app, REFRESH_KEYS).await?.is_some() {
         return Ok(());
     }
     let (newest, kid, retire_at) = (newest.id, next.kid.clone(), next.signs_from + app.rules.refresh_ttl);
@@ -118,13 +114,6 @@ fn least_ahead(app: &App) -> u64 {
     app.store.postgres().map_or(0, |_| 2 * app.cluster.terms.wait().as_secs() + 1)
 }
 
-/// Returns the name of a node whose version has no refresh keys, if there is one.
-async fn node_from_before(app: &App) -> Result<Option<String>, Error> {
-    let Some(postgres) = app.store.postgres() else { return Ok(None) };
-    let (_, _, nodes) = postgres.nodes().await?;
-    Ok(nodes.into_iter().find(|node| !node.knows_refresh_keys()).map(|node| node.name))
-}
-
 /// Removes a key, so that every token that it signed is refused from now on.
 ///
 /// # Errors
@@ -137,7 +126,7 @@ pub async fn retire_key(app: &Arc<App>, kid: &str) -> Result<Vec<KeyView>, Error
         let problem = "signs, or is the next to: rotate the key, and retire this one when the new one signs";
         return Err(Error::Refused(format!("{kid} {problem}")));
     }
-    let (id, origin) = (key.id, app.audit.origin(Actor::Operator, None));
+    let (id, origin) = (key.id, app.by_operator());
     let retire = async move |app: Arc<App>| app.store.retire_keys(origin, move |key| key.id == id).await;
     let keys = app.change_keys(retire).await??;
     info!(kid, "signing key retired");

@@ -2,16 +2,17 @@
 
 use rescind_verifier::{Denied, Kind, State};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Error;
 use crate::{
-    app::App,
+    app::{App, may_see},
     clock::rfc3339,
     model::{ClientId, Presented},
 };
 
 /// A token's claims, and whether the token is valid.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// `stands`, or the reason why the token is invalid.
     pub verdict: String,
@@ -22,6 +23,8 @@ pub struct TokenView {
     pub pair: Option<u64>,
     pub generation: Option<u64>,
     pub scopes: Vec<String>,
+    /// The APIs that the token is for.
+    pub audience: Vec<String>,
     pub issued_at: Option<String>,
     pub expires_at: Option<String>,
 }
@@ -33,28 +36,22 @@ pub struct TokenView {
 /// If the store is unavailable.
 pub async fn inspect(app: &App, token: &str) -> Result<TokenView, Error> {
     let now = app.clock.now();
-    let keyring = app.memory.issuer.keyring().clone();
+    let (keyring, profile) = (app.memory.issuer.keyring().clone(), app.memory.issuer.profile());
     let (kind, read) = match keyring.authenticate(token, Kind::Access, now) {
-        Err(Denied::WrongKind) => (Kind::Refresh, keyring.authenticate(token, Kind::Refresh, now)),
+        Err(refused) if refused.reason == Denied::WrongKind => {
+            (Kind::Refresh, keyring.authenticate(token, Kind::Refresh, now))
+        }
         read => (Kind::Access, read),
     };
     let claims = match read {
         Ok(claims) => claims,
-        Err(denied) => {
-            return Ok(TokenView {
-                verdict: denied.to_string(),
-                stands: false,
-                kind: None,
-                client_id: None,
-                session: None,
-                pair: None,
-                generation: None,
-                scopes: vec![],
-                issued_at: None,
-                expires_at: None,
-            });
+        Err(refused) => {
+            return Ok(TokenView { verdict: refused.reason.to_string(), ..TokenView::default() });
         }
     };
+    if !may_see(claims.client) {
+        return Ok(TokenView { verdict: Denied::NotKnown.to_string(), ..TokenView::default() });
+    }
     let found = app.store.find(claims.client, claims.session).await?;
     let verdict = (|| {
         let client = found.client.as_ref().ok_or(Denied::NotKnown)?;
@@ -69,15 +66,17 @@ pub async fn inspect(app: &App, token: &str) -> Result<TokenView, Error> {
     Ok(TokenView {
         verdict: verdict.map_or_else(|denied: Denied| denied.to_string(), |()| "stands".into()),
         stands: verdict.is_ok(),
-        kind: Some(match kind {
-            Kind::Access => "access".into(),
-            Kind::Refresh => "refresh".into(),
-        }),
+        kind: Some(if kind == Kind::Access { "access" } else { "refresh" }.into()),
         client_id: Some(claims.client),
         session: Some(claims.session),
         pair: Some(claims.pair),
         generation: Some(claims.generation),
         scopes: claims.scopes.iter().map(str::to_owned).collect(),
+        audience: match kind {
+            Kind::Access if claims.resources.is_empty() => vec![profile.audience().to_owned()],
+            Kind::Access => claims.resources.iter().map(str::to_owned).collect(),
+            Kind::Refresh => vec![profile.of_refresh_tokens().audience().to_owned()],
+        },
         issued_at: Some(rfc3339(claims.issued_at)),
         expires_at: Some(rfc3339(claims.expires_at)),
     })

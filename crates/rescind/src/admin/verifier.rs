@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::{Error, client::checked_name};
 use crate::{
     app::App,
     clock::rfc3339,
-    model::{Actor, VerifierRecord},
-    secret::ApiSecret,
+    model::VerifierRecord,
+    secret::{ApiSecret, VERIFIER_PREFIX},
 };
 
 /// The properties of a new verifier.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewVerifier {
     pub name: String,
@@ -24,7 +25,7 @@ pub struct NewVerifier {
 }
 
 /// A verifier, as the admin API shows it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct VerifierView {
     pub verifier_id: u64,
     pub name: String,
@@ -33,7 +34,7 @@ pub struct VerifierView {
 }
 
 /// A new verifier, with its token. The token is shown only here.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreatedVerifier {
     pub verifier_id: u64,
     pub name: String,
@@ -47,16 +48,16 @@ pub struct CreatedVerifier {
 ///
 /// If the name is invalid, or the change or its propagation fails.
 pub async fn create_verifier(app: &Arc<App>, new: NewVerifier) -> Result<CreatedVerifier, Error> {
-    let token = ApiSecret::generate_verifier_token(&app.random);
+    let token = ApiSecret::generate_token(VERIFIER_PREFIX, &app.random);
     let verifier = VerifierRecord {
         id: 0,
         name: checked_name(&new.name)?,
-        token_hash: app.memory.pepper.hash(token.expose()),
+        token_hash: app.memory.peppers.load().hash(token.expose()),
         shares_hs256: new.share_hs256,
         created_at: app.clock.now(),
     };
     let name = verifier.name.clone();
-    let origin = app.audit.origin(Actor::Operator, None);
+    let origin = app.by_operator();
     let create = async move |app: Arc<App>| app.store.create_verifier(verifier, origin).await;
     let verifiers = app.change_verifiers(create).await?;
     let verifier_id = verifiers.last().map_or(0, |verifier| verifier.id);
@@ -79,7 +80,7 @@ pub async fn revoke_verifier(app: &Arc<App>, id: u64) -> Result<Vec<VerifierView
     if !app.memory.verifiers.load().iter().any(|verifier| verifier.id == id) {
         return Err(Error::NotFound("verifier"));
     }
-    let origin = app.audit.origin(Actor::Operator, None);
+    let origin = app.by_operator();
     let left = app.change_verifiers(async move |app| app.store.delete_verifier(id, origin).await).await?;
     info!(verifier = id, "verifier revoked");
     Ok(left.iter().map(view).collect())

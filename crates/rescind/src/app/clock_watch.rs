@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{clock::Clock, model::UnixSeconds};
 
@@ -48,7 +49,7 @@ struct Doubt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time {
     /// The present time or an earlier one: by this time data may be deleted.
-    pub surely: UnixSeconds,
+    pub at_least: UnixSeconds,
     /// By how many seconds the wall clock is ahead of what it should be; negative if it is behind.
     pub ahead: i64,
     pub turn: Option<Turn>,
@@ -64,7 +65,7 @@ pub enum Turn {
 }
 
 /// The state of the wall clock, for operators.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClockView {
     /// The clock is in doubt: nothing is deleted by it.
     pub in_doubt: bool,
@@ -111,8 +112,8 @@ impl ClockWatch {
             (Some(_), None) => Some(Turn::Believed),
             (None, None) | (Some(_), Some(_)) => None,
         };
-        let surely = if state.doubt.is_some() { wall.min(least) } else { wall };
-        Time { surely, ahead, turn, save }
+        let at_least = if state.doubt.is_some() { wall.min(least) } else { wall };
+        Time { at_least, ahead, turn, save }
     }
 
     /// Records that the store has saved this time.
@@ -150,27 +151,27 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_is_not_believed_and_one_put_right_is() {
         let (watch, clock) = watch(NOW);
-        assert_eq!(watch.look(false), Time { surely: NOW, ahead: 0, turn: None, save: None });
+        assert_eq!(watch.look(false), Time { at_least: NOW, ahead: 0, turn: None, save: None });
         for days in [100, -100, 8] {
             clock.advance(60);
             let right = clock.now();
             clock.set_ahead(days * DAY);
             let time = watch.look(false);
-            assert_eq!((time.surely, time.ahead), (right.min(clock.now()), days * DAY));
+            assert_eq!((time.at_least, time.ahead), (right.min(clock.now()), days * DAY));
             assert_eq!((time.turn, time.save), (Some(Turn::Doubted), None));
             assert!(watch.view(None).in_doubt);
             clock.advance(60);
             assert_eq!(
-                (watch.look(false).surely, watch.look(false).turn),
+                (watch.look(false).at_least, watch.look(false).turn),
                 ((right + 60).min(clock.now()), None)
             );
             clock.set_ahead(-days * DAY);
             let time = watch.look(false);
-            assert_eq!((time.surely, time.ahead, time.turn), (right + 60, 0, Some(Turn::Believed)));
+            assert_eq!((time.at_least, time.ahead, time.turn), (right + 60, 0, Some(Turn::Believed)));
         }
         // A slow clock is corrected now and then.
         clock.set_ahead(HOUR);
-        assert_eq!((watch.look(false).surely, watch.look(false).turn), (clock.now(), None));
+        assert_eq!((watch.look(false).at_least, watch.look(false).turn), (clock.now(), None));
     }
 
     // check 103
@@ -182,13 +183,13 @@ mod tests {
             clock.advance(DAY);
             let time = watch.look(false);
             let sure = clock.now() - 100 * DAY.unsigned_abs();
-            assert_eq!((time.surely, time.turn, time.save), (sure, None, Some(sure)), "{day}");
+            assert_eq!((time.at_least, time.turn, time.save), (sure, None, Some(sure)), "{day}");
             watch.saved(sure);
         }
         clock.advance(DAY);
         let time = watch.look(false);
         assert_eq!(
-            (time.surely, time.turn, time.save),
+            (time.at_least, time.turn, time.save),
             (clock.now(), Some(Turn::Believed), Some(clock.now()))
         );
     }
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(watch.look(true).turn, Some(Turn::Doubted));
         clock.advance(400 * DAY);
         let time = watch.look(true);
-        assert_eq!((time.surely, time.turn, time.save), (clock.now(), None, Some(clock.now())));
+        assert_eq!((time.at_least, time.turn, time.save), (clock.now(), None, Some(clock.now())));
         assert_eq!(watch.look(false).turn, Some(Turn::Believed));
     }
 

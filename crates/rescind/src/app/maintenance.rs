@@ -1,24 +1,57 @@
 //! Periodic work: deletes what has expired, and reports unusual clients.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    convert::Infallible,
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+};
 
 use tracing::{info, warn};
 
 use super::{App, clock_watch::Turn};
 use crate::{
     limits::Flagged,
-    model::{Actor, EventKind, SigningKeyRecord, UnixSeconds},
+    model::{
+        Actor, Client, EventKind, HOUR, Retention, SessionId, SigningKeyRecord, Status, Suspension,
+        UnixSeconds,
+    },
     store::StoreError,
+    usage,
 };
 
 /// How long expired sessions are kept, in seconds. A clock that is set back by less still finds them.
 const SWEEP_MARGIN: u64 = 3600;
+/// How long credentials are kept after they have ended, in seconds.
+const CREDENTIALS_KEPT: u64 = 30 * 86_400;
+/// How long the uses of credentials are kept, but the last one of each, and how often others are looked for; in seconds.
+const USES_KEPT: u64 = 90 * 86_400;
+const SWEEP_USES_EVERY: u64 = 3600;
 /// Changes kept in the database for disconnected nodes. A node that missed more loads everything.
 const CHANGES_KEPT: u64 = 10_000;
 
+/// The least number of sessions that one sweep looks at.
+const SESSIONS_A_SWEEP: u64 = 50_000;
+/// With many sessions, the walk over all of them takes this many sweeps.
+const SWEEPS_A_WALK: u64 = 60;
+
+/// How far the sweeps have come in the sessions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Walk {
+    /// The last session that was looked at; 0 before the first.
+    after: SessionId,
+    /// The newest session when the walk began. The walk ends here, because later logins would lead it on for ever.
+    end: SessionId,
+    /// How many sessions this walk has kept.
+    kept: u64,
+    /// How many the walk before has kept.
+    live: Option<u64>,
+    /// The newest session at the sweep before.
+    newest: Option<SessionId>,
+}
+
 impl App {
-    /// Frees memory of limits and leases that have ended. Deletes, in batches, expired sessions, keys whose
-    /// last token has expired, and audit records that are too old. Returns how many sessions were deleted.
+    /// Frees memory of limits and leases that have ended. Deletes, in batches, sessions that are over, keys whose
+    /// last token has expired, and audit records that are too old. A sweep looks at a part of the sessions, and the
+    /// next goes on from there. Returns how many sessions were deleted.
     ///
     /// # Errors
     ///
@@ -32,7 +65,7 @@ impl App {
         if left_out > 0 {
             info!(left_out, "lines on logins, refreshes and logouts were left out: a client had too many");
         }
-        let now = self.surely().await?;
+        let now = self.at_least().await?;
         let over = move |key: &SigningKeyRecord| key.retire_at.is_some_and(|at| at < now);
         if self.store.keys().await?.iter().any(over) {
             let origin = self.audit.origin(Actor::Service, None);
@@ -45,22 +78,119 @@ impl App {
         if let Some(postgres) = self.store.postgres() {
             postgres.trim_changes(CHANGES_KEPT).await?;
         }
-        while !self.store.sweep_records(self.audit.retention, now).await? {}
-        let (mut after, mut deleted, mut kept) = (0, 0, 0);
-        loop {
-            let swept = self.store.sweep(after, now.saturating_sub(SWEEP_MARGIN)).await?;
-            deleted += swept.deleted;
-            kept += swept.kept;
-            match swept.next {
-                Some(next) => after = next,
-                None => break,
+        self.resume_suspended(now).await?;
+        self.delete_credentials(now).await?;
+        if let Err(error) = self.tell_expiries(now).await {
+            warn!(%error, "it could not be noted what expires soon; it is tried again in a minute");
+        }
+        if self.uses_due()
+            && let Err(error) = self.sweep_uses(now).await
+        {
+            warn!(%error, "old uses of credentials could not be deleted; it is tried again in an hour");
+        }
+        for (what, swept) in [
+            ("sign-ins", self.store.sweep_sign_ins(now).await),
+            ("links to secrets", self.store.sweep_handovers(now).await),
+        ] {
+            if let Err(error) = swept {
+                warn!(%error, "{what} that are over could not be deleted; it is tried again in a minute");
             }
         }
-        self.metrics.sessions_live.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        while !self.store.sweep_records(self.audit.retention, now, self.audit_key()).await? {}
+        self.save_checkpoints().await?;
+        if !self.webhooks.is_empty() {
+            self.store.sweep_deliveries().await?;
+        }
+        let Retention { keep, max_rows } = self.audit.denial_retention;
+        while !self.store.sweep_denials(now.saturating_sub(keep), max_rows).await? {}
+        let deleted = self.sweep_sessions(now.saturating_sub(SWEEP_MARGIN), SESSIONS_A_SWEEP).await?;
         if deleted > 0 {
             info!(deleted, "swept sessions that were over");
         }
         Ok(deleted)
+    }
+
+    /// Resumes the clients whose suspension is over.
+    async fn resume_suspended(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        for id in self.store.suspended_until(now).await? {
+            let rule = move |client: &mut Client| {
+                let is_over = client.suspension.until.is_some_and(|until| until <= now);
+                if client.status == Status::Suspended && is_over {
+                    client.status = Status::Active;
+                    client.suspension = Suspension::default();
+                }
+                Ok::<_, Infallible>(())
+            };
+            self.change_client(id, self.audit.origin(Actor::Service, None), rule).await?;
+            info!(client = id, "client resumed: its suspension is over");
+        }
+        Ok(())
+    }
+
+    /// Deletes credentials that ended long ago. No token of theirs is valid any more.
+    async fn delete_credentials(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        let before = now.saturating_sub(CREDENTIALS_KEPT.max(self.rules.access_ttl + SWEEP_MARGIN));
+        for id in self.store.with_ended_credentials(before).await? {
+            let rule = move |client: &mut Client| {
+                client.credentials.retain(|credential| credential.ends_at().is_none_or(|at| at >= before));
+                Ok::<_, Infallible>(())
+            };
+            self.change_client(id, self.audit.origin(Actor::Service, None), rule).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the uses of credentials are to be swept. That reads all of them, so it is done seldom.
+    fn uses_due(&self) -> bool {
+        let (now, swept) = (self.clock.elapsed().as_secs(), self.uses_swept.load(Ordering::Relaxed));
+        let is_due = now >= swept + SWEEP_USES_EVERY;
+        if is_due {
+            self.uses_swept.store(now, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    /// Deletes, in batches, uses of credentials and counts that need not be kept.
+    async fn sweep_uses(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        let mut after = 0;
+        while let Some(last) = self.store.sweep_uses(after, now.saturating_sub(USES_KEPT)).await? {
+            after = last;
+        }
+        while !self.store.sweep_usage((now / HOUR).saturating_sub(usage::KEPT)).await? {}
+        Ok(())
+    }
+
+    /// Goes on with the walk over the sessions, looks at `least` of them or more, and deletes those that are over.
+    /// Returns how many were deleted.
+    async fn sweep_sessions(&self, expired: UnixSeconds, least: u64) -> Result<usize, StoreError> {
+        let mut walk = *self.walk();
+        let (oldest, newest) = self.store.session_ids().await?.unwrap_or_default();
+        if walk.after == 0 {
+            walk.end = newest;
+        }
+        // A sweep looks at no fewer sessions than were opened since the one before: else each walk would take longer.
+        let opened = newest.saturating_sub(walk.newest.unwrap_or(newest));
+        let most = newest.saturating_sub(oldest);
+        let enough = (walk.live.unwrap_or(most).min(most) / SWEEPS_A_WALK).max(opened).max(least);
+        walk.newest = walk.newest.max(Some(newest));
+        let (mut seen, mut deleted) = (0, 0);
+        while seen < enough && walk.after < walk.end {
+            let swept = self.store.sweep(walk.after, expired).await?;
+            seen += (swept.deleted + swept.kept) as u64;
+            deleted += swept.deleted;
+            walk.kept += swept.kept as u64;
+            walk.after = swept.next.unwrap_or(walk.end);
+        }
+        if walk.after >= walk.end {
+            self.metrics.sessions_live.set(i64::try_from(walk.kept).unwrap_or(i64::MAX));
+            walk = Walk { live: Some(walk.kept), newest: walk.newest, ..Walk::default() };
+        }
+        *self.walk() = walk;
+        Ok(deleted)
+    }
+
+    fn walk(&self) -> MutexGuard<'_, Walk> {
+        self.walk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Flags clients that do not cache their tokens; no other code does.
@@ -75,7 +205,9 @@ impl App {
         {
             warn!(
                 client,
-                logins, verifications, "a client does not cache its tokens: it logs in again and again"
+                logins,
+                verifications,
+                "a client logs in for nearly every request that is seen here: it seems not to cache its tokens"
             );
             self.metrics.tokens_not_cached.inc();
             self.audit.note(EventKind::TokensNotCached, Some(client), None);
@@ -83,7 +215,7 @@ impl App {
     }
 
     /// The time before which expired data may be deleted.
-    async fn surely(&self) -> Result<UnixSeconds, StoreError> {
+    async fn at_least(&self) -> Result<UnixSeconds, StoreError> {
         let time = self.clock_watch.look(self.cluster.node_clock.is_off());
         match time.turn {
             Some(Turn::Doubted) => warn!(
@@ -98,6 +230,91 @@ impl App {
             self.store.used_at(now).await?;
             self.clock_watch.saved(now);
         }
-        Ok(time.surely)
+        Ok(time.at_least)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::{
+        admin::{self, NewClient},
+        auth::{self, Caller},
+        clock::Clock,
+        config::Config,
+        random::Random,
+    };
+
+    /// A service with a client, and how sessions are opened there.
+    struct Service {
+        app: Arc<App>,
+        api_key: String,
+        api_secret: String,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Service {
+        async fn start() -> Service {
+            let folder = tempfile::tempdir().unwrap();
+            let mut config = Config::default();
+            config.server.data_dir = folder.path().join("data");
+            let clock = Clock::manual(1_736_942_400);
+            let app = App::open(&config, None, clock, Random::seeded(1)).await.unwrap();
+            let client = admin::create_client(&app, NewClient { name: "c".into(), ..NewClient::default() })
+                .await
+                .unwrap();
+            let (api_key, api_secret) = (client.api_key, client.api_secret);
+            Service { app, api_key, api_secret, _folder: folder }
+        }
+
+        async fn log_in(&self, times: usize) {
+            let mut logins = JoinSet::new();
+            for _ in 0..times {
+                let app = Arc::clone(&self.app);
+                let (api_key, api_secret) = (self.api_key.clone(), self.api_secret.clone());
+                logins.spawn(async move {
+                    let caller = Caller::direct([127, 0, 0, 1].into());
+                    auth::login(&app, &api_key, &api_secret, &caller).await.unwrap();
+                });
+            }
+            logins.join_all().await;
+        }
+
+        /// Sweeps what was over by this time. A batch of the store has 1000 sessions. Returns how many were deleted,
+        /// and the metric.
+        async fn sweep(&self, expired: UnixSeconds) -> (usize, i64) {
+            let deleted = self.app.sweep_sessions(expired, 1000).await.unwrap();
+            (deleted, self.app.metrics.sessions_live.get())
+        }
+    }
+
+    #[tokio::test]
+    async fn each_sweep_looks_at_a_part_of_the_sessions_and_the_next_goes_on() {
+        let service = Service::start().await;
+        service.log_in(2500).await;
+        assert_eq!(service.sweep(0).await, (0, 0));
+        assert_eq!(service.sweep(0).await, (0, 0));
+        // The end of the first walk. The number is known now.
+        assert_eq!(service.sweep(0).await, (0, 2500));
+        assert_eq!(service.sweep(0).await, (0, 2500));
+        let over = UnixSeconds::MAX >> 1;
+        assert_eq!(service.sweep(over).await, (1000, 2500));
+        assert_eq!(service.sweep(over).await, (500, 1000));
+        assert_eq!(service.sweep(over).await, (1000, 0));
+        assert_eq!(service.sweep(over).await, (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_walk_ends_however_many_sessions_are_opened_meanwhile() {
+        let service = Service::start().await;
+        let mut live = vec![];
+        for _ in 0..5 {
+            service.log_in(1500).await;
+            live.push(service.sweep(0).await.1);
+        }
+        // The first walk takes two sweeps, the second three. The last batch has some that were opened meanwhile.
+        assert_eq!(live, [0, 2000, 2000, 2000, 5000]);
     }
 }

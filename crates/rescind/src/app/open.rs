@@ -1,13 +1,16 @@
 //! The start of a process.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, AtomicU64},
+};
 
 use rescind_verifier::Algorithm;
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use super::{App, ClockWatch, EndError, Quotas, went_back::after_going_back};
+use super::{App, ClockWatch, EndError, FirstLink, Quotas, Rehashes, Stage, went_back::after_going_back};
 use crate::{
     audit::Audit,
     clock::Clock,
@@ -16,11 +19,12 @@ use crate::{
     files::data_folder::{DataFolder, FolderError},
     limits::{Limiter, LogLimits, Quota, UncachedLogins},
     memory::{Issuer, KeyringError, Memory, generate_key, generate_upgrade},
-    model::{Actor, ChangeOrigin},
+    model::{Actor, ChangeOrigin, EventFilter, EventKind},
     random::Random,
-    secret::{MasterKey, PEPPER, Pepper, SealError},
+    secret::{MasterKey, Peppers, SealError, SealedSecrets},
     store::{Sqlite, Store, StoreError},
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, trends::Trends},
+    usage::Usage,
 };
 
 /// The log line and advice for an operator whose store went back.
@@ -28,8 +32,9 @@ pub const WENT_BACK: &str = "every token has been ended, and every verifier revo
      written is lost: credentials that were revoked are good again, allowlists are what they were then. Look through \
      them before others reach the server";
 
-/// The hash of this text under the pepper identifies the installation.
-const INSTALLATION: &str = "installation";
+/// What an operator does first.
+const NEW_STORE: &str = "the store is new. Keep a copy of the master key (master.key in the folder, or your own) apart from the backups: \
+     they cannot be read without it. Next: rescind client create --name NAME";
 
 /// Why a process cannot start.
 #[derive(Debug, Error)]
@@ -48,6 +53,23 @@ pub enum OpenError {
     WentBack(#[from] EndError),
     #[error("tokens.issuer or tokens.audience cannot be written in a token")]
     Profile,
+}
+
+/// Returns the folder's master key. A rotation that was cut off after the store was sealed under the next key is
+/// completed.
+fn present_key(
+    folder: &DataFolder,
+    secrets: &SealedSecrets,
+    random: &Random,
+) -> Result<MasterKey, FolderError> {
+    let present = folder.master_key(secrets.is_empty(), random)?;
+    match folder.next_key()? {
+        Some(next) if Peppers::open(secrets, &present).is_err() && Peppers::open(secrets, &next).is_ok() => {
+            folder.adopt_next_key()?;
+            Ok(next)
+        }
+        _ => Ok(present),
+    }
 }
 
 impl App {
@@ -72,14 +94,16 @@ impl App {
         let mut loaded = store.load().await?;
         let master = match master_key {
             Some(text) => MasterKey::parse(text).map_err(OpenError::MasterKey)?,
-            None => folder.master_key(loaded.pepper.is_none(), &random)?,
+            None => present_key(&folder, &loaded.secrets, &random)?,
         };
 
-        let pepper = match &loaded.pepper {
-            Some(sealed) => master.open(PEPPER, sealed)?,
+        let peppers = match Peppers::open(&loaded.secrets, &master)? {
+            Some(peppers) => peppers,
             None => {
-                let new = master.seal(PEPPER, &random.bytes::<32>(), &random)?;
-                master.open(PEPPER, &store.set_pepper(new).await?)?
+                let secrets = store.first_pepper(Peppers::first(&master, &random)?).await?;
+                let folder = config.server.data_dir.display();
+                info!(%folder, "{NEW_STORE}");
+                Peppers::open(&secrets, &master)?.ok_or(SealError::CannotOpen)?
             }
         };
         // Created before this clock's time is written anywhere.
@@ -91,19 +115,23 @@ impl App {
             error!(%found, "{WENT_BACK}");
             loaded = store.load().await?;
         }
-        let pepper = Pepper::new(&pepper);
         let known = match store.postgres() {
             None => None,
             Some(postgres) => {
                 let path = folder.known();
-                let installation = pepper.hash(INSTALLATION).0;
-                let opened = KnownFile::open(&path, installation).map_err(|e| FolderError::Io(path, e))?;
+                let opened =
+                    KnownFile::open(&path, peppers.installation).map_err(|e| FolderError::Io(path, e))?;
                 let (file, known) = opened;
                 postgres.set_known(known);
                 Some(file)
             }
         };
-        let audit = Audit::new(config.retention(), &config.node_name(), clock.clone());
+        let audit = Audit::new(
+            config.audit.retention(),
+            config.denials.retention(),
+            &config.node_name(),
+            clock.clone(),
+        );
         let now = clock.now();
         match loaded.keys.last() {
             None => {
@@ -122,13 +150,26 @@ impl App {
             Some(_) => {}
         }
 
+        if let Some(newest) = loaded.keys.last().filter(|newest| !newest.rfc9068) {
+            info!(
+                kid = newest.kid,
+                "access tokens have no client_id and jti, since the signing key is of an earlier version: see \"After an upgrade\" in docs/oauth.md"
+            );
+        }
+
         let (lent, issuer) = (loaded.lent, Issuer::new(profile, &loaded.keys, &master)?);
         let max_sessions = config.server.sessions_in_memory;
-        let memory = Arc::new(Memory::new(loaded, max_sessions, issuer, pepper, master, &random));
+        let memory = Arc::new(Memory::new(loaded, max_sessions, issuer, peppers, master, &random));
         let metrics = Metrics::new(store.commits());
+        config.webhook.iter().for_each(|webhook| metrics.webhooks.add(&webhook.name));
+        if store.embedded().is_some() {
+            let newest = EventFilter { kind: Some(EventKind::StoreBackedUp), ..EventFilter::newest(1) };
+            store.records(newest).await?.records.iter().for_each(|backup| metrics.backed_up(backup.at));
+        }
         let options = cluster::Options {
             terms: config.terms(),
             node_name: config.node_name(),
+            profile: config.profile_in_words(),
             known,
             lent,
             histories_lost: metrics.histories_lost.clone(),
@@ -140,18 +181,32 @@ impl App {
             limiter: Limiter::new(config.limits.failed_logins_per_minute),
             clock_watch,
             audit: Arc::new(audit),
+            usage: Arc::new(Usage::new(clock.clone())),
             quotas: Quotas {
                 logins: Quota::new(config.limits.logins_per_minute, clock.clone()),
                 refreshes: Quota::new(config.limits.refreshes_per_minute, clock.clone()),
             },
             uncached: UncachedLogins::default(),
+            rehashes: Rehashes::default(),
             log_limits: LogLimits::new(&clock),
             metrics,
+            trends: Trends::default(),
             cluster: Arc::new(cluster),
             on_unavailable: config.forward_auth.unavailable,
             went_back,
+            protected_resources: config.tokens.resources.clone(),
             asks_for_certificates: config.tls.client_ca.is_some(),
-            ready: watch::Sender::new(true),
+            webhooks: config.webhook.clone(),
+            settings: config.settings(),
+            scopes_supported: config.tokens.scopes_supported.clone(),
+            stage: watch::Sender::new(Stage::Serving),
+            urls: OnceLock::new(),
+            first_link: FirstLink::default(),
+            walk: Mutex::default(),
+            certificate: Mutex::default(),
+            told: Mutex::default(),
+            uses_swept: AtomicU64::new(0),
+            chains_broken: AtomicBool::new(false),
             clock,
             random,
             store,

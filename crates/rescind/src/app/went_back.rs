@@ -35,7 +35,7 @@ pub(super) async fn after_going_back(
     embedded.set_lent(LONGEST_LEASE).await?;
     end_every_token(store, keys, master, origin, random).await?;
     // Comes last: if a step before fails, the next start repeats all of them.
-    Ok(embedded.vouch()?)
+    Ok(embedded.confirm()?)
 }
 
 /// Replaces all signing keys by a new one. Returns the new key's `kid`.
@@ -50,9 +50,10 @@ pub async fn end_every_token(
     origin: ChangeOrigin,
     random: &Random,
 ) -> Result<String, EndError> {
-    let algorithm = keys.last().map_or(Algorithm::Hs256, |key| key.algorithm);
+    let newest = keys.last();
+    let (algorithm, rfc9068) = newest.map_or((Algorithm::Hs256, true), |key| (key.algorithm, key.rfc9068));
     let now = origin.at;
-    let key = generate_key(algorithm, master, random, now, now)?;
+    let key = SigningKeyRecord { rfc9068, ..generate_key(algorithm, master, random, now, now)? };
     let kid = key.kid.clone();
     store.end_tokens(key, origin).await?;
     Ok(kid)

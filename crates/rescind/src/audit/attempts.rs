@@ -23,7 +23,7 @@ const OF_STRANGERS: usize = 64;
 /// The attempts since the last write.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    told_apart: HashMap<Subject, Tally>,
+    subjects: HashMap<Subject, Tally>,
     /// The attempts of subjects for which there was no room.
     others: BTreeMap<EventKind, Tally>,
 }
@@ -64,11 +64,11 @@ impl Attempts {
 
     /// Adds attempts that were counted before.
     pub(super) fn merge(&mut self, before: Attempts) {
-        for (subject, tally) in before.told_apart {
+        for (subject, tally) in before.subjects {
             self.count(subject, tally);
         }
         for (kind, tally) in before.others {
-            self.others.entry(kind).and_modify(|others| others.add(tally)).or_insert(tally);
+            self.others.entry(kind).or_insert(Tally::NONE).add(tally);
         }
     }
 
@@ -78,13 +78,14 @@ impl Attempts {
             let origin = ChangeOrigin {
                 at: tally.first_at,
                 by: Actor::Caller,
+                operator: None,
                 from,
                 node: Arc::clone(node),
                 request: None,
             };
             Event { count: tally.count, ..origin.event(kind) }
         };
-        let told_apart = self.told_apart.iter().map(|(subject, tally)| {
+        let subjects = self.subjects.iter().map(|(subject, tally)| {
             let (from, detail) = match subject.source {
                 Source::One(source) => (source.map(one_source), None),
                 Source::Others => (None, Some("from other addresses, too many to tell apart".into())),
@@ -95,33 +96,31 @@ impl Attempts {
             detail: Some("by others, too many to tell apart".into()),
             ..event(*kind, None, tally)
         });
-        let mut events: Vec<_> = told_apart.chain(others).collect();
+        let mut events: Vec<_> = subjects.chain(others).collect();
         events.sort_by_key(|event| event.origin.at);
         events
     }
 
-    fn count(&mut self, subject: Subject, tally: Tally) {
-        if let Some(known) = self.told_apart.get_mut(&subject) {
+    fn count(&mut self, mut subject: Subject, tally: Tally) {
+        if let Some(known) = self.subjects.get_mut(&subject) {
             return known.add(tally);
         }
-        let of_same = self.told_apart.keys().filter(|known| known.client == subject.client).count();
-        let subject = match subject.client {
-            Some(_) if of_same >= OF_CLIENT => Subject { source: Source::Others, ..subject },
-            _ => subject,
-        };
-        let has_room =
-            self.told_apart.len() < SUBJECTS && (subject.client.is_some() || of_same < OF_STRANGERS);
-        if let Some(known) = self.told_apart.get_mut(&subject) {
-            known.add(tally);
-        } else if has_room {
-            self.told_apart.insert(subject, tally);
+        let of_same = self.subjects.keys().filter(|known| known.client == subject.client).count();
+        if subject.client.is_some() && of_same >= OF_CLIENT {
+            subject.source = Source::Others;
+        }
+        let has_room = self.subjects.len() < SUBJECTS && (subject.client.is_some() || of_same < OF_STRANGERS);
+        if has_room || self.subjects.contains_key(&subject) {
+            self.subjects.entry(subject).or_insert(Tally::NONE).add(tally);
         } else {
-            self.others.entry(subject.kind).and_modify(|others| others.add(tally)).or_insert(tally);
+            self.others.entry(subject.kind).or_insert(Tally::NONE).add(tally);
         }
     }
 }
 
 impl Tally {
+    const NONE: Tally = Tally { first_at: UnixSeconds::MAX, count: 0 };
+
     fn add(&mut self, other: Tally) {
         self.first_at = self.first_at.min(other.first_at);
         self.count = self.count.saturating_add(other.count);

@@ -2,27 +2,29 @@
 
 use std::sync::Arc;
 
-use rescind_verifier::Scopes;
+use rescind_verifier::{Resources, Scopes};
 
-use super::{Caller, Error, Grant, open_session};
+use super::{Asked, Caller, Error, Grant, open_session};
 use crate::{
     app::App,
     memory::KnownCredential,
     model::{Phase, TokenRules},
 };
 
-/// Issues an access token without a refresh token (RFC 6749 §4.4), for the given scopes or for all of the client's.
+/// Issues an access token without a refresh token (RFC 6749 §4.4), for the given scopes and resources (RFC 8707) or for all
+/// of the client's.
 ///
 /// # Errors
 ///
 /// As [`open_session`].
 pub async fn client_credentials(
     app: &Arc<App>,
-    credential: &KnownCredential,
+    credential: &Arc<KnownCredential>,
     caller: &Caller,
     scopes: Option<Scopes>,
+    resources: Option<Resources>,
 ) -> Result<Grant, Error> {
     // The session cannot be refreshed, so it expires with its access token.
     let rules = TokenRules { refresh_ttl: app.rules.access_ttl, ..app.rules };
-    open_session(app, credential, caller, rules, Phase::RefreshEnded, scopes).await
+    open_session(app, credential, caller, rules, Phase::RefreshEnded, Asked { scopes, resources }).await
 }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use rescind_verifier::{Claims, Denied, Kind, Scopes};
 
-use super::{Error, stand};
+use super::{Error, refusals::count_denied, stand};
 use crate::{
     app::App,
-    model::{Client, ClientId, EventKind, Presented},
+    model::{Client, ClientId, EventKind, Presented, UnixSeconds},
 };
 
 /// The scope that lets a client introspect the tokens of other clients.
@@ -45,6 +45,8 @@ pub struct Introspected {
     pub api_key: String,
     /// The client's allowlist. Empty: every address is allowed.
     pub allow: Vec<String>,
+    /// When the answer expires: with the token, or earlier. `None`: the asking client may not keep it.
+    pub expires_at: Option<UnixSeconds>,
 }
 
 /// Introspects an access or refresh token (RFC 7662). `None`: the token is inactive, for any reason.
@@ -59,6 +61,7 @@ pub struct Introspected {
 pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Option<Introspected>, Error> {
     let (kind, claims, scopes, allowlist) = match stand(app, token).await {
         Ok(token) => {
+            app.uncached.introspected(token.claims().client);
             let allowlist = token.client().allowlist.clone();
             (Kind::Access, token.claims().clone(), token.scopes(), allowlist)
         }
@@ -72,13 +75,19 @@ pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Op
             }
         }
         Err(error @ Error::Store(_)) => return Err(error),
-        Err(_) => return Ok(None),
+        Err(error) => {
+            if let Some(reason) = error.denial() {
+                count_denied(app, token, reason);
+            }
+            return Ok(None);
+        }
     };
     let is_held_to = match question.client_ip {
         Some(address) => {
             let permitted = allowlist.permits(Some(address));
             if !permitted {
                 app.audit.note(EventKind::AddressDenied, Some(claims.client), Some(address));
+                app.usage.denied(claims.client, Some(claims.credential));
             }
             permitted
         }
@@ -90,7 +99,17 @@ pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Op
     if !is_held_to {
         return Ok(None);
     }
+    if kind == Kind::Access {
+        app.usage.verified(&claims, question.client_ip);
+    }
+    let lifetime = question.asking.and_then(|client| app.memory.registry.introspect_lifetime(client));
+    let expires_at = match lifetime {
+        None => Some(claims.expires_at),
+        Some(0) => None,
+        Some(seconds) => Some(claims.expires_at.min(app.clock.now() + seconds)),
+    };
     Ok(Some(Introspected {
+        expires_at,
         kind,
         scopes,
         api_key: app.memory.registry.api_key(claims.credential).unwrap_or_default(),

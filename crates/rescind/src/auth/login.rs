@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use rescind_verifier::{Denied, Scopes};
+use rescind_verifier::{Denied, Resources, Scopes};
 use tracing::info;
 
 use super::{
-    Caller, Error, Failed, Grant, address_denied, failed, grant, is_logged, outcome, over_quota, uncertified,
+    Caller, Error, Failed, Grant, address_denied, failed, grant, is_logged, outcome, over_quota,
+    refusals::{Whose, log_refused},
+    shown, uncertified,
 };
 use crate::{
-    app::{App, run_to_completion},
+    app::{App, Holder, run_to_completion},
     memory::KnownCredential,
-    model::{Client, Phase, Session, TokenRules, UnixSeconds},
+    model::{Client, Phase, Session, TokenRules},
     store::StoreError,
     telemetry::metrics::Outcome,
 };
@@ -23,7 +25,7 @@ use crate::{
 /// As [`authenticate`] and [`open_session`].
 pub async fn login(app: &Arc<App>, api_key: &str, secret: &str, caller: &Caller) -> Result<Grant, Error> {
     let credential = authenticate(app, api_key, Some(secret), caller)?;
-    open_session(app, &credential, caller, app.rules, Phase::Live, None).await
+    open_session(app, &credential, caller, app.rules, Phase::Live, Asked::default()).await
 }
 
 /// Returns the credential of this API key and secret. The caller's address must be on the client's allowlist.
@@ -41,7 +43,11 @@ pub fn authenticate(
     secret: Option<&str>,
     caller: &Caller,
 ) -> Result<Arc<KnownCredential>, Error> {
-    recognise(app, api_key, secret, caller).inspect_err(|error| app.metrics.login(Outcome::from(error)))
+    recognise(app, api_key, secret, caller).map_err(|error| {
+        app.metrics.login(Outcome::from(&error));
+        log_refused(app, "login", &error, caller, Whose::of_key(app, api_key, secret.is_some(), &error));
+        told(error)
+    })
 }
 
 fn recognise(
@@ -54,12 +60,13 @@ fn recognise(
     let now = app.clock.now();
     let known = match secret {
         Some(secret) => {
-            let presented = app.memory.pepper.hash(secret);
-            app.memory
-                .registry
-                .matches(api_key, &presented, now)
-                .then(|| app.memory.registry.credential(api_key))
-                .flatten()
+            let presented = app.memory.peppers.load().hashes(secret);
+            let matches = app.memory.registry.matches(api_key, &presented, now);
+            let known = matches.then(|| app.memory.registry.credential(api_key)).flatten();
+            known.inspect(|known| {
+                let holder = Holder::Credential(known.client, known.credential.id);
+                app.proved(holder, &known.credential.secret_hash, &presented);
+            })
         }
         None => app.memory.registry.credential(api_key).filter(|known| {
             let is_active = app.memory.registry.policy(known.client).is_some_and(|client| client.active);
@@ -67,49 +74,62 @@ fn recognise(
         }),
     };
     // The failure is not counted for the key's client: the time of a look-up would show whether the key exists.
-    let known = known
-        .filter(|known| is_certified(app, known, caller, now))
-        .ok_or_else(|| failed(app, Failed::Unknown(api_key.as_bytes()), caller, Error::InvalidCredentials))?;
+    let invalid = |error| failed(app, Failed::Unknown(api_key.as_bytes()), caller, error);
+    let known = known.ok_or_else(|| invalid(Error::InvalidCredentials))?;
+    if !caller.shows(&known.certificates, now) {
+        return Err(invalid(uncertified(app, known.client, caller)));
+    }
     let policy = app.memory.registry.policy(known.client).ok_or(Error::InvalidCredentials)?;
     policy.permits(caller.address).map_err(|_| address_denied(app, known.client, caller))?;
     Ok(known)
 }
 
-/// Whether the caller shows a certificate that the client is bound to, or the client is bound to none.
-fn is_certified(app: &App, known: &KnownCredential, caller: &Caller, now: UnixSeconds) -> bool {
-    let shows = caller.shows(&known.certificates, now);
-    if !shows {
-        uncertified(app, known.client, caller);
-    }
-    shows
+/// What a session is opened for. `None`: for all that the client has.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// The scopes of the session's tokens.
+    pub scopes: Option<Scopes>,
+    /// The resources that the session's tokens are for.
+    pub resources: Option<Resources>,
 }
 
-/// Opens a session in this phase, for these scopes or for all of the client's.
+/// Opens a session in this phase.
 ///
 /// # Errors
 ///
-/// [`Error::OverQuota`]; [`Error::AddressNotAllowed`]; [`Error::ScopeMissing`]; [`Error::InvalidCredentials`] if the client
-/// no longer admits the credential or the certificate; [`Error::Store`] if the session cannot be stored safely.
+/// [`Error::OverQuota`]; [`Error::AddressNotAllowed`]; [`Error::ScopeMissing`] and [`Error::ResourceMissing`] for what the
+/// client does not have; [`Error::InvalidCredentials`] if the client no longer admits the credential or the certificate; [`Error::Store`] if the session cannot be stored safely.
 pub async fn open_session(
     app: &Arc<App>,
-    known: &KnownCredential,
+    known: &Arc<KnownCredential>,
     caller: &Caller,
     rules: TokenRules,
     phase: Phase,
-    scopes: Option<Scopes>,
+    asked: Asked,
 ) -> Result<Grant, Error> {
-    let opened = try_open_session(app, known, caller, rules, phase, scopes).await;
+    let opened = try_open_session(app, known, caller, rules, phase, asked).await;
     app.metrics.login(outcome(opened.as_ref()));
-    opened
+    opened.map_err(|error| {
+        log_refused(app, "login", &error, caller, Whose::of_known(known));
+        told(error)
+    })
+}
+
+/// What the caller is told. Only operators learn which part of the credentials is invalid.
+fn told(error: Error) -> Error {
+    match error {
+        Error::Uncertified | Error::InvalidToken(_) => Error::InvalidCredentials,
+        error => error,
+    }
 }
 
 async fn try_open_session(
     app: &Arc<App>,
-    known: &KnownCredential,
+    known: &Arc<KnownCredential>,
     caller: &Caller,
     rules: TokenRules,
     phase: Phase,
-    scopes: Option<Scopes>,
+    asked: Asked,
 ) -> Result<Grant, Error> {
     let (client, credential) = (known.client, known.credential.id);
     app.cluster.node_clock.check().map_err(StoreError::from)?;
@@ -117,43 +137,53 @@ async fn try_open_session(
         app.quotas.logins.take(client).map_err(|over| over_quota(app, client, caller, over.retry_after))?;
     let now = app.clock.now();
     let key = app.memory.issuer.signing_key(now);
-    let asking = caller.clone();
+    let (issuing, asking, address) = (Arc::clone(app), caller.clone(), caller.address);
     let open = move |client: &Client| {
         client.admits(credential, now)?;
         if !asking.shows(&client.certificates, now) {
             return Err(Error::Uncertified);
         }
         client.permits(asking.address)?;
-        let scopes = scopes.unwrap_or_else(|| client.scopes.clone());
+        let scopes = asked.scopes.unwrap_or_else(|| client.scopes.clone());
         if scopes.intersection(&client.scopes) != scopes {
             return Err(Error::ScopeMissing);
         }
-        Ok(Session { phase, ..Session::open(client, credential, scopes, key, now, &rules) })
+        let session = Session::open(client, credential, scopes, key, now, &rules);
+        let resources = asked.resources.unwrap_or_else(|| session.resources.clone());
+        if !resources
+            .iter()
+            .all(|resource| client.resources.names(resource, issuing.memory.issuer.profile().audience()))
+        {
+            return Err(Error::ResourceMissing);
+        }
+        Ok(Session { phase, resources, ..session })
     };
-    let opening = Arc::clone(app);
+    let (opening, known) = (Arc::clone(app), Arc::clone(known));
     let opened = run_to_completion(async move {
         let app = opening;
         let stamp = app.memory.registry.stamp();
         let opened = app.store.open_session(client, open).await?;
         Ok(opened.unwrap_or(Err(Denied::ClientInactive.into())).map(|session| {
             app.memory.registry.fill(&session, stamp);
+            app.usage.logged_in(client, credential, address);
             if is_logged(&app, client) {
-                info!(client, session = session.id, "login");
+                let (session, credential) = (session.id, &known.credential.api_key);
+                info!(client, session, credential, address = shown(address), "login");
             }
-            let granted = grant(&app, &session)?;
+            let granted = grant(&app, &session, &known.credential.api_key)?;
             place.commit();
-            app.uncached.logged_in(client, app.memory.registry.verifications(client), app.clock.elapsed());
+            app.uncached.logged_in(
+                client,
+                app.memory.registry.count_after_login(client),
+                app.clock.elapsed(),
+            );
             Ok(granted)
         }))
     });
     match opened.await? {
         Ok(grant) => grant,
         Err(Error::AddressNotAllowed) => Err(address_denied(app, client, caller)),
-        Err(Error::Uncertified) => {
-            uncertified(app, client, caller);
-            Err(Error::InvalidCredentials)
-        }
-        Err(Error::ScopeMissing) => Err(Error::ScopeMissing),
-        Err(_) => Err(Error::InvalidCredentials),
+        Err(Error::Uncertified) => Err(uncertified(app, client, caller)),
+        Err(error) => Err(error),
     }
 }

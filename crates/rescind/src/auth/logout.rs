@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rescind_verifier::Denied;
 use tracing::info;
 
-use super::{Caller, Error, is_logged, uncertified, verify};
+use super::{Caller, Error, is_logged, refusals::note_denied, uncertified, verify};
 use crate::{
     app::App,
     cluster::Receipt,
@@ -44,8 +44,11 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), 
             info!(client, generation = changed.generation, nodes, acknowledged, milliseconds, "logout");
         }
     };
-    app.commit(change, log).await?.map(drop).map_err(|error| match error {
-        Error::Uncertified => uncertified(app, client, caller),
-        error => error,
+    app.commit(change, log).await?.map(drop).map_err(|error| {
+        note_denied(app, token, &error, Some(verified.claims()));
+        match error {
+            Error::Uncertified => uncertified(app, client, caller),
+            error => error,
+        }
     })
 }

@@ -2,9 +2,11 @@
 
 mod client_credentials;
 mod introspect;
+mod leaked;
 mod login;
 mod logout;
 mod refresh;
+mod refusals;
 mod revoke;
 mod verify;
 
@@ -20,25 +22,27 @@ use tracing::warn;
 
 pub use client_credentials::client_credentials;
 pub use introspect::{INTROSPECT, Introspected, Question, introspect, may_introspect};
-pub use login::{authenticate, login, open_session};
+pub use leaked::{Leaked, report_leak};
+pub use login::{Asked, authenticate, login, open_session};
 pub use logout::logout;
 pub use refresh::refresh;
+pub use refusals::lacks;
 pub use revoke::{NotRevoked, revoke};
-pub use verify::{stand, verify};
+pub use verify::{stand, verify, verify_in_memory};
 
 use crate::{
     app::App,
     limits::{OverQuota, Throttled},
     memory::Pair,
-    model::{CertificateNames, ClientId, EventKind, PeerCertificate, Session, UnixSeconds},
+    model::{CertificateNames, Check, ClientId, EventKind, PeerCertificate, Session, UnixSeconds},
     store::StoreError,
     telemetry::metrics::Outcome,
 };
 
 /// The log lines for one client's logins, refreshes and logouts.
 const LINES_PER_MINUTE: u32 = 60;
-/// The audit events for one client's reused refresh tokens. Further ones are counted together.
-const REUSES_PER_MINUTE: u32 = 10;
+/// The audit events of one client, of each kind that its own requests cause. Further ones are counted together.
+const EVENTS_PER_MINUTE: u32 = 10;
 
 /// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +105,9 @@ pub enum Error {
     /// The client or the token lacks a scope that is needed.
     #[error("scope missing")]
     ScopeMissing,
+    /// The client does not have a resource that it asks for.
+    #[error("resource missing")]
+    ResourceMissing,
     /// Too many failures. The duration is the time until the next attempt is allowed.
     #[error("too many failures")]
     Throttled(Duration),
@@ -131,6 +138,7 @@ impl From<&Error> for Outcome {
             Error::TokenExpired => Outcome::Expired,
             Error::AddressNotAllowed => Outcome::AddressNotAllowed,
             Error::ScopeMissing => Outcome::ScopeMissing,
+            Error::ResourceMissing => Outcome::ResourceMissing,
             Error::Throttled(_) => Outcome::Throttled,
             Error::OverQuota(_) => Outcome::OverQuota,
             Error::Store(_) => Outcome::Unavailable,
@@ -151,7 +159,7 @@ impl From<OverQuota> for Error {
 
 impl Error {
     /// The reason for which an access token was refused. `None`: the error is not one of a verification.
-    fn denial(&self) -> Option<Denied> {
+    pub fn denial(&self) -> Option<Denied> {
         match self {
             Error::InvalidToken(denied) => Some(*denied),
             Error::TokenExpired => Some(Denied::Expired),
@@ -161,15 +169,46 @@ impl Error {
             Error::InvalidCredentials
             | Error::Reused
             | Error::Uncertified
+            | Error::ResourceMissing
             | Error::Throttled(_)
             | Error::OverQuota(_) => None,
         }
     }
 }
 
-fn grant(app: &App, session: &Session) -> Result<Grant, Error> {
+impl Error {
+    /// The check that the request has failed.
+    fn check(&self) -> Check {
+        match self {
+            Error::InvalidCredentials => Check::InvalidCredentials,
+            Error::InvalidToken(denied) => Check::Token(*denied),
+            Error::Reused => Check::Reused,
+            Error::Uncertified => Check::Uncertified,
+            Error::TokenExpired => Check::Token(Denied::Expired),
+            Error::AddressNotAllowed => Check::Token(Denied::AddressNotAllowed),
+            Error::ScopeMissing => Check::Token(Denied::ScopeMissing),
+            Error::ResourceMissing => Check::ResourceMissing,
+            Error::Throttled(_) => Check::Throttled,
+            Error::OverQuota(_) => Check::OverQuota,
+            Error::Store(_) => Check::Token(Denied::Stale),
+        }
+    }
+
+    /// In whole seconds: when the caller may try again.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Error::Throttled(after) | Error::OverQuota(after) => {
+                Some(after.as_secs() + u64::from(after.subsec_nanos() > 0))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The newest pair of a session. `api_key` is that of its credential.
+fn grant(app: &App, session: &Session, api_key: &str) -> Result<Grant, Error> {
     // The key is missing only if it was retired after the session was stored.
-    let pair = app.memory.issuer.pair(session).ok_or(Denied::UnknownKey)?;
+    let pair = app.memory.issuer.pair(session, api_key).ok_or(Denied::UnknownKey)?;
     Ok(Grant { client: session.client, pair, scopes: session.scopes.clone() })
 }
 
@@ -240,6 +279,11 @@ fn uncertified(app: &App, client: ClientId, caller: &Caller) -> Error {
     Error::Uncertified
 }
 
+/// A caller's address, for the log.
+fn shown(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "unknown".to_owned(), |address| address.to_canonical().to_string())
+}
+
 /// Whether a success of this client is logged. Beyond `LINES_PER_MINUTE` the lines are left out and counted.
 pub(crate) fn is_logged(app: &App, client: ClientId) -> bool {
     let logged = app.limiter.admits(&("log", client), LINES_PER_MINUTE, app.clock.elapsed());
@@ -247,6 +291,11 @@ pub(crate) fn is_logged(app: &App, client: ClientId) -> bool {
         app.log_limits.left_out.fetch_add(1, Ordering::Relaxed);
     }
     logged
+}
+
+/// Whether another event of this kind, which the client's own requests cause, gets a row of its own.
+fn is_on_record(app: &App, kind: EventKind, client: ClientId) -> bool {
+    app.limiter.admits(&(kind, client), EVENTS_PER_MINUTE, app.clock.elapsed())
 }
 
 /// Records that the client's quota is used up.

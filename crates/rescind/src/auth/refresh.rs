@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use rescind_verifier::{Claims, Denied, Kind};
+use rescind_verifier::{Claims, Denied, Kind, Refused};
 use tracing::{info, warn};
 
 use super::{
-    Caller, Error, Failed, Grant, REUSES_PER_MINUTE, address_denied, failed, grant, is_logged, outcome,
-    over_quota, refused, uncertified,
+    Caller, Error, Failed, Grant, address_denied, failed, grant, is_logged, is_on_record, outcome,
+    over_quota,
+    refusals::{Whose, log_refused},
+    refused, shown, uncertified,
 };
 use crate::{
     app::{App, run_to_completion},
-    model::{
-        Actor, Client, ClientId, EventKind, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds,
-        changes,
-    },
+    model::{Actor, Client, EventKind, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds, changes},
     store::StoreError,
 };
 
@@ -26,22 +25,40 @@ use crate::{
 /// [`Error::Uncertified`]; [`Error::AddressNotAllowed`]; [`Error::OverQuota`]; [`Error::Store`] if the node has no lease,
 /// or the store is unavailable.
 pub async fn refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
-    let refreshed = try_refresh(app, token, caller).await;
+    let mut whose = Whose::default();
+    let refreshed = try_refresh(app, token, caller, &mut whose).await;
     app.metrics.refresh(outcome(refreshed.as_ref()));
+    if let Err(error) = &refreshed {
+        log_refused(app, "refresh", error, caller, whose);
+    }
     refreshed
 }
 
-async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Grant, Error> {
+/// Also returns whose token it is, as far as its issuer wrote it.
+async fn try_refresh(
+    app: &Arc<App>,
+    token: &str,
+    caller: &Caller,
+    whose: &mut Whose,
+) -> Result<Grant, Error> {
     app.cluster.lease.check().map_err(StoreError::from)?;
     app.cluster.node_clock.check().map_err(StoreError::from)?;
     let now = app.clock.now();
     let keyring = app.memory.issuer.keyring().clone();
-    let claims = keyring.authenticate(token, Kind::Refresh, now).map_err(|denied| {
-        // A token that was valid once is no guess, even if its key was retired. So it counts for its client alone.
-        let whose = keyring.client_of(token).map_or(Failed::Unknown(token.as_bytes()), Failed::Client);
-        failed(app, whose, caller, refused(app, denied))
-    })?;
+    let claims = match keyring.authenticate(token, Kind::Refresh, now) {
+        Ok(claims) => claims,
+        Err(Refused { reason, claims, .. }) => {
+            match claims {
+                Some(claims) => *whose = Whose::of_token(app, token, &claims, Kind::Refresh),
+                // A token that was valid once is no guess, even if its key was retired. So it counts for its client alone.
+                None => whose.client = keyring.client_of(token),
+            }
+            let counted = whose.client.map_or(Failed::Unknown(token.as_bytes()), Failed::Client);
+            return Err(failed(app, counted, caller, refused(app, reason)));
+        }
+    };
     let (client, session) = (claims.client, claims.session);
+    *whose = Whose::of_token(app, token, &claims, Kind::Refresh);
 
     // A token that memory knows as revoked costs no read of the store.
     let known = app.memory.registry.policy(client).map_or(Ok(()), |policy| policy.stands_behind(&claims));
@@ -63,15 +80,17 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                     if presented == Presented::Current {
                         session.advance(key, now, &rules);
                     }
-                    Ok(place)
+                    Ok((place, client.api_key(session.credential).unwrap_or_default().to_owned()))
                 };
                 let rule = move |client: &Client, session: &mut Session| {
                     let before = session.phase;
                     let outcome = use_up(client, session);
                     let reused = matches!(outcome, Err(Error::Reused));
                     // A reuse that changes nothing, or comes too often, is only counted.
-                    let event = (reused && session.phase != before && is_on_record(&counting, client.id))
-                        .then(|| changes::of_reuse(client, session, &origin));
+                    let recorded = reused
+                        && session.phase != before
+                        && is_on_record(&counting, EventKind::RefreshTokenReused, client.id);
+                    let event = recorded.then(|| changes::of_reuse(client, session, &origin));
                     ((outcome, reused && event.is_none()), event)
                 };
                 let Some(((outcome, counted), session)) = app.change_session(client, session, rule).await?
@@ -81,11 +100,13 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
                 if counted {
                     app.audit.note(EventKind::RefreshTokenReused, Some(client), address);
                 }
-                Ok(outcome.and_then(|place| {
+                Ok(outcome.and_then(|(place, api_key)| {
+                    app.usage.refreshed(client, session.credential, address);
                     if is_logged(&app, client) {
-                        info!(client, session = session.id, pair = session.pair, "refresh");
+                        let (session, pair, credential) = (session.id, session.pair, &api_key);
+                        info!(client, session, pair, credential, address = shown(address), "refresh");
                     }
-                    let granted = grant(&app, &session)?;
+                    let granted = grant(&app, &session, &api_key)?;
                     place.commit();
                     Ok(granted)
                 }))
@@ -109,11 +130,6 @@ async fn try_refresh(app: &Arc<App>, token: &str, caller: &Caller) -> Result<Gra
         Error::OverQuota(retry_after) => over_quota(app, client, caller, retry_after),
         error => error,
     })
-}
-
-/// Whether another reuse by this client gets an audit event of its own.
-fn is_on_record(app: &App, client: ClientId) -> bool {
-    app.limiter.admits(&("reuse", client), REUSES_PER_MINUTE, app.clock.elapsed())
 }
 
 /// Decides whether a refresh token may be used, or used again within the grace time. `client` and `session` are the

@@ -40,13 +40,16 @@ pub async fn revoke(app: &Arc<App>, client: ClientId, token: &str) -> Result<(),
     }
     let (session, until) = (claims.session, app.clock.now().saturating_add(app.rules.refresh_ttl));
     let end = move |client: &Client, session: Option<Session>| match session {
-        Some(session) => Some(session.ended(&claims)),
+        Some(session) => Some((session.ended(&claims), None)),
         // The session's row was deleted, but its tokens may still be valid on a process with another clock.
-        None => client.policy().stands_behind(&claims).is_ok().then(|| Session::lost(&claims, until)),
+        None => {
+            let stands = client.policy().stands_behind(&claims).is_ok();
+            stands.then(|| (Session::lost(&claims, until), None))
+        }
     };
     let change =
         async move |app: Arc<App>| app.end_session(client, session, end).await.map(Ok::<_, Infallible>);
-    let log = move |app: &App, (): &(), Receipt { nodes, acknowledged, milliseconds }| {
+    let log = move |app: &App, _: &bool, Receipt { nodes, acknowledged, milliseconds }| {
         if is_logged(app, client) {
             info!(client, session, nodes, acknowledged, milliseconds, "session revoked");
         }

@@ -1,52 +1,26 @@
-//! The commands for credentials, keys, verifiers, tokens and the status.
+//! The commands for keys, verifiers, tokens and the status.
 
 use std::io::Read;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
 
 use super::{
-    Failure,
+    Context, Failure,
     backend::Backend,
-    output::{Output, list, table},
+    output::{Output, facts, list, table},
     runtime,
 };
 use crate::{
     admin::{
-        ClusterView, CreatedCredential, CreatedVerifier, CredentialView, KeyRotation, KeyView, NewCredential,
-        NewVerifier, Rotation, StatusView, TokenView, VerifierView,
+        ClusterView, CreatedVerifier, ExpiringView, KeyRotation, KeyView, NewVerifier, StatusView, TokenView,
+        VerifierView,
     },
     app::ClockView,
-    config::{Config, Environment, Span},
-    model::ClientId,
+    config::{Config, Span},
+    files::data_folder,
 };
-
-#[derive(Debug, Subcommand)]
-pub(super) enum CredentialCommand {
-    /// Give a client one more API key and secret
-    Create {
-        client_id: ClientId,
-        /// Time after which the credential expires, such as 90d [default: never]
-        #[arg(long, value_name = "DURATION")]
-        expires_in: Option<Span>,
-    },
-    /// List a client's credentials
-    List { client_id: ClientId },
-    /// Create a new API key and secret; the old ones expire after an overlap
-    Rotate {
-        #[arg(value_parser = api_key)]
-        api_key: String,
-        /// For how long the old ones stay valid [default: 24h]
-        #[arg(long, value_name = "DURATION")]
-        overlap: Option<Span>,
-    },
-    /// Revoke a credential and every token of its sessions, at once
-    Revoke {
-        #[arg(value_parser = api_key)]
-        api_key: String,
-    },
-}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyCommand {
@@ -54,7 +28,7 @@ pub(super) enum KeyCommand {
     List,
     /// Sign with a new key; the old one verifies until its last token has expired
     Rotate {
-        /// HS256, EdDSA or ES256 [default: as now]
+        /// HS256, ES256, Ed25519 or EdDSA, which is Ed25519 by its older name [default: as now]
         #[arg(long)]
         algorithm: Option<String>,
         /// For how long the new key is published before it signs [default: 10m; 0s for HS256]
@@ -72,8 +46,8 @@ pub(super) enum VerifierCommand {
         /// A name for people
         #[arg(long)]
         name: String,
-        /// Give the verifier HS256 keys too, with which it could also sign tokens. EdDSA or ES256 keys (`rescind
-        /// key rotate --algorithm EdDSA`) need no such trust
+        /// Give the verifier HS256 keys too, with which it could also sign tokens. Ed25519 or ES256 keys (`rescind
+        /// key rotate --algorithm Ed25519`) need no such trust
         #[arg(long)]
         share_hs256: bool,
     },
@@ -92,74 +66,19 @@ pub(super) enum TokenCommand {
     },
 }
 
-/// Accepts API keys only: a secret given in the place of a key would be shown in questions and answers.
-fn api_key(text: &str) -> Result<String, &'static str> {
-    if text.starts_with("rk_") {
-        Ok(text.to_owned())
-    } else {
-        Err("expected an API key, which begins with rk_")
-    }
-}
-
-pub(super) fn credential(
-    command: CredentialCommand,
-    config: &Config,
-    environment: &Environment,
-    output: &Output,
-) -> Result<(), Failure> {
-    if let CredentialCommand::Revoke { api_key } = &command {
-        output.confirm(&format!("Credential {api_key} and every token born of it will end."))?;
-    }
-    with_backend(config, environment, false, async |backend| match command {
-        CredentialCommand::Create { client_id, expires_in } => {
-            let path = format!("/admin/v1/clients/{client_id}/credentials");
-            created(backend.post(&path, &NewCredential { expires_in }).await?, output)
-        }
-        CredentialCommand::List { client_id } => {
-            let path = format!("/admin/v1/clients/{client_id}/credentials");
-            let credentials: Vec<CredentialView> = backend.get(&path).await?;
-            output.data(&credentials, |credentials| {
-                let rows = credentials.iter().map(|c| {
-                    let end = c.revoked_at.as_ref().or(c.expires_at.as_ref());
-                    [
-                        c.api_key.clone(),
-                        c.status.clone(),
-                        c.created_at.clone(),
-                        end.cloned().unwrap_or("-".into()),
-                    ]
-                });
-                table(["API KEY", "STATUS", "CREATED", "ENDS"], rows)
-            })
-        }
-        CredentialCommand::Rotate { api_key, overlap } => {
-            let path = format!("/admin/v1/credentials/{}/rotate", percent_encoded(&api_key));
-            created(backend.post(&path, &Rotation { overlap }).await?, output)
-        }
-        CredentialCommand::Revoke { api_key } => {
-            let path = format!("/admin/v1/credentials/{}/revoke", percent_encoded(&api_key));
-            let credential: CredentialView = backend.post(&path, &json!({})).await?;
-            output.data(&credential, |c| format!("{} revoked; every token born of it is refused", c.api_key))
-        }
-    })
-}
-
-pub(super) fn key(
-    command: KeyCommand,
-    config: &Config,
-    environment: &Environment,
-    output: &Output,
-) -> Result<(), Failure> {
+pub(super) fn key(command: KeyCommand, context: &Context) -> Result<(), Failure> {
+    let Context { output, .. } = context;
     if let KeyCommand::Retire { kid } = &command {
-        output.confirm(&format!("Every token signed with {kid} will be refused."))?;
+        output.confirm(&format!("Every token signed with {kid} will be refused. This cannot be undone."))?;
     }
-    with_backend(config, environment, false, async |backend| {
+    context.with_backend(false, async |backend| {
         let keys: Vec<KeyView> = match command {
-            KeyCommand::List => backend.get("/admin/v1/keys").await?,
+            KeyCommand::List => backend.get("/keys").await?,
             KeyCommand::Rotate { algorithm, publish_ahead } => {
-                backend.post("/admin/v1/keys/rotate", &KeyRotation { algorithm, publish_ahead }).await?
+                backend.post("/keys/rotate", &KeyRotation { algorithm, publish_ahead }).await?
             }
             KeyCommand::Retire { kid } => {
-                backend.post(&format!("/admin/v1/keys/{}/retire", percent_encoded(&kid)), &json!({})).await?
+                backend.post(&format!("/keys/{}/retire", percent_encoded(&kid)), &json!({})).await?
             }
         };
         output.data(&keys, |keys| {
@@ -172,14 +91,12 @@ pub(super) fn key(
     })
 }
 
-pub(super) fn verifier(
-    command: VerifierCommand,
-    config: &Config,
-    environment: &Environment,
-    output: &Output,
-) -> Result<(), Failure> {
+pub(super) fn verifier(command: VerifierCommand, context: &Context) -> Result<(), Failure> {
+    let Context { output, .. } = context;
     if let VerifierCommand::Revoke { id } = &command {
-        output.confirm(&format!("Verifier {id} will follow no more, and refuse everything soon after."))?;
+        output.confirm(&format!(
+            "Verifier {id} will follow no more, and refuse everything soon after. This cannot be undone."
+        ))?;
     }
     let list = |verifiers: &Vec<VerifierView>| {
         let rows = verifiers.iter().map(|v| {
@@ -188,38 +105,39 @@ pub(super) fn verifier(
         });
         table(["ID", "NAME", "KEYS", "CREATED"], rows)
     };
-    with_backend(config, environment, false, async |backend| match command {
+    context.with_backend(false, async |backend| match command {
         VerifierCommand::Create { name, share_hs256 } => {
             let new = NewVerifier { name, share_hs256 };
-            let created: CreatedVerifier = backend.post("/admin/v1/verifiers", &new).await?;
-            output.data(&created, |v| {
+            // Before the change, after which nothing may come between the token and its reader.
+            let status: StatusView = backend.get("/status").await?;
+            let created: CreatedVerifier = backend.post("/verifiers", &new).await?;
+            let config = &context.config;
+            let url = status.management_url.unwrap_or_else(|| config.management_url(config.server.management_listen));
+            let done = format!("verifier {} was created and its token is lost, so revoke it", created.verifier_id);
+            output.secret(&done, &created, |v| {
                 format!(
-                    "Verifier {} \"{}\" created.\n\n  token  {}\n         (shown this once, and never again)\n\nIt follows http://{}",
-                    v.verifier_id, v.name, v.token, config.server.management_listen
+                    "Verifier {} \"{}\" created.\n\n  token  {}\n         (shown this once, and never again)\n\nIt follows {url}",
+                    v.verifier_id, v.name, v.token
                 )
             })
         }
-        VerifierCommand::List => output.data(&backend.get("/admin/v1/verifiers").await?, list),
+        VerifierCommand::List => output.data(&backend.get("/verifiers").await?, list),
         VerifierCommand::Revoke { id } => {
-            output.data(&backend.delete(&format!("/admin/v1/verifiers/{id}")).await?, list)
+            output.data(&backend.delete(&format!("/verifiers/{id}")).await?, list)
         }
     })
 }
 
-pub(super) fn token(
-    command: TokenCommand,
-    config: &Config,
-    environment: &Environment,
-    output: &Output,
-) -> Result<(), Failure> {
+pub(super) fn token(command: TokenCommand, context: &Context) -> Result<(), Failure> {
+    let Context { output, .. } = context;
     let TokenCommand::Inspect { mut token } = command;
     if token == "-" {
         token.clear();
         std::io::stdin().read_to_string(&mut token).context("standard input")?;
     }
-    with_backend(config, environment, false, async |backend| {
+    context.with_backend(false, async |backend| {
         let body = json!({ "token": token.trim() });
-        let token: TokenView = backend.post("/admin/v1/tokens/inspect", &body).await?;
+        let token: TokenView = backend.post("/tokens/inspect", &body).await?;
         output.data(&token, |t| {
             let number = |n: Option<u64>| n.map(|n| n.to_string());
             let rows = [
@@ -230,11 +148,11 @@ pub(super) fn token(
                 ("pair", number(t.pair)),
                 ("generation", number(t.generation)),
                 ("scopes", t.kind.is_some().then(|| list(&t.scopes, "-"))),
+                ("audience", t.kind.is_some().then(|| list(&t.audience, "-"))),
                 ("issued", t.issued_at.clone()),
                 ("expires", t.expires_at.clone()),
             ];
-            let rows = rows.into_iter().filter_map(|(name, value)| Some(format!("{name:<11}{}\n", value?)));
-            rows.collect()
+            facts(11, rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
         })
     })
 }
@@ -243,20 +161,39 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let data_dir = &config.server.data_dir;
         let Some(mut server) = Backend::running(data_dir).await? else {
-            return Err(Failure::NotReady(format!("not running: no server has {}", data_dir.display())));
+            let folder = data_dir.display();
+            return Err(Failure::NotReady(match data_folder::is_in_use(data_dir) {
+                true => format!(
+                    "running, but nobody answers at {folder}/rescind.sock: the server is starting or stopping, or its \
+                     socket was removed, which it makes again within seconds"
+                ),
+                false => format!("not running: no server has {folder}"),
+            }));
         };
-        let status: StatusView = server.get("/admin/v1/status").await?;
+        let status: StatusView = server.get("/status").await?;
         output.data(&status, |s| {
+            let rows = [
+                ("version", s.version.clone()),
+                ("listens on", s.url.clone().unwrap_or("-".into())),
+                ("management on", s.management_url.clone().unwrap_or("-".into())),
+                ("store", s.store.clone()),
+                ("clients", s.clients.to_string()),
+                ("sessions in memory", s.sessions_in_memory.to_string()),
+                ("attached verifiers", s.attached_verifiers.to_string()),
+            ];
+            let expiring = s.expiring_credentials.as_ref().map(|ExpiringView { count, next_at }| {
+                ("expiring", format!("{count} credentials within 30 days, the next at {next_at}"))
+            });
+            let unwritable = s.unwritable.as_ref().map(|why| ("cannot write", why.clone()));
+            let clock = s.clock.in_doubt.then(|| ("clock", doubt(&s.clock)));
             format!(
-                "{}{}\nversion             {}\nstore               {}\nclients             {}\nsessions in memory  {}\nattached verifiers  {}{}{}",
+                "{}{}\n{}{}",
                 if s.ready { "ready" } else { "not ready" },
-                s.refused.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
-                s.version,
-                s.store,
-                s.clients,
-                s.sessions_in_memory,
-                s.attached_verifiers,
-                clock(&s.clock),
+                s.lease_not_renewed
+                    .as_ref()
+                    .map(|why| format!(": the lease is not renewed: {why}"))
+                    .unwrap_or_default(),
+                facts(20, rows.into_iter().chain(expiring).chain(clock).chain(unwritable)),
                 s.cluster.as_ref().map(cluster).unwrap_or_default()
             )
         })?;
@@ -264,77 +201,33 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), Failure> {
     })
 }
 
-/// The row about the clock. Empty: the clock is not in doubt.
-fn clock(clock: &ClockView) -> String {
+fn doubt(clock: &ClockView) -> String {
     let by = |seconds: i64| match seconds {
         0.. => format!("{seconds} s ahead"),
         ..0 => format!("{} s behind", seconds.unsigned_abs()),
     };
     let database = clock.ahead_of_database_seconds.map(|ahead| format!(", {} of the database's", by(ahead)));
-    match clock.in_doubt {
-        true => {
-            format!(
-                "\nclock               in doubt: {}{}",
-                by(clock.ahead_seconds),
-                database.unwrap_or_default()
-            )
-        }
-        false => String::new(),
-    }
+    format!("in doubt: {}{}", by(clock.ahead_seconds), database.unwrap_or_default())
 }
 
 fn cluster(cluster: &ClusterView) -> String {
+    let stand_bys = match cluster.synchronous_standby_names.as_str() {
+        "" => "no stand-by",
+        names => names,
+    };
+    let about = [
+        ("lease", format!("{} ms", cluster.lease_ms)),
+        ("changes", format!("{} of {} applied", cluster.applied, cluster.head)),
+        ("history", cluster.history.clone()),
+        ("commits wait for", stand_bys.into()),
+    ];
     let rows = cluster.nodes.iter().map(|n| {
         let this = if n.node == cluster.node { " (this one)" } else { "" };
-        [
-            n.node.to_string(),
-            format!("{}{this}", n.name),
-            n.acknowledged.to_string(),
-            n.lag.to_string(),
-            format!("{} ms ago", n.heard_ms_ago),
-        ]
+        let (name, heard) = (format!("{}{this}", n.name), format!("{} ms ago", n.heard_ms_ago));
+        [n.node.to_string(), name, n.acknowledged.to_string(), n.lag.to_string(), heard]
     });
-    format!(
-        "\nlease               {} ms\nchanges             {} of {} applied\nhistory             {}\ncommits wait for    {}\n\n{}",
-        cluster.lease_ms,
-        cluster.applied,
-        cluster.head,
-        cluster.history,
-        match cluster.synchronous_standby_names.as_str() {
-            "" => "no stand-by",
-            names => names,
-        },
-        table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows)
-    )
-}
-
-pub(super) fn with_backend(
-    config: &Config,
-    environment: &Environment,
-    make: bool,
-    command: impl AsyncFnOnce(&mut Backend) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let mut backend = Backend::open(config, environment, make).await?;
-        command(&mut backend).await
-    })
-}
-
-fn created(credential: CreatedCredential, output: &Output) -> Result<(), Failure> {
-    output.data(&credential, |c| {
-        let mut text = format!(
-            "Credential of client {} created.\n\n  API key     {}\n  API secret  {}\n              (shown this once, and never again)\n",
-            c.client_id, c.api_key, c.api_secret
-        );
-        if let Some(at) = &c.expires_at {
-            text.push_str(&format!("\nIt ends at {at}.\n"));
-        }
-        if let Some(old) = &c.replaces {
-            let at = old.expires_at.as_deref().unwrap_or("-");
-            text.push_str(&format!("\n{} ends at {at}.\n", old.api_key));
-        }
-        text
-    })
+    let nodes = table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows);
+    format!("{}\n{nodes}", facts(20, about))
 }
 
 /// Encodes a text as one segment of a path, or as a value in a query (RFC 3986 §2.1).

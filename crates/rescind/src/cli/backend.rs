@@ -2,7 +2,10 @@
 //! process.
 
 use std::{
-    io::{self, Write},
+    io::{
+        ErrorKind::{ConnectionRefused, NotADirectory, NotFound},
+        Write,
+    },
     path::Path,
     pin::pin,
     sync::Arc,
@@ -13,8 +16,13 @@ use anyhow::{Context, anyhow, bail};
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::{Method, Request, StatusCode, client::conn::http1, header::CONTENT_TYPE};
+use hyper::{
+    Method, Request, StatusCode,
+    client::conn::http1,
+    header::{CONTENT_TYPE, HeaderName},
+};
 use hyper_util::rt::TokioIo;
+use rustix::process::getuid;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
@@ -24,19 +32,43 @@ use crate::{
     clock::Clock,
     cluster,
     config::{Config, Environment},
-    files::data_folder::{self, FolderError},
-    http::{self, Door},
+    files::{
+        circumstances::circumstances,
+        data_folder::{self, FolderError},
+    },
+    http::{self, Routes, SUDO_USER, client_ip::Peer},
     random::Random,
 };
 
-/// How long a command waits for the server: longer than any lease that a change may have to wait for.
-const PATIENCE: Duration = Duration::from_secs(150);
-/// After this time the command says that it waits.
-const SOON: Duration = Duration::from_secs(3);
+/// How long a command waits for an answer, and what it says of the wait.
+#[derive(Clone, Copy)]
+struct Patience {
+    most: Duration,
+    reason: &'static str,
+}
 
-pub(super) enum Backend {
+/// Longer than any lease that a change may have to wait for.
+const PATIENCE: Patience = Patience {
+    most: Duration::from_secs(150),
+    reason: "a change is answered when every node and verifier has it, or its lease has ended",
+};
+/// The copy is made before the first byte is sent.
+const PATIENCE_WITH_COPIES: Patience =
+    Patience { most: Duration::from_secs(6 * 3600), reason: "a backup is sent when its copy is made" };
+/// After this time the command says that it waits, and then each time that this has passed again.
+const SOON: Duration = Duration::from_secs(3);
+const THEN_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) struct Backend {
+    answers: Answers,
+    /// The user who has become this one by sudo.
+    sudo_user: Option<String>,
+}
+
+/// Who carries commands out.
+enum Answers {
     Server(http1::SendRequest<Body>),
-    Here(Door),
+    Here(Routes),
 }
 
 impl Backend {
@@ -47,11 +79,11 @@ impl Backend {
         make: bool,
     ) -> anyhow::Result<Backend> {
         if let Some(server) = Backend::running(&config.server.data_dir).await? {
-            return Ok(server);
+            return Ok(server.asked_by(environment));
         }
         let app = open_here(config, environment, make).await?;
         cluster::confirm(&app.store).await?;
-        Ok(Backend::Here(http::local(app)))
+        Ok(Backend::here(app).asked_by(environment))
     }
 
     /// Like [`Backend::open`], but also if the database lacks changes that the data folder knows of.
@@ -60,9 +92,17 @@ impl Backend {
         environment: &Environment,
     ) -> anyhow::Result<Backend> {
         match Backend::running(&config.server.data_dir).await? {
-            Some(server) => Ok(server),
-            None => Ok(Backend::Here(http::local(open_here(config, environment, false).await?))),
+            Some(server) => Ok(server.asked_by(environment)),
+            None => Ok(Backend::here(open_here(config, environment, false).await?).asked_by(environment)),
         }
+    }
+
+    fn here(app: Arc<App>) -> Backend {
+        Backend { answers: Answers::Here(http::local(app)), sudo_user: None }
+    }
+
+    fn asked_by(self, environment: &Environment) -> Backend {
+        Backend { sudo_user: environment.sudo_user().map(str::to_owned), ..self }
     }
 
     /// The server of this data folder, if one runs.
@@ -70,19 +110,12 @@ impl Backend {
         let path = data_folder::socket(data_dir);
         let stream = match UnixStream::connect(&path).await {
             Ok(stream) => stream,
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(e) => return Err(e).with_context(|| path.display().to_string()),
+            Err(e) if [NotFound, ConnectionRefused, NotADirectory].contains(&e.kind()) => return Ok(None),
+            Err(e) => bail!("{}: {e}{}", path.display(), circumstances(&path, &e)),
         };
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Some(Backend::Server(requests)))
+        Ok(Some(Backend { answers: Answers::Server(requests), sudo_user: None }))
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
@@ -103,12 +136,18 @@ impl Backend {
 
     /// Writes the answer to `to`, and returns its number of bytes.
     pub(super) async fn download(&mut self, path: &str, to: &mut impl Write) -> anyhow::Result<u64> {
-        let mut body = self.ask(Method::GET, path, Body::empty()).await?;
-        let mut written = 0;
-        while let Some(frame) = timeout(PATIENCE, body.frame()).await.context("the server does not answer")? {
+        let mut body = self.ask(Method::GET, path, Body::empty(), PATIENCE_WITH_COPIES).await?;
+        let (mut written, mut told) = (0, Clock::System.elapsed());
+        while let Some(frame) =
+            patiently(body.frame(), Patience { most: PATIENCE.most, ..PATIENCE_WITH_COPIES }).await?
+        {
             if let Ok(data) = frame?.into_data() {
                 to.write_all(&data)?;
                 written += data.len() as u64;
+            }
+            if Clock::System.elapsed() >= told + THEN_EVERY {
+                told = Clock::System.elapsed();
+                prose(&format!("{written} bytes so far"));
             }
         }
         Ok(written)
@@ -120,7 +159,7 @@ impl Backend {
         path: &str,
         body: Body,
     ) -> anyhow::Result<T> {
-        let body = self.ask(method, path, body).await?;
+        let body = self.ask(method, path, body, PATIENCE).await?;
         // The cause is not reported, because its text may contain a secret of the answer.
         let answer = serde_json::from_slice(&whole(body).await?);
         answer.map_err(|_| {
@@ -128,20 +167,36 @@ impl Backend {
         })
     }
 
-    /// Returns the body of a 200. Every other answer becomes an error with its message.
-    async fn ask(&mut self, method: Method, path: &str, body: Body) -> anyhow::Result<Body> {
-        let request = Request::builder()
+    /// Requests a path of the admin API. Returns the body of a 200; every other answer becomes an error with its
+    /// message.
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Body,
+        patience: Patience,
+    ) -> anyhow::Result<Body> {
+        let mut request = Request::builder()
             .method(method)
-            .uri(path)
+            .uri(format!("/admin/v1{path}"))
             .header("host", "rescind")
             .header(CONTENT_TYPE, "application/json")
             .body(body)?;
-        let response = match self {
-            Backend::Server(requests) => patiently(requests.send_request(request))
-                .await?
-                .context("the server went away")?
-                .map(Body::new),
-            Backend::Here(door) => door.answer(request, None, true).await,
+        let sudo_user = self.sudo_user.as_deref().and_then(|name| name.parse().ok());
+        request.headers_mut().extend(sudo_user.map(|name| (HeaderName::from_static(SUDO_USER), name)));
+        let response = match &mut self.answers {
+            Answers::Server(requests) => {
+                // After an answer the connection takes a moment until it is ready again.
+                requests.ready().await.context("the server went away")?;
+                patiently(requests.send_request(request), patience)
+                    .await?
+                    .context("the server went away; a change that was asked for may have been made")?
+                    .map(Body::new)
+            }
+            Answers::Here(routes) => {
+                let user = Peer { uid: Some(getuid().as_raw()), ..Peer::LOCAL };
+                patiently(routes.serve(request, &user), patience).await?
+            }
         };
         let (status, body) = (response.status(), response.into_body());
         if status == StatusCode::OK {
@@ -178,20 +233,26 @@ async fn open_here(config: &Config, environment: &Environment, make: bool) -> an
     }
 }
 
-/// Waits for the server, and tells the user if that takes long.
-async fn patiently<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
+/// Waits, and tells the user if that takes long.
+async fn patiently<T>(answer: impl Future<Output = T>, patience: Patience) -> anyhow::Result<T> {
     let mut answer = pin!(answer);
-    if let Ok(answer) = timeout(SOON, &mut answer).await {
-        return Ok(answer);
+    let (began, mut pause) = (Clock::System.elapsed(), SOON);
+    loop {
+        if let Ok(answer) = timeout(pause, &mut answer).await {
+            return Ok(answer);
+        }
+        let waited = Clock::System.elapsed().saturating_sub(began);
+        if waited >= patience.most {
+            bail!("the server does not answer; a change that was asked for may have been made");
+        }
+        match pause {
+            SOON => prose(&format!("waiting for the server; {}", patience.reason)),
+            _ => prose(&format!("still waiting, for {} s now", waited.as_secs())),
+        }
+        pause = THEN_EVERY;
     }
-    prose(
-        "waiting for the server; a change is answered when every node and verifier has it, or its lease has ended",
-    );
-    timeout(PATIENCE, answer)
-        .await
-        .context("the server does not answer; a change that was asked for may have been made")
 }
 
 async fn whole(body: Body) -> anyhow::Result<Bytes> {
-    Ok(timeout(PATIENCE, body.collect()).await.context("the server does not answer")??.to_bytes())
+    Ok(patiently(body.collect(), PATIENCE).await??.to_bytes())
 }

@@ -1,94 +1,158 @@
 //! `rescind client`
 
+mod allow;
+mod create;
+mod list;
+mod usage;
+
+use std::str::FromStr;
+
 use clap::{ArgAction, Subcommand, builder::BoolishValueParser};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Failure,
-    admin::{percent_encoded, with_backend},
+    Context, Failure,
     backend::Backend,
-    output::{Output, list, table},
+    lookup::{ClientRef, called},
+    output::{Output, facts, list, prose},
 };
 use crate::{
     admin::{
-        AddressCheck, AllowChange, CertificateChange, ClientView, CreatedClient, EnforcementChange, NewClient,
+        CertificateChange, ClientView, EnforcementChange, LifetimeChange, NewName, NewSuspension,
+        ResourceChange, ScopeChange,
     },
-    config::{Config, Environment},
-    model::{ClientId, Status},
+    config::Span,
+    model::Status,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientCommand {
     /// Create a client with its first API key and secret
-    Create {
-        /// A name for people
-        #[arg(long)]
-        name: String,
-        /// An address or network that the client may call from [default: any address]
-        #[arg(long, value_name = "CIDR")]
-        allow: Vec<String>,
-        /// A name that the client's certificate must have, such as dns:api.example.com or uri:spiffe://example.com/api;
-        /// of several, one suffices [default: no certificate needed]
-        #[arg(long, value_name = "NAME")]
-        certificate: Vec<String>,
-        /// A scope that the client's tokens may have
-        #[arg(long, value_name = "SCOPE")]
-        scope: Vec<String>,
-        /// When this client introspects tokens, it accepts each only from the addresses in the answer's `allow`
-        #[arg(long)]
-        enforces_allowlist: bool,
-        /// Confirm that a network of prefix length 0 is intended
-        #[arg(long)]
-        allow_any: bool,
-    },
-    /// List every client
-    List,
+    Create(create::Create),
+    /// List clients
+    List(list::List),
     /// Show one client
-    Show { id: ClientId },
+    Show {
+        /// Id or name
+        client: ClientRef,
+    },
+    /// Show how often a client was used within 30 days, and when and from where last
+    Usage(usage::Usage),
+    /// Give a client another name
+    #[command(after_help = "Example:\n  rescind client rename billing billing-eu")]
+    Rename {
+        /// Id or name
+        client: ClientRef,
+        /// The new name, for people
+        name: String,
+    },
+    /// The scopes that a client's tokens may have
+    #[command(subcommand)]
+    Scope(ScopeCommand),
     /// Revoke all tokens of a client, and refuse its logins until it is resumed
-    Suspend { id: ClientId },
+    #[command(
+        after_help = "Example:\n  rescind client suspend billing --for 2h --reason \"key in a public repository\""
+    )]
+    Suspend {
+        /// Id or name
+        client: ClientRef,
+        /// Time after which the client is resumed, within a minute, such as 2h [default: never]
+        #[arg(long = "for", value_name = "DURATION")]
+        lasts: Option<Span>,
+        /// Why, for people: `client show` and the audit log show it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Let a suspended client log in again
-    Resume { id: ClientId },
+    Resume {
+        /// Id or name
+        client: ClientRef,
+    },
     /// Delete a client, and revoke its credentials and tokens
-    Delete { id: ClientId },
+    Delete {
+        /// Id or name
+        client: ClientRef,
+    },
     /// Revoke all tokens of a client
-    Logout { id: ClientId },
+    Logout {
+        /// Id or name
+        client: ClientRef,
+    },
     /// A client's allowlist: the addresses that it may call from
     #[command(subcommand)]
-    Allow(AllowCommand),
+    Allow(allow::AllowCommand),
     /// Change whether a client accepts each token that it introspects only from the addresses in the answer's `allow`
     EnforcesAllowlist {
-        id: ClientId,
+        /// Id or name
+        client: ClientRef,
         #[arg(value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "yes|no")]
         enforces: bool,
+    },
+    /// Change after what time the answers expire when a client introspects tokens: for software that keeps answers
+    IntrospectLifetime {
+        /// Id or name
+        client: ClientRef,
+        /// A duration; 0s: the answers have no `exp`; off: they expire when the token does
+        #[arg(value_name = "DURATION|off")]
+        lifetime: Lifetime,
     },
     /// The certificates of which a client must show one
     #[command(subcommand)]
     Certificate(CertificateCommand),
+    /// The APIs that a client's tokens may be for, by their URIs. If it loses one, all its tokens are revoked
+    #[command(subcommand)]
+    Resource(ResourceCommand),
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum AllowCommand {
-    /// Add addresses or networks
+pub(super) enum ResourceCommand {
+    /// Add resources. The first ones take the place of tokens.audience
     Add {
-        id: ClientId,
-        #[arg(required = true, value_name = "CIDR")]
-        entries: Vec<String>,
-        /// Confirm that a network of prefix length 0 is intended
-        #[arg(long)]
-        allow_any: bool,
+        /// Id or name
+        client: ClientRef,
+        #[arg(required = true, value_name = "URI")]
+        resources: Vec<String>,
     },
-    /// Remove addresses or networks
+    /// Remove resources. Without any, tokens are for tokens.audience again
     Remove {
-        id: ClientId,
-        #[arg(required = true, value_name = "CIDR")]
-        entries: Vec<String>,
-        /// Confirm that the list may become empty, so that every address may call
-        #[arg(long)]
-        allow_any: bool,
+        /// Id or name
+        client: ClientRef,
+        #[arg(required = true, value_name = "URI")]
+        resources: Vec<String>,
     },
-    /// Show whether the client may call from an address
-    Check { id: ClientId, address: String },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Lifetime(Option<Span>);
+
+impl FromStr for Lifetime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Lifetime, String> {
+        match text {
+            "off" => Ok(Lifetime(None)),
+            text => text.parse().map(|span| Lifetime(Some(span))).map_err(|e| format!("{e}, or off")),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ScopeCommand {
+    /// Add scopes
+    Add {
+        /// Id or name
+        client: ClientRef,
+        #[arg(required = true, value_name = "SCOPE")]
+        scopes: Vec<String>,
+    },
+    /// Remove scopes, from the client's tokens too
+    Remove {
+        /// Id or name
+        client: ClientRef,
+        #[arg(required = true, value_name = "SCOPE")]
+        scopes: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,13 +160,15 @@ pub(super) enum CertificateCommand {
     /// Bind the client to certificates by names, such as dns:api.example.com or
     /// uri:spiffe://example.com/api
     Add {
-        id: ClientId,
+        /// Id or name
+        client: ClientRef,
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
     /// Remove names
     Remove {
-        id: ClientId,
+        /// Id or name
+        client: ClientRef,
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Confirm that no name may be left, so that the client needs no certificate
@@ -111,142 +177,158 @@ pub(super) enum CertificateCommand {
     },
 }
 
-pub(super) fn run(
-    command: ClientCommand,
-    config: &Config,
-    environment: &Environment,
-    output: &Output,
-) -> Result<(), Failure> {
+pub(super) fn run(command: ClientCommand, context: &Context) -> Result<(), Failure> {
+    let output = context.output;
     let make = matches!(command, ClientCommand::Create { .. });
-    if let ClientCommand::Delete { id } = command {
-        output.confirm(&format!("Client {id}, its credentials and all its tokens will end."))?;
-    }
-    with_backend(config, environment, make, async |backend| match command {
-        ClientCommand::Create { name, allow, certificate, scope, enforces_allowlist, allow_any } => {
-            let (certificates, scopes) = (certificate, scope);
-            let new = NewClient { name, allow, certificates, scopes, enforces_allowlist, allow_any };
-            let created: CreatedClient = backend.post("/admin/v1/clients", &new).await?;
-            let listen = config.server.listen;
-            output.data(&created, |c| {
-                let (scheme, certificate) = match c.certificates.as_slice() {
-                    [] => ("http", ""),
-                    _ => ("https", " --cert certificate.pem --key key.pem"),
-                };
-                format!(
-                    r#"Client {} "{}" created.
-
-  API key     {}
-  API secret  {}
-              (shown this once, and never again)
-
-Log in with:
-
-  curl -s{certificate} {scheme}://{listen}/auth/login -H "Content-Type: application/json" -d '{{"username":"{}","password":"{}"}}'"#,
-                    c.client_id, c.name, c.api_key, c.api_secret, c.api_key, c.api_secret
-                )
-            })
+    context.with_backend(make, async |backend| match command {
+        ClientCommand::Create(create) => create::run(create, backend, context).await,
+        ClientCommand::List(list) => list::run(list, backend, output).await,
+        ClientCommand::Usage(wanted) => usage::run(wanted, backend, output).await,
+        ClientCommand::Allow(command) => allow::run(command, backend, output).await,
+        ClientCommand::Show { client } => {
+            let client = client.find(backend).await?;
+            output.data(&client, shown)
         }
-        ClientCommand::List => {
-            let clients: Vec<ClientView> = backend.get("/admin/v1/clients").await?;
-            output.data(&clients, |clients| {
-                let rows = clients.iter().map(|c| {
-                    let status = status_text(c.status).to_owned();
-                    let allow = list(&c.allow, "any address");
-                    [
-                        c.client_id.to_string(),
-                        c.name.clone(),
-                        status,
-                        allow,
-                        list(&c.scopes, "-"),
-                        c.created_at.clone(),
-                    ]
-                });
-                table(["ID", "NAME", "STATUS", "ALLOW", "SCOPES", "CREATED"], rows)
-            })
+        ClientCommand::Rename { client, name } => {
+            let client = client.find(backend).await?;
+            change(backend, &client, "name", &NewName { name }, output).await
         }
-        ClientCommand::Show { id } => show(backend.get(&format!("/admin/v1/clients/{id}")).await?, output),
-        ClientCommand::Suspend { id } => {
-            act(backend, id, "suspend", "suspended; all its tokens are refused", output).await
-        }
-        ClientCommand::Resume { id } => {
-            act(backend, id, "resume", "resumed; it may log in again", output).await
-        }
-        ClientCommand::Logout { id } => {
-            act(backend, id, "logout", "logged out; all its tokens are refused", output).await
-        }
-        ClientCommand::Delete { id } => {
-            let client: ClientView = backend.delete(&format!("/admin/v1/clients/{id}")).await?;
-            output.prose(&format!("Client {id} deleted; all its tokens are refused."));
-            acted(client, output)
-        }
-        ClientCommand::Allow(AllowCommand::Add { id, entries, allow_any }) => {
-            let change = AllowChange { add: entries, remove: vec![], allow_any };
-            show(backend.post(&format!("/admin/v1/clients/{id}/allow"), &change).await?, output)
-        }
-        ClientCommand::Allow(AllowCommand::Remove { id, entries, allow_any }) => {
-            let change = AllowChange { add: vec![], remove: entries, allow_any };
-            show(backend.post(&format!("/admin/v1/clients/{id}/allow"), &change).await?, output)
-        }
-        ClientCommand::Allow(AllowCommand::Check { id, address }) => {
-            let path = format!("/admin/v1/clients/{id}/allow/check?address={}", percent_encoded(&address));
-            let check: AddressCheck = backend.get(&path).await?;
-            output.data(&check, |c| {
-                let AddressCheck { address, entries, .. } = c;
-                match (c.allowed, entries.as_slice()) {
-                    (false, _) => format!("no: {address} is on no entry of client {id}'s allowlist"),
-                    (true, []) => format!("yes: client {id} has no allowlist, every address may call"),
-                    (true, entries) => format!("yes: {address} is on {}", entries.join(", ")),
+        ClientCommand::Scope(command) => {
+            let (client, change_of_scopes) = match command {
+                ScopeCommand::Add { client, scopes } => (client, ScopeChange { add: scopes, remove: vec![] }),
+                ScopeCommand::Remove { client, scopes } => {
+                    (client, ScopeChange { add: vec![], remove: scopes })
                 }
-            })
+            };
+            let client = client.find(backend).await?;
+            change(backend, &client, "scopes", &change_of_scopes, output).await
         }
-        ClientCommand::EnforcesAllowlist { id, enforces } => {
-            let change = EnforcementChange { enforces_allowlist: enforces };
-            show(backend.post(&format!("/admin/v1/clients/{id}/enforces-allowlist"), &change).await?, output)
+        ClientCommand::Suspend { client, lasts, reason } => {
+            let client = client.find(backend).await?;
+            output.confirm(&format!(
+                "All tokens of {} will end, and it cannot log in until it is resumed.",
+                called(&client)
+            ))?;
+            let path = format!("/clients/{}/suspend", client.client_id);
+            let client: ClientView = backend.post(&path, &NewSuspension { lasts, reason }).await?;
+            let until = client.suspended_until.as_ref();
+            let until = until.map(|at| format!(" until within a minute after {at}")).unwrap_or_default();
+            acted(client, &format!("suspended{until}; all its tokens are refused"), output)
         }
-        ClientCommand::Certificate(CertificateCommand::Add { id, names }) => {
-            let change = CertificateChange { add: names, ..CertificateChange::default() };
-            show(backend.post(&format!("/admin/v1/clients/{id}/certificates"), &change).await?, output)
+        ClientCommand::Resume { client } => {
+            let client = client.find(backend).await?;
+            act(backend, &client, "resume", "resumed; it may log in again", output).await
         }
-        ClientCommand::Certificate(CertificateCommand::Remove { id, names, unbind }) => {
-            let change = CertificateChange { remove: names, unbind, ..CertificateChange::default() };
-            show(backend.post(&format!("/admin/v1/clients/{id}/certificates"), &change).await?, output)
+        ClientCommand::Logout { client } => {
+            let client = client.find(backend).await?;
+            let question = format!(
+                "All tokens of {} will end. This cannot be undone; it may log in again.",
+                called(&client)
+            );
+            output.confirm(&question)?;
+            act(backend, &client, "logout", "logged out; all its tokens are refused", output).await
+        }
+        ClientCommand::Delete { client } => {
+            let client = client.find(backend).await?;
+            let question = format!(
+                "The credentials and all tokens of {} will end. This cannot be undone.",
+                called(&client)
+            );
+            output.confirm(&question)?;
+            let client = backend.delete(&format!("/clients/{}", client.client_id)).await?;
+            acted(client, "deleted; all its tokens are refused", output)
+        }
+        ClientCommand::EnforcesAllowlist { client, enforces } => {
+            let client = client.find(backend).await?;
+            let wanted = EnforcementChange { enforces_allowlist: enforces };
+            change(backend, &client, "enforces-allowlist", &wanted, output).await
+        }
+        ClientCommand::IntrospectLifetime { client, lifetime } => {
+            let client = client.find(backend).await?;
+            let wanted = LifetimeChange { introspect_lifetime: lifetime.0 };
+            change(backend, &client, "introspect-lifetime", &wanted, output).await
+        }
+        ClientCommand::Resource(command) => {
+            let (client, wanted) = match command {
+                ResourceCommand::Add { client, resources } => {
+                    (client, ResourceChange { add: resources, remove: vec![] })
+                }
+                ResourceCommand::Remove { client, resources } => {
+                    (client, ResourceChange { add: vec![], remove: resources })
+                }
+            };
+            let client = client.find(backend).await?;
+            change(backend, &client, "resources", &wanted, output).await
+        }
+        ClientCommand::Certificate(command) => {
+            let (client, wanted) = match command {
+                CertificateCommand::Add { client, names } => {
+                    (client, CertificateChange { add: names, ..CertificateChange::default() })
+                }
+                CertificateCommand::Remove { client, names, unbind } => {
+                    (client, CertificateChange { remove: names, unbind, ..CertificateChange::default() })
+                }
+            };
+            let client = client.find(backend).await?;
+            change(backend, &client, "certificates", &wanted, output).await
         }
     })
+}
+
+/// Changes a client, and shows it.
+async fn change(
+    backend: &mut Backend,
+    client: &ClientView,
+    what: &str,
+    wanted: &impl Serialize,
+    output: &Output,
+) -> Result<(), Failure> {
+    let changed: ClientView = backend.post(&format!("/clients/{}/{what}", client.client_id), wanted).await?;
+    output.done(&format!("{} was changed", called(&changed)), &changed, shown)
 }
 
 async fn act(
     backend: &mut Backend,
-    id: ClientId,
+    client: &ClientView,
     action: &str,
     done: &str,
     output: &Output,
 ) -> Result<(), Failure> {
-    let client: ClientView = backend.post(&format!("/admin/v1/clients/{id}/{action}"), &json!({})).await?;
-    output.prose(&format!("Client {id} {done}."));
-    acted(client, output)
+    acted(backend.post(&format!("/clients/{}/{action}", client.client_id), &json!({})).await?, done, output)
 }
 
-fn acted(client: ClientView, output: &Output) -> Result<(), Failure> {
+fn acted(client: ClientView, done: &str, output: &Output) -> Result<(), Failure> {
+    let ClientView { client_id, name, .. } = &client;
+    prose(&format!("Client {client_id} \"{name}\" {done}."));
     if let Some(receipt) = &client.receipt {
-        output.prose(&format!("{receipt}."));
+        prose(&format!("{receipt}."));
     }
-    if output.json { show(client, output) } else { Ok(()) }
+    if output.json { output.done(&format!("client {client_id} {done}"), &client, shown) } else { Ok(()) }
 }
 
-fn show(client: ClientView, output: &Output) -> Result<(), Failure> {
-    output.data(&client, |c| {
-        format!(
-            "client        {}\nname          {}\nstatus        {}\nallow         {}\ncertificates  {}\nscopes        {}\nenforces      {}\ncreated       {}",
-            c.client_id,
-            c.name,
-            status_text(c.status),
-            list(&c.allow, "any address"),
-            list(&c.certificates, "none needed"),
-            list(&c.scopes, "-"),
-            if c.enforces_allowlist { "allowlists of the tokens that it introspects" } else { "-" },
-            c.created_at
-        )
-    })
+fn shown(c: &ClientView) -> String {
+    let enforces = if c.enforces_allowlist { "allowlists of the tokens that it introspects" } else { "-" };
+    let answers = match c.introspect_lifetime {
+        None => "-".into(),
+        Some(lifetime) if lifetime.seconds() == 0 => "of introspection have no exp".into(),
+        Some(lifetime) => format!("of introspection expire after {lifetime}"),
+    };
+    let rows = [
+        ("client", Some(c.client_id.to_string())),
+        ("name", Some(c.name.clone())),
+        ("status", Some(status_text(c.status).into())),
+        ("until", c.suspended_until.clone()),
+        ("reason", c.suspension_reason.clone()),
+        ("allow", Some(list(&c.allow, "any address"))),
+        ("certificates", Some(list(&c.certificates, "none needed"))),
+        ("scopes", Some(list(&c.scopes, "-"))),
+        ("resources", Some(list(&c.resources, "tokens.audience"))),
+        ("enforces", Some(enforces.into())),
+        ("answers", Some(answers)),
+        ("created", Some(c.created_at.clone())),
+        ("last used", c.last_used_at.clone()),
+    ];
+    facts(14, rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }
 
 fn status_text(status: Status) -> &'static str {

@@ -1,14 +1,24 @@
 //! `rescind config`
 
-use clap::Subcommand;
+mod check;
 
-use super::{Failure, output::Output};
-use crate::config::{Config, ConfigError, DEFAULTS};
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{
+    Failure,
+    output::{Output, prose},
+};
+use crate::config::{Config, ConfigError, DEFAULTS, Environment};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Read and check the whole configuration
-    Check,
+    /// Check the configuration, and what `serve` would read with it: TLS files and the master key
+    Check {
+        /// Ask the database too
+        #[arg(long)]
+        connect: bool,
+    },
     /// Print the configuration in force
     Print {
         /// Print the defaults instead, with a description of each
@@ -20,12 +30,17 @@ pub(super) enum ConfigCommand {
 pub(super) fn run(
     command: ConfigCommand,
     load: impl FnOnce() -> Result<Config, ConfigError>,
+    environment: &Environment,
     output: &Output,
 ) -> Result<(), Failure> {
     match command {
-        ConfigCommand::Check => {
-            load()?;
-            output.prose("The configuration is good.");
+        ConfigCommand::Check { connect } => {
+            let warnings = check::check(&load()?, environment, connect)?;
+            warnings.iter().for_each(|warning| prose(&format!("warning: {warning}")));
+            if output.json {
+                output.data(&json!({ "warnings": warnings }), |_| String::new())?;
+            }
+            prose("The configuration is good.");
         }
         ConfigCommand::Print { defaults: true } if !output.json => output.text(DEFAULTS)?,
         ConfigCommand::Print { defaults } => {

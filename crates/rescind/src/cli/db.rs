@@ -2,29 +2,29 @@
 
 use std::{
     fs::File,
-    io::stdout,
+    io::{self, Write, stdout},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Subcommand;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::{Failure, backend::Backend, output::Output, runtime};
+use super::{Context, Failure, backend::Backend, output::prose, runtime};
 use crate::{
     admin::{self, EndedTokens},
     app::OpenError,
     clock::Clock,
-    config::{Config, Database, Environment},
-    files::data_folder::DataFolder,
+    config::{Config, Database},
+    files::{
+        PART, circumstances::circumstances, data_folder::DataFolder, flush_gently, folder_of, permissions,
+    },
     model::{Actor, ChangeOrigin},
     random::Random,
     secret::MasterKey,
     store::Store,
 };
-
-const BACKUP: &str = "/admin/v1/backup";
 
 /// The number of sessions between two lines of progress.
 const SESSIONS: u64 = 100_000;
@@ -54,24 +54,20 @@ pub(super) enum DbCommand {
     },
 }
 
-pub(super) fn run(
-    command: DbCommand,
-    config: Config,
-    environment: &Environment,
-    output: &Output,
-) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        match command {
-            DbCommand::Migrate => migrate(&config, output).await,
-            DbCommand::Backup { file } => backup(&config, environment, &file, output).await,
-            DbCommand::Restore { file } => restore(&config, environment, &file, output).await,
-            DbCommand::Restored => restored(&config, environment, output).await,
-            DbCommand::Copy { to } => copy(config, to, output).await,
+pub(super) fn run(command: DbCommand, context: Context<'_>) -> Result<(), Failure> {
+    match command {
+        DbCommand::Migrate => runtime()?.block_on(migrate(&context)),
+        DbCommand::Backup { file } => runtime()?.block_on(backup(&context, &file)),
+        DbCommand::Restore { file } => {
+            let prepared = prepare(&context, &file)?;
+            runtime()?.block_on(restore(&context, prepared))
         }
-    })
+        DbCommand::Restored => runtime()?.block_on(restored(&context)),
+        DbCommand::Copy { to } => runtime()?.block_on(copy(context, to)),
+    }
 }
 
-async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
+async fn migrate(Context { config, output, .. }: &Context<'_>) -> Result<(), Failure> {
     let (_folder, store) = match config.postgres() {
         Some(options) => (None, Store::connect(&options).await?),
         None => {
@@ -84,27 +80,46 @@ async fn migrate(config: &Config, output: &Output) -> Result<(), Failure> {
     output.data(&json!({ "version": version }), |_| format!("The tables are those of version {version}."))
 }
 
-async fn backup(
-    config: &Config,
-    environment: &Environment,
-    file: &Path,
-    output: &Output,
-) -> Result<(), Failure> {
+/// Writes a long copy in parts.
+struct Gently<'a> {
+    file: &'a mut File,
+    /// In bytes.
+    unflushed: usize,
+}
+
+impl Write for Gently<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unflushed += written;
+        if self.unflushed >= PART {
+            self.unflushed = 0;
+            flush_gently(self.file)?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+async fn backup(context: &Context<'_>, file: &Path) -> Result<(), Failure> {
+    let Context { config, environment, output } = context;
     let mut backend = Backend::open(config, environment, false).await?;
     if file == Path::new("-") {
-        backend.download(BACKUP, &mut stdout().lock()).await?;
+        backend.download("/backup", &mut stdout().lock()).await?;
         return Ok(());
     }
-    let name = || file.display().to_string();
     if file.exists() {
-        return Err(anyhow!("{} is there already: name a new file", name()).into());
+        return Err(anyhow!("{} is there already: name a new file", file.display()).into());
     }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut partial = NamedTempFile::with_prefix_in(".backup-", folder).with_context(name)?;
-    let bytes = backend.download(BACKUP, &mut partial).await?;
-    partial.as_file().sync_all().with_context(name)?;
-    partial.persist_noclobber(file).map_err(|e| e.error).with_context(name)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).with_context(name)?;
+    let at = |e| anyhow!("{}: {e}{}", file.display(), circumstances(file, &e));
+    let mut partial = NamedTempFile::with_prefix_in(".backup-", folder_of(file)).map_err(at)?;
+    let mut gently = Gently { file: partial.as_file_mut(), unflushed: 0 };
+    let bytes = backend.download("/backup", &mut gently).await?;
+    partial.as_file().sync_all().map_err(at)?;
+    partial.persist_noclobber(file).map_err(|e| at(e.error))?;
+    File::open(folder_of(file)).and_then(|folder| folder.sync_all()).map_err(at)?;
     output.data(&json!({ "file": file, "bytes": bytes }), |_| {
         format!(
             "Backed up to {}, {bytes} bytes.\n\
@@ -114,36 +129,48 @@ async fn backup(
     })
 }
 
-async fn restore(
-    config: &Config,
-    environment: &Environment,
-    file: &Path,
-    output: &Output,
-) -> Result<(), Failure> {
+/// What a restore needs, opened with the operator's own rights.
+struct Restoration {
+    file: File,
+    name: PathBuf,
+    /// The master key of the environment.
+    master: Option<MasterKey>,
+}
+
+/// Opens the backup, and becomes the data folder's owner: so a restore by root leaves no file of root's there, which the
+/// service could not write. No thread has started yet.
+fn prepare(Context { config, environment, .. }: &Context<'_>, name: &Path) -> Result<Restoration, Failure> {
     if config.database.url.is_some() {
         let problem =
             "database.url is set, and PostgreSQL's backups are PostgreSQL's to restore: docs/backup.md";
         return Err(Failure::Usage(problem.into()));
     }
-    if !file.is_file() {
-        return Err(anyhow!("{} is no file", file.display()).into());
+    let at = |e| anyhow!("{}: {e}{}", name.display(), circumstances(name, &e));
+    let file = File::open(name).map_err(at)?;
+    if !file.metadata().map_err(at)?.is_file() {
+        return Err(anyhow!("{} is no file", name.display()).into());
     }
+    let master = environment.master_key()?;
+    let master = master.map(|text| MasterKey::parse(&text).map_err(OpenError::MasterKey)).transpose()?;
+    permissions::become_owner(&config.server.data_dir)?;
+    Ok(Restoration { file, name: name.to_owned(), master })
+}
+
+async fn restore(Context { config, output, .. }: &Context<'_>, from: Restoration) -> Result<(), Failure> {
     let folder = DataFolder::take(&config.server.data_dir)?;
     let random = Random::System;
-    let master = match environment.master_key()? {
-        Some(text) => MasterKey::parse(&text).map_err(OpenError::MasterKey)?,
+    let master = match from.master {
+        Some(master) => master,
         None => folder.master_key(false, &random)?,
     };
-    if folder.store().exists() {
-        let store = folder.store();
-        output.confirm(&format!(
-            "This replaces {}, and what was done since the backup is lost.",
-            store.display()
-        ))?;
+    let store = folder.store();
+    if store.exists() {
+        let store = store.display();
+        output.confirm(&format!("This replaces {store}, and what was done since the backup is lost."))?;
     }
     let origin = ChangeOrigin::new(Clock::System.now(), Actor::Operator, &config.node_name());
-    let restored = admin::restore(&folder, file, &master, origin, &random).await;
-    let restored = restored.with_context(|| file.display().to_string())?;
+    let restored = admin::restore(&folder, from.file, &master, origin, &random).await;
+    let restored = restored.with_context(|| from.name.display().to_string())?;
     output.data(&restored, |restored| {
         let verifiers = match restored.dropped_verifiers.as_slice() {
             [] => String::new(),
@@ -163,10 +190,10 @@ async fn restore(
     })
 }
 
-async fn restored(config: &Config, environment: &Environment, output: &Output) -> Result<(), Failure> {
+async fn restored(Context { config, environment, output }: &Context<'_>) -> Result<(), Failure> {
     output.confirm("Every token ends, and clients log in again. Every verifier is dropped.")?;
     let mut backend = Backend::open_unconfirmed(config, environment).await?;
-    let ended: EndedTokens = backend.post("/admin/v1/restored", &json!({})).await?;
+    let ended: EndedTokens = backend.post("/restored", &json!({})).await?;
     output.data(&ended, |ended| {
         format!(
             "Every token has ended: clients log in again ({}).\n\
@@ -177,7 +204,7 @@ async fn restored(config: &Config, environment: &Environment, output: &Output) -
     })
 }
 
-async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result<(), Failure> {
+async fn copy(Context { mut config, output, .. }: Context<'_>, to: Option<String>) -> Result<(), Failure> {
     if let Some(to) = to {
         let url = to.parse().map_err(|expected| Failure::Usage(format!("--to: {expected}")))?;
         config.database = Database { url: Some(url), ..config.database };
@@ -191,7 +218,7 @@ async fn copy(mut config: Config, to: Option<String>, output: &Output) -> Result
     let progress = |sessions| {
         if sessions >= told + SESSIONS {
             told = sessions;
-            output.prose(&format!("{sessions} sessions"));
+            prose(&format!("{sessions} sessions"));
         }
     };
     let copied = Store::copy(&folder.store(), &to, &Random::System, progress).await?;

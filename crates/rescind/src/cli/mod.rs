@@ -4,16 +4,28 @@
 //! standard error. Exit codes: 0 done, 1 failed, 2 bad usage; `status`: 0 ready, 1 error, 2 not ready.
 
 mod admin;
+mod administrator;
 mod audit;
 mod backend;
 mod client;
+mod completions;
 mod config;
+mod credential;
 mod db;
 mod dev;
+mod explain;
 mod log;
+mod lookup;
+mod management_token;
+mod master_key;
+mod networks;
 mod output;
+mod pepper;
 mod proxy_config;
 mod serve;
+mod session;
+mod signals;
+mod webhook;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -27,11 +39,12 @@ use crate::{
     files::permissions,
     secret,
 };
-use output::Output;
+use backend::Backend;
+use output::{Output, prose};
 
 /// A token service for APIs whose callers are machines: one logout revokes every token, at once.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(version, propagate_version = true, arg_required_else_help = true, max_term_width = 80)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -80,25 +93,42 @@ enum Command {
     Client(client::ClientCommand),
     /// API keys and secrets
     #[command(subcommand)]
-    Credential(admin::CredentialCommand),
+    Credential(credential::CredentialCommand),
+    /// Sessions: one login each, and the tokens that descend from it
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Signing keys
     #[command(subcommand)]
     Key(admin::KeyCommand),
     /// Verifiers in other processes, which follow this service
     #[command(subcommand)]
     Verifier(admin::VerifierCommand),
+    /// Administrators of the dashboard, and tokens of the admin API
+    #[command(subcommand)]
+    Admin(administrator::AdminCommand),
     /// Tokens
     #[command(subcommand)]
     Token(admin::TokenCommand),
     /// The audit log: who changed what, and who tried what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Say why a request was refused, or list refused requests
+    Explain(explain::Explain),
+    /// Webhooks: events of the audit log, sent to other services
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// The store: its tables, backing it up, moving it
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// The master key, under which the store's secrets are sealed
+    #[command(subcommand)]
+    MasterKey(master_key::MasterKeyCommand),
+    /// The pepper, under which secrets are hashed
+    #[command(subcommand)]
+    Pepper(pepper::PepperCommand),
     /// Show the status of the running service
     Status,
     /// Print the configuration of a reverse proxy that asks Rescind about every request
@@ -118,6 +148,8 @@ enum Failure {
     Usage(String),
     /// `status`: exit code 2.
     NotReady(String),
+    /// The answer was printed, and is no: exit code 1.
+    No,
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -126,11 +158,39 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+impl Failure {
+    /// The failure of what comes after a change that was made.
+    fn after(self, done: &str) -> Failure {
+        match self {
+            Failure::Failed(error) => {
+                Failure::Failed(error.context(format!("{done}: its output could not be written")))
+            }
+            other => other,
+        }
+    }
+
+    /// Its exit code, and its text for the operator.
+    fn told(self) -> (u8, String) {
+        match self {
+            Failure::Failed(error) => (1, format!("error: {error:#}")),
+            Failure::Usage(text) => (2, format!("error: {text}")),
+            Failure::NotReady(text) => (2, text),
+            Failure::No => (1, String::new()),
+        }
+    }
+}
+
+/// Returns the definition of the command line.
+pub fn definition() -> clap::Command {
+    Cli::command().name("rescind")
+}
+
 /// Runs the command line and returns its exit code.
 pub fn run() -> ExitCode {
     if let Err(error) = permissions::keep_to_ourselves() {
-        Output { json: false, yes: false }.prose(&format!("warning: core dumps stay on: {error}"));
+        prose(&format!("warning: core dumps stay on: {error}"));
     }
+    completions::answer();
     let Cli { command, global } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
@@ -139,12 +199,10 @@ pub fn run() -> ExitCode {
     match execute(command, &global, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let (code, text) = match failure {
-                Failure::Failed(error) => (1, format!("error: {error:#}")),
-                Failure::Usage(text) => (2, format!("error: {text}")),
-                Failure::NotReady(text) => (2, text),
-            };
-            output.prose(&text);
+            let (code, text) = failure.told();
+            if !text.is_empty() {
+                prose(&text);
+            }
             ExitCode::from(code)
         }
     }
@@ -166,7 +224,7 @@ fn misused(error: &clap::Error) -> ExitCode {
         error.exit();
     }
     let text = hidden.iter().fold(error.to_string(), |text, given| text.replace(given, "…"));
-    Output { json: false, yes: false }.prose(text.trim_end());
+    prose(text.trim_end());
     ExitCode::from(2)
 }
 
@@ -175,6 +233,7 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
     let flags =
         Flags { config: global.config.clone(), data_dir: global.data_dir.clone(), ..Flags::default() };
     let load = |flags: &Flags| Config::load(&environment, flags);
+    let context = || anyhow::Ok(Context { config: load(&flags)?, environment: &environment, output });
     if !matches!(command, Command::Dev { .. } | Command::Serve { .. }) {
         log::warnings();
     }
@@ -185,27 +244,64 @@ fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Fai
         Command::Dev { listen } => dev::run(&listen, output),
         Command::Serve { listen, management_listen, database_url } => {
             let flags = Flags { listen, management_listen, database_url, ..flags };
-            serve::run(&load(&flags)?, &environment)
+            serve::run(flags, environment)
         }
-        Command::Client(command) => client::run(command, &load(&flags)?, &environment, output),
-        Command::Credential(command) => admin::credential(command, &load(&flags)?, &environment, output),
-        Command::Key(command) => admin::key(command, &load(&flags)?, &environment, output),
-        Command::Verifier(command) => admin::verifier(command, &load(&flags)?, &environment, output),
-        Command::Token(command) => admin::token(command, &load(&flags)?, &environment, output),
-        Command::Audit(command) => audit::run(command, &load(&flags)?, &environment, output),
-        Command::Config(command) => config::run(command, || load(&flags), output),
-        Command::Db(command) => db::run(command, load(&flags)?, &environment, output),
+        Command::Client(command) => client::run(command, &context()?),
+        Command::Credential(command) => credential::run(command, &context()?),
+        Command::Session(command) => session::run(command, &context()?),
+        Command::Key(command) => admin::key(command, &context()?),
+        Command::Verifier(command) => admin::verifier(command, &context()?),
+        Command::Admin(command) => administrator::run(command, &context()?),
+        Command::Token(command) => admin::token(command, &context()?),
+        Command::Audit(command) => audit::run(command, &context()?),
+        Command::Explain(wanted) => explain::run(wanted, &context()?),
+        Command::Webhook(command) => webhook::run(command, &context()?),
+        Command::Config(command) => config::run(command, || load(&flags), &environment, output),
+        Command::Db(command) => db::run(command, context()?),
+        Command::MasterKey(command) => master_key::run(command, &context()?),
+        Command::Pepper(command) => pepper::run(command, &context()?),
         Command::ProxyConfig(command) => proxy_config::run(command, || load(&flags), output),
         Command::Status => admin::status(&load(&flags)?, output),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "rescind", &mut script);
-            output.text(&String::from_utf8_lossy(&script))
-        }
+        Command::Completions { shell } => output.text(&completions::script(shell)?),
+    }
+}
+
+/// What the command of an operator is carried out with.
+struct Context<'a> {
+    config: Config,
+    environment: &'a Environment,
+    output: &'a Output,
+}
+
+impl Context<'_> {
+    /// Runs a command against the server, or against the store. With `make`, a missing data folder is made.
+    fn with_backend(
+        &self,
+        make: bool,
+        command: impl AsyncFnOnce(&mut Backend) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        runtime()?.block_on(async {
+            let mut backend = Backend::open(&self.config, self.environment, make).await?;
+            command(&mut backend).await
+        })
     }
 }
 
 /// A runtime for one command.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::TaskEnded;
+
+    #[test]
+    fn a_task_that_has_ended_fails_the_command_by_its_name() {
+        let told = |panicked| Failure::from(TaskEnded { name: "sweep", panicked }).told();
+        assert_eq!(told(true), (1, "error: the task \"sweep\" panicked".to_owned()));
+        let ended = "error: the task \"sweep\" ended before the service was stopped";
+        assert_eq!(told(false), (1, ended.to_owned()));
+    }
 }

@@ -9,6 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
+use utoipa::ToSchema;
 
 use super::{Cluster, Outcome};
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
 
 /// The result of a propagation. Every verification that begins afterwards, on any node, applies the change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// The nodes that had to acknowledge.
     pub nodes: usize,

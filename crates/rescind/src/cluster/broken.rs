@@ -1,11 +1,15 @@
 //! Why a node must connect again, or join anew.
 
-use std::{error::Error, iter::successors};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::timeout;
 
 use super::Cluster;
-use crate::store::StoreError;
+use crate::{store::StoreError, telemetry::with_causes};
+
+/// For how long a reason that was logged is not logged again, and how many are logged in that time.
+const TOLD: Duration = Duration::from_secs(10);
+const MAX_TOLD: usize = 8;
 
 /// Why a node cannot continue as before.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,8 @@ pub(super) enum Broken {
     Store(#[from] StoreError),
     #[error("the database did not answer in time")]
     Silent,
+    #[error("the database did not answer in time: {0}")]
+    Held(String),
     #[error("the other nodes took this one for dead")]
     Fenced,
     #[error("the database went back, or another one came in its place: change {now} after {known}")]
@@ -23,18 +29,54 @@ pub(super) enum Broken {
          that one"
     )]
     Foreign,
+    #[error(
+        "node {id} ({name}) has {theirs}, and this node has {ours}: each would refuse the tokens of the other; set the \
+         same on every node"
+    )]
+    OtherProfile { id: u64, name: String, theirs: String, ours: String },
 }
 
 impl Broken {
     /// Whether the database answers but must not be used. Only an operator can change that.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Broken::Foreign | Broken::Store(StoreError::Unsuitable(_)))
+        matches!(
+            self,
+            Broken::Foreign | Broken::OtherProfile { .. } | Broken::Store(StoreError::Unsuitable(_))
+        )
     }
 
     /// The reason and its causes, on one line.
     pub(super) fn in_words(&self) -> String {
-        let causes = successors(Some(self as &dyn Error), |&e| e.source());
-        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        with_causes(self)
+    }
+}
+
+/// An outage.
+pub(super) struct Away {
+    pub(super) since: Duration,
+    /// The last reason.
+    last: String,
+    /// When each reason was logged.
+    told: BTreeMap<String, Duration>,
+}
+
+impl Away {
+    pub(super) fn since(since: Duration) -> Away {
+        Away { since, last: String::new(), told: BTreeMap::new() }
+    }
+
+    /// Returns whether this reason has to be logged: it is another one than before, and was not logged just now.
+    pub(super) fn is_news(&mut self, why: &str, now: Duration) -> bool {
+        if self.last == why {
+            return false;
+        }
+        why.clone_into(&mut self.last);
+        self.told.retain(|_, at| now.saturating_sub(*at) < TOLD);
+        let is_news = self.told.len() < MAX_TOLD && !self.told.contains_key(why);
+        if is_news {
+            self.told.insert(why.to_owned(), now);
+        }
+        is_news
     }
 }
 

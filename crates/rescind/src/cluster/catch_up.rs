@@ -1,6 +1,6 @@
 //! Applies the changes of other nodes to memory.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Display};
 
 use super::{
     Cluster,
@@ -42,6 +42,10 @@ pub(super) async fn catch_up(
     }
     let stamp = cluster.memory.registry.stamp();
     in_time(cluster, async {
+        // Before the credentials whose hashes are under a new pepper; what has ended goes after them.
+        if keys {
+            cluster.memory.add_peppers(connection.secrets()).await?.map_err(unusable)?;
+        }
         for client in clients {
             if let Some(client) = connection.find(client, 0).await?.client {
                 cluster.memory.registry.apply(&client);
@@ -53,6 +57,7 @@ pub(super) async fn catch_up(
             }
         }
         if keys {
+            cluster.memory.take_peppers(connection.secrets()).await?.map_err(unusable)?;
             take_keys(&cluster.memory, connection.keys()).await?;
         }
         if verifiers {
@@ -77,7 +82,10 @@ pub(super) async fn load(
     if loaded.place.as_ref() != Some(connection.place()) {
         return Err(StoreError::Unavailable("another server has taken over meanwhile".into()).into());
     }
+    let secrets = loaded.secrets.clone();
+    cluster.memory.add_peppers(async { Ok(secrets) }).await?.map_err(unusable)?;
     cluster.memory.registry.replace(&loaded.clients, loaded.ended, new_epoch(&cluster.random));
+    cluster.memory.take_peppers(async { Ok(loaded.secrets) }).await?.map_err(unusable)?;
     take_keys(&cluster.memory, async { Ok(loaded.keys) }).await?;
     cluster.memory.take_verifiers(async { Ok(loaded.verifiers) }).await?;
     postgres.set_known(loaded.head);
@@ -90,5 +98,9 @@ async fn take_keys(
     keys: impl Future<Output = Result<Vec<SigningKeyRecord>, StoreError>>,
 ) -> Result<(), StoreError> {
     let taken_over = memory.take_keys(keys).await?;
-    taken_over.map(drop).map_err(|e| StoreError::Unreadable(e.to_string()))
+    taken_over.map(drop).map_err(unusable)
+}
+
+fn unusable(error: impl Display) -> StoreError {
+    StoreError::Unreadable(error.to_string())
 }

@@ -124,8 +124,6 @@ mod tests {
         let mut config = Config::default();
         config.server.data_dir = folder.path().join("data");
         config.database.url = Some(database.parse().unwrap());
-        config.cluster.lease = "60s".parse().unwrap();
-        config.cluster.margin = "10s".parse().unwrap();
         // The boot clock stands still, so the lease does not end.
         let clock = Clock::manual(Clock::System.now());
         clock.set_ahead(ahead);

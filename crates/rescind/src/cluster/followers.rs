@@ -39,6 +39,23 @@ pub struct ExactFollowers {
     floor: watch::Sender<u64>,
 }
 
+/// A follower that is attached now.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    pub id: FollowerId,
+    /// The last change that it has acknowledged.
+    pub acked: u64,
+    /// When its lease has surely ended, on the boot clock.
+    pub until: Duration,
+}
+
+impl Attached {
+    /// How many changes up to `head` it has not acknowledged.
+    pub fn lag(&self, head: u64) -> u64 {
+        head.saturating_sub(self.acked)
+    }
+}
+
 #[derive(Debug)]
 struct Follower {
     acked: u64,
@@ -129,6 +146,20 @@ impl ExactFollowers {
         self.current().len()
     }
 
+    /// The attached followers by their names, without the placeholder for those of earlier processes.
+    pub fn attached(&self) -> Vec<Attached> {
+        let followers = self.current();
+        let known = followers.iter().filter(|(id, _)| id.verifier != 0);
+        let view = |(id, follower): (&FollowerId, &Follower)| Attached {
+            id: id.clone(),
+            acked: follower.acked,
+            until: follower.until,
+        };
+        let mut attached: Vec<_> = known.map(view).collect();
+        attached.sort_unstable_by(|a, b| (a.id.verifier, &a.id.name).cmp(&(b.id.verifier, &b.id.name)));
+        attached
+    }
+
     /// The longest lease that may be lent now.
     pub fn longest(&self) -> Duration {
         self.current().values().map(|follower| follower.term).max().unwrap_or_default()
@@ -192,6 +223,8 @@ mod tests {
         };
         let (settled, ()) = tokio::join!(biased; at_once(&attached, 6), acknowledge);
         assert_eq!(settled, (2, 2));
+        let shown = attached.attached().into_iter().map(|a| (a.lag(7), a.id.name)).collect::<Vec<_>>();
+        assert_eq!(shown, [(1, "a".into()), (0, "b".into())]);
         // A late request lowers no acknowledgement.
         attached.renew(id(1, "a"), 0).unwrap();
         assert_eq!(at_once(&attached, 6).await, (2, 2));

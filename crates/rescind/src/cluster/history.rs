@@ -4,20 +4,22 @@
 //! A node serves from such a database only after a node has repeated the lost changes, or has revoked every
 //! token.
 
+use std::sync::Arc;
+
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::{Cluster, PAUSE, broken::Broken};
 use crate::{
-    secret::{PEPPER, Pepper},
-    store::{Known, LeaseConnection, Position, Postgres, Standing, Store, StoreError},
+    secret::Peppers,
+    store::{HistoryStatus, Known, LeaseConnection, Position, Postgres, Store, StoreError},
 };
 
 /// What a node finds about the history of a database that it connects to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum History {
     /// The database may be used.
-    Stands(Standing),
+    Stands(HistoryStatus),
     /// The database had lost changes, and this node has just repeated them.
     RepeatedHere,
     /// The database had lost changes that no node remembers: this node has just revoked every token.
@@ -27,7 +29,7 @@ pub(super) enum History {
 impl History {
     /// Whether the database lacked nothing.
     pub(super) fn is_whole(self) -> bool {
-        self == History::Stands(Standing::Confirmed)
+        self == History::Stands(HistoryStatus::Confirmed)
     }
 
     /// For the log.
@@ -54,7 +56,7 @@ pub(super) async fn ensure(
     let position = connection.position(&known).await?;
     match position.standing(&known, remembers.is_some()) {
         // The node that repeated the changes may have remembered fewer than this one.
-        Some(Standing::Repeated) if remembers.is_some() => {}
+        Some(HistoryStatus::Repeated) if remembers.is_some() => {}
         Some(standing) => return Ok(History::Stands(standing)),
         None => {}
     }
@@ -104,7 +106,9 @@ fn tell(
         "this node was restarted and remembers nothing: it waits for one that does, and else ends every token"
     };
     let (now, before) = (position.head.seq, known.seq);
-    cluster.refuse(Some(format!("the database has change {now}, and change {before} was known: {then}")));
+    cluster.not_renewed.store(Some(Arc::new(format!(
+        "the database has change {now}, and change {before} was known: {then}"
+    ))));
     error!(
         server = %connection.place(),
         change = position.head.seq,
@@ -123,14 +127,9 @@ async fn repeat(
     known: &Known,
     whole: u64,
 ) -> Result<History, Broken> {
-    let origin = cluster.origin();
-    let new = cluster
-        .memory
-        .new_key(cluster.clock.now(), &cluster.random)
-        .map_err(|e| StoreError::Unreadable(e.to_string()))?;
-    let repeated =
-        postgres.repeat(connection.place(), known, whole, &cluster.memory.remembered(), new, &origin).await?;
-    let Some(repeated) = repeated else { return Ok(History::Stands(Standing::Repeated)) };
+    let (new, origin, memory) = (cluster.new_key()?, cluster.origin(), cluster.memory.remembered());
+    let repeated = postgres.repeat(connection.place(), known, whole, &memory, new, &origin).await?;
+    let Some(repeated) = repeated else { return Ok(History::Stands(HistoryStatus::Repeated)) };
     warn!(%repeated, "what the database had lost was done again");
     Ok(History::RepeatedHere)
 }
@@ -151,14 +150,10 @@ async fn end(
             return Ok(History::Stands(standing));
         }
     }
-    let origin = cluster.origin();
-    let key = cluster
-        .memory
-        .new_key(cluster.clock.now(), &cluster.random)
-        .map_err(|e| StoreError::Unreadable(e.to_string()))?;
+    let (key, origin) = (cluster.new_key()?, cluster.origin());
     let ended = postgres.end_history(connection.place(), known, key, &origin).await?;
     if ended.is_none() {
-        return Ok(History::Stands(Standing::Repeated));
+        return Ok(History::Stands(HistoryStatus::Repeated));
     }
     warn!("every token was ended, for nobody remembers what the database had lost: clients log in again");
     Ok(History::EndedHere)
@@ -166,7 +161,6 @@ async fn end(
 
 /// Whether the database belongs to this installation.
 async fn is_ours(cluster: &Cluster, connection: &mut LeaseConnection) -> Result<bool, Broken> {
-    let Some(sealed) = connection.pepper().await? else { return Ok(false) };
-    let pepper = cluster.memory.master.open(PEPPER, &sealed).ok();
-    Ok(pepper.is_some_and(|pepper| Pepper::new(&pepper).hash("") == cluster.memory.pepper.hash("")))
+    let theirs = Peppers::open(&connection.secrets().await?, &cluster.memory.master).ok().flatten();
+    Ok(theirs.is_some_and(|theirs| theirs.installation == cluster.memory.peppers.load().installation))
 }

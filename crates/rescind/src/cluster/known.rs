@@ -12,7 +12,10 @@ use std::{
 use sha2::{Digest, Sha256};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use crate::store::{Known, Mark};
+use crate::{
+    files::folder_of,
+    store::{Known, Mark},
+};
 
 /// The offsets are so far apart that no disk can damage one slot while it writes the other.
 const SLOTS: [u64; 2] = [0, 4096];
@@ -48,7 +51,7 @@ impl KnownFile {
             // Allocates the space before it is needed.
             file.write_all_at(&vec![0; length as usize], 0)?;
             file.sync_all()?;
-            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+            File::open(folder_of(path))?.sync_all()?;
         }
         let mut newest = (0, Known::default());
         for at in SLOTS {

@@ -2,22 +2,8 @@
 //!
 //! In PostgreSQL each node's row does that, and outlives the node.
 
-use std::time::Duration;
-
-use tokio::sync::Mutex;
-
 use super::Cluster;
 use crate::store::StoreError;
-
-/// The store's record of the longest term that a lent lease may have; never longer than in the store.
-#[derive(Debug)]
-pub(super) struct Lent(Mutex<Duration>);
-
-impl Lent {
-    pub(super) fn new(recorded: Duration) -> Lent {
-        Lent(Mutex::new(recorded))
-    }
-}
 
 impl Cluster {
     /// Records this process's lease term in the store before the first lease is lent.
@@ -28,7 +14,7 @@ impl Cluster {
     pub async fn before_lending(&self) -> Result<(), StoreError> {
         let Some(store) = self.store.embedded() else { return Ok(()) };
         let term = self.terms.lease;
-        let mut recorded = self.lent.0.lock().await;
+        let mut recorded = self.lent.lock().await;
         if *recorded < term {
             store.set_lent(term).await?;
             *recorded = term;
@@ -43,7 +29,7 @@ impl Cluster {
     /// Fails if the store cannot be written.
     pub async fn forget_lent(&self) -> Result<(), StoreError> {
         let Some(store) = self.store.embedded() else { return Ok(()) };
-        let mut recorded = self.lent.0.lock().await;
+        let mut recorded = self.lent.lock().await;
         // A follower that attaches after this read waits for the lock before it is lent a lease.
         let longest = self.followers.longest();
         if longest < *recorded {

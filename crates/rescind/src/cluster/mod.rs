@@ -16,19 +16,19 @@ mod terms;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Mutex;
 
 use crate::{
     clock::Clock,
     memory::Memory,
-    model::{Actor, ChangeOrigin},
+    model::{Actor, ChangeOrigin, SigningKeyRecord},
     random::Random,
-    store::{NodeRow, Store},
+    store::{NodeRow, Store, StoreError},
 };
 pub use barrier::Receipt;
 pub use clock::{Apart, NodeClock};
-pub use followers::{ExactFollowers, FollowerId, Outcome, TooMany};
+pub use followers::{Attached, ExactFollowers, FollowerId, Outcome, TooMany};
 pub use history::confirm;
 pub use known::KnownFile;
 pub use lease::{Lapsed, Lease};
@@ -48,14 +48,17 @@ pub struct Cluster {
     pub node_clock: NodeClock,
     /// The exact verifiers that follow this process.
     pub followers: ExactFollowers,
-    lent: lent::Lent,
+    /// The store's record of the longest term that a lent lease may have; never longer than in the store.
+    lent: Mutex<Duration>,
     /// The node's name in the status and the log.
     pub node_name: String,
     /// The newest known change of the database, kept on disk. `None` if one process has the store to itself.
     pub known: Option<KnownFile>,
     readings: barrier::Readings,
     roll: ArcSwapOption<Membership>,
-    refusal: ArcSwapOption<String>,
+    /// The issuer and audience of this node's tokens, for people.
+    profile: String,
+    not_renewed: ArcSwapOption<String>,
     clock: Clock,
     random: Random,
     store: Arc<Store>,
@@ -67,6 +70,8 @@ pub struct Cluster {
 pub struct Options {
     pub terms: Terms,
     pub node_name: String,
+    /// The issuer and audience of this node's tokens, for people.
+    pub profile: String,
     /// The newest known change, if the store is a PostgreSQL database.
     pub known: Option<KnownFile>,
     /// The longest lease that verifiers of earlier processes may still hold.
@@ -90,6 +95,13 @@ pub struct Membership {
     pub history: &'static str,
 }
 
+impl Membership {
+    /// How many changes a node has not acknowledged.
+    pub fn lag(&self, node: &NodeRow) -> u64 {
+        self.head.saturating_sub(node.acked)
+    }
+}
+
 impl Cluster {
     /// A process that has not joined yet.
     pub fn new(
@@ -99,7 +111,7 @@ impl Cluster {
         clock: Clock,
         random: Random,
     ) -> Cluster {
-        let Options { terms, node_name, known, lent, histories_lost } = options;
+        let Options { terms, node_name, profile, known, lent, histories_lost } = options;
         let followers = ExactFollowers::new(clock.clone(), terms);
         if !lent.is_zero() {
             followers.assume_predecessors(lent);
@@ -114,12 +126,13 @@ impl Cluster {
             terms,
             node_clock: NodeClock::default(),
             followers,
-            lent: lent::Lent::new(lent),
+            lent: Mutex::new(lent),
             node_name,
+            profile,
             known,
             readings: barrier::Readings::default(),
             roll: ArcSwapOption::empty(),
-            refusal: ArcSwapOption::empty(),
+            not_renewed: ArcSwapOption::empty(),
             clock,
             random,
             store,
@@ -133,21 +146,19 @@ impl Cluster {
         self.roll.load_full()
     }
 
-    /// Why this node refuses to use the database. `None`: it does not refuse.
-    pub fn refusal(&self) -> Option<Arc<String>> {
-        self.refusal.load_full()
+    /// Why this node could not renew its lease when it last tried. `None`: it could.
+    pub fn not_renewed(&self) -> Option<Arc<String>> {
+        self.not_renewed.load_full()
     }
 
-    fn refuse(&self, why: Option<String>) {
-        self.refusal.store(why.map(Arc::new));
+    /// Generates a signing key that signs from now on.
+    fn new_key(&self) -> Result<SigningKeyRecord, StoreError> {
+        let new = self.memory.new_key(self.clock.now(), &self.random);
+        new.map_err(|e| StoreError::Unreadable(e.to_string()))
     }
 
     /// The origin of changes that this node makes by itself.
     fn origin(&self) -> ChangeOrigin {
         ChangeOrigin::new(self.clock.now(), Actor::Service, &self.node_name)
-    }
-
-    fn publish(&self, roll: Membership) {
-        self.roll.store(Some(Arc::new(roll)));
     }
 }

@@ -1,57 +1,63 @@
 //! This process as a node of a cluster: it joins, renews its lease, applies the others' changes, and leaves.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
     Cluster, Membership, PAUSE,
-    broken::{Broken, in_time},
+    broken::{Away, Broken, in_time},
     catch_up::{catch_up, load},
     clock::ahead_of,
     history::{self, History},
 };
-use crate::store::{Known, LeaseConnection, NodeRow, Place, Postgres, Standing, StoreError};
+use crate::store::{HistoryStatus, Known, LeaseConnection, NodeRow, Place, Postgres, StoreError};
 
 /// How often a lease is renewed within its term.
 const RENEWALS: u32 = 4;
-/// The most reasons of one outage that are logged.
-const MAX_TOLD: usize = 16;
 
 /// Keeps this process a node until `stop`, through outages of the database.
 pub async fn run(cluster: &Arc<Cluster>, postgres: &Postgres, stop: impl Future<Output = ()>) {
-    let mut node = Node::new(cluster, postgres);
+    let mut node = Node {
+        cluster,
+        postgres,
+        id: None,
+        unused: None,
+        applied: 0,
+        acked: 0,
+        remembers: false,
+        lost: None,
+        history: None,
+        keeping: None,
+        settling: None,
+        beats: HashMap::new(),
+        namesake: None,
+        has_joined: false,
+    };
     let keep = async {
         let mut away: Option<Away> = None;
         postgres.guard();
         loop {
+            postgres.lease_comes_first();
             let Err(broken) = node.keep(&mut away).await;
             // On other errors the current lease continues, so a short outage interrupts nothing.
             if matches!(broken, Broken::Fenced | Broken::WentBack { .. }) {
-                cluster.lease.end();
-                node.id = None;
+                node.joins_elsewhere();
             }
-            let why = broken.in_words();
-            if broken.is_refusal() {
-                cluster.refuse(Some(why.clone()));
-            }
-            let away =
-                away.get_or_insert_with(|| Away { since: cluster.clock.elapsed(), told: BTreeSet::new() });
-            if away.told.len() < MAX_TOLD && away.told.insert(why.clone()) {
+            let (why, now) = (broken.in_words(), cluster.clock.elapsed());
+            cluster.not_renewed.store(Some(Arc::new(why.clone())));
+            if away.get_or_insert_with(|| Away::since(now)).is_news(&why, now) {
                 match broken.is_refusal() {
                     true => error!(error = why, "this node cannot renew its lease"),
                     false => warn!(error = why, "this node cannot renew its lease"),
                 }
             }
-            if !matches!(broken, Broken::Fenced) {
-                sleep(PAUSE).await;
+            match broken {
+                Broken::Fenced => {}
+                // Each attempt joins and loads everything anew.
+                Broken::OtherProfile { .. } => sleep(cluster.terms.lease).await,
+                _ => sleep(PAUSE).await,
             }
         }
     };
@@ -61,13 +67,7 @@ pub async fn run(cluster: &Arc<Cluster>, postgres: &Postgres, stop: impl Future<
     }
     cluster.lease.end();
     node.leave().await;
-}
-
-/// An outage.
-struct Away {
-    since: Duration,
-    /// The reasons that have been logged.
-    told: BTreeSet<String>,
+    postgres.lease_is_over();
 }
 
 struct Node<'a> {
@@ -93,49 +93,55 @@ struct Node<'a> {
     settling: Option<(u64, Settled)>,
     /// The other nodes' beats, and since when, on this node's clock, each has not changed.
     beats: HashMap<u64, (u64, Duration)>,
+    /// Another node of this node's name, once it was logged.
+    namesake: Option<u64>,
+    /// The row has had a lease.
+    has_joined: bool,
 }
 
 type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<'a> Node<'a> {
-    fn new(cluster: &'a Arc<Cluster>, postgres: &'a Postgres) -> Node<'a> {
-        Node {
-            cluster,
-            postgres,
-            id: None,
-            unused: None,
-            applied: 0,
-            acked: 0,
-            remembers: false,
-            lost: None,
-            history: None,
-            keeping: None,
-            settling: None,
-            beats: HashMap::new(),
-        }
-    }
-
+impl Node<'_> {
     /// Renews the lease for as long as the database answers.
     async fn keep(&mut self, away: &mut Option<Away>) -> Result<Infallible, Broken> {
         // One connection is to one server, so all that it returns is of one history.
-        let mut connection = in_time(self.cluster, self.postgres.lease_connection()).await?;
+        let mut connection = self.postgres.lease_connection(self.cluster.terms.lease).await?;
         if self.postgres.place().is_none_or(|used| !connection.place().goes_on(&used)) {
             // The new server may lack the last changes of the one before.
-            self.cluster.lease.end();
-            self.id = None;
+            self.joins_elsewhere();
         }
+        match self.serve(&mut connection, away).await {
+            // Asked as long as the connection, and so what it waits for, is there.
+            Err(Broken::Silent) => Err(Broken::Held(self.postgres.held_by(&connection).await)),
+            ended => ended,
+        }
+    }
+
+    /// Ends the lease. This node has to join, and on another server the same ids may be other nodes'.
+    fn joins_elsewhere(&mut self) {
+        self.cluster.lease.end();
+        self.id = None;
+        self.beats.clear();
+    }
+
+    /// Joins, unless this node has a row, and renews the lease for as long as the connection lasts.
+    async fn serve(
+        &mut self,
+        connection: &mut LeaseConnection,
+        away: &mut Option<Away>,
+    ) -> Result<Infallible, Broken> {
         loop {
-            match self.id {
-                Some(id) => self.renew(&mut connection, id).await?,
-                None => {
-                    let (id, history) = self.join(&mut connection).await?;
-                    self.renew(&mut connection, id).await?;
-                    let name = &self.cluster.node_name;
-                    let (change, history) = (self.applied, history.text());
-                    info!(node = id, name, change, history, "joined the cluster");
-                }
+            let id = match self.id {
+                Some(id) => id,
+                None => self.join(connection).await?,
+            };
+            self.renew(connection, id).await?;
+            if !std::mem::replace(&mut self.has_joined, true) {
+                let (name, change) = (&self.cluster.node_name, self.applied);
+                let history = self.history.map(History::text).unwrap_or_default();
+                info!(node = id, name, change, history, "joined the cluster");
             }
-            self.cluster.refuse(None);
+            self.cluster.not_renewed.store(None);
             if let Some(Away { since, .. }) = away.take() {
                 let away = self.cluster.clock.elapsed().saturating_sub(since);
                 info!(?away, "this node renews its lease again");
@@ -152,8 +158,8 @@ impl<'a> Node<'a> {
     }
 
     /// Joins the cluster. Every logout after the row's commit waits for this node; the changes before that
-    /// commit are in the state that the node loads afterwards.
-    async fn join(&mut self, connection: &mut LeaseConnection) -> Result<(u64, History), Broken> {
+    /// commit are in the state that the node loads afterwards. Returns the node's id.
+    async fn join(&mut self, connection: &mut LeaseConnection) -> Result<u64, Broken> {
         // Memory is replaced only after the database has everything that memory has.
         let mut alone = None;
         if self.remembers {
@@ -182,15 +188,14 @@ impl<'a> Node<'a> {
             in_time(self.cluster, connection.leave(unused)).await?;
         }
         let wait = self.cluster.terms.wait();
-        let id = in_time(self.cluster, connection.join(&self.cluster.node_name, wait)).await?;
+        let id = in_time(self.cluster, connection.join(&self.cluster.node_name, wait, &self.cluster.profile))
+            .await?;
         self.unused = Some((connection.place().clone(), id));
         (self.acked, self.settling) = (0, None);
-        // On another server the same ids may be other nodes'.
-        self.beats.clear();
         self.applied = load(self.cluster, self.postgres, connection).await?;
         (self.id, self.unused, self.remembers) = (Some(id), None, true);
-        self.lost = None;
-        Ok((id, history))
+        (self.lost, self.has_joined) = (None, false);
+        Ok(id)
     }
 
     /// Renews the lease once, by a replicated write. A read does not suffice: a replaced database could still
@@ -199,7 +204,7 @@ impl<'a> Node<'a> {
         // Confirms the history before any change is applied.
         let known = self.postgres.known();
         let position = in_time(self.cluster, connection.position(&known)).await?;
-        if position.standing(&known, true) != Some(Standing::Confirmed) {
+        if position.standing(&known, true) != Some(HistoryStatus::Confirmed) {
             return Err(Broken::WentBack { now: position.head.seq, known: known.seq });
         }
         if self.postgres.place().as_ref() != Some(connection.place()) {
@@ -223,17 +228,22 @@ impl<'a> Node<'a> {
         while self.applied < renewed.head {
             self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
         }
-        let Self { cluster, .. } = self;
-        cluster.lease.extend(cluster.terms.deadline(asked_at));
         self.watch(connection, id, &renewed.nodes).await?;
+        self.cluster.lease.extend(self.cluster.terms.deadline(asked_at));
+        self.postgres.share_connections(renewed.nodes.len());
+        let now = self.cluster.clock.elapsed();
+        let nodes = renewed.nodes.into_iter().map(|node| {
+            let since = self.beats.get(&node.id).map_or(now, |(_, since)| *since);
+            (node, since)
+        });
         let roll = Membership {
             node: id,
             applied: self.applied,
             head: renewed.head,
-            nodes: self.membership(renewed.nodes),
+            nodes: nodes.collect(),
             history: self.history.map(History::text).unwrap_or_default(),
         };
-        self.cluster.publish(roll);
+        self.cluster.roll.store(Some(Arc::new(roll)));
         Ok(())
     }
 
@@ -291,22 +301,43 @@ impl<'a> Node<'a> {
         self.beats.retain(|id, _| nodes.iter().any(|node| node.id == *id));
         for node in nodes {
             let (beat, since) = self.beats.entry(node.id).or_insert((node.beat, now));
-            if *beat != node.beat {
+            let beats = *beat != node.beat;
+            if beats {
                 (*beat, *since) = (node.beat, now);
             }
             let still = now.saturating_sub(*since);
-            if node.id != id && still > node.wait.max(self.cluster.terms.wait()) {
+            let (cluster, is_other) = (self.cluster, node.id != id);
+            if is_other
+                && beats
+                && node.name == cluster.node_name
+                && self.namesake.replace(node.id) != Some(node.id)
+            {
+                let name = &node.name;
+                warn!(
+                    node = node.id,
+                    name,
+                    "another node has this node's name: set cluster.node_name, by which people tell them apart"
+                );
+            }
+            // Of two such nodes the one that was first goes on.
+            if let Some(theirs) =
+                node.profile.clone().filter(|theirs| node.id < id && *theirs != cluster.profile)
+                && still <= node.wait.max(cluster.terms.wait())
+            {
+                let (name, ours) = (node.name.clone(), cluster.profile.clone());
+                // No change waits for this node meanwhile, and it comes after all that serve when it joins again.
+                cluster.lease.end();
+                cluster.followers.settled(u64::MAX).await;
+                in_time(cluster, connection.leave(id)).await?;
+                self.id = None;
+                return Err(Broken::OtherProfile { id: node.id, name, theirs, ours });
+            }
+            if is_other && still > node.wait.max(self.cluster.terms.wait()) {
                 warn!(node = node.id, name = node.name, ?still, "a node is not heard of, and is forgotten");
                 in_time(self.cluster, connection.forget(node.id, node.beat)).await?;
             }
         }
         Ok(())
-    }
-
-    fn membership(&self, nodes: Vec<NodeRow>) -> Vec<(NodeRow, Duration)> {
-        let now = self.cluster.clock.elapsed();
-        let since = |node: &NodeRow| self.beats.get(&node.id).map_or(now, |(_, since)| *since);
-        nodes.into_iter().map(|node| (since(&node), node)).map(|(since, node)| (node, since)).collect()
     }
 
     /// Removes this node's row after its lease has ended, so that no change waits for it.
@@ -315,7 +346,7 @@ impl<'a> Node<'a> {
         // Verifiers that follow this node may decide until their lent leases end.
         self.cluster.followers.settled(u64::MAX).await;
         let left = async {
-            let mut connection = self.postgres.lease_connection().await?;
+            let mut connection = self.postgres.lease_connection(self.cluster.terms.lease).await?;
             // On another server this id may be another node's.
             if self.postgres.place().as_ref() != Some(connection.place()) {
                 return Err(StoreError::Unavailable("another server has taken over".into()));

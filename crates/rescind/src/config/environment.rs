@@ -13,7 +13,21 @@ const PREFIX: &str = "RESCIND_";
 /// OpenTelemetry's variables for the address that traces are sent to (OTLP exporter configuration).
 const COLLECTOR: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
-/// Rescind's variables, `RESCIND_…`, and OpenTelemetry's for traces.
+/// A variable by which users of any program say that they want no colours (<https://no-color.org>).
+const NO_COLOUR: &str = "NO_COLOR";
+
+/// The variable in which sudo names its caller.
+const SUDO_USER: &str = "SUDO_USER";
+
+/// The variable in which systemd names the stream to its journal.
+const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
+
+/// The words of this process's command line.
+pub fn words() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// Rescind's variables, `RESCIND_…`, and those of others that it respects.
 #[derive(Default)]
 pub struct Environment(pub(super) HashMap<String, Zeroizing<String>>);
 
@@ -39,6 +53,21 @@ impl Environment {
     /// Whether a variable asks for traces.
     pub fn wants_traces(&self) -> bool {
         COLLECTOR.iter().any(|name| self.0.contains_key(*name))
+    }
+
+    /// Whether the user wants colours on a terminal.
+    pub fn wants_colours(&self) -> bool {
+        self.0.get(NO_COLOUR).is_none_or(|value| value.is_empty())
+    }
+
+    /// The user who has become another one by sudo.
+    pub fn sudo_user(&self) -> Option<&str> {
+        self.0.get(SUDO_USER).map(|name| name.as_str())
+    }
+
+    /// The device and inode of the stream that systemd has opened to its journal.
+    pub fn journal_stream(&self) -> Option<&str> {
+        self.0.get(JOURNAL_STREAM).map(|stream| stream.as_str())
     }
 
     pub(super) fn secret(&self, name: &str) -> Result<Option<Zeroizing<String>>, ConfigError> {
@@ -67,22 +96,20 @@ impl Environment {
 
     /// The variables that set a key, sorted: (variable, section, field).
     pub(super) fn settings(&self) -> Vec<(&str, String, String)> {
-        let setting = |name: &'_ str| {
+        let settings = self.ours().into_iter().filter_map(|name| {
             let (section, field) = name.strip_prefix(PREFIX)?.split_once("__")?;
-            Some((section.to_lowercase(), field.to_lowercase()))
-        };
-        self.ours()
-            .into_iter()
-            .filter_map(|name| setting(name).map(|(section, field)| (name, section, field)))
-            .collect()
+            Some((name, section.to_lowercase(), field.to_lowercase()))
+        });
+        settings.collect()
     }
 }
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        let ours = variables
-            .into_iter()
-            .filter(|(name, _)| name.starts_with(PREFIX) || COLLECTOR.contains(&name.as_str()));
+        let ours = variables.into_iter().filter(|(name, _)| {
+            let others = [NO_COLOUR, SUDO_USER, JOURNAL_STREAM];
+            name.starts_with(PREFIX) || others.contains(&name.as_str()) || COLLECTOR.contains(&name.as_str())
+        });
         let value = |mut value: String| {
             // The program that set the variable may have added a line break, as in a file.
             value.truncate(value.trim_end_matches(['\r', '\n']).len());

@@ -1,22 +1,25 @@
 //! What is wrong with a configuration, and where it was set.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
 
-use crate::files::permissions::PermissionError;
+use crate::files::{circumstances::circumstances, permissions::PermissionError};
 
 /// Why a process cannot start: the key, its value, the value's source, and what is expected.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("configuration file {0}: {1}")]
+    #[error("configuration file {}: {}{}", .0, .1, circumstances(Path::new(.0), .1))]
     File(String, io::Error),
     /// The file is not TOML: the line number, and why. The line itself may hold a password.
     #[error("configuration file {0}: line {1}: {2}")]
     Syntax(PathBuf, usize, String),
     /// A secret's file cannot be read. The text in the place of its path may be the secret itself.
-    #[error("{0} names {1}, which cannot be read: {2}")]
+    #[error("{} names {}, which cannot be read: {}{}", .0, .1, .2, circumstances(Path::new(.1), .2))]
     SecretFile(String, String, io::Error),
     /// Other users may write a secret's file.
     #[error("{0}: {1}")]

@@ -2,26 +2,35 @@
 
 mod environment;
 mod error;
+mod log;
 mod names;
+mod profile;
+mod settings;
 mod source;
+mod urls;
 mod values;
+mod webhook;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use hyper::header::HeaderName;
 use ipnet::IpNet;
-use rescind_verifier::Profile;
+use rescind_verifier::{Profile, Scopes};
 use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
-pub use environment::Environment;
+pub use environment::{Environment, words};
 pub use error::{ConfigError, ValueSource};
+pub use log::{Log, LogFormat, LogLevel};
+pub use settings::Setting;
+use settings::Sources;
 pub use source::Flags;
-pub use values::{Brief, Span};
+pub use values::{Brief, Kept, Past, Span, Time};
+pub use webhook::{Webhook, WebhookUrl};
 
 use crate::{
     cluster::Terms,
-    model::{LONGEST_LEASE, OnReuse, Retention, TokenRules},
+    model::{LONGEST_LEASE, OnReuse, ProtectedResource, TokenRules},
     store::{DatabaseUrl, PostgresOptions},
 };
 
@@ -42,8 +51,13 @@ pub struct Config {
     pub tokens: Tokens,
     pub forward_auth: ForwardAuth,
     pub limits: Limits,
-    pub audit: Audit,
+    pub audit: Kept,
+    pub denials: Kept,
     pub log: Log,
+    #[serde(default)]
+    pub webhook: Vec<Webhook>,
+    #[serde(skip)]
+    sources: Sources,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +71,8 @@ pub struct Server {
     pub trust_any_proxy: bool,
     #[serde(with = "values::header")]
     pub client_address_header: Option<HeaderName>,
+    pub proxy_protocol: bool,
+    pub shutdown_delay: Span,
     pub drain_timeout: Span,
     pub request_timeout: Span,
     pub idle_timeout: Span,
@@ -95,6 +111,7 @@ pub struct Database {
     pub url: Option<DatabaseUrl>,
     pub pool_size: usize,
     pub statement_timeout: Span,
+    pub start_timeout: Span,
     #[serde(with = "values::path_or_none")]
     pub tls_ca: Option<PathBuf>,
     pub accept_lost_commits: bool,
@@ -115,6 +132,8 @@ pub struct Cluster {
 pub struct Tokens {
     pub issuer: String,
     pub audience: String,
+    pub scopes_supported: Vec<String>,
+    pub resources: Vec<ProtectedResource>,
     pub access_ttl: Span,
     pub refresh_ttl: Span,
     #[serde(with = "values::span_or_off")]
@@ -146,36 +165,9 @@ pub struct Limits {
     pub refreshes_per_minute: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Audit {
-    pub keep: Span,
-    pub max_rows: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Log {
-    pub level: LogLevel,
-    pub format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    Auto,
-    Text,
-    Json,
+/// Fails with the key that breaks a rule, and with what is expected.
+fn rule(holds: bool, key: &'static str, problem: impl Into<String>) -> Result<(), (&'static str, String)> {
+    if holds { Ok(()) } else { Err((key, problem.into())) }
 }
 
 impl Config {
@@ -201,118 +193,109 @@ impl Config {
             ("tokens.session_max_age", session_max_age.as_ref()),
             ("tokens.refresh_grace", refresh_grace.as_ref()),
             ("audit.keep", Some(&self.audit.keep)),
+            ("denials.keep", Some(&self.denials.keep)),
         ];
         for (key, span) in at_least_one_second {
-            if span.is_some_and(|span| span.seconds() == 0) {
-                return Err((key, "expected at least 1s".into()));
-            }
+            rule(span.is_none_or(|span| span.seconds() > 0), key, "expected at least 1s")?;
         }
-        if access_ttl > refresh_ttl {
-            return Err((
-                "tokens.access_ttl",
-                format!("expected no more than tokens.refresh_ttl ({refresh_ttl})"),
-            ));
-        }
-        if Profile::new(&self.tokens.issuer, "x").is_none() {
-            return Err((
-                "tokens.issuer",
-                "expected 1 to 255 visible ASCII characters other than \" and \\".into(),
-            ));
-        }
-        if self.profile().is_none() {
-            return Err((
-                "tokens.audience",
-                "expected at most 255 visible ASCII characters other than \" and \\".into(),
-            ));
-        }
-        if self.server.client_address_header.is_some() && self.server.trusted_proxies.is_empty() {
-            return Err((
-                "server.client_address_header",
-                "expected server.trusted_proxies to name the proxies that write it".into(),
-            ));
-        }
-        if self.server.client_address_header.is_none() && !self.server.trusted_proxies.is_empty() {
-            return Err((
-                "server.client_address_header",
-                "expected the one header in which the proxies of server.trusted_proxies write the caller's address, such as \"X-Forwarded-For\""
-                    .into(),
-            ));
-        }
-        let any = self.server.trusted_proxies.iter().find(|net| net.prefix_len() == 0);
+        let most = format!("expected no more than tokens.refresh_ttl ({refresh_ttl})");
+        rule(access_ttl <= refresh_ttl, "tokens.access_ttl", most)?;
+        rule(
+            Profile::new(&self.tokens.issuer, "x").is_some(),
+            "tokens.issuer",
+            "expected 1 to 255 visible ASCII characters other than \" and \\",
+        )?;
+        rule(
+            self.profile().is_some(),
+            "tokens.audience",
+            "expected at most 1024 visible ASCII characters other than \" and \\",
+        )?;
+        let is_scope = |text: &String| text.parse::<Scopes>().is_ok_and(|one| one.iter().eq([text.as_str()]));
+        rule(
+            self.tokens.scopes_supported.iter().all(is_scope),
+            "tokens.scopes_supported",
+            "expected scopes, each of visible ASCII characters other than \" and \\",
+        )?;
+        let Server { client_address_header: header, trusted_proxies: proxies, proxy_protocol, .. } =
+            &self.server;
+        rule(
+            !proxy_protocol || !proxies.is_empty(),
+            "server.proxy_protocol",
+            "expected server.trusted_proxies to name the balancers that speak it",
+        )?;
+        rule(
+            !proxy_protocol || header.is_none(),
+            "server.proxy_protocol",
+            "expected no server.client_address_header beside it: a balancer passes on a header that the caller wrote",
+        )?;
+        rule(
+            header.is_none() || !proxies.is_empty(),
+            "server.client_address_header",
+            "expected server.trusted_proxies to name the proxies that write it",
+        )?;
+        rule(
+            header.is_some() || *proxy_protocol || proxies.is_empty(),
+            "server.client_address_header",
+            "expected the one header in which the proxies of server.trusted_proxies write the caller's address, such as \"X-Forwarded-For\", or server.proxy_protocol = true",
+        )?;
+        let any = proxies.iter().find(|net| net.prefix_len() == 0);
         if let Some(any) = any.filter(|_| !self.server.trust_any_proxy) {
-            return Err((
-                "server.trusted_proxies",
-                format!(
-                    "{any} lets every address of its kind say who the caller is: say so with server.trust_any_proxy = true"
-                ),
-            ));
+            let problem = "lets every address of its kind say who the caller is: say so with server.trust_any_proxy = true";
+            return Err(("server.trusted_proxies", format!("{any} {problem}")));
         }
-        if !(1000..=1_000_000_000).contains(&self.audit.max_rows) {
-            return Err(("audit.max_rows", "expected between 1000 and 1000000000".into()));
+        for (key, kept) in [("audit.max_rows", &self.audit), ("denials.max_rows", &self.denials)] {
+            let rows = 1000..=1_000_000_000;
+            rule(rows.contains(&kept.max_rows), key, "expected between 1000 and 1000000000")?;
         }
-        if self.database.pool_size == 0 {
-            return Err(("database.pool_size", "expected at least 1".into()));
-        }
-        if self.database.require_synchronous && self.database.accept_lost_commits {
-            return Err((
-                "database.require_synchronous",
-                "expected false beside database.accept_lost_commits = true".into(),
-            ));
-        }
-        let Server { max_connections, max_connections_per_address, .. } = self.server;
+        rule(self.database.pool_size > 0, "database.pool_size", "expected at least 1")?;
+        rule(
+            !(self.database.require_synchronous && self.database.accept_lost_commits),
+            "database.require_synchronous",
+            "expected false beside database.accept_lost_commits = true",
+        )?;
         for (key, connections) in [
-            ("server.max_connections", max_connections),
-            ("server.max_connections_per_address", max_connections_per_address),
+            ("server.max_connections", self.server.max_connections),
+            ("server.max_connections_per_address", self.server.max_connections_per_address),
         ] {
-            if !(1..=1_000_000).contains(&connections) {
-                return Err((key, "expected between 1 and 1000000".into()));
-            }
+            rule((1..=1_000_000).contains(&connections), key, "expected between 1 and 1000000")?;
         }
         for (key, quota) in [
             ("limits.logins_per_minute", self.limits.logins_per_minute),
             ("limits.refreshes_per_minute", self.limits.refreshes_per_minute),
         ] {
-            if quota > MAX_QUOTA {
-                return Err((key, format!("expected between 1 and {MAX_QUOTA}, or 0 for no quota")));
-            }
+            rule(quota <= MAX_QUOTA, key, format!("expected between 1 and {MAX_QUOTA}, or 0 for no quota"))?;
         }
-        match &self.tls {
-            Tls { certificate: Some(_), key: None, .. } => {
-                return Err(("tls.key", "expected the file of the certificate's key".into()));
-            }
-            Tls { certificate: None, key: Some(_), .. }
-            | Tls { certificate: None, client_ca: Some(_), .. }
-            | Tls { certificate: None, management: true, .. } => {
-                return Err(("tls.certificate", "expected the file of a certificate: TLS needs one".into()));
-            }
-            Tls { client_ca: None, client_certificates: ClientCertificates::Optional, .. } => {
-                return Err((
-                    "tls.client_ca",
-                    "expected the file of the authorities that sign what tls.client_certificates asks for"
-                        .into(),
-                ));
-            }
-            _ => {}
-        }
+        let Tls { certificate, key, client_ca, client_certificates, management } = &self.tls;
+        rule(
+            certificate.is_none() || key.is_some(),
+            "tls.key",
+            "expected the file of the certificate's key",
+        )?;
+        rule(
+            certificate.is_some() || (key.is_none() && client_ca.is_none() && !management),
+            "tls.certificate",
+            "expected the file of a certificate: TLS needs one",
+        )?;
+        rule(
+            client_ca.is_some() || *client_certificates == ClientCertificates::Required,
+            "tls.client_ca",
+            "expected the file of the authorities that sign what tls.client_certificates asks for",
+        )?;
         let Cluster { node_name, lease, margin, clock_drift_percent } = &self.cluster;
-        if node_name.len() > 64 || !node_name.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(("cluster.node_name", "expected at most 64 visible ASCII characters".into()));
-        }
-        if !(Duration::from_secs(1)..=LONGEST_LEASE).contains(&Duration::from(*lease)) {
-            return Err(("cluster.lease", "expected between 1s and 60s".into()));
-        }
-        if *clock_drift_percent > 30 {
-            return Err(("cluster.clock_drift_percent", "expected between 0 and 30".into()));
-        }
+        rule(
+            node_name.len() <= 64 && node_name.bytes().all(|b| b.is_ascii_graphic()),
+            "cluster.node_name",
+            "expected at most 64 visible ASCII characters",
+        )?;
+        let leases = Duration::from_secs(1)..=LONGEST_LEASE;
+        rule(leases.contains(&Duration::from(*lease)), "cluster.lease", "expected between 1s and 60s")?;
+        rule(*clock_drift_percent <= 30, "cluster.clock_drift_percent", "expected between 0 and 30")?;
         let least = self.terms().least_margin().max(Duration::from_millis(10));
         let least = u64::try_from(least.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        if !(least..=lease.millis() / 2).contains(&margin.millis()) {
-            let problem = format!(
-                "expected between {least}ms and half of cluster.lease, for a clock_drift_percent of {clock_drift_percent}"
-            );
-            return Err(("cluster.margin", problem));
-        }
-        Ok(())
+        let problem = format!(
+            "expected between {least}ms and half of cluster.lease, for a clock_drift_percent of {clock_drift_percent}"
+        );
+        rule((least..=lease.millis() / 2).contains(&margin.millis()), "cluster.margin", problem)
     }
 
     /// The terms of this node's lease.
@@ -322,11 +305,6 @@ impl Config {
             clock_drift: f64::from(self.cluster.clock_drift_percent) / 100.0,
             margin: self.cluster.margin.into(),
         }
-    }
-
-    /// How long audit events are kept.
-    pub fn retention(&self) -> Retention {
-        Retention { keep: self.audit.keep.seconds(), max_rows: self.audit.max_rows }
     }
 
     /// This node's name.
@@ -339,22 +317,15 @@ impl Config {
 
     /// The options of the PostgreSQL database, if one is configured.
     pub fn postgres(&self) -> Option<PostgresOptions> {
-        let Database { url, pool_size, statement_timeout, tls_ca, accept_lost_commits, require_synchronous } =
-            &self.database;
+        let database = self.database.clone();
         Some(PostgresOptions {
-            url: url.clone()?,
-            pool_size: *pool_size,
-            statement_timeout: (*statement_timeout).into(),
-            tls_ca: tls_ca.clone(),
-            accept_lost_commits: *accept_lost_commits,
-            require_synchronous: *require_synchronous,
+            url: database.url?,
+            pool_size: database.pool_size,
+            statement_timeout: database.statement_timeout.into(),
+            tls_ca: database.tls_ca,
+            accept_lost_commits: database.accept_lost_commits,
+            require_synchronous: database.require_synchronous,
         })
-    }
-
-    /// The issuer and audience of every token. `None` if they cannot be written in a token.
-    pub fn profile(&self) -> Option<Profile> {
-        let Tokens { issuer, audience, .. } = &self.tokens;
-        Profile::new(issuer, if audience.is_empty() { issuer } else { audience })
     }
 
     /// The lifetimes of tokens and sessions, in seconds.

@@ -167,7 +167,7 @@ mod tests {
         );
         assert_eq!(
             with(&[("RESCIND_DATABASE__PASSWORD", "canary")]).unwrap_err(),
-            "database.password (environment variable RESCIND_DATABASE__PASSWORD): no such setting: expected one of accept_lost_commits, pool_size, require_synchronous, statement_timeout, tls_ca, url"
+            "database.password (environment variable RESCIND_DATABASE__PASSWORD): no such setting: expected one of accept_lost_commits, pool_size, require_synchronous, start_timeout, statement_timeout, tls_ca, url"
         );
         assert_eq!(
             with(&[("RESCIND_TLS__MANAGEMENT", "yes")]).unwrap_err(),

@@ -1,6 +1,6 @@
 //! Merges the sources of values, and names the source of a wrong one.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -8,11 +8,16 @@ use toml::{Table, Value};
 use super::{
     Config, ConfigError, DEFAULTS, Environment, ValueSource,
     names::{Names, variable},
+    settings::Sources,
+    webhook,
 };
 use crate::secret;
 
 /// The key that holds a secret, and is never shown.
 const SECRET: &str = "database.url";
+
+/// The list of tables that only a file can have.
+const WEBHOOK: &str = "webhook";
 
 /// The settings that the command line can change.
 #[derive(Debug, Clone, Default)]
@@ -58,13 +63,13 @@ pub(super) fn load(environment: &Environment, flags: &Flags) -> Result<Config, C
 struct Layers {
     defaults: Table,
     values: Table,
-    origins: HashMap<String, ValueSource>,
+    origins: BTreeMap<String, ValueSource>,
 }
 
 impl Layers {
     fn default() -> Result<Layers, ConfigError> {
         let defaults = table("defaults.toml".into(), DEFAULTS)?;
-        Ok(Layers { values: defaults.clone(), defaults, origins: HashMap::new() })
+        Ok(Layers { values: defaults.clone(), defaults, origins: BTreeMap::new() })
     }
 
     fn add_file(&mut self, path: PathBuf) -> Result<(), ConfigError> {
@@ -72,14 +77,15 @@ impl Layers {
             .map_err(|e| ConfigError::File(secret::shown(&path.display().to_string()), e))?;
         for (section, fields) in table(path.clone(), &text)? {
             let origin = ValueSource::File(path.clone());
+            if section == WEBHOOK {
+                self.origins.insert(section.clone(), origin);
+                self.values.insert(section, fields);
+                continue;
+            }
             let Value::Table(fields) = fields else {
+                let (key, shown) = (secret::shown(&section), String::new());
                 let problem = "expected a key within a section such as [server]".into();
-                return Err(ConfigError::Key {
-                    key: secret::shown(&section),
-                    shown: String::new(),
-                    origin,
-                    problem,
-                });
+                return Err(ConfigError::Key { key, shown, origin, problem });
             };
             for (field, value) in fields {
                 self.set(&format!("{section}.{field}"), value, origin.clone())?;
@@ -118,7 +124,8 @@ impl Layers {
     fn set(&mut self, key: &str, value: Value, origin: ValueSource) -> Result<(), ConfigError> {
         let (section, field) = key.split_once('.').unwrap_or((key, ""));
         let names = Names(&self.defaults);
-        let problem = match names.default(section, field) {
+        let default = names.default(section, field);
+        let problem = match default {
             None => Some(names.no_such(section, field, |section, field| match origin {
                 ValueSource::Variable(_) => variable(section, field),
                 _ => format!("{section}.{field}"),
@@ -128,8 +135,7 @@ impl Layers {
         };
         if let Some(problem) = problem {
             // The value of an unknown key may be a secret.
-            let shown =
-                if names.default(section, field).is_some() { shown(key, &value) } else { String::new() };
+            let shown = default.map_or(String::new(), |_| shown(key, &value));
             return Err(ConfigError::Key { key: secret::shown(key), shown, origin, problem });
         }
         if let Some(Value::Table(section)) = self.values.get_mut(section) {
@@ -140,11 +146,13 @@ impl Layers {
     }
 
     fn read(self) -> Result<Config, ConfigError> {
-        let config: Config = match serde_path_to_error::deserialize(Value::Table(self.values.clone())) {
+        let mut config: Config = match serde_path_to_error::deserialize(Value::Table(self.values.clone())) {
             Ok(config) => config,
             Err(e) => return Err(self.blame(&e.path().to_string(), e.inner().message())),
         };
-        config.check().map_err(|(key, problem)| self.blame(key, &problem))?;
+        let checked = config.check().and_then(|()| webhook::check(&config.webhook));
+        checked.map_err(|(key, problem)| self.blame(key, &problem))?;
+        config.sources = Sources(self.origins);
         Ok(config)
     }
 
@@ -155,6 +163,11 @@ impl Layers {
             }
             problem => secret::without_value(problem),
         };
+        // The value of a webhook may be a secret that is in the wrong place.
+        if path.starts_with(WEBHOOK) {
+            let origin = self.origins.get(WEBHOOK).cloned().unwrap_or(ValueSource::Default);
+            return ConfigError::Key { key: path.to_owned(), shown: String::new(), origin, problem };
+        }
         // The path of a wrong list item ends at the item.
         let key = path.split('[').next().unwrap_or(path).to_owned();
         let value = key.split_once('.').and_then(|(section, field)| self.values.get(section)?.get(field));

@@ -9,20 +9,28 @@ use std::{
 
 use hyper::header::HeaderName;
 use ipnet::IpNet;
-use rescind_verifier::parse_cidr;
+use rescind_verifier::{UnixSeconds, parse_cidr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use utoipa::ToSchema;
+use x509_cert::der::DateTime;
 use zeroize::Zeroizing;
 
-use crate::store::DatabaseUrl;
+use crate::{clock::rfc3339, model::Retention, store::DatabaseUrl};
 
 /// A longer span is a mistake, and would overflow times.
 const MAX_SECONDS: u64 = 3650 * 86_400;
 
 /// A whole number of seconds, written as `2s`, `10m`, `1h` or `7d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9]{1,9}[smhd]$", example = "90d")]
 pub struct Span(u64);
 
 impl Span {
+    /// A span of so many seconds.
+    pub(crate) fn of_seconds(seconds: u64) -> Span {
+        Span(seconds)
+    }
+
     /// The length in seconds.
     pub fn seconds(self) -> u64 {
         self.0
@@ -67,15 +75,87 @@ impl fmt::Display for Span {
     }
 }
 
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+/// How long, and how many, records of one kind are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    pub keep: Span,
+    pub max_rows: u64,
+}
+
+impl Kept {
+    /// The same for the store's sweeps.
+    pub fn retention(&self) -> Retention {
+        Retention { keep: self.keep.seconds(), max_rows: self.max_rows }
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+/// A time, written as `2025-01-15T13:00:00Z`, or as `2025-01-15` for its first second. UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
+pub struct Time(UnixSeconds);
+
+impl Time {
+    /// The time in seconds.
+    pub fn seconds(self) -> UnixSeconds {
+        self.0
+    }
+}
+
+impl FromStr for Time {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Time, Self::Err> {
+        let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+        let time = whole
+            .parse::<DateTime>()
+            .map_err(|_| "expected a time such as 2025-01-15 or 2025-01-15T13:00:00Z")?;
+        Ok(Time(time.unix_duration().as_secs()))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&rfc3339(self.0))
+    }
+}
+
+/// A time in the past: a [`Time`], or a [`Span`] ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// The time.
+    At(Time),
+    /// So long ago.
+    Ago(Span),
+}
+
+impl Past {
+    /// The time in seconds.
+    pub fn seconds(self, now: UnixSeconds) -> UnixSeconds {
+        match self {
+            Past::At(time) => time.seconds(),
+            Past::Ago(span) => now.saturating_sub(span.seconds()),
+        }
+    }
+}
+
+impl FromStr for Past {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Past, Self::Err> {
+        let at = text.parse().map(Past::At);
+        at.or_else(|_| text.parse().map(Past::Ago)).map_err(
+            |_| "expected a duration such as 1h or 7d, or a time such as 2025-01-15 or 2025-01-15T13:00:00Z",
+        )
+    }
+}
+
+impl fmt::Display for Past {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Past::At(time) => time.fmt(f),
+            Past::Ago(span) => span.fmt(f),
+        }
     }
 }
 
@@ -119,36 +199,63 @@ impl fmt::Display for Brief {
     }
 }
 
-impl Serialize for Brief {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Brief {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Brief, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// A span, or `off`.
-pub(super) mod span_or_off {
-    use super::*;
-
-    pub(in crate::config) fn serialize<S: Serializer>(span: &Option<Span>, s: S) -> Result<S::Ok, S::Error> {
-        match span {
-            Some(span) => span.serialize(s),
-            None => s.serialize_str("off"),
+/// Values that are written and read as a text.
+macro_rules! as_text {
+    ($($value:ty),+) => {$(
+        impl Serialize for $value {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
         }
-    }
 
-    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
-        match String::deserialize(d)?.as_str() {
-            "off" => Ok(None),
-            text => text.parse().map(Some).map_err(|e| D::Error::custom(format!("{e}, or off"))),
+        impl<'de> Deserialize<'de> for $value {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
         }
-    }
+    )+};
 }
+
+as_text!(Span, Brief, Time, Past);
+
+/// A module that writes and reads an optional value: as a text, or as `$none`.
+macro_rules! text_or {
+    ($none:literal, $module:ident: $value:ty, $read:expr) => {
+        pub(super) mod $module {
+            use super::*;
+
+            pub(in crate::config) fn serialize<S: Serializer>(
+                value: &Option<$value>,
+                s: S,
+            ) -> Result<S::Ok, S::Error> {
+                match value {
+                    Some(value) => s.collect_str(value),
+                    None => s.serialize_str($none),
+                }
+            }
+
+            pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+                d: D,
+            ) -> Result<Option<$value>, D::Error> {
+                match Zeroizing::new(String::deserialize(d)?).as_str() {
+                    $none => Ok(None),
+                    text => $read(text).map(Some).map_err(D::Error::custom),
+                }
+            }
+        }
+    };
+}
+
+// A span, or `off`.
+text_or!("off", span_or_off: Span, |text: &str| text.parse().map_err(|e| format!("{e}, or off")));
+
+// A header's name, or nothing.
+text_or!("", header: HeaderName, |text: &str| {
+    text.parse().map_err(|_| "expected a header's name such as X-Forwarded-For")
+});
+
+// A database's URL, or nothing. The URL is written without its password.
+text_or!("", database_url: DatabaseUrl, str::parse);
 
 /// A list of networks.
 pub(super) mod networks {
@@ -161,30 +268,6 @@ pub(super) mod networks {
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<IpNet>, D::Error> {
         let texts = Vec::<String>::deserialize(d)?;
         texts.iter().map(|text| parse_cidr(text).map_err(D::Error::custom)).collect()
-    }
-}
-
-/// A header's name, or nothing.
-pub(super) mod header {
-    use super::*;
-
-    pub(in crate::config) fn serialize<S: Serializer>(
-        name: &Option<HeaderName>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
-        s.serialize_str(name.as_ref().map_or("", HeaderName::as_str))
-    }
-
-    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Option<HeaderName>, D::Error> {
-        match String::deserialize(d)?.as_str() {
-            "" => Ok(None),
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|_| D::Error::custom("expected a header's name such as X-Forwarded-For")),
-        }
     }
 }
 
@@ -210,30 +293,6 @@ pub(super) mod path_or_none {
     }
 }
 
-/// A database's URL, or nothing. The URL is written without its password.
-pub(super) mod database_url {
-    use super::*;
-
-    pub(in crate::config) fn serialize<S: Serializer>(
-        url: &Option<DatabaseUrl>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
-        match url {
-            Some(url) => s.collect_str(url),
-            None => s.serialize_str(""),
-        }
-    }
-
-    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Option<DatabaseUrl>, D::Error> {
-        match Zeroizing::new(String::deserialize(d)?).as_str() {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(D::Error::custom),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +311,29 @@ mod tests {
         assert_eq!(Span(90).to_string(), "90s");
         assert_eq!(Span(86_400).to_string(), "1d");
         assert_eq!(Span(0).to_string(), "0s");
+    }
+
+    #[test]
+    fn times_are_those_that_are_printed() {
+        for (text, seconds) in
+            [("1970-01-01", 0), ("2000-02-29", 951_782_400), ("2025-01-15T13:00:00Z", 1_736_946_000)]
+        {
+            assert_eq!(text.parse().map(Time::seconds), Ok(seconds), "{text}");
+            assert_eq!(rfc3339(seconds).parse().map(Time::seconds), Ok(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "2025",
+            "2025-02-29",
+            "2025-1-15",
+            "2025-01-15T13:00:00",
+            "2025-01-15T13:00:00+01:00",
+            "tomorrow",
+        ] {
+            assert!(text.parse::<Time>().is_err(), "{text}");
+        }
+        assert_eq!("1h".parse().map(|past: Past| past.seconds(5000)), Ok(1400));
+        assert_eq!("1970-01-02".parse().map(|past: Past| past.seconds(5000)), Ok(86_400));
     }
 
     #[test]

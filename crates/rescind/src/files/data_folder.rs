@@ -11,7 +11,11 @@ use tempfile::{NamedTempFile, TempDir};
 use thiserror::Error;
 
 use crate::{
-    files::permissions::{self, PermissionError},
+    files::{
+        circumstances::circumstances,
+        folder_of,
+        permissions::{self, PermissionError},
+    },
     random::Random,
     secret::{self, MasterKey, SealError},
 };
@@ -25,6 +29,9 @@ pub struct DataFolder {
     _locks: [File; 2],
 }
 
+/// The file of a master key under which the store may have been sealed already.
+const NEXT_KEY: &str = "master.key.next";
+
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
 pub enum FolderError {
@@ -37,7 +44,7 @@ pub enum FolderError {
     #[error("{0} is no folder: name the data folder with --data-dir")]
     NoFolder(PathBuf),
     /// The operating system reports an error.
-    #[error("{0}: {1}")]
+    #[error("{}: {}{}", .0.display(), .1, circumstances(.0, .1))]
     Io(PathBuf, io::Error),
     /// The master key is missing, and the store is sealed under it.
     #[error(
@@ -156,17 +163,47 @@ impl DataFolder {
     /// Fails if the key is missing though something is sealed, or if its file cannot be read or written.
     pub fn master_key(&self, nothing_sealed: bool, random: &Random) -> Result<MasterKey, FolderError> {
         let path = self.path.join("master.key");
-        let io = |e| FolderError::Io(path.clone(), e);
-        match secret::read(&path) {
-            Ok(text) => MasterKey::parse(&text).map_err(|e| FolderError::KeyUnreadable(path, e)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound && nothing_sealed => {
+        match read_key(&path)? {
+            Some(key) => Ok(key),
+            None if nothing_sealed => {
                 let key = MasterKey::generate(random);
-                self.write_durably(&path, key.to_text().as_bytes()).map_err(io)?;
-                Ok(key)
+                let written = self.write_durably(&path, key.to_text().as_bytes());
+                written.map(|()| key).map_err(|e| FolderError::Io(path, e))
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(FolderError::KeyMissing(path)),
-            Err(e) => Err(io(e)),
+            None => Err(FolderError::KeyMissing(path)),
         }
+    }
+
+    /// Keeps a key beside the folder's master key until [`DataFolder::adopt_next_key`].
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written.
+    pub fn keep_next_key(&self, key: &MasterKey) -> Result<(), FolderError> {
+        let path = self.path.join(NEXT_KEY);
+        // One of an attempt that was cut off before anything was sealed under it.
+        let kept = match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => self.write_durably(&path, key.to_text().as_bytes()),
+        };
+        kept.map_err(|e| FolderError::Io(path, e))
+    }
+
+    /// Returns the key that was kept beside the folder's master key.
+    ///
+    /// # Errors
+    /// Fails if its file cannot be read.
+    pub fn next_key(&self) -> Result<Option<MasterKey>, FolderError> {
+        read_key(&self.path.join(NEXT_KEY))
+    }
+
+    /// Puts the kept key in the place of the master key.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be renamed.
+    pub fn adopt_next_key(&self) -> Result<(), FolderError> {
+        let path = self.path.join(NEXT_KEY);
+        let adopted = fs::rename(&path, self.path.join("master.key"));
+        adopted.and_then(|()| File::open(&self.path)?.sync_all()).map_err(|e| FolderError::Io(path, e))
     }
 
     /// Writes the whole file or nothing, even if there is a power cut.
@@ -180,24 +217,50 @@ impl DataFolder {
     }
 }
 
+/// Checks the master key in a data folder. One that does not exist yet is made at the first start.
+///
+/// # Errors
+/// Fails if the key is missing beside a store, or cannot be read.
+pub fn check_master_key(data_dir: &Path) -> Result<(), FolderError> {
+    let path = data_dir.join("master.key");
+    match read_key(&path)? {
+        None if data_dir.join("rescind.db").exists() => Err(FolderError::KeyMissing(path)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a master key. `None`: there is no such file.
+fn read_key(path: &Path) -> Result<Option<MasterKey>, FolderError> {
+    match secret::read(path) {
+        Ok(text) => {
+            MasterKey::parse(&text).map(Some).map_err(|e| FolderError::KeyUnreadable(path.to_owned(), e))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(FolderError::Io(path.to_owned(), e)),
+    }
+}
+
 /// Returns whether a file of this name is for this user alone: the store and the files beside it, the lock, the key.
 fn is_ours(name: &str) -> bool {
     ["rescind.db", "rescind.mark", "rescind.known"].iter().any(|ours| name.starts_with(ours))
-        || matches!(name, "rescind.lock" | "master.key")
+        || matches!(name, "rescind.lock" | "master.key" | NEXT_KEY)
 }
 
 /// Flushes the folder around a new folder: otherwise a power cut may remove the new one. A folder that cannot be
 /// opened contains no new one.
 fn sync_name(path: &Path) -> io::Result<()> {
-    let parent = match path.parent() {
-        None => return Ok(()),
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-    };
-    match File::open(parent) {
+    if path.parent().is_none() {
+        return Ok(());
+    }
+    match File::open(folder_of(path)) {
         Ok(parent) => parent.sync_all(),
         Err(_) => Ok(()),
     }
+}
+
+/// Returns whether a process has locked the folder. A server that starts at this very moment may find it locked.
+pub fn is_in_use(path: &Path) -> bool {
+    File::open(path).is_ok_and(|folder| matches!(folder.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Returns the path on which the server of this data folder listens for the command line.

@@ -3,17 +3,22 @@
 //! The reader's errors may contain bytes of a private key, so they are not passed on. This module itself finds out
 //! what is wrong with a file.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::circumstances::circumstances;
+
 /// Why a file cannot be used. The text follows the file's name, and repeats nothing of the file's content.
 #[derive(Debug, Error)]
 pub enum PemError {
-    #[error("cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
+    #[error("cannot be read: {}{}", .1, circumstances(.0, .1))]
+    Unreadable(PathBuf, io::Error),
     #[error("is empty")]
     Empty,
     #[error("is binary (DER), not PEM: convert it with `openssl {0} -inform DER -in FILE -out NEW-FILE`")]
@@ -28,15 +33,15 @@ pub enum PemError {
     OneLine,
     #[error("holds {0} that is damaged or cut off")]
     Damaged(&'static str),
-    #[error("holds {holds}, and no {wanted}")]
-    Another { holds: &'static str, wanted: &'static str },
+    #[error("holds {holds}, and no {expected}")]
+    Another { holds: &'static str, expected: &'static str },
     #[error("holds no {0} in PEM")]
     Nothing(&'static str),
 }
 
 /// What a file must contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum Expected {
     Certificate,
     PrivateKey,
 }
@@ -60,11 +65,11 @@ const LABELS: [(&str, &str); 10] = [
 /// # Errors
 /// Fails if the file cannot be read, or has no certificate or a damaged one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let text = Zeroizing::new(fs::read(path)?);
+    let text = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(problem(&text, Wanted::Certificate)),
+        _ => Err(problem(&text, Expected::Certificate)),
     }
 }
 
@@ -73,15 +78,19 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
 /// # Errors
 /// Fails if the file cannot be read, or has no private key or a damaged one.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
-    let text = Zeroizing::new(fs::read(path)?);
-    PrivateKeyDer::from_pem_slice(&text).map_err(|_| problem(&text, Wanted::PrivateKey))
+    let text = read(path)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| problem(&text, Expected::PrivateKey))
 }
 
-/// Returns what is wrong with a file that does not contain what is wanted.
-fn problem(text: &[u8], wanted: Wanted) -> PemError {
-    let (name, article, command) = match wanted {
-        Wanted::Certificate => ("certificate", "a certificate", "x509"),
-        Wanted::PrivateKey => ("private key", "a private key", "pkey"),
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, PemError> {
+    fs::read(path).map(Zeroizing::new).map_err(|e| PemError::Unreadable(path.to_owned(), e))
+}
+
+/// Returns what is wrong with a file that does not contain what is expected.
+fn problem(text: &[u8], expected: Expected) -> PemError {
+    let (name, article, command) = match expected {
+        Expected::Certificate => ("certificate", "a certificate", "x509"),
+        Expected::PrivateKey => ("private key", "a private key", "pkey"),
     };
     // DER begins with a sequence whose length takes more than one byte. No text begins so.
     if let [0x30, 0x80..=0x84, ..] = text {
@@ -104,11 +113,11 @@ fn problem(text: &[u8], wanted: Wanted) -> PemError {
         holds.extend(LABELS.iter().filter(|(known, _)| begins(known)).map(|(_, what)| *what));
     }
     match holds.first() {
-        Some(_) if holds.contains(&article) => match wanted {
-            Wanted::PrivateKey if text.contains("ENCRYPTED") => PemError::Encrypted,
+        Some(_) if holds.contains(&article) => match expected {
+            Expected::PrivateKey if text.contains("ENCRYPTED") => PemError::Encrypted,
             _ => PemError::Damaged(article),
         },
-        Some(holds) => PemError::Another { holds, wanted: name },
+        Some(holds) => PemError::Another { holds, expected: name },
         None => PemError::Nothing(name),
     }
 }

@@ -9,10 +9,13 @@ use std::{
 
 use rustix::{
     fs::Mode,
-    process::{Resource, Rlimit, geteuid, setrlimit, umask},
+    process::{Gid, Resource, Rlimit, Uid, geteuid, setrlimit, umask},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 use thiserror::Error;
 use tracing::warn;
+
+use super::circumstances::circumstances;
 
 const OTHERS: u32 = 0o007;
 const OTHERS_READ: u32 = 0o004;
@@ -27,7 +30,7 @@ pub enum PermissionError {
     /// Other users have a right that only this user may have.
     #[error("{path} {problem} (mode {mode:04o}, owner uid {owner}; this process is uid {us}): {mend}")]
     Refused { path: PathBuf, problem: &'static str, mode: u32, owner: u32, us: u32, mend: String },
-    #[error("{0}: {1}")]
+    #[error("{}: {}{}", .0.display(), .1, circumstances(.0, .1))]
     Io(PathBuf, io::Error),
 }
 
@@ -58,7 +61,7 @@ pub fn require_ours(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(),
         let (file, us) = (path.display(), geteuid().as_raw());
         let (mode, owner) = (mode_of(metadata), metadata.uid());
         let (problem, mend) = if !is_trusted(owner, us) {
-            ("belongs to another user", format!("chown -R {us} {}, or run as uid {owner}", folder.display()))
+            ("belongs to another user", format!("run as uid {owner}, or chown -R {us} {}", folder.display()))
         } else if mode & OTHERS == 0 {
             shared.extend((mode & GROUP != 0).then(|| format!("{file} ({mode:04o})")));
             return Ok(());
@@ -128,6 +131,30 @@ pub fn require_unwritable(name: &str, path: &Path) -> Result<(), PermissionError
         warn!(%file, mode, owner, us, "{name} can be read by other users: chmod o-r or chown it, if that is not meant");
     }
     Ok(())
+}
+
+/// Gives up root's rights for those of the folder's owner, so that what this process makes there is the owner's. Does
+/// nothing for other users, nor for a folder that is root's or not there.
+///
+/// This is for a process of one thread: the threads that start afterwards have the owner's rights, too.
+///
+/// # Errors
+/// Fails if the folder cannot be read, or the operating system refuses.
+pub fn become_owner(folder: &Path) -> Result<(), PermissionError> {
+    let io = |e| PermissionError::Io(folder.to_owned(), e);
+    let metadata = match fs::metadata(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.map_err(io)?,
+    };
+    if !geteuid().is_root() || metadata.uid() == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+    // The groups first, because only root may change them.
+    set_thread_groups(&[gid])
+        .and_then(|()| set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| set_thread_res_uid(uid, uid, uid))
+        .map_err(|e| io(e.into()))
 }
 
 /// Makes new files accessible to this user alone, and protects this process's memory: the process leaves no core

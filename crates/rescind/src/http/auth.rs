@@ -1,9 +1,8 @@
-//! Login, refresh and logout over HTTP.
+//! Login, refresh, logout and the report of a leak over HTTP.
 
 use std::sync::Arc;
 
-use axum::{Extension, Json, Router, extract::State, routing::post};
-use hyper::HeaderMap;
+use axum::{Json, extract::Request};
 use serde::Serialize;
 
 use super::{
@@ -13,26 +12,19 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{self, Caller, Grant},
+    auth::{self, Caller, Grant, Leaked},
     clock::rfc3339,
     model::ClientId,
 };
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/auth/login", post(login))
-        .route("/auth/refresh", post(refresh))
-        .route("/auth/logout", post(logout))
-}
-
 #[derive(Serialize)]
-struct Success<T> {
+pub(super) struct Success<T> {
     success: bool,
     data: T,
 }
 
 #[derive(Serialize)]
-struct Tokens {
+pub(super) struct Tokens {
     access_token: String,
     refresh_token: String,
     access_expires_at: String,
@@ -41,41 +33,64 @@ struct Tokens {
 }
 
 #[derive(Serialize)]
-struct Message {
+pub(super) struct Message {
     message: &'static str,
 }
 
+#[derive(Serialize)]
+pub(super) struct Revoked {
+    revoked: &'static str,
+}
+
 // The rules' futures are boxed only when the body has arrived, so that a waiting request holds little memory.
-async fn login(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    mut body: JsonObject,
+pub(super) async fn login(
+    app: &Arc<App>,
+    caller: &Caller,
+    request: Request,
 ) -> Result<Json<Success<Tokens>>, ApiError> {
+    let mut body = JsonObject::read(request).await?;
     let (username, password) = (body.text("username")?, body.text("password")?);
     let (Some(api_key), Some(secret)) = (username, password) else {
         return Err(ApiError::new(Class::Validation, "Username and password are required"));
     };
-    Ok(tokens(Box::pin(auth::login(&app, &api_key, &secret, &caller)).await?))
+    Ok(tokens(Box::pin(auth::login(app, &api_key, &secret, caller)).await?))
 }
 
-async fn refresh(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    mut body: JsonObject,
+pub(super) async fn refresh(
+    app: &Arc<App>,
+    caller: &Caller,
+    request: Request,
 ) -> Result<Json<Success<Tokens>>, ApiError> {
+    let mut body = JsonObject::read(request).await?;
     let Some(token) = body.text("refresh_token")? else {
         return Err(ApiError::new(Class::Validation, "Refresh token is required"));
     };
-    Ok(tokens(Box::pin(auth::refresh(&app, &token, &caller)).await?))
+    Ok(tokens(Box::pin(auth::refresh(app, &token, caller)).await?))
 }
 
-async fn logout(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+pub(super) async fn logout(
+    app: &Arc<App>,
+    caller: &Caller,
+    request: Request,
 ) -> Result<Json<Success<Message>>, ApiError> {
-    auth::logout(&app, bearer(&headers)?, &caller).await.map_err(ApiError::bearer)?;
+    // Nobody reads the body, which would take a part of its connection's window until the answer.
+    let (head, _) = request.into_parts();
+    let logout = Box::pin(auth::logout(app, bearer(&head.headers)?, caller));
+    logout.await.map_err(ApiError::bearer)?;
     Ok(success(Message { message: "Successfully logged out" }))
+}
+
+pub(super) async fn leaked(
+    app: &Arc<App>,
+    caller: &Caller,
+    request: Request,
+) -> Result<Json<Success<Revoked>>, ApiError> {
+    let mut body = JsonObject::read(request).await?;
+    let Some(token) = body.text("token")? else {
+        return Err(ApiError::new(Class::Validation, "Token is required"));
+    };
+    let revoked = Box::pin(auth::report_leak(app, &token, caller)).await?;
+    Ok(success(Revoked { revoked: revoked.map_or("nothing", Leaked::name) }))
 }
 
 fn tokens(Grant { client, pair, .. }: Grant) -> Json<Success<Tokens>> {

@@ -26,8 +26,10 @@ use thiserror::Error;
 use super::error::{ApiError, Class};
 use crate::secret;
 
-/// In bytes: about twenty times the longest useful body.
+/// In bytes: about twenty times the longest useful body of a caller.
 const MAX_LENGTH: usize = 64 * 1024;
+/// In bytes: an operator's body may have two allowlists.
+pub(super) const MAX_ADMIN_LENGTH: usize = 2 * 1024 * 1024;
 
 /// Why a request's body could not be read to its end.
 #[derive(Debug, Error)]
@@ -49,30 +51,13 @@ pub(super) struct JsonObject(pub(super) serde_json::Map<String, Value>);
 
 /// A request's JSON object, read into a type. Errors name the field.
 #[derive(Debug)]
-pub(super) struct JsonBody<T>(pub(super) T);
+pub(super) struct JsonBody<T, const MOST: usize = MAX_LENGTH>(pub(super) T);
 
-impl<S: Send + Sync> FromRequest<S> for JsonObject {
+impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for JsonBody<T, MOST> {
     type Rejection = ApiError;
 
     fn from_request(request: Request, _: &S) -> impl Future<Output = Result<Self, ApiError>> + Send {
-        read(request, "application/json").map(|bytes| {
-            let bytes = bytes?;
-            if bytes.is_empty() {
-                return Ok(JsonObject(serde_json::Map::new()));
-            }
-            match parse(&bytes)? {
-                Value::Object(object) => Ok(JsonObject(object)),
-                _ => Err(invalid("Request body must be a JSON object")),
-            }
-        })
-    }
-}
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
-    type Rejection = ApiError;
-
-    fn from_request(request: Request, state: &S) -> impl Future<Output = Result<Self, ApiError>> + Send {
-        JsonObject::from_request(request, state).map(|object| {
+        JsonObject::read_up_to(request, MOST).map(|object| {
             let JsonObject(object) = object?;
             serde_path_to_error::deserialize(Value::Object(object)).map(JsonBody).map_err(|e| {
                 let path = e.path().to_string();
@@ -84,6 +69,27 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 }
 
 impl JsonObject {
+    /// Reads a request's body as JSON.
+    pub(super) fn read(request: Request) -> impl Future<Output = Result<JsonObject, ApiError>> + Send {
+        JsonObject::read_up_to(request, MAX_LENGTH)
+    }
+
+    fn read_up_to(
+        request: Request,
+        most: usize,
+    ) -> impl Future<Output = Result<JsonObject, ApiError>> + Send {
+        read_up_to(request, "application/json", most).map(|bytes| {
+            let bytes = bytes?;
+            if bytes.is_empty() {
+                return Ok(JsonObject(serde_json::Map::new()));
+            }
+            match parse(&bytes)? {
+                Value::Object(object) => Ok(JsonObject(object)),
+                _ => Err(invalid("Request body must be a JSON object")),
+            }
+        })
+    }
+
     /// Takes a text out of the object. `None`: the text is absent, null or empty.
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.0.remove(name) {
@@ -105,15 +111,36 @@ pub(super) fn read(
     request: Request,
     media_type: &'static str,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + Send {
-    match wanted(&request, media_type) {
-        Ok(true) => Either::Left(Limited::new(request.into_body(), MAX_LENGTH).collect().map(whole)),
+    read_up_to(request, media_type, MAX_LENGTH)
+}
+
+/// Returns an operator's request when its JSON body has arrived.
+pub(super) async fn arrived(request: Request) -> Result<Request, ApiError> {
+    if !wanted(&request, "application/json", MAX_ADMIN_LENGTH)? {
+        return Ok(request);
+    }
+    let (head, body) = request.into_parts();
+    let body = whole(Limited::new(body, MAX_ADMIN_LENGTH).collect().await, MAX_ADMIN_LENGTH)?;
+    Ok(Request::from_parts(head, body.into()))
+}
+
+/// Like [`read`], with at most so many bytes.
+pub(super) fn read_up_to(
+    request: Request,
+    media_type: &'static str,
+    most: usize,
+) -> impl Future<Output = Result<Bytes, ApiError>> + Send {
+    match wanted(&request, media_type, most) {
+        Ok(true) => {
+            Either::Left(Limited::new(request.into_body(), most).collect().map(move |body| whole(body, most)))
+        }
         Ok(false) => Either::Right(ready(Ok(Bytes::new()))),
         Err(refused) => Either::Right(ready(Err(refused))),
     }
 }
 
 /// Whether the request has a body to wait for.
-fn wanted(request: &Request, media_type: &str) -> Result<bool, ApiError> {
+fn wanted(request: &Request, media_type: &str, most: usize) -> Result<bool, ApiError> {
     if request.body().is_end_stream() {
         return Ok(false);
     }
@@ -128,21 +155,21 @@ fn wanted(request: &Request, media_type: &str) -> Result<bool, ApiError> {
         return Err(ApiError::new(Class::UnsupportedEncoding, "Content-Encoding must be identity"));
     }
     // A length that is announced can be refused before the body arrives.
-    if request.body().size_hint().lower() > MAX_LENGTH as u64 {
-        return Err(too_large());
+    if request.body().size_hint().lower() > most as u64 {
+        return Err(too_large(most));
     }
     Ok(true)
 }
 
-fn too_large() -> ApiError {
-    let message = format!("Request body must not be longer than {MAX_LENGTH} bytes");
+fn too_large(most: usize) -> ApiError {
+    let message = format!("Request body must not be longer than {most} bytes");
     ApiError::new(Class::PayloadTooLarge, message)
 }
 
-fn whole(body: Result<Collected<Bytes>, BoxError>) -> Result<Bytes, ApiError> {
+fn whole(body: Result<Collected<Bytes>, BoxError>, most: usize) -> Result<Bytes, ApiError> {
     let error = match body {
         Ok(body) => return Ok(body.to_bytes()),
-        Err(e) if e.is::<LengthLimitError>() => return Err(too_large()),
+        Err(e) if e.is::<LengthLimitError>() => return Err(too_large(most)),
         Err(e) => e,
     };
     let error = error.downcast::<axum::Error>().map_or_else(|e| e, |e| e.into_inner());
@@ -180,6 +207,15 @@ impl<'de> Deserialize<'de> for Unique {
 
 struct UniqueVisitor;
 
+/// Takes over values that contain no others.
+macro_rules! as_it_is {
+    ($($visit:ident($value:ty))+) => {$(
+        fn $visit<E>(self, value: $value) -> Result<Value, E> {
+            Ok(value.into())
+        }
+    )+};
+}
+
 impl<'de> Visitor<'de> for UniqueVisitor {
     type Value = Value;
 
@@ -191,28 +227,12 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
+    as_it_is! {
+        visit_bool(bool)
+        visit_u64(u64)
+        visit_i64(i64)
+        visit_f64(f64)
+        visit_str(&str)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {

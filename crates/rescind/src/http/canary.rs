@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use hyper::{HeaderMap, header::AUTHORIZATION};
 use tracing::level_filters::LevelFilter;
 
-use super::{body::JsonObject, door, error::ApiError};
+use super::{body::JsonBody, client_ip::Peer, error::ApiError, other};
 use crate::{
     admin::{self, NewClient},
     app::App,
@@ -40,16 +40,18 @@ impl io::Write for Logs {
     }
 }
 
-async fn panics(_: State<Arc<App>>, headers: HeaderMap, JsonObject(body): JsonObject) -> ApiError {
+type Object = serde_json::Map<String, serde_json::Value>;
+
+async fn panics(_: State<Arc<App>>, headers: HeaderMap, JsonBody(body): JsonBody<Object>) -> ApiError {
     panic!("a handler's own fault: {} and {} at hand", headers.len(), body.len())
 }
 
 /// Panics like a library that prints the bad value it got.
-async fn panics_with_a_value(_: State<Arc<App>>, JsonObject(body): JsonObject) -> ApiError {
+async fn panics_with_a_value(_: State<Arc<App>>, JsonBody(body): JsonBody<Object>) -> ApiError {
     panic!("not a number: {:?}", body["password"])
 }
 
-async fn has_a_rule_that_panics(State(app): State<Arc<App>>, JsonObject(body): JsonObject) -> ApiError {
+async fn has_a_rule_that_panics(State(app): State<Arc<App>>, JsonBody(body): JsonBody<Object>) -> ApiError {
     let rule = move |client: &mut Client| -> Result<(), ()> {
         client.name = body["password"].to_string();
         panic!("a rule's own fault")
@@ -72,11 +74,11 @@ async fn a_panic_tells_no_secret() {
     let app = App::open(&config, None, Clock::manual(1_736_942_400), Random::System).await.unwrap();
     let client = NewClient { name: "a".into(), ..NewClient::default() };
     let client = admin::create_client(&app, client).await.unwrap();
-    let routes = Router::new()
+    let router = Router::new()
         .route("/handler", post(panics))
         .route("/value", post(panics_with_a_value))
         .route("/rule", post(has_a_rule_that_panics));
-    let door = door(routes, Arc::clone(&app), |_| Route::Other);
+    let routes = other(router, Arc::clone(&app), |_| Route::Other);
 
     let secrets = ["canary-token", &client.api_secret];
     for (path, status, logged) in [
@@ -90,7 +92,7 @@ async fn a_panic_tells_no_secret() {
             .header("cookie", secrets[0])
             .header(AUTHORIZATION, format!("Bearer {}", secrets[0]));
         let body = Body::from(format!(r#"{{"password":"{}"}}"#, secrets[1]));
-        let response = door.answer(request.body(body).unwrap(), None, true).await;
+        let response = routes.serve(request.body(body).unwrap(), &Peer::LOCAL).await;
         assert_eq!(response.status().as_u16(), status);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let log = String::from_utf8(std::mem::take(&mut *logs.0.lock().unwrap())).unwrap();

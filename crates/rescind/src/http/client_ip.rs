@@ -1,9 +1,13 @@
 //! The caller's address, determined once for every request.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use hyper::{HeaderMap, header::HeaderName};
 use ipnet::IpNet;
+use rescind_verifier::contains;
 
 use crate::{auth::Caller, model::PeerCertificate};
 
@@ -20,16 +24,31 @@ pub struct TrustedProxies {
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub address: IpAddr,
+    /// The caller's address, which a trusted proxy has named as the connection began (PROXY protocol).
+    pub named: Option<IpAddr>,
     /// The certificate that the peer has shown in the TLS handshake. No header can replace it.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// The user's number, if the peer is a program of this machine that uses the data folder.
+    pub uid: Option<u32>,
+}
+
+impl Peer {
+    /// A peer that has shown nothing yet.
+    pub const fn direct(address: IpAddr) -> Peer {
+        Peer { address, named: None, certificate: None, uid: None }
+    }
+
+    /// A program of this machine that uses the data folder.
+    pub const LOCAL: Peer = Peer::direct(IpAddr::V4(Ipv4Addr::LOCALHOST));
 }
 
 impl TrustedProxies {
     /// Determines the caller of a request.
     pub(super) fn resolve(&self, peer: &Peer, headers: &HeaderMap) -> Caller {
-        let Peer { address: peer, certificate } = peer.clone();
-        let address = self.caller(peer, headers);
-        let through_proxy = self.trusts(peer.to_canonical());
+        let Peer { address: peer, named, certificate, uid: _ } = peer.clone();
+        let address = named.or_else(|| self.caller(peer, headers));
+        // A balancer that names the caller reads no request, and takes no header away.
+        let through_proxy = named.is_none() && self.trusts(peer.to_canonical());
         Caller { peer, address, through_proxy, certificate }
     }
 
@@ -41,27 +60,43 @@ impl TrustedProxies {
         if !self.trusts(peer) {
             return Some(peer);
         }
-        let header = self.header.as_ref()?;
         let mut nearest = None;
-        for line in headers.get_all(header).iter().rev() {
-            // A line with other characters than visible ASCII is no list of addresses.
-            let line = line.to_str().ok()?;
-            let hops = if header == "forwarded" { split(line, ',') } else { line.split(',').collect() };
-            for hop in hops.into_iter().rev() {
-                let hop = if header == "forwarded" { forwarded_for(hop)? } else { hop };
-                let hop = parse_hop(hop.trim())?;
-                if !self.trusts(hop) {
-                    return Some(hop);
-                }
-                nearest = Some(hop);
+        for (_, hop) in self.hops(headers) {
+            let hop = hop?;
+            if !self.trusts(hop) {
+                return Some(hop);
             }
+            nearest = Some(hop);
         }
         nearest
     }
 
+    /// The hops that the header names, from its right end, with their texts. `None`: the text is no address.
+    pub(super) fn hops<'h>(
+        &'h self,
+        headers: &'h HeaderMap,
+    ) -> impl Iterator<Item = (&'h str, Option<IpAddr>)> {
+        let is_forwarded = self.header.as_ref().is_some_and(|header| header == "forwarded");
+        let lines = self.header.iter().flat_map(|header| headers.get_all(header).iter().rev());
+        let hops = lines.flat_map(move |line| {
+            match line.to_str() {
+                Ok(line) if is_forwarded => split(line, ','),
+                Ok(line) => line.split(',').collect(),
+                // A line with other characters than visible ASCII is no list of addresses.
+                Err(_) => vec![""],
+            }
+            .into_iter()
+            .rev()
+        });
+        hops.map(move |hop| {
+            let named = if is_forwarded { forwarded_for(hop) } else { Some(hop) };
+            (hop.trim(), named.and_then(|named| parse_hop(named.trim())))
+        })
+    }
+
     /// Whether this is one of the proxies.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|net| net.contains(&address))
+        self.networks.iter().any(|net| contains(net, address))
     }
 }
 
@@ -249,7 +284,7 @@ mod tests {
         // The proxies write the right end. Text that a client writes to its left changes nothing.
         #[test]
         fn what_a_client_writes_changes_nothing(forged in "[ -~]{0,60}", address in any::<u32>(), hops in 0usize..3) {
-            let address = IpAddr::from(std::net::Ipv4Addr::from(address));
+            let address = IpAddr::from(Ipv4Addr::from(address));
             prop_assume!(!proxies("x-forwarded-for").trusts(address));
             let line = format!("{forged}, {address}{}", ", 10.1.1.1".repeat(hops));
             prop_assert_eq!(xff(PROXY, &[&line]), Some(address.to_string()));

@@ -8,13 +8,19 @@ use axum::{
 };
 use hyper::{
     StatusCode,
-    header::{ACCEPT_ENCODING, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use rescind_verifier::Denied;
 use serde::Serialize;
 use serde_json::json;
 use tracing::debug;
 
-use crate::{admin, auth, cluster::TooMany, store::StoreError};
+use crate::{
+    admin, auth,
+    cluster::TooMany,
+    store::StoreError,
+    telemetry::{metrics::Route, with_causes},
+};
 
 /// An answer other than success.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub struct ApiError {
     challenge: Option<Cow<'static, str>>,
     /// For `Retry-After`, in seconds.
     retry_after: Option<u64>,
+    /// The path of what an earlier request created.
+    created: Option<Box<str>>,
     /// For the log. The caller never gets it.
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -42,6 +50,10 @@ pub enum Class {
     Forbidden,
     NotFound,
     MethodNotAllowed,
+    /// An idempotency key was used before.
+    Conflict,
+    /// The client is not of a version that the request names.
+    PreconditionFailed,
     PayloadTooLarge,
     UnsupportedMediaType,
     /// Of a body. The answer lists the supported encodings (RFC 7694 §3).
@@ -62,6 +74,10 @@ impl Class {
             Class::NotFound => (StatusCode::NOT_FOUND, "NotFoundError", "NOT_FOUND"),
             Class::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowedError", "METHOD_NOT_ALLOWED")
+            }
+            Class::Conflict => (StatusCode::CONFLICT, "ConflictError", "CONFLICT"),
+            Class::PreconditionFailed => {
+                (StatusCode::PRECONDITION_FAILED, "PreconditionFailedError", "PRECONDITION_FAILED")
             }
             Class::PayloadTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeError", "PAYLOAD_TOO_LARGE")
@@ -97,10 +113,29 @@ struct Body<'m> {
     message: &'m str,
 }
 
+#[derive(Serialize)]
+struct Details<'m> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'m str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<&'m str>,
+    #[serde(flatten)]
+    envelope: Envelope<'m>,
+}
+
 impl ApiError {
     /// An error of this class, with the text that the caller gets.
     pub fn new(class: Class, message: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError { class, message: message.into(), challenge: None, retry_after: None, cause: None }
+        ApiError {
+            class,
+            message: message.into(),
+            challenge: None,
+            retry_after: None,
+            created: None,
+            cause: None,
+        }
     }
 
     /// The request has no token (RFC 6750 §3.1: no error code).
@@ -111,9 +146,11 @@ impl ApiError {
 
     /// An error of the Bearer token, with its challenge (RFC 6750 §3).
     pub fn bearer(error: auth::Error) -> ApiError {
+        // A missing certificate is no reason that a verifier knows.
+        let challenge = error.denial().unwrap_or(Denied::Malformed).challenge();
         let error = ApiError::from(error);
-        match error.class {
-            Class::Unauthorized => error.challenge("Bearer realm=\"rescind\", error=\"invalid_token\""),
+        match (error.class, challenge) {
+            (Class::Unauthorized, Some(challenge)) => error.challenge(challenge),
             _ => error,
         }
     }
@@ -125,6 +162,14 @@ impl ApiError {
         let scope = if plain { format!(", scope=\"{needed}\"") } else { String::new() };
         ApiError::from(auth::Error::ScopeMissing)
             .challenge(format!("Bearer realm=\"rescind\", error=\"insufficient_scope\"{scope}"))
+    }
+
+    /// Names the URL of the API's metadata in the challenge, if there is one (RFC 9728 §5.1).
+    pub(super) fn resource_metadata(mut self, url: &str) -> ApiError {
+        if let Some(challenge) = &mut self.challenge {
+            challenge.to_mut().push_str(&format!(", resource_metadata=\"{url}\""));
+        }
+        self
     }
 
     fn challenge(mut self, value: impl Into<Cow<'static, str>>) -> ApiError {
@@ -150,22 +195,57 @@ impl ApiError {
         self
     }
 
+    /// Adds the path of what an earlier request created.
+    pub(super) fn about(mut self, created: Option<String>) -> ApiError {
+        self.created = created.map(String::into_boxed_str);
+        self
+    }
+
     pub(super) fn internal(cause: impl StdError + Send + Sync + 'static) -> ApiError {
         ApiError::new(Class::Internal, "Internal server error").caused_by(cause)
     }
 
+    /// The text that the caller gets.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The envelope as the text of a body.
     pub fn body(&self) -> String {
+        serde_json::to_string(&self.envelope()).unwrap_or_default()
+    }
+
+    fn envelope(&self) -> Envelope<'_> {
         let (_, name, code) = self.class.parts();
-        let envelope = Envelope { error: Body { name, code, message: &self.message } };
-        serde_json::to_string(&envelope).unwrap_or_default()
+        Envelope { error: Body { name, code, message: &self.message } }
+    }
+
+    /// The answer of a route.
+    pub(super) fn at(self, route: Route) -> Response {
+        if route == Route::Admin { self.into_problem() } else { self.into_response() }
+    }
+
+    /// The answer as problem details (RFC 9457 §3), with the envelope as a member.
+    pub(super) fn into_problem(self) -> Response {
+        let (status, ..) = self.class.parts();
+        let problem = Details {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: &self.message,
+            created: self.created.as_deref(),
+            envelope: self.envelope(),
+        };
+        let mut response = respond(&self, problem);
+        let media_type = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, media_type);
+        response
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (_, name, code) = self.class.parts();
-        respond(&self, Envelope { error: Body { name, code, message: &self.message } })
+        respond(&self, self.envelope())
     }
 }
 
@@ -204,6 +284,13 @@ impl OAuthError {
         let error = ApiError::new(Class::Unauthorized, "Client authentication failed");
         OAuthError { code: "invalid_client", error: error.challenge("Basic realm=\"rescind\"") }
     }
+
+    /// The error without a challenge, for a client that did not use HTTP Basic (RFC 6749 §5.2): openid-client does not
+    /// read the body beside a challenge.
+    pub(super) fn unchallenged(mut self) -> OAuthError {
+        self.error.challenge = None;
+        self
+    }
 }
 
 impl From<ApiError> for OAuthError {
@@ -213,6 +300,8 @@ impl From<ApiError> for OAuthError {
             | Class::BadRequest
             | Class::NotFound
             | Class::MethodNotAllowed
+            | Class::Conflict
+            | Class::PreconditionFailed
             | Class::PayloadTooLarge
             | Class::UnsupportedMediaType
             | Class::UnsupportedEncoding
@@ -235,7 +324,7 @@ impl IntoResponse for OAuthError {
 
 fn respond(error: &ApiError, body: impl Serialize) -> Response {
     let (status, ..) = error.class.parts();
-    let cause = error.cause.as_deref().map(|cause| chain(cause));
+    let cause = error.cause.as_deref().map(|cause| with_causes(cause));
     let mut response = (status, Json(body)).into_response();
     let challenge = error.challenge.as_ref().and_then(|value| HeaderValue::try_from(value.as_ref()).ok());
     let encodings =
@@ -249,14 +338,9 @@ fn respond(error: &ApiError, body: impl Serialize) -> Response {
             response.extensions_mut().insert(Failure(cause.into()));
         }
         Some(cause) => debug!(%status, cause, "refused"),
-        None => debug!(%status, message = &*error.message, "refused"),
+        None => debug!(%status, reason = &*error.message, "refused"),
     }
     response
-}
-
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl From<StoreError> for ApiError {
@@ -287,8 +371,11 @@ impl From<auth::Error> for ApiError {
             auth::Error::TokenExpired => ApiError::new(Class::Unauthorized, "Token expired"),
             auth::Error::AddressNotAllowed => ApiError::new(Class::Forbidden, "IP address not authorized"),
             auth::Error::ScopeMissing => ApiError::new(Class::Forbidden, "Insufficient scope"),
-            auth::Error::Throttled(after) | auth::Error::OverQuota(after) => {
-                let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            auth::Error::ResourceMissing => {
+                ApiError::new(Class::BadRequest, "The client does not have this resource")
+            }
+            auth::Error::Throttled(_) | auth::Error::OverQuota(_) => {
+                let seconds = error.retry_after().unwrap_or(1);
                 let message = format!("Rate limit exceeded. Retry after {seconds} seconds.");
                 ApiError::new(Class::TooManyRequests, message).retry_after(seconds)
             }
@@ -302,6 +389,8 @@ impl From<admin::Error> for ApiError {
         match error {
             admin::Error::Invalid { .. } => ApiError::new(Class::Validation, error.to_string()),
             admin::Error::NotFound(_) => ApiError::new(Class::NotFound, error.to_string()),
+            admin::Error::NotKept(_) => ApiError::new(Class::NotFound, error.to_string()),
+            admin::Error::Changed => ApiError::new(Class::PreconditionFailed, error.to_string()),
             admin::Error::Refused(message) => ApiError::new(Class::BadRequest, message),
             admin::Error::Store(error) => error.into(),
             admin::Error::Seal(error) => ApiError::internal(error),

@@ -26,7 +26,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tracing::{Instrument, info};
+use tracing::info;
 
 use super::{
     bearer::bearer,
@@ -34,16 +34,18 @@ use super::{
     error::{ApiError, Class},
 };
 use crate::{
-    app::App,
+    app::{App, Holder, Stage},
+    audit,
     cluster::{FollowerId, Lapsed},
     memory::Changed,
-    model::VerifierRecord,
+    model::{Counted, VerifierRecord},
     store::StoreError,
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Clients or sessions in one event. With the largest clients this makes less than 1 MiB.
+/// Clients or sessions in one event, and the networks after which it gets no further client. So it has about 1 MiB at most.
 const PART: usize = 64;
+const NETWORKS: usize = 10_000;
 /// Events that are queued for a slow follower. When the queue is full, the stream waits for the follower.
 const WAITING: usize = 16;
 
@@ -64,7 +66,7 @@ impl FromRequestParts<Arc<App>> for Verifier {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
         let known = bearer(&parts.headers)
-            .and_then(|token| verifier(app, token).ok_or_else(|| ApiError::bearer(Denied::Revoked.into())));
+            .and_then(|token| verifier(app, token).ok_or_else(|| ApiError::bearer(Denied::NotKnown.into())));
         known.map(Verifier).map_err(|error| ([(CONNECTION, "close")], error).into_response())
     }
 }
@@ -76,8 +78,8 @@ async fn follow(
 ) -> impl IntoResponse {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let (sender, body) = Channel::<Bytes>::new(WAITING);
-    let stream = Stream { readiness: app.readiness(), app, verifier, sender };
-    tokio::spawn(stream.run(last).in_current_span());
+    let stream = Stream { stage: app.stage(), app, verifier, sender };
+    tokio::spawn(audit::in_current_request(stream.run(last)));
     (Extension(Vouched), [(CONTENT_TYPE, "text/event-stream")], Body::new(body))
 }
 
@@ -91,6 +93,7 @@ async fn acknowledge(
 }
 
 async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>, ApiError> {
+    ack.usage.into_iter().for_each(|counted| reported(app, counted));
     let feed = app.memory.registry.feed();
     // The order matters. First the follower is recorded, so that every change after the head waits for it, also in the
     // next process. Then the lease is checked, and only then the head is read: every change that any node answered for
@@ -116,6 +119,14 @@ async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>,
     Ok(Json(Acked { head: feed.head(), lease_ms }))
 }
 
+/// Counts what a follower has counted, of the clients and credentials that there are.
+fn reported(app: &App, counted: Counted) {
+    let Some(client) = app.memory.registry.policy(counted.client) else { return };
+    let is_known = client.credentials.contains(&counted.credential);
+    let credential = if is_known { counted.credential } else { 0 };
+    app.metrics.verifications_reported.inc_by(app.usage.reported(Counted { credential, ..counted }));
+}
+
 fn follower_id(verifier: u64, name: String) -> Result<FollowerId, ApiError> {
     if !(1..=64).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(ApiError::new(Class::Validation, "follower: expected 1 to 64 visible ASCII characters"));
@@ -125,15 +136,18 @@ fn follower_id(verifier: u64, name: String) -> Result<FollowerId, ApiError> {
 
 /// Returns the verifier of this token. `None`: the token is unknown or revoked.
 pub(super) fn verifier(app: &App, token: &str) -> Option<VerifierRecord> {
-    let hash = app.memory.pepper.hash(token);
-    app.memory.verifiers.load().iter().find(|verifier| verifier.token_hash == hash).cloned()
+    let hashes = app.memory.peppers.load().hashes(token);
+    let verifiers = app.memory.verifiers.load();
+    let found = hashes.iter().find_map(|hash| verifiers.iter().find(|known| known.token_hash == *hash))?;
+    app.proved(Holder::Verifier(found.id), &found.token_hash, &hashes);
+    Some(found.clone())
 }
 
 /// One follower's stream.
 struct Stream {
     app: Arc<App>,
     verifier: VerifierRecord,
-    readiness: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
     sender: Sender<Bytes>,
 }
 
@@ -178,7 +192,7 @@ impl Stream {
                 _ = heartbeat.tick() => {
                     self.send("heartbeat", None, &Position { epoch: head.epoch.clone(), seq }).await?;
                 }
-                () = async { drop(self.readiness.wait_for(|&ready| !ready).await) } => return Err(Ended),
+                () = async { drop(self.stage.wait_for(|&stage| stage == Stage::Closing).await) } => return Err(Ended),
             }
         }
     }
@@ -195,8 +209,17 @@ impl Stream {
             keys: app.memory.issuer.keyring().wire_keys(self.verifier.shares_hs256),
         };
         self.send("snapshot", None, &hello).await?;
-        for part in app.memory.registry.policies().chunks(PART) {
-            let clients: Vec<_> = part.iter().map(|(id, policy)| Client::new(*id, policy)).collect();
+        let (mut clients, mut networks) = (Vec::new(), 0);
+        for (id, policy) in app.memory.registry.policies() {
+            networks += policy.allowlist.entries().len();
+            clients.push(Client::new(id, &policy));
+            if clients.len() == PART || networks >= NETWORKS {
+                self.send("clients", None, &clients).await?;
+                clients.clear();
+                networks = 0;
+            }
+        }
+        if !clients.is_empty() {
             self.send("clients", None, &clients).await?;
         }
         for part in app.memory.registry.feed().ended().chunks(PART) {
@@ -228,7 +251,7 @@ impl Stream {
         }
         tokio::select! {
             sent = self.sender.send_data(Bytes::from(text)) => sent.map_err(|_| Ended),
-            () = async { drop(self.readiness.wait_for(|&ready| !ready).await) } => Err(Ended),
+            () = async { drop(self.stage.wait_for(|&stage| stage == Stage::Closing).await) } => Err(Ended),
         }
     }
 }

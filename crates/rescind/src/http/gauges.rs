@@ -5,12 +5,13 @@ use std::{fmt, sync::Arc};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
 use crate::{
     admin,
     app::{App, ClockView},
+    telemetry::log_queue,
 };
 
 /// Reads the present values from `App`.
@@ -28,6 +29,21 @@ impl Collector for Gauges {
         let build = [("version", status.version.as_str()), ("store", status.store.as_str())];
         let about = "What is running";
         encoder.encode_descriptor("build", about, None, MetricType::Info)?.encode_info(&build)?;
+        let about = "Lines of the log that were dropped";
+        let metric = encoder.encode_descriptor("log_lines_dropped", about, None, MetricType::Counter)?;
+        ConstCounter::new(log_queue::dropped()).encode(metric)?;
+        let counts = &self.0.audit.denial_counts;
+        for (name, about, count) in [
+            ("denials_kept", "Denials kept, so that they can be explained", counts.kept()),
+            (
+                "denials_left_out",
+                "Denials not kept, because their client or network had too many",
+                counts.left_out(),
+            ),
+        ] {
+            let metric = encoder.encode_descriptor(name, about, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(metric)?;
+        }
         let mut gauge = |name, help, value: f64| {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)
@@ -38,6 +54,17 @@ impl Collector for Gauges {
             "credentials",
             "Credentials that were not revoked",
             self.0.memory.registry.credentials() as f64,
+        )?;
+        let credentials = self.0.memory.registry.credential_times(self.0.clock.now());
+        gauge(
+            "credential_oldest_timestamp_seconds",
+            "When the oldest of them was created; 0 if there is none",
+            credentials.oldest.unwrap_or_default() as f64,
+        )?;
+        gauge(
+            "credential_next_expiry_timestamp_seconds",
+            "When the next of them expires; 0 if none will",
+            credentials.next_expiry.unwrap_or_default() as f64,
         )?;
         gauge("sessions_in_memory", "Sessions remembered", status.sessions_in_memory as f64)?;
         gauge("attached_verifiers", "Exact verifiers that follow", status.attached_verifiers as f64)?;

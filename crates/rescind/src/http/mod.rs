@@ -7,45 +7,61 @@ mod body;
 #[cfg(test)]
 mod canary;
 pub mod client_ip;
+mod dashboard;
+mod denials;
 mod error;
 mod feed;
 mod gauges;
 mod oauth;
 mod ops;
+mod panics;
+mod public;
 mod raw_answers;
 mod verify;
+mod well_known;
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::Request,
     response::{IntoResponse, Response},
 };
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{Either, ready},
+};
 use hyper::{
     Method, Version,
-    header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
+    body::Body as _,
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING},
 };
-use thiserror::Error;
 use tower::ServiceExt;
-use tracing::{Instrument, Span, debug, error, info_span};
+use tracing::{Instrument, Level, Span, debug, enabled, error};
 
+pub use admin::{Door, SUDO_USER, document};
 pub use body::{BodyError, parse as parse_json};
 use client_ip::{Peer, TrustedProxies};
+use denials::Way;
 use error::{ApiError, Class, Failure, only_verdicts};
 pub use feed::Vouched;
+use panics::{caught, panicked};
 pub use raw_answers::{ErrorRewriter, too_many_connections};
 
 use crate::{
     app::App,
     audit,
+    auth::Caller,
     clock::Clock,
     config::OnUnavailable,
     ksuid,
     random::Random,
     secret,
-    telemetry::{metrics::Route, traces},
+    telemetry::{
+        metrics::Route,
+        traces::{self, step},
+    },
 };
 
 const REQUEST_ID: &str = "x-request-id";
@@ -54,42 +70,32 @@ const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
 /// The routes of one listener, and the frame of every answer.
-pub struct Door {
+pub struct Routes {
     app: Arc<App>,
-    routes: Router,
-    route_of: RouteOf,
-    /// The proxies whose header names the caller. `None`: this listener has no use for the caller's address.
-    proxies: Option<TrustedProxies>,
+    /// Their header names the caller.
+    proxies: TrustedProxies,
+    handlers: Handlers,
+}
+
+enum Handlers {
+    Public,
+    Other { router: Router, route_of: fn(&str) -> Route },
 }
 
 /// The routes for clients, proxies and APIs.
-pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Door {
-    let routes = auth::routes().merge(verify::routes()).merge(oauth::routes());
-    Door { proxies: Some(proxies), ..door(routes, app, public_route) }
+pub fn public(app: Arc<App>, proxies: TrustedProxies) -> Routes {
+    Routes { app, proxies, handlers: Handlers::Public }
 }
 
-/// The routes for probes, and the feed for verifiers.
-pub fn management(app: Arc<App>) -> Door {
-    door(ops::routes().merge(feed::routes()), app, management_route)
+/// The routes for probes, the feed for verifiers, and the admin API for holders of a management token.
+pub fn management(app: Arc<App>, door: Door) -> Routes {
+    let routes = ops::routes().merge(feed::routes()).merge(admin::routes(&app, door));
+    other(routes.merge(dashboard::routes(&app, door)), app, management_route)
 }
 
 /// The probes and the admin API, for users who may open the data folder.
-pub fn local(app: Arc<App>) -> Door {
-    door(ops::routes().merge(admin::routes()), app, management_route)
-}
-
-fn public_route(path: &str) -> Route {
-    match path {
-        path if verify::is_path(path) => Route::Verify,
-        "/auth/login" => Route::Login,
-        "/auth/refresh" => Route::Refresh,
-        "/auth/logout" => Route::Logout,
-        "/oauth2/token" => Route::Token,
-        "/oauth2/introspect" => Route::Introspect,
-        "/oauth2/revoke" => Route::Revoke,
-        path if path.starts_with("/.well-known/") => Route::Metadata,
-        _ => Route::Other,
-    }
+pub fn local(app: Arc<App>) -> Routes {
+    other(ops::routes().merge(admin::routes(&app, Door::Socket)), app, management_route)
 }
 
 fn management_route(path: &str) -> Route {
@@ -97,81 +103,175 @@ fn management_route(path: &str) -> Route {
         "/livez" | "/readyz" | "/healthz" | "/metrics" => Route::Probe,
         path if path.starts_with("/feed/") => Route::Feed,
         path if path.starts_with("/admin/") => Route::Admin,
+        path if path == dashboard::PREFIX || path.starts_with("/dashboard/") => Route::Dashboard,
         _ => Route::Other,
     }
 }
 
-/// Maps a path to its label in the metrics.
-type RouteOf = fn(&str) -> Route;
-
-fn door(routes: Router<Arc<App>>, app: Arc<App>, route_of: RouteOf) -> Door {
-    let routes = routes
-        .fallback(async || ApiError::new(Class::NotFound, "No such path"))
-        .method_not_allowed_fallback(async || {
-            ApiError::new(Class::MethodNotAllowed, "Method not allowed on this path")
-        })
+fn other(router: Router<Arc<App>>, app: Arc<App>, route_of: fn(&str) -> Route) -> Routes {
+    let router = router
+        .fallback(async || not_found())
+        .method_not_allowed_fallback(async || method_not_allowed())
         .with_state(Arc::clone(&app));
-    Door { app, routes, route_of, proxies: None }
+    Routes { app, proxies: TrustedProxies::default(), handlers: Handlers::Other { router, route_of } }
 }
 
-impl Door {
-    /// Answers a request, with a request id and `Cache-Control`. A request without a place is refused.
+fn not_found() -> ApiError {
+    ApiError::new(Class::NotFound, "No such path")
+}
+
+fn method_not_allowed() -> ApiError {
+    ApiError::new(Class::MethodNotAllowed, "Method not allowed on this path")
+}
+
+/// The number of the user who sends a request, if a program of this machine does.
+#[derive(Debug, Clone, Copy)]
+struct Uid(u32);
+
+/// One request from its head to its answer.
+#[derive(Debug)]
+pub struct Exchange {
+    id: HeaderValue,
+    route: Route,
+    is_head: bool,
+    caller: Caller,
+    /// How the request came, for a denial. `None`: its head is still at hand.
+    way: Option<Box<Way>>,
+    started: Duration,
+    /// For traces.
+    span: Span,
+    /// For a line at level debug. The path may contain a token.
+    shown: Option<(Method, String)>,
+}
+
+impl Routes {
+    /// Answers a request if its head and memory suffice. Such an answer waits for nothing, and needs no place. With any
+    /// other request, [`Routes::answer`] goes on.
+    pub fn answer_at_once<B>(
+        &self,
+        request: &mut hyper::Request<B>,
+        peer: &Peer,
+    ) -> ControlFlow<Response, Exchange> {
+        let app = &*self.app;
+        if let Some(uid) = peer.uid {
+            request.extensions_mut().insert(Uid(uid));
+        }
+        let path = request.uri().path();
+        let route = match &self.handlers {
+            Handlers::Public => public::route(path),
+            Handlers::Other { route_of, .. } => route_of(path),
+        };
+        let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id));
+        let id = sent.cloned().unwrap_or_else(|| new_request_id(&app.clock, &app.random));
+        let span = step!("request", id = id.to_str().unwrap_or_default());
+        traces::asked(&span, request, route);
+        let exchange = Exchange {
+            id: id.clone(),
+            route,
+            is_head: request.method() == Method::HEAD,
+            caller: self.proxies.resolve(peer, request.headers()),
+            way: None,
+            started: app.clock.elapsed(),
+            span: span.clone(),
+            shown: enabled!(Level::DEBUG).then(|| (request.method().clone(), secret::shown(path))),
+        };
+        let answered = audit::REQUEST.sync_scope(audit::Request::new(id), || {
+            let _entered = span.enter();
+            let decide = || {
+                refusal(request, route).or_else(|| match (&self.handlers, route) {
+                    (Handlers::Public, Route::Verify) => verify::at_once(app, &exchange.caller, request),
+                    _ => None,
+                })
+            };
+            let response = exchange.finish(app, caught(decide, route)?);
+            let way = || Way::of(&self.proxies, &exchange.caller, route, request);
+            denials::keep(app, &exchange, response.status(), way);
+            Some(response)
+        });
+        answered.map_or(ControlFlow::Continue(exchange), ControlFlow::Break)
+    }
+
+    /// Answers a request that came over no connection, and needs no place.
+    pub async fn serve(&self, mut request: Request, peer: &Peer) -> Response {
+        match self.answer_at_once(&mut request, peer) {
+            ControlFlow::Break(response) => response,
+            ControlFlow::Continue(exchange) => self.answer(exchange, request, true).await,
+        }
+    }
+
+    /// Answers a request. One without a place is refused.
     ///
     /// This future holds all of a request while its body is waited for. So it is small and keeps no part of the
     /// buffer that the head was read into.
     pub fn answer(
         &self,
+        mut exchange: Exchange,
         mut request: Request,
-        peer: Option<&Peer>,
         has_place: bool,
     ) -> impl Future<Output = Response> + Send + use<> {
         let app = Arc::clone(&self.app);
-        let sent = request.headers().get(REQUEST_ID).filter(|id| is_sane(id));
-        let sent = sent.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
-        let id = sent.unwrap_or_else(|| new_request_id(&app.clock, &app.random));
-        let span = info_span!("request", id = id.to_str().unwrap_or_default());
-        let started = app.clock.elapsed();
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let route = (self.route_of)(&path);
-        traces::asked(&span, &request, route);
-        let refusal = span.in_scope(|| match has_place {
-            true => refusal(&request),
-            false => Some(turned_away(&app, route)),
-        });
-        if let (Some(proxies), Some(peer)) = (&self.proxies, peer) {
-            let caller = proxies.resolve(peer, request.headers());
-            request.extensions_mut().insert(caller);
+        exchange.id = HeaderValue::from_bytes(exchange.id.as_bytes()).unwrap_or(exchange.id);
+        let (id, span, route) = (exchange.id.clone(), exchange.span.clone(), exchange.route);
+        if route.is_for_callers() {
+            exchange.way = Some(Box::new(Way::of(&self.proxies, &exchange.caller, route, &request)));
         }
-        let routed = match refusal {
-            Some(refusal) => Err(refusal),
-            None => {
-                let routed = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
-                Ok(Box::pin(audit::REQUEST.scope(id.clone(), routed)))
+        let asked = audit::Request::new(id);
+        let handled = match &self.handlers {
+            _ if !has_place => Either::Left(ready(turned_away(&app, route))),
+            Handlers::Public => {
+                let answer = public::answer(Arc::clone(&app), exchange.caller.clone(), route, request);
+                Either::Right(Either::Left(answer))
+            }
+            Handlers::Other { router, .. } => {
+                request.extensions_mut().insert(exchange.caller.clone());
+                Either::Right(Either::Right(router.clone().oneshot(request).map(|Ok(response)| response)))
             }
         };
-        let answered = async move {
-            let mut response = match routed {
-                Ok(routed) => routed.await.map_or_else(panicked, |Ok(response)| response),
-                Err(refusal) => refusal,
-            };
-            if let Some(Failure(cause)) = response.extensions_mut().remove()
-                && let Some(times) = app.log_limits.failures.due(Arc::clone(&cause))
-            {
-                error!(status = %response.status(), %cause, times, "failed");
-            }
-            if route == Route::Verify {
-                response = only_verdicts(response);
-            }
-            let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(started));
-            app.metrics.answered(route, status, took);
-            // The path may contain a token.
-            debug!(%method, path = secret::shown(&path), status, took_us = took.as_micros(), "answered");
-            traces::answered(&Span::current(), response.status());
-            response.headers_mut().insert(REQUEST_ID, id);
-            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // No `async` block, which would hold the future twice: as it was captured, and as it is awaited.
+        let handled = AssertUnwindSafe(handled).catch_unwind();
+        let answered = handled.map(move |answer| {
+            let response = exchange.finish(&app, answer.unwrap_or_else(|panic| panicked(panic, route)));
+            let way = exchange.way.take().unwrap_or_default();
+            denials::keep(&app, &exchange, response.status(), || *way);
             response
-        };
-        answered.instrument(span)
+        });
+        audit::REQUEST.scope(asked, answered.instrument(span))
+    }
+}
+
+impl Exchange {
+    /// Whether an answer waits for a body that nobody has read. A proxy that asks at `/verify` about another request may
+    /// announce that request's body and never send it, and strangers at the feed are not waited for.
+    pub fn waits_for_body(&self) -> bool {
+        !matches!(self.route, Route::Verify | Route::Feed)
+    }
+
+    /// Counts and logs an answer, and adds the headers of every answer.
+    fn finish(&self, app: &App, mut response: Response) -> Response {
+        let Exchange { id, route, is_head, started, span, shown, .. } = self;
+        if let Some(Failure(cause)) = response.extensions_mut().remove()
+            && let Some(times) = app.log_limits.failures.due(Arc::clone(&cause))
+        {
+            error!(status = %response.status(), %cause, times, "failed");
+        }
+        if *route == Route::Verify {
+            response = only_verdicts(response);
+        }
+        let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(*started));
+        app.metrics.answered(*route, status, took);
+        if let Some((method, path)) = shown {
+            debug!(%method, path, status, took_us = took.as_micros(), "answered");
+        }
+        traces::answered(span, response.status());
+        response.headers_mut().insert(REQUEST_ID, id.clone());
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // hyper leaves such a body out over HTTP/1.1 only.
+        if *is_head {
+            let length = response.body().size_hint().exact().map(HeaderValue::from);
+            response.headers_mut().extend(length.map(|length| (CONTENT_LENGTH, length)));
+            *response.body_mut() = Body::empty();
+        }
+        response
     }
 }
 
@@ -181,7 +281,7 @@ fn turned_away(app: &App, route: Route) -> Response {
         (Route::Verify, OnUnavailable::Forbidden) => {
             ApiError::new(Class::Forbidden, "Not able to decide now").into_response()
         }
-        _ => ApiError::too_many("requests").into_response(),
+        _ => ApiError::too_many("requests").at(route),
     }
 }
 
@@ -190,24 +290,24 @@ fn is_sane(id: &HeaderValue) -> bool {
 }
 
 /// Refuses a request that no route may get.
-fn refusal(request: &Request) -> Option<Response> {
+fn refusal<B>(request: &hyper::Request<B>, route: Route) -> Option<Response> {
     // The bytes after a CONNECT may be no HTTP.
     let connect = (request.method() == Method::CONNECT).then_some("CONNECT is not served");
     if let Some(problem) = connect.or_else(|| framing_problem(request)) {
-        let mut refused = ApiError::new(Class::BadRequest, problem).into_response();
+        let mut refused = ApiError::new(Class::BadRequest, problem).at(route);
         // HTTP/2 forbids this header, and does not need it: its frames separate the requests.
         if request.version() <= Version::HTTP_11 {
             refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         return Some(refused);
     }
-    let too_large = || ApiError::new(Class::HeadersTooLarge, HEADERS_TOO_LARGE).into_response();
+    let too_large = || ApiError::new(Class::HeadersTooLarge, HEADERS_TOO_LARGE).at(route);
     (!has_sane_headers(request)).then(too_large)
 }
 
 /// Finds framing that hyper accepts but a server before this one might read differently (RFC 9112 §3.2, §6.1, §6.3;
 /// RFC 9113 §8.3.1).
-fn framing_problem(request: &Request) -> Option<&'static str> {
+fn framing_problem<B>(request: &hyper::Request<B>) -> Option<&'static str> {
     let headers = request.headers();
     let count = |name| headers.get_all(name).iter().count();
     let hosts = count(HOST);
@@ -226,34 +326,20 @@ fn framing_problem(request: &Request) -> Option<&'static str> {
     (count(TRANSFER_ENCODING) > 1 || !chunked).then_some("The only transfer coding read is chunked")
 }
 
-fn has_sane_headers(request: &Request) -> bool {
+fn has_sane_headers<B>(request: &hyper::Request<B>) -> bool {
     let headers = request.headers();
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     headers.len() <= MAX_HEADERS && bytes <= MAX_HEADER_BYTES
 }
 
 fn new_request_id(clock: &Clock, random: &Random) -> HeaderValue {
-    let id = ksuid::at(clock.now(), &random.bytes());
+    let id = ksuid::at(clock.now(), &random.of_public_ids());
     HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text =
-        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    ApiError::internal(Panicked(secret::shown(text.unwrap_or("no text")))).into_response()
-}
-
-#[derive(Debug, Error)]
-#[error("a handler panicked: {0}")]
-struct Panicked(String);
-
 #[cfg(test)]
 mod tests {
-    use axum::{
-        body::{Body, to_bytes},
-        extract::State,
-        routing::any,
-    };
+    use axum::{body::to_bytes, extract::State, routing::any};
 
     use super::*;
     use crate::{app::run_to_completion, config::Config};
@@ -276,7 +362,7 @@ mod tests {
         let mut config = Config::default();
         config.server.data_dir = folder.path().join("data");
         let app = App::open(&config, None, Clock::manual(ksuid::EPOCH), Random::seeded(1)).await.unwrap();
-        let routes = Router::new()
+        let router = Router::new()
             .route("/auth/login", any(panics))
             .route("/auth/refresh", any(panics_in_a_change))
             .route("/verify", any(panics))
@@ -287,7 +373,8 @@ mod tests {
                     app.store.clients().await.map(drop).map_err(ApiError::from)
                 }),
             );
-        let door = door(routes, app, public_route);
+        let routes = other(router, app, public::route);
+        assert_eq!(caught(|| panic!("a rule's own words"), Route::Other).unwrap().status().as_u16(), 500);
         for _ in 0..2 {
             for (path, status, expected) in [
                 ("/auth/login", 500, FAILED),
@@ -297,7 +384,7 @@ mod tests {
                 ("/auth/logout", 200, ""),
             ] {
                 let request = Request::builder().uri(path).header(HOST, "x").body(Body::empty()).unwrap();
-                let response = door.answer(request, None, true).await;
+                let response = routes.serve(request, &Peer::LOCAL).await;
                 assert_eq!(response.status().as_u16(), status, "{path}");
                 assert!(
                     response.headers().contains_key(REQUEST_ID)

@@ -3,25 +3,26 @@
 //! 1. Yes is `200` with an empty body and all identity headers, so that the proxy overwrites each one that the
 //!    client sent.
 //! 2. No is `401` or `403` and nothing else: proxies take other statuses for a fault, and some proxies let the request
-//!    pass then. (`forward_auth.unavailable = "503"` is for proxies that are known to refuse it.)
+//!    pass then. (`forward_auth.unavailable = "503"` is for proxies that are known to refuse it. What hyper cannot read,
+//!    or has more than 100 headers, never gets here: it is answered 400 or 431, and the connection closes.)
 //! 3. Only the `Authorization` header, the caller's address and, at `/verify` itself, the query decide. The proxy's
 //!    configuration writes the query up to `path=`. It can only require more, and a mistake in it denies. The client
 //!    wrote everything else that a proxy forwards, and the query under `/verify/…` too.
 //! 4. A request with identity headers is refused, unless a trusted proxy sent it: a direct caller needs none.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt::Write};
 
 use axum::{
-    Extension, Router,
-    extract::{RawQuery, State},
+    body::Body,
+    extract::Request,
     response::{IntoResponse, Response},
-    routing::any,
 };
+use bytes::BytesMut;
 use hyper::{
-    HeaderMap,
+    HeaderMap, Uri,
     header::{HeaderName, HeaderValue},
 };
-use rescind_verifier::{Denied, Scopes, VerifiedToken};
+use rescind_verifier::{Denied, VerifiedToken};
 use tracing::warn;
 
 use super::{
@@ -30,8 +31,10 @@ use super::{
 };
 use crate::{
     app::App,
+    audit,
     auth::{self, Caller},
     config::OnUnavailable,
+    model::Check,
 };
 
 const IDENTITY_PREFIX: &str = "x-rescind-";
@@ -43,79 +46,109 @@ const ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 
 const PATH: &str = "/verify";
 
+/// The number of headers of an answer with the identity.
+const HEADERS: usize = 8;
+/// The most headers that a connection's map keeps room for.
+const MOST_KEPT: usize = 32;
+/// The length of two numbers as text.
+const TEXTS: usize = 40;
+
 /// Whether a path is `/verify` or below it, where every answer must be a verdict.
 pub(super) fn is_path(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route(PATH, any(verify_as_asked))
-        // A proxy that appends the client's path appends "/" for the root.
-        .route("/verify/", any(verify_any))
-        .route("/verify/{*rest}", any(verify_any))
+/// Answers from memory. `None`: the store must be read.
+///
+/// The answer's headers are written where the request's were, which hyper uses again for the next request.
+pub(super) fn at_once<B>(app: &App, caller: &Caller, request: &mut hyper::Request<B>) -> Option<Response> {
+    let decided = match asked(app, caller, request) {
+        Ok((asked, token)) => judge(app, &asked, token, auth::verify_in_memory(app, token, caller)?),
+        Err(error) => Err(error),
+    };
+    if decided.is_err() {
+        // What explains a denial is still in the request.
+        return Some(respond(decided, HeaderMap::new()));
+    }
+    let mut headers = std::mem::take(request.headers_mut());
+    headers.clear();
+    // A large map would stay with its connection.
+    let headers = if headers.capacity() > MOST_KEPT { HeaderMap::new() } else { headers };
+    Some(respond(decided, headers))
 }
 
-async fn verify_as_asked(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    verify(&app, &caller, query.as_deref().unwrap_or_default(), &headers).await
+/// Answers from memory or the store.
+pub(super) async fn answer(app: &App, caller: &Caller, request: Request) -> Response {
+    // Nobody reads the body, which would take a part of its connection's window until the answer.
+    let request = request.map(drop);
+    let decided = match asked(app, caller, &request) {
+        Ok((asked, token)) => judge(app, &asked, token, auth::verify(app, token, caller).await),
+        Err(error) => Err(error),
+    };
+    respond(decided, HeaderMap::new())
 }
 
-async fn verify_any(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Response {
-    verify(&app, &caller, "", &headers).await
+/// Returns the requirements and the token of a request.
+fn asked<'r, B>(
+    app: &App,
+    caller: &Caller,
+    request: &'r hyper::Request<B>,
+) -> Result<(Asked<'r>, &'r str), ApiError> {
+    let (uri, headers) = (request.uri(), request.headers());
+    if !caller.through_proxy && headers.keys().any(is_identity) {
+        audit::refused_by(Check::IdentityHeaders);
+        return Err(ApiError::new(Class::Forbidden, "Identity headers are the service's own"));
+    }
+    let asked = Asked::read(query(uri)).map_err(|slip| slipped(app, caller, slip))?;
+    let token = bearer(headers).map_err(|error| asked.announced(app, error))?;
+    Ok((asked, token))
 }
 
-async fn verify(app: &App, caller: &Caller, query: &str, headers: &HeaderMap) -> Response {
-    let mut response = match decide(app, caller, query, headers).await {
-        Ok(token) => identity(&token).into_response(),
+/// Checks a valid token against the requirements of the request.
+fn judge(
+    app: &App,
+    asked: &Asked<'_>,
+    text: &str,
+    verdict: Result<VerifiedToken, auth::Error>,
+) -> Result<VerifiedToken, ApiError> {
+    let token = verdict.map_err(|error| match error {
+        auth::Error::Store(cause) => undecided(app.on_unavailable, cause),
+        error => asked.announced(app, ApiError::bearer(error)),
+    })?;
+    for needed in &asked.scopes {
+        if !needed.split(' ').filter(|scope| !scope.is_empty()).all(|scope| token.has_scope(scope)) {
+            auth::lacks(app, text, token.claims(), Denied::ScopeMissing);
+            return Err(asked.announced(app, ApiError::insufficient_scope(needed)));
+        }
+    }
+    let profile = app.memory.issuer.profile();
+    if asked.audience.as_ref().is_some_and(|audience| !token.claims().is_for(audience, profile)) {
+        auth::lacks(app, text, token.claims(), Denied::WrongAudience);
+        return Err(asked.announced(app, ApiError::bearer(Denied::WrongAudience.into())));
+    }
+    Ok(token)
+}
+
+/// The answer. `headers` are empty.
+fn respond(decided: Result<VerifiedToken, ApiError>, headers: HeaderMap) -> Response {
+    let mut response = match decided {
+        Ok(token) => {
+            let mut response = Response::new(Body::empty());
+            *response.headers_mut() = headers;
+            identify(&token, response.headers_mut());
+            response
+        }
         Err(error) => error.into_response(),
     };
     response.headers_mut().insert(ACCEL_EXPIRES, HeaderValue::from_static("0"));
     response
 }
 
-async fn decide(
-    app: &App,
-    caller: &Caller,
-    query: &str,
-    headers: &HeaderMap,
-) -> Result<VerifiedToken, ApiError> {
-    if !caller.through_proxy && headers.keys().any(is_identity) {
-        return Err(ApiError::new(Class::Forbidden, "Identity headers are the service's own"));
-    }
-    let asked = Asked::read(query).map_err(|slip| slipped(app, caller, slip))?;
-    let token = auth::verify(app, bearer(headers)?, caller).await.map_err(|error| match error {
-        auth::Error::Store(cause) => undecided(app.on_unavailable, cause),
-        error => ApiError::bearer(error),
-    })?;
-    for scope in asked.scopes {
-        // No client can have a scope that does not parse.
-        let needed = scope.parse::<Scopes>().map_err(|_| Denied::ScopeMissing);
-        needed.and_then(|needed| token.require(&needed)).map_err(|missing| {
-            app.metrics.denied(missing);
-            ApiError::insufficient_scope(&scope)
-        })?;
-    }
-    if asked.audience.is_some_and(|audience| audience != app.memory.issuer.profile().audience()) {
-        app.metrics.denied(Denied::WrongAudience);
-        return Err(ApiError::bearer(Denied::WrongAudience.into()));
-    }
-    Ok(token)
-}
-
 /// The requirements in the query, beyond a valid token.
 #[derive(Default)]
-struct Asked<'q> {
-    scopes: Vec<Cow<'q, str>>,
-    audience: Option<Cow<'q, str>>,
+pub(super) struct Asked<'q> {
+    pub(super) scopes: Vec<Cow<'q, str>>,
+    pub(super) audience: Option<Cow<'q, str>>,
 }
 
 /// A parameter that is unknown, empty, or given twice where only one is allowed.
@@ -136,9 +169,36 @@ impl<'q> Asked<'q> {
         }
         Ok(asked)
     }
+
+    /// The error, with the metadata of the API that was named, if this service publishes it.
+    fn announced(&self, app: &App, error: ApiError) -> ApiError {
+        let named =
+            app.protected_resources.iter().find(|resource| self.audience.as_deref() == Some(resource.uri()));
+        match named {
+            Some(resource) => error.resource_metadata(&resource.metadata_url()),
+            None => error,
+        }
+    }
+}
+
+/// The part of a request's target that the proxy's configuration writes.
+fn query(uri: &Uri) -> &str {
+    uri.query().filter(|_| uri.path() == PATH).unwrap_or_default()
+}
+
+/// What a proxy requires of a token. `None`: it cannot be read.
+pub(super) fn asked_of(uri: &Uri) -> Option<Asked<'_>> {
+    Asked::read(query(uri)).ok()
+}
+
+/// The path that a proxy asks about, where it is in the target.
+pub(super) fn path_asked_about(uri: &Uri) -> Option<&str> {
+    let below = uri.path().strip_prefix(PATH).filter(|path| !path.is_empty());
+    below.or_else(|| query(uri).split('&').find_map(|parameter| parameter.strip_prefix("path=")))
 }
 
 fn slipped(app: &App, caller: &Caller, Slip(parameter): Slip<'_>) -> ApiError {
+    audit::refused_by(Check::UnknownParameter);
     if let Some(times) = app.log_limits.parameters.due(caller.peer) {
         // Any caller of this listener may have written the parameter, and a long text may be a secret.
         let name = parameter.split('=').next().filter(|name| name.len() <= 16);
@@ -171,15 +231,19 @@ fn is_identity(name: &HeaderName) -> bool {
             .all(|(&b, p)| b == p || (p == b'-' && !b.is_ascii_alphanumeric()))
 }
 
-fn identity(token: &VerifiedToken) -> HeaderMap {
+fn identify(token: &VerifiedToken, headers: &mut HeaderMap) {
     let (claims, client) = (token.claims(), token.client());
-    let text = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap_or(HeaderValue::from_static(""));
-    HeaderMap::from_iter([
-        (CLIENT, HeaderValue::from(claims.client)),
-        (CLIENT_NAME, text(&client.name)),
-        (SCOPES, text(token.scopes().as_str())),
-        (SESSION, HeaderValue::from(claims.session)),
-    ])
+    // One allocation for all texts.
+    let mut texts = BytesMut::with_capacity(TEXTS + client.name.len() + client.scopes.as_str().len());
+    let mut value = |text: &dyn std::fmt::Display| {
+        _ = write!(texts, "{text}");
+        HeaderValue::from_maybe_shared(texts.split().freeze()).unwrap_or(HeaderValue::from_static(""))
+    };
+    headers.reserve(HEADERS);
+    headers.insert(CLIENT, value(&claims.client));
+    headers.insert(CLIENT_NAME, value(&client.name));
+    headers.insert(SCOPES, value(&token.scopes()));
+    headers.insert(SESSION, value(&claims.session));
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use rescind_verifier::nat64;
+
 use crate::model::ClientId;
 
 /// Slots that share a lock; a subject may be in any slot of its set.
@@ -56,15 +58,8 @@ impl Limiter {
     ///
     /// Fails if either limit is exceeded.
     pub fn failed(&self, key: &[u8], source: IpAddr, now: Duration) -> Result<(), Throttled> {
-        if self.per_minute == 0 {
-            return Ok(());
-        }
-        let network = network(source);
-        self.count(&(key, network), self.per_minute, now).and(self.count(
-            &network,
-            self.per_minute.saturating_mul(PER_NETWORK),
-            now,
-        ))
+        let (network, of_network) = (network(source), self.per_minute.saturating_mul(PER_NETWORK));
+        self.count(&(key, network), self.per_minute, now).and(self.count(&network, of_network, now))
     }
 
     /// Counts a failure of a client that has proved its identity from `source`, by a token that is valid,
@@ -74,9 +69,6 @@ impl Limiter {
     ///
     /// Fails if the client's limit is exceeded.
     pub fn failed_as(&self, client: ClientId, source: IpAddr, now: Duration) -> Result<(), Throttled> {
-        if self.per_minute == 0 {
-            return Ok(());
-        }
         self.count(&("client", client, network(source)), self.per_minute, now)
     }
 
@@ -85,7 +77,11 @@ impl Limiter {
         self.count(subject, per_minute, now).is_ok()
     }
 
+    /// Counts one event of `subject`; with 0 `per_minute` there is no limit.
     fn count(&self, subject: &impl Hash, per_minute: u32, now: Duration) -> Result<(), Throttled> {
+        if per_minute == 0 {
+            return Ok(());
+        }
         let window = Duration::from_secs(60);
         let cost = window / per_minute;
         let subject = self.hasher.hash_one(subject);
@@ -110,9 +106,10 @@ impl Limiter {
     }
 }
 
-/// The network counted as one source: an IPv4 address, or the /64 of one IPv6 subscriber.
+/// The network counted as one source: an IPv4 address, also one that NAT64 has translated, or the /64 of one IPv6
+/// subscriber.
 pub fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
+    match nat64(source).unwrap_or(source.to_canonical()) {
         IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
         v4 => v4,
     }
@@ -174,5 +171,17 @@ mod tests {
             let _ = limiter.failed(b"a", std::net::Ipv4Addr::from(i).into(), at(0));
         }
         assert_eq!(limiter.sets.len() * WAYS * size_of::<Slot>(), 65_536 * 24);
+    }
+
+    #[test]
+    fn a_network_is_an_ipv4_address_or_a_64_and_nat64_is_the_first() {
+        for (address, counted) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("64:ff9b::203.0.113.7", "203.0.113.7"),
+            ("2001:db8:1:2:3::7", "2001:db8:1:2::"),
+        ] {
+            assert_eq!(network(address.parse().unwrap()), counted.parse::<IpAddr>().unwrap(), "{address}");
+        }
     }
 }

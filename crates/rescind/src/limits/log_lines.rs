@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
+use rescind_verifier::Denied;
+
 use crate::{clock::Clock, model::ClientId};
 
-const WINDOW: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 /// The number of subjects counted separately. All others share one line.
 const SUBJECTS: usize = 64;
 
@@ -25,6 +28,10 @@ pub struct LogLimits {
     pub uncertified: LogLimit<ClientId>,
     /// Certificates that cannot be read.
     pub unreadable: LogLimit<IpAddr>,
+    /// Refused logins, refreshes and token requests.
+    pub refused: LogLimit<IpAddr>,
+    /// Refused verifications. The client is known if it was its token once.
+    pub denied: LogLimit<(Option<ClientId>, Denied)>,
     /// Refresh tokens used again.
     pub reused: LogLimit<ClientId>,
     /// Tokens issued in the future.
@@ -43,6 +50,8 @@ impl LogLimits {
             proxies: LogLimit::new(1, clock.clone()),
             uncertified: LogLimit::new(1, clock.clone()),
             unreadable: LogLimit::new(1, clock.clone()),
+            refused: LogLimit::new(60, clock.clone()),
+            denied: LogLimit { window: SECOND, ..LogLimit::new(1, clock.clone()) },
             reused: LogLimit::new(1, clock.clone()),
             from_future: LogLimit::new(1, clock.clone()),
             // A caller who got 500 or 503 may ask an operator for this line by the request's id.
@@ -55,14 +64,15 @@ impl LogLimits {
 /// Decides whether a line is written. Each kind has its own limit, so that no kind suppresses another.
 #[derive(Debug)]
 pub struct LogLimit<S> {
-    per_minute: u32,
+    most: u32,
+    window: Duration,
     clock: Clock,
     lines: Mutex<Lines<S>>,
 }
 
 #[derive(Debug)]
 struct Lines<S> {
-    told_apart: HashMap<S, Line>,
+    subjects: HashMap<S, Line>,
     others: Line,
 }
 
@@ -79,7 +89,8 @@ impl<S: Eq + Hash> LogLimit<S> {
     /// No lines yet.
     pub fn new(per_minute: u32, clock: Clock) -> LogLimit<S> {
         let others = Line::new(clock.elapsed());
-        LogLimit { per_minute, clock, lines: Mutex::new(Lines { told_apart: HashMap::new(), others }) }
+        let lines = Mutex::new(Lines { subjects: HashMap::new(), others });
+        LogLimit { most: per_minute, window: MINUTE, clock, lines }
     }
 
     /// Counts an occurrence for this subject. `Some`: write a line, with this number of occurrences since the
@@ -87,21 +98,21 @@ impl<S: Eq + Hash> LogLimit<S> {
     pub fn due(&self, subject: S) -> Option<u64> {
         let now = self.clock.elapsed();
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let Lines { told_apart, others } = &mut *lines;
-        if !told_apart.contains_key(&subject) && told_apart.len() >= SUBJECTS {
-            told_apart.retain(|_, line| !line.is_over(now));
+        let Lines { subjects, others } = &mut *lines;
+        if !subjects.contains_key(&subject) && subjects.len() >= SUBJECTS {
+            subjects.retain(|_, line| !line.is_over(now, self.window));
         }
-        let has_room = told_apart.len() < SUBJECTS;
-        let line = match told_apart.entry(subject) {
+        let has_room = subjects.len() < SUBJECTS;
+        let line = match subjects.entry(subject) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) if has_room => new.insert(Line::new(now)),
             Entry::Vacant(_) => others,
         };
         line.since += 1;
-        if line.is_over(now) {
+        if line.is_over(now, self.window) {
             (line.began, line.written) = (now, 0);
         }
-        (line.written < self.per_minute).then(|| {
+        (line.written < self.most).then(|| {
             line.written += 1;
             std::mem::take(&mut line.since)
         })
@@ -113,8 +124,8 @@ impl Line {
         Line { began, written: 0, since: 0 }
     }
 
-    fn is_over(&self, now: Duration) -> bool {
-        now.saturating_sub(self.began) >= WINDOW
+    fn is_over(&self, now: Duration, window: Duration) -> bool {
+        now.saturating_sub(self.began) >= window
     }
 }
 
@@ -150,7 +161,7 @@ mod tests {
         let limit = LogLimit::new(1, clock.clone());
         let lines = (0..100_000).filter(|&subject| limit.due(subject).is_some()).count();
         assert_eq!(lines, SUBJECTS + 1);
-        assert_eq!(limit.lines.lock().unwrap().told_apart.len(), SUBJECTS);
+        assert_eq!(limit.lines.lock().unwrap().subjects.len(), SUBJECTS);
         clock.advance(60);
         // A new subject replaces one whose window has ended.
         assert_eq!((limit.due(7_000_000), limit.due(7_000_000)), (Some(1), None));

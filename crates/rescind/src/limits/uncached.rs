@@ -7,6 +7,9 @@
 //! 2. There were fewer than three verifications per login: a login, a request and a logout make two.
 //! 3. Its tokens are verified here. Verifications on other nodes and followers are not seen here. So either
 //!    this process is the only verifier, or at least every second login was followed by a verification here.
+//!
+//! An introspection is not counted as a verification, because who asks may keep the answer: one answer stands for any
+//! number of requests. So a client whose tokens are introspected is one whose tokens are verified elsewhere too.
 
 use std::{
     collections::HashMap,
@@ -38,6 +41,7 @@ struct Window {
     logins: u64,
     /// The client's verifications at the begin of the window.
     verifications_before: u64,
+    introspections: u64,
 }
 
 /// A client that does not cache its tokens.
@@ -51,8 +55,16 @@ pub struct Flagged {
 impl UncachedLogins {
     /// Counts a login of a client with `verifications` so far.
     pub fn logged_in(&self, client: ClientId, verifications: u64, now: Duration) {
-        let window = || Window { since: now, logins: 0, verifications_before: verifications };
+        let window =
+            || Window { since: now, logins: 0, verifications_before: verifications, introspections: 0 };
         self.lock().windows.entry(client).or_insert_with(window).logins += 1;
+    }
+
+    /// Counts a verification that was an introspection.
+    pub fn introspected(&self, client: ClientId) {
+        if let Some(window) = self.lock().windows.get_mut(&client) {
+            window.introspections += 1;
+        }
     }
 
     /// Returns the clients that did not cache their tokens in a window that has ended, unless flagged lately.
@@ -66,8 +78,10 @@ impl UncachedLogins {
     ) -> Vec<Flagged> {
         let judged =
             self.ended(now).into_iter().filter_map(|(client, window)| {
-                let verifications = verifications(client).saturating_sub(window.verifications_before);
-                let logins = window.logins;
+                let Window { logins, verifications_before, introspections, .. } = window;
+                let verifications =
+                    verifications(client).saturating_sub(verifications_before + introspections);
+                let all_seen = all_seen && introspections == 0;
                 (is_neglect(logins, verifications, all_seen) && self.is_news(client, now))
                     .then_some(Flagged { client, logins, verifications })
             });

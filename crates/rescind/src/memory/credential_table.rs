@@ -11,7 +11,10 @@ use std::{
 
 use subtle::{Choice, ConstantTimeEq, ConstantTimeLess};
 
-use crate::{model::UnixSeconds, secret::SecretHash};
+use crate::{
+    model::UnixSeconds,
+    secret::{Hashes, SecretHash},
+};
 
 /// Slots per bucket; all are read for every key.
 const WAYS: usize = 4;
@@ -36,27 +39,29 @@ struct Slot {
     good_until: UnixSeconds,
 }
 
-const EMPTY: Slot = Slot { tag: 0, secret_hash: SecretHash([0; 32]), good_until: 0 };
+const EMPTY: Slot = Slot { tag: 0, secret_hash: SecretHash { bytes: [0; 32], pepper: 1 }, good_until: 0 };
 
-impl CredentialTable {
-    /// An empty table.
-    pub(super) fn new() -> CredentialTable {
+impl Default for CredentialTable {
+    fn default() -> CredentialTable {
         CredentialTable {
             hashers: [RandomState::new(), RandomState::new()],
             buckets: RwLock::new(vec![[EMPTY; WAYS]; FIRST_BUCKETS]),
         }
     }
+}
 
+impl CredentialTable {
     /// Whether this key and secret belong together, and may log in now.
-    pub(super) fn matches(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
+    pub(super) fn matches(&self, api_key: &str, presented: &Hashes, now: UnixSeconds) -> bool {
         let tag = self.tag(api_key);
         let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
         let bucket = &buckets[bucket_of(tag, buckets.len())];
         let opens = bucket.iter().fold(Choice::from(0), |opens, slot| {
-            opens
-                | (slot.tag.ct_eq(&tag)
-                    & slot.secret_hash.0.ct_eq(&presented.0)
-                    & now.ct_lt(&slot.good_until))
+            let hash = slot.secret_hash;
+            let is_secret = presented.iter().fold(Choice::from(0), |is_secret, presented| {
+                is_secret | (hash.bytes.ct_eq(&presented.bytes) & hash.pepper.ct_eq(&presented.pepper))
+            });
+            opens | (slot.tag.ct_eq(&tag) & is_secret & now.ct_lt(&slot.good_until))
         });
         opens.into()
     }
@@ -93,12 +98,6 @@ impl CredentialTable {
     }
 }
 
-impl Default for CredentialTable {
-    fn default() -> CredentialTable {
-        CredentialTable::new()
-    }
-}
-
 fn bucket_of(tag: u128, buckets: usize) -> usize {
     tag as usize & (buckets - 1)
 }
@@ -131,25 +130,32 @@ mod tests {
 
     #[test]
     fn it_grows() {
-        let credential_table = CredentialTable::new();
+        let credential_table = CredentialTable::default();
         for i in 0..10_000_u64 {
-            credential_table.put(&i.to_string(), SecretHash([i as u8; 32]), i + 1);
+            credential_table.put(&i.to_string(), SecretHash { bytes: [i as u8; 32], pepper: 1 }, i + 1);
         }
         for i in 0..10_000_u64 {
-            let hash = SecretHash([i as u8; 32]);
-            assert!(credential_table.matches(&i.to_string(), &hash, i), "{i}");
-            assert!(!credential_table.matches(&i.to_string(), &hash, i + 1), "{i}");
-            assert!(!credential_table.matches(&i.to_string(), &SecretHash([i as u8 ^ 1; 32]), i), "{i}");
-            assert!(!credential_table.matches(&format!("x{i}"), &hash, 0), "{i}");
+            let hash = SecretHash { bytes: [i as u8; 32], pepper: 1 };
+            assert!(credential_table.matches(&i.to_string(), &hash.into(), i), "{i}");
+            assert!(!credential_table.matches(&i.to_string(), &hash.into(), i + 1), "{i}");
+            assert!(
+                !credential_table.matches(
+                    &i.to_string(),
+                    &SecretHash { bytes: [i as u8 ^ 1; 32], pepper: 1 }.into(),
+                    i
+                ),
+                "{i}"
+            );
+            assert!(!credential_table.matches(&format!("x{i}"), &hash.into(), 0), "{i}");
         }
     }
 
     proptest! {
         #[test]
         fn agrees_with_a_map(steps in prop::collection::vec((0u8..20, 0u8..3, 0u64..3), 0..200)) {
-            let (credential_table, mut map) = (CredentialTable::new(), HashMap::new());
+            let (credential_table, mut map) = (CredentialTable::default(), HashMap::new());
             for (key, secret, until) in steps {
-                let (key, hash) = (key.to_string(), SecretHash([secret; 32]));
+                let (key, hash) = (key.to_string(), SecretHash { bytes: [secret; 32], pepper: 1 });
                 if secret == 2 {
                     credential_table.remove(&key);
                     map.remove(&key);
@@ -160,7 +166,7 @@ mod tests {
                 for now in 0..3 {
                     for presented in 0..2 {
                         let expected = map.get(&key).is_some_and(|&(s, until)| s == presented && now < until);
-                        prop_assert_eq!(credential_table.matches(&key, &SecretHash([presented; 32]), now), expected);
+                        prop_assert_eq!(credential_table.matches(&key, &SecretHash { bytes: [presented; 32], pepper: 1 }.into(), now), expected);
                     }
                 }
             }

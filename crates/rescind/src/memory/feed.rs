@@ -32,14 +32,14 @@ pub enum Changed {
 }
 
 /// This process's feed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Feed {
     log: Mutex<Log>,
     /// Notifies of the newest change's number.
     head: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Log {
     epoch: String,
     seq: u64,
@@ -64,13 +64,14 @@ impl Feed {
     }
 
     /// Numbers a change. A session's end is published once, however often its refresh token is presented
-    /// again. Returns whether the change was new.
+    /// again, unless it must be remembered longer. Returns whether the change was new.
     pub fn publish(&self, changed: Changed) -> bool {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Changed::Session(EndedSession { session, until }) = changed
-            && log.ended.insert(session, until).is_some()
-        {
-            return false;
+        if let Changed::Session(EndedSession { session, until }) = changed {
+            if log.ended.get(&session).is_some_and(|&known| known >= until) {
+                return false;
+            }
+            log.ended.insert(session, until);
         }
         log.seq += 1;
         log.recent.push_back(changed);
@@ -165,7 +166,11 @@ mod tests {
             feed.publish(Changed::Session(ended(1, 10)));
         }
         assert_eq!(feed.head().seq, head + 1);
-        feed.sweep(10);
-        assert_eq!(feed.ended(), [ended(2, 20)]);
+        // One that must be remembered longer is published again, and no older answer shortens that.
+        assert!(feed.publish(Changed::Session(ended(2, 30))));
+        assert!(!feed.publish(Changed::Session(ended(2, 20))));
+        assert_eq!(feed.since(head + 1), Some(vec![Changed::Session(ended(2, 30))]));
+        feed.sweep(20);
+        assert_eq!(feed.ended(), [ended(2, 30)]);
     }
 }

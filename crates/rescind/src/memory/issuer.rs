@@ -3,16 +3,19 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
+use data_encoding::BASE32_NOPAD;
 use rescind_verifier::{
-    Algorithm, Claims, ClientId, Denied, Key, KeyError, Kind, Profile, StandingToken, State, Verifier,
-    follow::wire::WireKey, header_segment,
+    Algorithm, Claims, ClientId, Denied, Key, KeyError, Kind, Profile, Refused, Resources, StandingToken,
+    State, follow::wire::WireKey,
 };
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::{
-    memory::signer::{PublicKey, Signer},
+    memory::{
+        signer::{PublicKey, Signer, Writer},
+        verification::{Verification, Verifiers},
+    },
     model::{Session, SigningKeyRecord, UnixSeconds},
     random::Random,
     secret::{MasterKey, SealError},
@@ -62,27 +65,9 @@ pub struct Issuer {
 pub struct Keyring {
     keys: Vec<SigningKey>,
     verifiers: Verifiers,
-    former: Former,
-}
-
-/// The last keys that were removed while this process ran. They only identify the client of an old token.
-struct Former {
-    keys: Vec<Verification>,
-    verifiers: Verifiers,
-}
-
-/// The keys that verify the tokens of one signing key.
-#[derive(Clone)]
-struct Verification {
-    /// For what the key itself signs: access tokens, and refresh tokens if it has no refresh key.
-    own: Vec<Key>,
-    refresh: Option<Key>,
-}
-
-/// The same for several signing keys.
-struct Verifiers {
-    own: Verifier,
-    refresh: Verifier,
+    /// The last keys that were removed while this process ran. They only identify the client of an old token.
+    former: Vec<Verification>,
+    former_verifiers: Verifiers,
 }
 
 struct SigningKey {
@@ -91,15 +76,10 @@ struct SigningKey {
     signs_from: UnixSeconds,
     verification: Verification,
     secret: Zeroizing<[u8; 32]>,
+    /// Whether access tokens have `client_id` and `jti`.
+    rfc9068: bool,
     access: Writer,
     refresh: Writer,
-}
-
-/// Writes tokens of one kind.
-struct Writer {
-    header: String,
-    profile: Profile,
-    signer: Signer,
 }
 
 impl Issuer {
@@ -126,10 +106,11 @@ impl Issuer {
         let known = self.keyring.load();
         let new = Keyring::unseal(&self.profile, keys, master)?;
         let gone = known.keys.iter().filter(|key| new.keys.iter().all(|other| other.id != key.id));
-        let mut former = known.former.keys.clone();
+        let mut former = known.former.clone();
         former.extend(gone.map(|key| key.verification.clone()));
         former.drain(..former.len().saturating_sub(FORMER_KEYS));
-        self.keyring.store(Arc::new(Keyring { former: Former::new(former, &self.profile), ..new }));
+        let former_verifiers = Verifiers::new(former.iter(), &self.profile);
+        self.keyring.store(Arc::new(Keyring { former, former_verifiers, ..new }));
         Ok(())
     }
 
@@ -141,9 +122,11 @@ impl Issuer {
         begun.or(keyring.keys.first()).map_or(0, |key| key.id)
     }
 
-    /// The newest key's algorithm.
-    pub fn algorithm(&self) -> Algorithm {
-        self.keyring.load().keys.last().map_or(Algorithm::Hs256, |key| key.access.signer.algorithm())
+    /// The newest key's algorithm, and whether its access tokens have `client_id` and `jti`.
+    pub fn newest(&self) -> (Algorithm, bool) {
+        let keyring = self.keyring.load();
+        let newest = keyring.keys.last();
+        newest.map_or((Algorithm::Hs256, true), |key| (key.access.signer.algorithm(), key.rfc9068))
     }
 
     /// The issuer, audience and form of every access token.
@@ -156,13 +139,19 @@ impl Issuer {
         self.keyring.load()
     }
 
-    /// The newest pair of a session, always as the same bytes. `None` if its key has been retired.
-    pub fn pair(&self, session: &Session) -> Option<Pair> {
+    /// The newest pair of a session, always as the same bytes. `api_key` is that of its credential. `None` if its key has
+    /// been retired.
+    pub fn pair(&self, session: &Session, api_key: &str) -> Option<Pair> {
         let keyring = self.keyring.load();
         let key = keyring.keys.iter().find(|key| key.id == session.key)?;
+        let mut claims = session.claims(session.access_expires_at);
+        let access_token = key.access.write(&claims, key.rfc9068.then_some(api_key));
+        // The refresh token is for the issuer alone.
+        claims.resources = Resources::default();
+        claims.expires_at = session.refresh_expires_at;
         Some(Pair {
-            access_token: key.access.write(&session.claims(session.access_expires_at)),
-            refresh_token: key.refresh.write(&session.claims(session.refresh_expires_at)),
+            access_token,
+            refresh_token: key.refresh.write(&claims, None),
             access_expires_at: session.access_expires_at,
             refresh_expires_at: session.refresh_expires_at,
         })
@@ -177,17 +166,15 @@ impl Keyring {
     ) -> Result<Keyring, KeyringError> {
         let refresh_profile = profile.of_refresh_tokens();
         let mut keys = Vec::with_capacity(stored.len());
-        for SigningKeyRecord { id, kid, algorithm, sealed, refresh_sealed, signs_from, .. } in stored {
+        for SigningKeyRecord { id, kid, algorithm, sealed, refresh_sealed, rfc9068, signs_from, .. } in stored
+        {
             let open = |name: &str, sealed: &[u8]| {
                 master.open(name, sealed).map_err(|e| KeyringError::Sealed(kid.clone(), e))
             };
             let unusable = |e| KeyringError::Key(kid.clone(), e);
             let writer = |kind, algorithm, secret: &[u8; 32], profile: &Profile| {
-                Ok(Writer {
-                    header: header_segment(algorithm, kid, kind),
-                    profile: profile.clone(),
-                    signer: Signer::new(algorithm, secret).map_err(unusable)?,
-                })
+                let signer = Signer::new(algorithm, secret).map_err(unusable)?;
+                Ok(Writer::new(kid, kind, profile.clone(), signer))
             };
             let secret = open(&seal_name(kid), sealed)?;
             let key = Signer::verification_key(*algorithm, kid, &secret).map_err(unusable)?;
@@ -209,6 +196,7 @@ impl Keyring {
                 id: *id,
                 kid: kid.clone(),
                 signs_from: *signs_from,
+                rfc9068: *rfc9068,
                 access: writer(Kind::Access, *algorithm, &secret, profile)?,
                 refresh,
                 verification,
@@ -218,8 +206,8 @@ impl Keyring {
         if keys.is_empty() {
             return Err(KeyringError::NoneSigns);
         }
-        let verifiers = Verifiers::new(keys.iter().map(|key| &key.verification), profile);
-        Ok(Keyring { keys, verifiers, former: Former::new(vec![], profile) })
+        let verifiers = Verifiers::new(keys.iter().map(|key| &key.verification), profile).cached();
+        Ok(Keyring { keys, verifiers, former: vec![], former_verifiers: Verifiers::new([].iter(), profile) })
     }
 
     /// The claims of a token of this kind, by its text alone.
@@ -227,8 +215,8 @@ impl Keyring {
     /// # Errors
     ///
     /// Fails if the token is malformed, expired or not signed by a valid key.
-    pub fn authenticate(&self, token: &str, kind: Kind, now: UnixSeconds) -> Result<Claims, Denied> {
-        self.verifiers.ask(|verifier| verifier.authenticate(token, kind, now))
+    pub fn authenticate(&self, token: &str, kind: Kind, now: UnixSeconds) -> Result<Claims, Refused> {
+        self.verifiers.ask(|verifier| verifier.authenticate_explained(token, kind, now))
     }
 
     /// Like [`Keyring::authenticate`], without checking the times.
@@ -237,7 +225,8 @@ impl Keyring {
     ///
     /// Fails if the token is malformed or not signed by a valid key.
     pub fn authenticate_at_any_time(&self, token: &str, kind: Kind) -> Result<Claims, Denied> {
-        self.verifiers.ask(|verifier| verifier.authenticate_at_any_time(token, kind))
+        let read = self.verifiers.ask(|verifier| verifier.authenticate_at_any_time(token, kind));
+        read.map_err(|refused| refused.reason)
     }
 
     /// Whether an access token is valid, whoever presents it.
@@ -245,13 +234,20 @@ impl Keyring {
     /// # Errors
     ///
     /// Fails if the token is invalid; a refresh token is reported as one.
-    pub fn stand(&self, token: &str, now: UnixSeconds, state: &impl State) -> Result<StandingToken, Denied> {
-        self.verifiers.ask(|verifier| verifier.stand(token, now, state))
+    pub fn stand(&self, token: &str, now: UnixSeconds, state: &impl State) -> Result<StandingToken, Refused> {
+        self.verifiers.ask(|verifier| verifier.stand_explained(token, now, state))
+    }
+
+    /// The id of the present key that a token's header names.
+    pub fn kid_of(&self, token: &str) -> Option<&str> {
+        let names = |writer: &Writer| writer.is_of(token);
+        let key = self.keys.iter().find(|key| names(&key.access) || names(&key.refresh));
+        key.map(|key| key.kid.as_str())
     }
 
     /// The client of a token that one of our keys has signed, even if the token is expired or revoked.
     pub fn client_of(&self, token: &str) -> Option<ClientId> {
-        self.verifiers.client_of(token).or_else(|| self.former.verifiers.client_of(token))
+        self.verifiers.client_of(token).or_else(|| self.former_verifiers.client_of(token))
     }
 
     /// The keys for a verifier's access tokens. An HS256 key is a secret: its holder can sign too.
@@ -259,7 +255,7 @@ impl Keyring {
         let keys = self.keys.iter().filter_map(|key| {
             let wire = |algorithm, bytes: &[u8]| Some(WireKey::new(&key.kid, algorithm, bytes));
             match key.access.signer.public() {
-                Some(PublicKey::EdDsa(point)) => wire(Algorithm::EdDsa, &point),
+                Some(PublicKey::Ed25519 { algorithm, point }) => wire(algorithm, &point),
                 Some(PublicKey::Es256 { x, y }) => wire(Algorithm::Es256, &[&[4], x.as_slice(), &y].concat()),
                 None if with_secrets => wire(Algorithm::Hs256, &*key.secret),
                 None => None,
@@ -279,49 +275,6 @@ impl Keyring {
     }
 }
 
-impl Former {
-    fn new(keys: Vec<Verification>, profile: &Profile) -> Former {
-        Former { verifiers: Verifiers::new(keys.iter(), profile), keys }
-    }
-}
-
-impl Verifiers {
-    fn new<'k>(keys: impl Iterator<Item = &'k Verification> + Clone, profile: &Profile) -> Verifiers {
-        let own = keys.clone().flat_map(|key| &key.own).cloned().collect();
-        let refresh = keys.filter_map(|key| key.refresh.clone()).collect();
-        Verifiers {
-            own: Verifier::new(own, profile.clone()),
-            refresh: Verifier::new(refresh, profile.of_refresh_tokens()),
-        }
-    }
-
-    /// The answer of the verifier that has the key which the token names.
-    fn ask<T>(&self, ask: impl Fn(&Verifier) -> Result<T, Denied>) -> Result<T, Denied> {
-        match ask(&self.own) {
-            Err(Denied::UnknownKey) => ask(&self.refresh),
-            answer => answer,
-        }
-    }
-
-    /// The client of a token of any kind, expired or not.
-    fn client_of(&self, token: &str) -> Option<ClientId> {
-        let read = |kind| self.ask(|verifier| verifier.authenticate_at_any_time(token, kind));
-        Some(read(Kind::Access).or_else(|_| read(Kind::Refresh)).ok()?.client)
-    }
-}
-
-impl Writer {
-    fn write(&self, claims: &Claims) -> String {
-        let mut token = self.header.clone();
-        token.push('.');
-        BASE64URL_NOPAD.encode_append(claims.write(&self.profile).as_bytes(), &mut token);
-        let signature = self.signer.sign(token.as_bytes());
-        token.push('.');
-        BASE64URL_NOPAD.encode_append(&signature, &mut token);
-        token
-    }
-}
-
 impl fmt::Debug for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Issuer").field("profile", &self.profile).finish_non_exhaustive()
@@ -338,11 +291,11 @@ pub fn publish_ahead(algorithm: Algorithm, least: u64) -> u64 {
     match algorithm {
         // A secret key is not published.
         Algorithm::Hs256 => least,
-        Algorithm::EdDsa | Algorithm::Es256 => least.max(PUBLISHED_AHEAD),
+        Algorithm::EdDsa | Algorithm::Ed25519 | Algorithm::Es256 => least.max(PUBLISHED_AHEAD),
     }
 }
 
-/// A new key of `newest`'s algorithm that signs as soon as possible. `None`: `newest` already has a refresh
+/// A new key as `newest`, but for a refresh key, that signs as soon as possible. `None`: `newest` already has a refresh
 /// key.
 ///
 /// # Errors
@@ -359,7 +312,8 @@ pub fn generate_upgrade(
         return Ok(None);
     }
     let signs_from = (now + publish_ahead(newest.algorithm, least_ahead)).max(newest.signs_from);
-    generate_key(newest.algorithm, master, random, now, signs_from).map(Some)
+    let key = generate_key(newest.algorithm, master, random, now, signs_from)?;
+    Ok(Some(SigningKeyRecord { rfc9068: newest.rfc9068, ..key }))
 }
 
 /// A new key with its refresh key, sealed for the store, which assigns the id.
@@ -385,9 +339,30 @@ pub fn generate_key(
         algorithm,
         sealed,
         refresh_sealed,
+        rfc9068: true,
         created_at,
         signs_from,
         retire_at: None,
+    })
+}
+
+/// Seals a signing key's secrets under another master key.
+///
+/// # Errors
+///
+/// Fails if `from` does not open them.
+pub fn reseal_key(
+    key: &SigningKeyRecord,
+    from: &MasterKey,
+    to: &MasterKey,
+    random: &Random,
+) -> Result<SigningKeyRecord, SealError> {
+    let reseal = |name: &str, sealed: &[u8]| to.seal(name, &*from.open(name, sealed)?, random);
+    let refresh = key.refresh_sealed.as_deref().map(|sealed| reseal(&refresh_seal_name(&key.kid), sealed));
+    Ok(SigningKeyRecord {
+        sealed: reseal(&seal_name(&key.kid), &key.sealed)?,
+        refresh_sealed: refresh.transpose()?,
+        ..key.clone()
     })
 }
 

@@ -6,6 +6,7 @@ mod feed;
 mod issuer;
 mod registry;
 mod signer;
+mod verification;
 
 use std::sync::{
     Arc,
@@ -18,11 +19,13 @@ use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::{
     model::{Remembered, SigningKeyRecord, UnixSeconds, VerifierRecord},
     random::Random,
-    secret::{MasterKey, Pepper, SealError},
+    secret::{MasterKey, Peppers, SealError, SealedSecrets},
     store::{Loaded, StoreError},
 };
 pub use feed::{Changed, Feed, new_epoch};
-pub use issuer::{Issuer, Keyring, KeyringError, Pair, generate_key, generate_upgrade, publish_ahead};
+pub use issuer::{
+    Issuer, Keyring, KeyringError, Pair, generate_key, generate_upgrade, publish_ahead, reseal_key,
+};
 pub use registry::{KnownCredential, ReadStamp, Registry};
 pub use signer::PublicKey;
 
@@ -32,9 +35,9 @@ pub struct Memory {
     pub issuer: Issuer,
     /// The verifiers that may follow the feed.
     pub verifiers: ArcSwap<Vec<VerifierRecord>>,
-    pub pepper: Pepper,
+    pub peppers: ArcSwap<Peppers>,
     pub master: MasterKey,
-    /// Held while the keys change, so that memory takes the changes over in the store's order.
+    /// Held while the keys or peppers change, so that memory takes the changes over in the store's order.
     changing_keys: Mutex<()>,
     /// Held while the verifiers change, for the same reason.
     changing_verifiers: Mutex<()>,
@@ -52,7 +55,7 @@ impl Memory {
         loaded: Loaded,
         max_sessions: usize,
         issuer: Issuer,
-        pepper: Pepper,
+        peppers: Peppers,
         master: MasterKey,
         random: &Random,
     ) -> Memory {
@@ -66,11 +69,11 @@ impl Memory {
             highest_key: AtomicU64::new(highest(loaded.keys.iter().map(|key| key.id))),
             highest_verifier: AtomicU64::new(highest(loaded.verifiers.iter().map(|v| v.id))),
             verifiers: ArcSwap::from_pointee(loaded.verifiers),
-            pepper,
+            peppers: ArcSwap::from_pointee(peppers),
             master,
-            changing_keys: Mutex::new(()),
-            changing_verifiers: Mutex::new(()),
-            changing: RwLock::new(()),
+            changing_keys: Mutex::default(),
+            changing_verifiers: Mutex::default(),
+            changing: RwLock::default(),
         }
     }
 
@@ -96,6 +99,41 @@ impl Memory {
         let _changing = self.changing_keys.lock().await;
         let keys = keys.await?;
         Ok(self.set_keys(&keys).map(|()| keys))
+    }
+
+    /// Takes over the peppers that the store returns after this change, or after another node's.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store is unavailable, or (inside) if the peppers are unusable; memory then keeps its own.
+    pub async fn take_peppers(
+        &self,
+        secrets: impl Future<Output = Result<SealedSecrets, StoreError>>,
+    ) -> Result<Result<(), SealError>, StoreError> {
+        self.change_peppers(secrets, |peppers, _| peppers).await
+    }
+
+    /// Like [`Memory::take_peppers`], but a pepper that has ended stays: memory may still have hashes under it.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Memory::take_peppers`].
+    pub async fn add_peppers(
+        &self,
+        secrets: impl Future<Output = Result<SealedSecrets, StoreError>>,
+    ) -> Result<Result<(), SealError>, StoreError> {
+        self.change_peppers(secrets, Peppers::beside).await
+    }
+
+    async fn change_peppers(
+        &self,
+        secrets: impl Future<Output = Result<SealedSecrets, StoreError>>,
+        change: impl FnOnce(Peppers, &Peppers) -> Peppers,
+    ) -> Result<Result<(), SealError>, StoreError> {
+        let _changing = self.changing_keys.lock().await;
+        let opened = Peppers::open(&secrets.await?, &self.master);
+        let opened = opened.and_then(|peppers| peppers.ok_or(SealError::CannotOpen));
+        Ok(opened.map(|peppers| self.peppers.store(Arc::new(change(peppers, &self.peppers.load())))))
     }
 
     fn set_keys(&self, keys: &[SigningKeyRecord]) -> Result<(), KeyringError> {
@@ -146,13 +184,15 @@ impl Memory {
         Ok(self.set_keys(&keys))
     }
 
-    /// Generates a key that signs from `now` on, with the newest key's algorithm.
+    /// Generates a key as the newest one that signs from `now` on.
     ///
     /// # Errors
     ///
     /// Fails if the key cannot be sealed under the master key.
     pub fn new_key(&self, now: UnixSeconds, random: &Random) -> Result<SigningKeyRecord, SealError> {
-        generate_key(self.issuer.algorithm(), &self.master, random, now, now)
+        let (algorithm, rfc9068) = self.issuer.newest();
+        let key = generate_key(algorithm, &self.master, random, now, now)?;
+        Ok(SigningKeyRecord { rfc9068, ..key })
     }
 
     /// The content of memory, for a database that has lost its own.

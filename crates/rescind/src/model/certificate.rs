@@ -1,6 +1,6 @@
 //! The certificates of clients, and the names in them to which a client may be bound (RFC 8705 §2.1).
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, ops::Deref, str::FromStr};
 
 use rustls::pki_types::DnsName;
 use thiserror::Error;
@@ -11,7 +11,7 @@ use crate::{clock::rfc3339, model::UnixSeconds};
 const MAX_URI_LENGTH: usize = 2048;
 
 /// A subject alternative name. Names are compared exactly; no character is a wildcard.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CertificateName {
     /// `dns:api.example.com`, in lower case.
     Dns(String),
@@ -93,27 +93,15 @@ impl fmt::Display for CertificateName {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertificateNames(BTreeSet<CertificateName>);
 
+impl Deref for CertificateNames {
+    type Target = BTreeSet<CertificateName>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
 impl CertificateNames {
-    /// Returns whether no certificate is needed.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Returns the number of names.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Returns the names in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &CertificateName> {
-        self.0.iter()
-    }
-
-    /// Returns whether `name` is one of the names.
-    pub fn contains(&self, name: &CertificateName) -> bool {
-        self.0.contains(name)
-    }
-
     /// Returns whether this certificate is sufficient now, or none is needed.
     pub fn admit(&self, shown: Option<&PeerCertificate>, now: UnixSeconds) -> bool {
         let has_one = |shown: &PeerCertificate| shown.names.iter().any(|name| self.contains(name));

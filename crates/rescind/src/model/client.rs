@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 
-use rescind_verifier::{Allowlist, ClientId, ClientPolicy, CredentialId, Denied, Scopes, UnixSeconds};
+use rescind_verifier::{
+    Allowlist, ClientId, ClientPolicy, CredentialId, Denied, Resources, Scopes, UnixSeconds,
+};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::CertificateNames;
 use crate::secret::{ApiKey, SecretHash};
 
 /// Whether a client may be used. The order is from the least to the most restrictive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The client may be used.
@@ -30,6 +33,8 @@ pub struct Client {
     pub name: String,
     /// Whether the client may be used.
     pub status: Status,
+    /// How long a suspended client is suspended, and why. Empty otherwise.
+    pub suspension: Suspension,
     /// Tokens of an older generation are revoked.
     pub generation: u64,
     /// Raised by every change, so that the higher of two revisions is the newer.
@@ -40,12 +45,39 @@ pub struct Client {
     pub certificates: CertificateNames,
     /// The scopes that the client's tokens may have.
     pub scopes: Scopes,
+    /// The resources that the client's tokens may be for. Empty: the default audience alone.
+    pub resources: Resources,
     /// Whether the client enforces the allowlists of the tokens that it introspects.
     pub enforces_allowlist: bool,
+    /// For how many seconds the client may keep introspection's answers: 0 if they have no `exp`, none if they have the
+    /// token's.
+    pub introspect_lifetime: Option<u64>,
     /// When the client was created.
     pub created_at: UnixSeconds,
     /// The client's credentials, revoked ones included.
     pub credentials: Vec<Credential>,
+}
+
+/// How long a client is suspended, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suspension {
+    /// The client is resumed then. `None`: an operator resumes it.
+    pub until: Option<UnixSeconds>,
+    /// For people.
+    pub reason: Option<String>,
+}
+
+/// From where a credential has logged in or refreshed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialUse {
+    /// The credential.
+    pub credential: CredentialId,
+    /// The caller's address. `None`: it was not known.
+    pub address: Option<IpAddr>,
+    /// When that happened last.
+    pub at: UnixSeconds,
+    /// How often it happened.
+    pub times: u64,
 }
 
 /// An API key and the hash of its secret.
@@ -63,12 +95,21 @@ pub struct Credential {
     pub expires_at: Option<UnixSeconds>,
     /// From then on all sessions and tokens of the credential are revoked.
     pub revoked_at: Option<UnixSeconds>,
+    /// When another credential took the place of this one, which expires soon after.
+    pub replaced_at: Option<UnixSeconds>,
+    /// Where the secret is kept, for people.
+    pub note: Option<String>,
 }
 
 impl Credential {
     /// Returns whether the credential may log in and refresh.
     pub fn is_good(&self, now: UnixSeconds) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
+    }
+
+    /// When the credential was revoked or expired, or will expire.
+    pub fn ends_at(&self) -> Option<UnixSeconds> {
+        self.revoked_at.or(self.expires_at)
     }
 }
 
@@ -98,6 +139,12 @@ impl Client {
             Some(credential) if credential.is_good(now) => Ok(()),
             _ => Err(Denied::Revoked),
         }
+    }
+
+    /// Returns the API key of a credential.
+    pub fn api_key(&self, credential: CredentialId) -> Option<&str> {
+        let found = self.credentials.iter().find(|c| c.id == credential);
+        found.map(|credential| credential.api_key.as_str())
     }
 
     /// Checks that the client may call from `address`.

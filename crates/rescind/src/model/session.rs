@@ -1,6 +1,8 @@
 //! Sessions and the tokens that descend from them.
 
-use rescind_verifier::{Claims, ClientId, CredentialId, Scopes, SessionId, SessionState, UnixSeconds};
+use rescind_verifier::{
+    Claims, ClientId, CredentialId, Resources, Scopes, SessionId, SessionState, UnixSeconds,
+};
 use serde::{Deserialize, Serialize};
 
 use super::Client;
@@ -57,6 +59,8 @@ pub struct Session {
     pub generation: u64,
     /// The scopes of the session's tokens.
     pub scopes: Scopes,
+    /// The resources that the session's tokens are for. Empty: the default audience alone.
+    pub resources: Resources,
     /// The newest pair's number, from 1.
     pub pair: u64,
     /// The session's phase.
@@ -65,7 +69,7 @@ pub struct Session {
     pub started_at: UnixSeconds,
     /// When the newest pair was issued.
     pub issued_at: UnixSeconds,
-    /// When the newest pair's access token expires.
+    /// When the newest pair's access token expires. No earlier one expires later.
     pub access_expires_at: UnixSeconds,
     /// When the newest pair's refresh token expires.
     pub refresh_expires_at: UnixSeconds,
@@ -87,7 +91,7 @@ pub enum Presented {
 }
 
 impl Session {
-    /// Returns a new session. The store numbers it.
+    /// Returns a new session, for all of the client's resources. The store numbers it.
     pub fn open(
         client: &Client,
         credential: CredentialId,
@@ -103,6 +107,7 @@ impl Session {
             key,
             generation: client.generation,
             scopes,
+            resources: client.resources.clone(),
             pair: 0,
             phase: Phase::Live,
             started_at: now,
@@ -114,14 +119,15 @@ impl Session {
         session
     }
 
-    /// Moves on to the next pair.
+    /// Moves on to the next pair. It expires no earlier than any access token of the session, even if the rules have
+    /// become stricter or the clock was set back: the session's end must be remembered until all of them have expired.
     pub fn advance(&mut self, key: u64, now: UnixSeconds, rules: &TokenRules) {
         let end = rules.session_max_age.map_or(u64::MAX, |age| self.started_at + age);
         self.key = key;
         self.pair += 1;
         self.issued_at = now;
-        self.access_expires_at = end.min(now + rules.access_ttl);
-        self.refresh_expires_at = end.min(now + rules.refresh_ttl);
+        self.access_expires_at = end.min(now + rules.access_ttl).max(self.access_expires_at);
+        self.refresh_expires_at = end.min(now + rules.refresh_ttl).max(self.access_expires_at);
     }
 
     /// Judges the session's refresh token number `pair`.
@@ -133,6 +139,15 @@ impl Session {
             Phase::RefreshEnded | Phase::Ended if pair == self.pair => Presented::Ended,
             Phase::Live if pair + 1 == self.pair && in_grace => Presented::Again,
             Phase::Live | Phase::RefreshEnded | Phase::Ended => Presented::Reused,
+        }
+    }
+
+    /// Returns the time from which no token of the session is valid.
+    pub fn valid_until(&self) -> UnixSeconds {
+        match self.phase {
+            Phase::Live => self.refresh_expires_at,
+            Phase::RefreshEnded => self.access_expires_at,
+            Phase::Ended => 0,
         }
     }
 
@@ -151,6 +166,7 @@ impl Session {
             key: 0,
             generation: token.generation,
             scopes: token.scopes.clone(),
+            resources: token.resources.clone(),
             pair: token.pair,
             phase: Phase::Ended,
             started_at: token.issued_at,
@@ -165,7 +181,7 @@ impl Session {
         SessionState::new(self.client, self.pair, self.phase == Phase::Ended)
     }
 
-    /// Returns the claims of a token of the newest pair, with this expiry.
+    /// Returns the claims of the newest pair's access token, but for this expiry.
     pub fn claims(&self, expires_at: UnixSeconds) -> Claims {
         Claims {
             client: self.client,
@@ -176,6 +192,7 @@ impl Session {
             generation: self.generation,
             pair: self.pair,
             scopes: self.scopes.clone(),
+            resources: self.resources.clone(),
         }
     }
 }
@@ -199,13 +216,16 @@ mod tests {
         let client = Client {
             id: 1,
             name: "test".into(),
+            suspension: crate::model::Suspension::default(),
             status: Status::Active,
             generation: 4,
             revision: 9,
             allowlist: Allowlist::default(),
             certificates: CertificateNames::default(),
             scopes: Scopes::default(),
+            resources: Resources::default(),
             enforces_allowlist: false,
+            introspect_lifetime: None,
             created_at: 0,
             credentials: vec![],
         };
@@ -245,5 +265,25 @@ mod tests {
         let mut session = session(&rules);
         session.advance(1, 5000, &rules);
         assert_eq!((session.access_expires_at, session.refresh_expires_at), (6000, 6000));
+    }
+
+    #[test]
+    fn a_session_is_remembered_until_its_earliest_tokens_expire_too() {
+        let stricter = TokenRules { access_ttl: 60, refresh_ttl: 120, ..RULES };
+        for (now, rules) in [
+            (1010, stricter),
+            (1010, TokenRules { session_max_age: Some(100), ..RULES }),
+            (1010, TokenRules { session_max_age: Some(5), ..stricter }),
+            (1, TokenRules { refresh_ttl: 3600, ..RULES }),
+        ] {
+            let mut session = session(&RULES);
+            session.advance(1, now, &rules);
+            session.advance(1, now, &rules);
+            assert_eq!((session.access_expires_at, session.refresh_expires_at), (4600, 4600), "{rules:?}");
+        }
+        // The stricter rules hold as soon as the earlier access token has expired.
+        let mut session = session(&RULES);
+        session.advance(1, 4600, &stricter);
+        assert_eq!((session.access_expires_at, session.refresh_expires_at), (4660, 4720));
     }
 }

@@ -5,7 +5,7 @@ use rescind_verifier::Algorithm;
 use super::UnixSeconds;
 
 /// A signing key as the store keeps it: sealed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningKeyRecord {
     /// The number by which sessions refer to the key.
     pub id: u64,
@@ -18,6 +18,10 @@ pub struct SigningKeyRecord {
     /// The HS256 key for the refresh tokens of sessions with this key, sealed under another name. `None`: the key is
     /// of an earlier version, and signs its refresh tokens itself.
     pub refresh_sealed: Option<Vec<u8>>,
+    /// Whether the key's access tokens have the claims `client_id` and `jti` (RFC 9068). Keys of earlier versions are
+    /// without, and a new key of the service's own accord is as the one before: only an operator knows that every
+    /// verifier can read both.
+    pub rfc9068: bool,
     /// When the key was created.
     pub created_at: UnixSeconds,
     /// When the key begins to sign. It signs until the next key does.

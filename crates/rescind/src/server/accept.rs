@@ -1,11 +1,25 @@
 //! From an accepted socket to requests.
 
-use std::{convert::Infallible, io, net::IpAddr, ops::Sub, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::IpAddr,
+    ops::{ControlFlow, Sub},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
-use axum::{body::Body, extract::Request};
-use futures_util::FutureExt;
+use axum::{body::Body, extract::Request, response::Response};
+use futures_util::{
+    FutureExt,
+    future::{Either, ready},
+};
 use hyper::{
     body::{Body as _, Incoming},
+    header::{CONNECTION, EXPECT, HeaderValue},
     service::service_fn,
 };
 use hyper_util::{
@@ -15,24 +29,27 @@ use hyper_util::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener},
+    net::{TcpListener, TcpStream},
     sync::watch,
+    task::unconstrained,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConnection};
 use tracing::{debug, warn};
 
 use super::{
-    asked::{Asked, AwaitedBody},
+    asked::{Asked, AwaitedBody, discard},
     conn_limit::{ConnLimit, ConnPermit, Full},
-    conn_state::{ConnDeadline, ConnState, Patience},
+    conn_state::{ConnDeadline, ConnState, Timeouts},
     io_timeout::TimeoutIo,
+    local::LocalSocket,
+    proxy_protocol::read_header,
     tls::{Side, Tls, peer_certificate},
 };
 use crate::{
     app::App,
     http::{
-        self, Door, ErrorRewriter, Vouched,
+        self, ErrorRewriter, Exchange, Routes, Vouched,
         client_ip::{Peer, TrustedProxies},
     },
     limits::network,
@@ -42,7 +59,6 @@ use crate::{
 
 /// hyper's limits for a head. The service's own limits are lower. The longest target that hyper reads fits in.
 const MAX_HEAD_BYTES: u32 = 68 * 1024;
-const MAX_HEADERS: usize = 256;
 /// Limits of one HTTP/2 connection: concurrent streams, and buffered bytes.
 const STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -61,12 +77,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) struct Endpoint {
     pub(super) listener: Listener,
     pub(super) app: Arc<App>,
-    pub(super) door: Door,
+    pub(super) routes: Routes,
     pub(super) connections: Arc<ConnLimit<ConnState>>,
     pub(super) requests: Arc<ConnLimit<Asked>>,
-    pub(super) patience: Patience,
+    pub(super) timeouts: Timeouts,
     /// Connections of these proxies have no limit per network, only the limit in all.
     pub(super) proxies: TrustedProxies,
+    /// Their connections begin with a header of the PROXY protocol.
+    pub(super) proxy_protocol: bool,
     pub(super) tls: Option<(Arc<Tls>, Side)>,
     pub(super) http: auto::Builder<TokioExecutor>,
     /// Becomes true when the service stops. Its sender waits until every connection has dropped its receiver.
@@ -94,7 +112,7 @@ impl Sub for TurnedAway {
 pub(super) fn http() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper's time limit for heads would apply to idle connections too. `ConnDeadline` distinguishes the two.
-    builder.http1().max_buf_size(MAX_HEAD_BYTES as usize).max_headers(MAX_HEADERS).header_read_timeout(None);
+    builder.http1().max_buf_size(MAX_HEAD_BYTES as usize).header_read_timeout(None);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -118,7 +136,11 @@ pub(super) async fn accept_tcp(listener: TcpListener, endpoint: Arc<Endpoint>) {
                 match endpoint.admit(endpoint.counted(peer)) {
                     Ok(permit) => {
                         let _ = stream.set_nodelay(true);
-                        tokio::spawn(Arc::clone(&endpoint).handle_connection(stream, Some(peer), permit));
+                        tokio::spawn(Arc::clone(&endpoint).handle_connection(
+                            stream,
+                            Peer::direct(peer),
+                            permit,
+                        ));
                     }
                     Err(Full) => endpoint.refuse(&stream, peer),
                 }
@@ -129,13 +151,14 @@ pub(super) async fn accept_tcp(listener: TcpListener, endpoint: Arc<Endpoint>) {
 }
 
 /// Accepts for ever.
-pub(super) async fn accept_local(listener: UnixListener, endpoint: Arc<Endpoint>) {
+pub(super) async fn accept_local(mut socket: LocalSocket, endpoint: Arc<Endpoint>) {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match socket.accept().await {
+            Ok(stream) => {
                 // If the pool is full, the connection is closed without an answer.
                 if let Ok(permit) = endpoint.admit(None) {
-                    tokio::spawn(Arc::clone(&endpoint).handle_connection(stream, None, permit));
+                    let peer = Peer { uid: stream.peer_cred().map(|user| user.uid()).ok(), ..Peer::LOCAL };
+                    tokio::spawn(Arc::clone(&endpoint).handle_connection(stream, peer, permit));
                 }
             }
             Err(e) => accept_failed(&e).await,
@@ -191,35 +214,61 @@ impl Endpoint {
         self.connections.admit(ConnState::new(network, self.app.clock.clone())).map(Arc::new)
     }
 
+    /// Waits until the service stops.
+    ///
+    /// A connection's task polls this for every request. Only the first poll takes the lock that all connections share,
+    /// to be woken. The others look whether the value has changed.
     async fn drained(&self) {
-        // Drop the `watch::Ref` at once: while it lives, senders block.
-        drop(self.draining.clone().wait_for(|&draining| draining).await);
+        let mut draining = self.draining.clone();
+        // Drop the `watch::Ref` at once: while it lives, senders block. A task that has used up its budget is not registered
+        // by a poll, unless the future is unconstrained.
+        let mut waiting =
+            pin!(unconstrained(async move { drop(draining.wait_for(|&draining| draining).await) }));
+        let mut is_registered = false;
+        poll_fn(|cx| match is_registered && matches!(self.draining.has_changed(), Ok(false)) {
+            true => Poll::Pending,
+            false => {
+                is_registered = true;
+                waiting.as_mut().poll(cx)
+            }
+        })
+        .await;
     }
 
     /// Serves a connection until it ends or makes room for another.
     async fn handle_connection<IO>(
         self: Arc<Endpoint>,
         io: IO,
-        address: Option<IpAddr>,
+        peer: Peer,
         permit: Arc<ConnPermit<ConnState>>,
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let slot = Arc::clone(&permit.guest);
-        let io = TimeoutIo::new(io, Arc::clone(&slot), self.patience.request);
+        let slot = Arc::clone(&permit.holder);
+        let io = TimeoutIo::new(io, Arc::clone(&slot), self.timeouts.request);
         tokio::select! {
             biased;
             () = slot.closed() => debug!("a connection was closed to make room"),
-            () = self.open(io, address, &permit) => {}
+            () = self.open(io, peer, &permit) => {}
         }
     }
 
-    async fn open<IO>(&self, io: TimeoutIo<IO>, address: Option<IpAddr>, permit: &Arc<ConnPermit<ConnState>>)
+    async fn open<IO>(&self, mut io: TimeoutIo<IO>, mut peer: Peer, permit: &Arc<ConnPermit<ConnState>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let deadline = ConnDeadline::new(Arc::clone(&permit.guest), self.patience);
-        let peer = address.map(|address| Peer { address, certificate: None });
+        let mut deadline = ConnDeadline::new(Arc::clone(&permit.holder), self.timeouts);
+        if self.proxy_protocol && self.proxies.trusts(peer.address) {
+            let read = tokio::select! {
+                read = read_header(&mut io) => read,
+                () = &mut deadline => return,
+                () = self.drained() => return,
+            };
+            match read {
+                Ok(named) => peer.named = named.map(|address| address.to_canonical()),
+                Err(error) => return debug!(peer = %peer.address, %error, "a connection of a trusted proxy"),
+            }
+        }
         match &self.tls {
             None => self.serve(io, peer, permit, deadline).await,
             // Boxed, because this future is twice as large and a plain connection must not reserve memory for it.
@@ -231,7 +280,7 @@ impl Endpoint {
         &self,
         tls: Arc<ServerConfig>,
         io: TimeoutIo<IO>,
-        mut peer: Option<Peer>,
+        mut peer: Peer,
         permit: &Arc<ConnPermit<ConnState>>,
         mut deadline: ConnDeadline,
     ) where
@@ -245,43 +294,70 @@ impl Endpoint {
         };
         match shaken {
             Ok(stream) => {
-                if let Some(peer) = &mut peer {
-                    peer.certificate = self.shown(stream.get_ref().1, peer.address);
-                }
+                peer.certificate = self.shown(stream.get_ref().1, peer.address);
                 self.serve(stream, peer, permit, deadline).await;
             }
             Err(e) => debug!(error = %e, "a TLS handshake failed"),
         }
     }
 
+    /// Answers a request that has to wait: for its body, or for the store.
+    fn answer(
+        &self,
+        exchange: Exchange,
+        request: Request<Incoming>,
+        permit: &Arc<ConnPermit<ConnState>>,
+    ) -> impl Future<Output = Response> + Send + use<> {
+        let asked = Asked::new(&permit.holder, request.version(), self.app.clock.clone());
+        let place = self.requests.admit(asked).ok();
+        let (limit, waits) = (self.timeouts.request, exchange.waits_for_body());
+        // Whoever asks before sending a body is told to send it when somebody reads it, which is not to happen now.
+        let asks_before = request.headers().contains_key(EXPECT);
+        let request = request.map(|body| match &place {
+            Some(place) if !body.is_end_stream() => {
+                Body::new(AwaitedBody::new(body, Arc::clone(&place.holder), limit))
+            }
+            _ => Body::empty(),
+        });
+        let connection = Arc::clone(permit);
+        self.routes.answer(exchange, request, place.is_some()).then(move |mut answer| {
+            if answer.extensions().get::<Vouched>().is_some() {
+                connection.set_aside();
+            }
+            // hyper closes a connection with an unread body, and does not say so: the next request would fail.
+            match place.filter(|_| waits).and_then(|place| Some((place.holder.take_rest()?, place))) {
+                None => Either::Left(ready(answer)),
+                Some((rest, place)) => Either::Right(Box::pin(async move {
+                    if asks_before || !discard(rest, &place.holder, limit).await {
+                        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    answer
+                })),
+            }
+        })
+    }
+
     async fn serve<IO>(
         &self,
         io: IO,
-        peer: Option<Peer>,
+        peer: Peer,
         permit: &Arc<ConnPermit<ConnState>>,
         mut deadline: ConnDeadline,
     ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Endpoint { app, http, .. } = self;
-        let service = service_fn(|request: Request<Incoming>| {
-            let asked = Asked::new(&permit.guest, request.version(), app.clock.clone());
-            let place = self.requests.admit(asked).ok();
-            let request = request.map(|body| match &place {
-                Some(place) if !body.is_end_stream() => {
-                    let asked = Arc::clone(&place.guest);
-                    Body::new(AwaitedBody::new(body, asked, self.patience.request))
+        let service = service_fn(|mut request: Request<Incoming>| {
+            permit.holder.begin(request.version());
+            let answered = self.routes.answer_at_once(&mut request, &peer);
+            permit.holder.end();
+            match answered {
+                ControlFlow::Break(answer) => Either::Left(ready(Ok::<_, Infallible>(answer))),
+                // Boxed, so that the connection of a request that is answered at once needs no memory for it.
+                ControlFlow::Continue(exchange) => {
+                    Either::Right(Box::pin(self.answer(exchange, request, permit).map(Ok)))
                 }
-                _ => Body::empty(),
-            });
-            let connection = Arc::clone(permit);
-            self.door.answer(request, peer.as_ref(), place.is_some()).map(move |answer| {
-                if answer.extensions().get::<Vouched>().is_some() {
-                    connection.set_aside();
-                }
-                drop(place);
-                Ok::<_, Infallible>(answer)
-            })
+            }
         });
         let io = TokioIo::new(ErrorRewriter::new(io, app.clock.clone(), app.random.clone()));
         let mut connection = pin!(http.serve_connection(io, service));

@@ -11,19 +11,19 @@ use std::{
     time::Duration,
 };
 
-use crate::{random::Random, telemetry::metrics::Places};
+use crate::{random::Random, telemetry::metrics::Occupancy};
 
 /// The number of random places among which the one that makes room is chosen. A network with a fifth of all
 /// places is missed once in a thousand times.
 const SAMPLE: usize = 32;
 
 /// A connection or a request that may have a place.
-pub(super) trait Guest {
-    /// The network whose share the guest counts for. `None`: no network's.
+pub(super) trait Holder {
+    /// The network whose share the holder counts for. `None`: no network's.
     fn network(&self) -> Option<IpAddr>;
-    /// The time since which the guest only waits. `None`: the service is working on it.
+    /// The time since which the holder only waits. `None`: the service is working on it.
     fn waits_since(&self) -> Option<Duration>;
-    /// Called when another guest has taken the place.
+    /// Called when another holder has taken the place.
     fn make_room(&self);
 }
 
@@ -32,7 +32,7 @@ pub(super) trait Guest {
 pub(super) struct Bounds {
     pub(super) in_all: usize,
     pub(super) per_network: usize,
-    /// Additional places, for guests that were set aside.
+    /// Additional places, for holders that were set aside.
     pub(super) aside: usize,
     pub(super) newcomers: Newcomers,
 }
@@ -44,22 +44,22 @@ impl Bounds {
     }
 }
 
-/// For which newcomers a waiting guest makes room.
+/// For which newcomers a waiting holder makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Newcomers {
-    /// For newcomers of networks with fewer places than the waiting guest's network.
+    /// For newcomers of networks with fewer places than the waiting holder's network.
     OfOthers,
-    /// For newcomers of the waiting guest's own network, too.
+    /// For newcomers of the waiting holder's own network, too.
     OfAnybody,
 }
 
-/// The places for guests of one kind.
+/// The places for holders of one kind.
 #[derive(Debug)]
 pub(super) struct ConnLimit<G> {
     bounds: Bounds,
     random: Random,
     table: Mutex<Table<G>>,
-    counts: Places,
+    counts: Occupancy,
 }
 
 #[derive(Debug)]
@@ -73,26 +73,26 @@ struct Table<G> {
 
 #[derive(Debug)]
 struct Taken<G> {
-    guest: Arc<G>,
+    holder: Arc<G>,
     /// The index of the place in its network's list.
     nth: usize,
 }
 
-/// A guest's place. Dropping it frees the place.
+/// A holder's place. Dropping it frees the place.
 #[derive(Debug)]
-pub(super) struct ConnPermit<G: Guest> {
-    pub(super) guest: Arc<G>,
+pub(super) struct ConnPermit<G: Holder> {
+    pub(super) holder: Arc<G>,
     pool: Arc<ConnLimit<G>>,
     place: usize,
     is_aside: AtomicBool,
 }
 
-/// There is no place for another guest.
+/// There is no place for another holder.
 #[derive(Debug)]
 pub(super) struct Full;
 
-impl<G: Guest> ConnLimit<G> {
-    pub(super) fn new(bounds: Bounds, counts: Places, random: Random) -> Arc<ConnLimit<G>> {
+impl<G: Holder> ConnLimit<G> {
+    pub(super) fn new(bounds: Bounds, counts: Occupancy, random: Random) -> Arc<ConnLimit<G>> {
         let table = Table {
             places: (0..bounds.in_all).map(|_| None).collect(),
             free: (0..bounds.in_all).rev().collect(),
@@ -102,23 +102,23 @@ impl<G: Guest> ConnLimit<G> {
         Arc::new(ConnLimit { bounds, random, table: Mutex::new(table), counts })
     }
 
-    /// Gives a guest a place.
+    /// Gives a holder a place.
     ///
-    /// If no place is free, a waiting guest makes room: of the network with most places, the one that has waited
+    /// If no place is free, a waiting holder makes room: of the network with most places, the one that has waited
     /// longest. So a network with many places loses them to networks with few.
-    pub(super) fn admit(self: &Arc<ConnLimit<G>>, guest: G) -> Result<ConnPermit<G>, Full> {
-        let guest = Arc::new(guest);
-        let found = self.find_place(&guest);
+    pub(super) fn admit(self: &Arc<ConnLimit<G>>, holder: G) -> Result<ConnPermit<G>, Full> {
+        let holder = Arc::new(holder);
+        let found = self.find_place(&holder);
         match found {
             Ok(_) => _ = self.counts.taken.inc(),
             Err(Full) => _ = self.counts.turned_away.inc(),
         }
-        Ok(ConnPermit { guest, place: found?, pool: Arc::clone(self), is_aside: AtomicBool::new(false) })
+        Ok(ConnPermit { holder, place: found?, pool: Arc::clone(self), is_aside: AtomicBool::new(false) })
     }
 
-    fn find_place(&self, guest: &Arc<G>) -> Result<usize, Full> {
+    fn find_place(&self, holder: &Arc<G>) -> Result<usize, Full> {
         let mut table = self.lock();
-        let network = guest.network();
+        let network = holder.network();
         let own = table.places_of(network).len();
         let of_own = self.bounds.newcomers == Newcomers::OfAnybody;
         let place = if own >= self.bounds.per_network {
@@ -131,7 +131,7 @@ impl<G: Guest> ConnLimit<G> {
             table.longest_waiting(any, |of, taken| (of_own && of == network) || taken > own)?
         };
         let evicted = table.leave(place);
-        table.take(place, guest);
+        table.take(place, holder);
         drop(table);
         if let Some(evicted) = evicted {
             evicted.make_room();
@@ -140,7 +140,7 @@ impl<G: Guest> ConnLimit<G> {
         Ok(place)
     }
 
-    /// Returns how many guests were refused or had to make room so far.
+    /// Returns how many holders were refused or had to make room so far.
     pub(super) fn turned_away(&self) -> u64 {
         self.counts.turned_away.get()
     }
@@ -166,43 +166,43 @@ fn sample(random: &Random, of: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-impl<G: Guest> Table<G> {
+impl<G: Holder> Table<G> {
     fn places_of(&self, network: Option<IpAddr>) -> &[usize] {
         network.and_then(|network| self.per_network.get(&network)).map_or(&[], Vec::as_slice)
     }
 
-    /// Chooses among these places: of the network with most places, the guest that has waited longest. `may_go` gets a
-    /// network and its number of places, and returns whether a guest of that network may be chosen.
+    /// Chooses among these places: of the network with most places, the holder that has waited longest. `may_go` gets a
+    /// network and its number of places, and returns whether a holder of that network may be chosen.
     fn longest_waiting(
         &self,
         places: impl Iterator<Item = usize>,
         may_go: impl Fn(Option<IpAddr>, usize) -> bool,
     ) -> Result<usize, Full> {
         let candidates = places.filter_map(|place| {
-            let Taken { guest, .. } = self.places[place].as_ref()?;
-            let network = guest.network();
+            let Taken { holder, .. } = self.places[place].as_ref()?;
+            let network = holder.network();
             let taken = self.places_of(network).len();
-            let since = guest.waits_since().filter(|_| may_go(network, taken))?;
+            let since = holder.waits_since().filter(|_| may_go(network, taken))?;
             Some((taken, Reverse(since), place))
         });
         candidates.max().map(|(.., place)| place).ok_or(Full)
     }
 
-    /// Gives a free place to a guest.
-    fn take(&mut self, place: usize, guest: &Arc<G>) {
+    /// Gives a free place to a holder.
+    fn take(&mut self, place: usize, holder: &Arc<G>) {
         let mut nth = 0;
-        if let Some(network) = guest.network() {
+        if let Some(network) = holder.network() {
             let places = self.per_network.entry(network).or_default();
             nth = places.len();
             places.push(place);
         }
-        self.places[place] = Some(Taken { guest: Arc::clone(guest), nth });
+        self.places[place] = Some(Taken { holder: Arc::clone(holder), nth });
     }
 
-    /// Takes the guest out of a place.
+    /// Takes the holder out of a place.
     fn leave(&mut self, place: usize) -> Option<Arc<G>> {
-        let Taken { guest, nth } = self.places[place].take()?;
-        if let Some(network) = guest.network()
+        let Taken { holder, nth } = self.places[place].take()?;
+        if let Some(network) = holder.network()
             && let Some(places) = self.per_network.get_mut(&network)
         {
             places.swap_remove(nth);
@@ -212,12 +212,12 @@ impl<G: Guest> Table<G> {
                 None => {}
             }
         }
-        Some(guest)
+        Some(holder)
     }
 
-    /// Frees a guest's place, if the guest still has it.
-    fn give_back(&mut self, place: usize, guest: &Arc<G>) -> bool {
-        let is_its_own = self.places[place].as_ref().is_some_and(|taken| Arc::ptr_eq(&taken.guest, guest));
+    /// Frees a holder's place, if the holder still has it.
+    fn give_back(&mut self, place: usize, holder: &Arc<G>) -> bool {
+        let is_its_own = self.places[place].as_ref().is_some_and(|taken| Arc::ptr_eq(&taken.holder, holder));
         if is_its_own {
             self.leave(place);
             self.free.push(place);
@@ -226,13 +226,13 @@ impl<G: Guest> Table<G> {
     }
 }
 
-impl<G: Guest> ConnPermit<G> {
-    /// Moves the guest to a place aside, which it never has to leave, if one is free.
+impl<G: Holder> ConnPermit<G> {
+    /// Moves the holder to a place aside, which it never has to leave, if one is free.
     pub(super) fn set_aside(&self) {
         let mut table = self.pool.lock();
         if !self.is_aside.load(Ordering::Relaxed)
             && table.aside < self.pool.bounds.aside
-            && table.give_back(self.place, &self.guest)
+            && table.give_back(self.place, &self.holder)
         {
             table.aside += 1;
             self.is_aside.store(true, Ordering::Relaxed);
@@ -240,14 +240,14 @@ impl<G: Guest> ConnPermit<G> {
     }
 }
 
-impl<G: Guest> Drop for ConnPermit<G> {
+impl<G: Holder> Drop for ConnPermit<G> {
     fn drop(&mut self) {
         self.pool.counts.taken.dec();
         let mut table = self.pool.lock();
         if *self.is_aside.get_mut() {
             table.aside -= 1;
         } else {
-            table.give_back(self.place, &self.guest);
+            table.give_back(self.place, &self.holder);
         }
     }
 }

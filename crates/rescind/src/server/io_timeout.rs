@@ -15,19 +15,19 @@ use tokio::{
 
 use super::conn_state::ConnState;
 
-/// Reports reads and writes to the slot. A write fails if the peer accepts no byte for the time of `patience`.
+/// Reports reads and writes to the slot. A write fails if the peer accepts no byte for the time of `limit`.
 #[derive(Debug)]
 pub(super) struct TimeoutIo<IO> {
     io: IO,
     slot: Arc<ConnState>,
-    patience: Duration,
+    limit: Duration,
     /// Runs while a write waits for the peer.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO> TimeoutIo<IO> {
-    pub(super) fn new(io: IO, slot: Arc<ConnState>, patience: Duration) -> TimeoutIo<IO> {
-        TimeoutIo { io, slot, patience, stalled: None }
+    pub(super) fn new(io: IO, slot: Arc<ConnState>, limit: Duration) -> TimeoutIo<IO> {
+        TimeoutIo { io, slot, limit, stalled: None }
     }
 }
 
@@ -48,13 +48,13 @@ impl<IO: AsyncRead + Unpin> AsyncRead for TimeoutIo<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let TimeoutIo { io, slot, patience, stalled } = &mut *self;
+        let TimeoutIo { io, slot, limit, stalled } = &mut *self;
         if let Poll::Ready(written) = Pin::new(io).poll_write(cx, buf) {
             *stalled = None;
             slot.wrote();
             return Poll::Ready(written);
         }
-        let stalled = stalled.get_or_insert_with(|| Box::pin(sleep(*patience)));
+        let stalled = stalled.get_or_insert_with(|| Box::pin(sleep(*limit)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -5,47 +5,47 @@ mod asked;
 mod conn_limit;
 mod conn_state;
 mod io_timeout;
+mod local;
+mod periodic;
+pub mod proxy_protocol;
+mod reload;
+mod systemd;
 mod tasks;
 mod tls;
 
-use std::{
-    fs::{self, Permissions},
-    io,
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use futures_util::{FutureExt, future::BoxFuture};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::TcpListener,
     sync::{oneshot, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    time::timeout,
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    admin,
-    app::App,
+    app::{App, Stage, Urls, rehash_in_passing},
     audit, cluster,
     config::{self, Config},
-    http::{self, client_ip::TrustedProxies},
+    files::circumstances::circumstances,
+    http::{self, Door, client_ip::TrustedProxies},
+    model::UnixSeconds,
     telemetry::metrics::Listener,
+    usage,
+    webhooks::{self, Hook},
 };
-use accept::{Endpoint, TurnedAway, accept_local, accept_tcp};
+use accept::{Endpoint, accept_local, accept_tcp};
 use conn_limit::{Bounds, ConnLimit, Newcomers};
-use conn_state::Patience;
+use conn_state::Timeouts;
+use local::LocalSocket;
+use periodic::{note_trends, sweep, tell_turned_away};
+use reload::Reload;
 pub use tasks::TaskEnded;
 use tasks::Tasks;
-use tls::{Reload, Side};
+use tls::Side;
 
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How often the service checks for refused connections and requests, and how often it logs them at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-const TELL_EVERY: Duration = Duration::from_secs(60);
 /// The management listener has its own places, so load on the public one cannot keep operators and probes out. A
 /// verifier that has shown its token moves to one of the 1000 places aside. Other peers make room for newcomers.
 const MANAGEMENT: Bounds = Bounds { aside: 1000, ..Bounds::of_anybody(500) };
@@ -53,19 +53,33 @@ const LOCAL: Bounds = Bounds::of_anybody(100);
 /// Names of tasks.
 const NODE: &str = "cluster node";
 const AUDIT: &str = "audit writer";
+const USAGE: &str = "usage writer";
 /// File descriptors kept for the store, the listeners and the connections to a database.
 const OTHER_FILES: usize = 250;
+
+/// Checks that TLS can be set up with the configured files.
+///
+/// # Errors
+///
+/// If a file cannot be read, or they do not belong together.
+pub fn check_tls(config: &config::Tls, now: UnixSeconds) -> anyhow::Result<()> {
+    Ok(tls::check(config, now)?)
+}
 
 /// A service whose listeners are bound. It answers no request yet.
 pub struct Server {
     app: Arc<App>,
     public: (TcpListener, Arc<Endpoint>),
     management: (TcpListener, Arc<Endpoint>),
-    local: (UnixListener, Arc<Endpoint>),
-    reload: Option<Reload>,
+    local: (LocalSocket, Arc<Endpoint>),
+    reload: Reload,
     drain: watch::Sender<bool>,
+    shutdown_delay: Duration,
+    /// Ends that delay.
+    at_once: BoxFuture<'static, ()>,
     drain_timeout: Duration,
     tasks: Tasks,
+    hooks: Vec<Hook>,
 }
 
 impl Server {
@@ -75,30 +89,34 @@ impl Server {
     ///
     /// If an address or the socket cannot be bound, or TLS cannot be set up with the configured files.
     pub async fn bind(app: Arc<App>, config: &Config) -> anyhow::Result<Server> {
-        let config::Server { listen, management_listen, drain_timeout, .. } = config.server;
+        let config::Server { listen, management_listen, shutdown_delay, drain_timeout, .. } = config.server;
         let proxies = TrustedProxies {
             networks: config.server.trusted_proxies.clone(),
             header: config.server.client_address_header.clone(),
         };
-        let (tls, reload) = tls::open(&config.tls, app.clock.clone())?.unzip();
+        let hooks = webhooks::open(&app)?;
+        let (tls, certificate) = tls::open(&config.tls, &app)?.unzip();
+        let reload = Reload::new(certificate).context("SIGHUP cannot be listened for")?;
         let drain = watch::Sender::new(false);
-        let endpoint = |listener, door, connections, requests| Endpoint {
+        let endpoint = |listener, routes, connections, requests| Endpoint {
             listener,
             app: Arc::clone(&app),
-            door,
+            routes,
             connections: ConnLimit::new(connections, app.metrics.connections(listener), app.random.clone()),
             requests: ConnLimit::new(requests, app.metrics.requests_under_way(listener), app.random.clone()),
-            patience: Patience {
+            timeouts: Timeouts {
                 request: config.server.request_timeout.into(),
                 idle: config.server.idle_timeout.into(),
             },
             proxies: TrustedProxies::default(),
+            proxy_protocol: false,
             tls: None,
             http: accept::http().http1_only(),
             draining: drain.subscribe(),
         };
         let public = Endpoint {
             proxies: proxies.clone(),
+            proxy_protocol: config.server.proxy_protocol,
             tls: tls.clone().map(|tls| (tls, Side::Public)),
             http: accept::http(),
             ..endpoint(
@@ -117,26 +135,45 @@ impl Server {
             tls: tls.filter(|_| config.tls.management).map(|tls| (tls, Side::Management)),
             ..endpoint(
                 Listener::Management,
-                http::management(Arc::clone(&app)),
+                http::management(Arc::clone(&app), door(config)),
                 MANAGEMENT,
                 // A connection of this listener has one request at a time.
                 Bounds::of_anybody(MANAGEMENT.in_all + MANAGEMENT.aside),
             )
         };
         let local = endpoint(Listener::Local, http::local(Arc::clone(&app)), LOCAL, LOCAL);
+        let public_listener = bind("server.listen", "--listen", listen).await?;
+        let management_listener =
+            bind("server.management_listen", "--management-listen", management_listen).await?;
+        let urls = Urls {
+            public: config.public_url(public_listener.local_addr()?),
+            management: config.management_url(management_listener.local_addr()?),
+        };
+        // Another server of this app, in a test, leaves them as they are.
+        let _ = app.urls.set(urls);
         Ok(Server {
-            public: (bind("server.listen", "--listen", listen).await?, Arc::new(public)),
-            management: (
-                bind("server.management_listen", "--management-listen", management_listen).await?,
-                Arc::new(management),
-            ),
-            local: (bind_local(&app.folder().socket())?, Arc::new(local)),
+            public: (public_listener, Arc::new(public)),
+            management: (management_listener, Arc::new(management)),
+            local: (bind_local(app.folder().socket())?, Arc::new(local)),
             reload,
             drain,
+            shutdown_delay: shutdown_delay.into(),
+            at_once: pending().boxed(),
             drain_timeout: drain_timeout.into(),
             tasks: Tasks::default(),
+            hooks,
             app,
         })
+    }
+
+    /// Lets `at_once` end `server.shutdown_delay`.
+    pub fn end_delay_by(&mut self, at_once: impl Future<Output = ()> + Send + 'static) {
+        self.at_once = at_once.boxed();
+    }
+
+    /// Whether the dashboard is open: not without TLS on an address that others reach.
+    pub fn opens_dashboard(config: &Config) -> bool {
+        door(config) != Door::Closed
     }
 
     /// Returns the address of the public listener.
@@ -157,31 +194,67 @@ impl Server {
         self.management.0.local_addr()
     }
 
-    /// Answers requests until `stop`, then lets the requests under way finish.
+    /// Calls `settings` at each SIGHUP.
+    pub fn reload_settings(&mut self, settings: impl FnMut() + Send + 'static) {
+        self.reload.settings = Box::new(settings);
+    }
+
+    /// Answers requests until `stop` and for the configured delay after it, and then lets the requests under way finish.
     ///
     /// # Errors
     ///
     /// If a task ends that must run until the stop. The service then stops in the same order.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), TaskEnded> {
-        let Server { app, public, management, local, reload, drain, drain_timeout, mut tasks } = self;
-        let (leave, leaving) = oneshot::channel::<()>();
+        let Server {
+            app,
+            public,
+            management,
+            local,
+            reload,
+            drain,
+            shutdown_delay,
+            at_once,
+            drain_timeout,
+            mut tasks,
+            hooks,
+        } = self;
+        let (give_up, giving_up) = oneshot::channel::<()>();
         if app.store.postgres().is_some() {
-            tasks.run_to_end(NODE, keep_node(Arc::clone(&app), async { _ = leaving.await }));
+            tasks.run_to_end(NODE, keep_node(Arc::clone(&app), async { _ = giving_up.await }));
         }
         let (write_all, writing_all) = oneshot::channel::<()>();
         let (audit, store) = (Arc::clone(&app.audit), Arc::clone(&app.store));
         tasks.run_to_end(AUDIT, audit::run(audit, store, async { _ = writing_all.await }));
+        let (count_all, counting_all) = oneshot::channel::<()>();
+        let (usage, store) = (Arc::clone(&app.usage), Arc::clone(&app.store));
+        tasks.run_to_end(USAGE, usage::run(usage, store, async { _ = counting_all.await }));
         let endpoints = [&public.1, &management.1, &local.1].map(Arc::clone);
         tasks.run("public listener", accept_tcp(public.0, public.1));
         tasks.run("management listener", accept_tcp(management.0, management.1));
         tasks.run("local listener", accept_local(local.0, local.1));
         tasks.run("report of who was turned away", tell_turned_away(endpoints));
         tasks.run("sweep", sweep(Arc::clone(&app)));
-        if let Some(reload) = reload {
-            tasks.run("reload of the certificate", reload.run());
-        }
+        tasks.run("rehash", rehash_in_passing(Arc::clone(&app)));
+        let sent = Arc::clone(&app);
+        tasks.run("webhooks", async move { match webhooks::run(sent, hooks).await {} });
+        tasks.run("trends", note_trends(Arc::clone(&app)));
+        tasks.run("reload", reload.run());
+        // It tells that the process lives until its very end.
+        tokio::spawn(systemd::keep_watchdog_quiet());
+        systemd::ready();
+        let leave = async {
+            stop.await;
+            systemd::stopping();
+            app.enter(Stage::Leaving);
+            if !shutdown_delay.is_zero() {
+                info!(delay = ?shutdown_delay, "stopping soon: /readyz is 503, and requests are still answered");
+                if timeout(shutdown_delay, at_once).await.is_ok() {
+                    info!("a second signal: the delay ends now");
+                }
+            }
+        };
         let outcome = tokio::select! {
-            () = stop => Ok(()),
+            () = leave => Ok(()),
             ended = tasks.ended() => Err(ended),
         };
         if let Err(TaskEnded { name, panicked }) = outcome {
@@ -190,23 +263,32 @@ impl Server {
         // Ends the accept loops, which closes the listeners.
         tasks.stop().await;
         info!("draining");
-        app.begin_drain();
+        app.enter(Stage::Closing);
         drain.send_replace(true);
         if timeout(drain_timeout, drain.closed()).await.is_err() {
             warn!(after = ?drain_timeout, "requests under way were cut off");
         }
-        drop(write_all);
+        drop((write_all, count_all));
         // The node gives up its lease only now, because the requests that were just answered needed it.
-        drop(leave);
+        drop(give_up);
         while let Some(TaskEnded { name, panicked }) = tasks.finished().await {
             match name {
                 AUDIT if panicked => warn!("what callers tried of late was not written"),
+                USAGE if panicked => warn!("how clients were used of late was not written"),
                 NODE if panicked => warn!("the others will wait for this node's lease"),
                 _ => {}
             }
         }
         info!("stopped");
         outcome
+    }
+}
+
+fn door(config: &Config) -> Door {
+    match config.tls.management {
+        true => Door::Tls,
+        false if config.server.management_listen.ip().is_loopback() => Door::Loopback,
+        false => Door::Closed,
     }
 }
 
@@ -243,60 +325,19 @@ fn raise_file_limit() -> u64 {
     .unwrap_or(u64::MAX)
 }
 
+fn bind_local(path: PathBuf) -> anyhow::Result<LocalSocket> {
+    LocalSocket::bind(path.clone()).map_err(|e| {
+        let hint = match e.kind() {
+            io::ErrorKind::InvalidInput => "; a shorter --data-dir helps".to_owned(),
+            _ => circumstances(&path, &e),
+        };
+        anyhow!("cannot listen on {}: {e}{hint}", path.display())
+    })
+}
+
 async fn bind(key: &str, flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag} or {key}"))
-}
-
-/// Binds the local socket in a private folder and moves it, so that no other user can ever connect to it.
-fn bind_local(path: &Path) -> anyhow::Result<UnixListener> {
-    let bound = || {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let private = tempfile::Builder::new().prefix(".sock-").rand_bytes(3).tempdir_in(folder)?;
-        let inside = private.path().join("s");
-        let listener = UnixListener::bind(&inside)?;
-        fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
-        // This process holds the folder's lock, so an existing socket was left by a process that has ended.
-        fs::rename(&inside, path)?;
-        Ok::<_, io::Error>(listener)
-    };
-    bound().with_context(|| format!("cannot listen on {}; a shorter --data-dir may help", path.display()))
-}
-
-/// Logs how many connections and requests were refused for want of a place: at once, then at most once a minute.
-async fn tell_turned_away(endpoints: [Arc<Endpoint>; 3]) {
-    let mut ticks = interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = endpoints.each_ref().map(|_| (TurnedAway::default(), Duration::ZERO));
-    loop {
-        ticks.tick().await;
-        for (endpoint, (before, next)) in endpoints.iter().zip(&mut told) {
-            let (so_far, now) = (endpoint.turned_away(), endpoint.app.clock.elapsed());
-            if so_far == *before || now < *next {
-                continue;
-            }
-            let since = so_far - *before;
-            let TurnedAway { connections, requests } = since;
-            let most_from = endpoint.most_from(since).map(tracing::field::display);
-            let listener = endpoint.listener.name();
-            warn!(listener, connections, requests, most_from, "turned away: there were too many");
-            (*before, *next) = (so_far, now + TELL_EVERY);
-        }
-    }
-}
-
-async fn sweep(app: Arc<App>) {
-    let mut ticks = interval(SWEEP_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(e) = admin::upgrade_key(&app).await {
-            warn!(error = %e, "the signing key could not be followed by one with a refresh key");
-        }
-        if let Err(e) = app.sweep().await {
-            warn!(error = %e, "expired sessions could not be swept");
-        }
-    }
 }
 
 #[cfg(test)]

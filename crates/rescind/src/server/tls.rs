@@ -1,10 +1,10 @@
 //! TLS: the certificate in force, and its replacement when the files change.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -17,11 +17,6 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use thiserror::Error;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
-};
 use tracing::{error, info};
 use x509_cert::{
     Certificate,
@@ -30,7 +25,8 @@ use x509_cert::{
 };
 
 use crate::{
-    clock::{Clock, rfc3339},
+    app::{App, Validity},
+    clock::rfc3339,
     config::{self, ClientCertificates},
     files::{
         pem::{self, PemError},
@@ -39,8 +35,6 @@ use crate::{
     model::{CertificateName, PeerCertificate},
 };
 
-/// How often the files are checked for changes.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 const HTTP1: &[u8] = b"http/1.1";
 const H2: &[u8] = b"h2";
 
@@ -75,9 +69,6 @@ pub(super) enum TlsError {
     /// The TLS library refuses the protocol versions.
     #[error("TLS cannot be set up: {0}")]
     Provider(rustls::Error),
-    /// The process cannot listen for SIGHUP.
-    #[error("SIGHUP cannot be listened for: {0}")]
-    Signal(io::Error),
 }
 
 /// Which listener a configuration is for.
@@ -97,8 +88,7 @@ pub(super) struct Tls {
 struct Configs {
     public: Arc<ServerConfig>,
     management: Arc<ServerConfig>,
-    /// When the certificate expires, in Unix seconds.
-    until: u64,
+    validity: Validity,
 }
 
 /// The files that the configurations are read from.
@@ -110,13 +100,12 @@ struct Files {
     client_certificates: ClientCertificates,
 }
 
-/// Puts a new certificate in force when the files change, or at SIGHUP.
+/// Puts a new certificate in force.
 pub(super) struct Reload {
     tls: Arc<Tls>,
     files: Files,
-    hangup: Signal,
     seen: Vec<Stamp>,
-    clock: Clock,
+    app: Arc<App>,
 }
 
 /// Why a certificate cannot be read.
@@ -125,18 +114,20 @@ pub(super) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
 /// A file's modification time and length. A different stamp means that the file has changed.
 type Stamp = Option<(SystemTime, u64)>;
 
+/// Reads the configured files as [`open`] does.
+pub(super) fn check(config: &config::Tls, now: u64) -> Result<(), TlsError> {
+    Files::of(config).map_or(Ok(()), |files| files.load(now).map(drop))
+}
+
 /// Sets TLS up as configured. `None`: no TLS is configured.
-pub(super) fn open(config: &config::Tls, clock: Clock) -> Result<Option<(Arc<Tls>, Reload)>, TlsError> {
-    let config::Tls { certificate, key, client_ca, client_certificates, management: _ } = config.clone();
-    let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
-    let files = Files { certificate, key, client_ca, client_certificates };
-    // SIGHUP must be handled before anybody can learn that the service runs: unhandled, it ends the process.
-    let hangup = signal(SignalKind::hangup()).map_err(TlsError::Signal)?;
+pub(super) fn open(config: &config::Tls, app: &Arc<App>) -> Result<Option<(Arc<Tls>, Reload)>, TlsError> {
+    let Some(files) = Files::of(config) else { return Ok(None) };
     let seen = files.stamps();
-    let configs = files.load(clock.now())?;
-    info!(certificate = %files.certificate.display(), until = rfc3339(configs.until), "TLS");
+    let configs = files.load(app.clock.now())?;
+    app.certificate_in_force(configs.validity);
+    info!(certificate = %files.certificate.display(), until = rfc3339(configs.validity.until), "TLS");
     let tls = Arc::new(Tls { current: ArcSwap::from_pointee(configs) });
-    Ok(Some((Arc::clone(&tls), Reload { tls, files, hangup, seen, clock })))
+    Ok(Some((Arc::clone(&tls), Reload { tls, files, seen, app: Arc::clone(app) })))
 }
 
 impl Tls {
@@ -151,35 +142,17 @@ impl Tls {
 }
 
 impl Reload {
-    /// Checks the files for ever. New files that cannot be used change nothing.
-    pub(super) async fn run(mut self) {
-        let mut ticks = interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let asked = tokio::select! {
-                _ = self.hangup.recv() => true,
-                _ = ticks.tick() => false,
-            };
-            let look = move || {
-                self.look(asked);
-                self
-            };
-            match spawn_blocking(look).await {
-                Ok(looked) => self = looked,
-                Err(_) => return error!("the certificate is looked after no more: reading it panicked"),
-            }
-        }
-    }
-
-    fn look(&mut self, asked: bool) {
+    /// Reads the files if they have changed, or if that is asked for. Files that cannot be used change nothing.
+    pub(super) fn look(&mut self, asked: bool) {
         let stamps = self.files.stamps();
         if !asked && stamps == self.seen {
             return;
         }
         self.seen = stamps;
-        match self.files.load(self.clock.now()) {
+        match self.files.load(self.app.clock.now()) {
             Ok(configs) => {
-                info!(until = rfc3339(configs.until), "a new certificate is in force");
+                self.app.certificate_in_force(configs.validity);
+                info!(until = rfc3339(configs.validity.until), "a new certificate is in force");
                 self.tls.current.store(Arc::new(configs));
             }
             Err(e) => error!(error = %e, "the certificate was not replaced: the one before stays in force"),
@@ -188,6 +161,12 @@ impl Reload {
 }
 
 impl Files {
+    /// `None`: no TLS is configured.
+    fn of(config: &config::Tls) -> Option<Files> {
+        let config::Tls { certificate, key, client_ca, client_certificates, management: _ } = config.clone();
+        Some(Files { certificate: certificate?, key: key?, client_ca, client_certificates })
+    }
+
     fn stamps(&self) -> Vec<Stamp> {
         let stamp = |path: &PathBuf| {
             let metadata = fs::metadata(path).ok()?;
@@ -200,9 +179,9 @@ impl Files {
         let Files { certificate, key, client_ca, client_certificates } = self;
         let chain = certificates("tls.certificate", certificate)?;
         let unreadable = || TlsError::Certificate("tls.certificate", certificate.clone());
-        let until = not_after(&end_entity(&chain).map_err(|_| unreadable())?);
-        if until < now {
-            return Err(TlsError::Expired(certificate.clone(), rfc3339(until)));
+        let validity = validity(&end_entity(&chain).map_err(|_| unreadable())?);
+        if validity.until < now {
+            return Err(TlsError::Expired(certificate.clone(), rfc3339(validity.until)));
         }
         let private = pem::private_key(key).map_err(|e| TlsError::File("tls.key", key.clone(), e))?;
         permissions::require_unwritable("tls.key", key).map_err(TlsError::Permissions)?;
@@ -234,7 +213,7 @@ impl Files {
         };
         let verifier = |path| client_verifier(path, *client_certificates, &provider);
         let verifier = client_ca.as_deref().map(verifier).transpose()?;
-        Ok(Configs { public: config(verifier, &[H2, HTTP1])?, management: config(None, &[HTTP1])?, until })
+        Ok(Configs { public: config(verifier, &[H2, HTTP1])?, management: config(None, &[HTTP1])?, validity })
     }
 }
 
@@ -256,7 +235,10 @@ fn read_names(chain: &[CertificateDer<'_>]) -> Result<PeerCertificate, Unreadabl
         GeneralName::UniformResourceIdentifier(name) => CertificateName::uri(name.as_str()).ok(),
         _ => None,
     };
-    Ok(PeerCertificate { names: names.iter().filter_map(name).collect(), until: not_after(&certificate) })
+    Ok(PeerCertificate {
+        names: names.iter().filter_map(name).collect(),
+        until: validity(&certificate).until,
+    })
 }
 
 fn end_entity(chain: &[CertificateDer<'_>]) -> Result<Certificate, Unreadable> {
@@ -264,8 +246,10 @@ fn end_entity(chain: &[CertificateDer<'_>]) -> Result<Certificate, Unreadable> {
     Ok(Certificate::from_der(der)?)
 }
 
-fn not_after(certificate: &Certificate) -> u64 {
-    certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs()
+fn validity(certificate: &Certificate) -> Validity {
+    let validity = certificate.tbs_certificate().validity();
+    let [from, until] = [validity.not_before, validity.not_after].map(|at| at.to_unix_duration().as_secs());
+    Validity { from, until }
 }
 
 fn client_verifier(

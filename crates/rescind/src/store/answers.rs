@@ -6,7 +6,10 @@ use rescind_verifier::{ClientPolicy, SessionState, State, follow::wire::EndedSes
 use serde::Serialize;
 
 use super::{Known, Place};
-use crate::model::{Client, ClientId, Session, SessionId, SigningKeyRecord, VerifierRecord};
+use crate::{
+    model::{Client, ClientId, Session, SessionId, SigningKeyRecord, VerifierRecord},
+    secret::SealedSecrets,
+};
 
 /// The data that a process needs in memory before it serves.
 #[derive(Debug)]
@@ -15,8 +18,8 @@ pub struct Loaded {
     pub clients: Vec<Client>,
     /// Every signing key, in the order of creation.
     pub keys: Vec<SigningKeyRecord>,
-    /// The sealed pepper; `None` in a new store.
-    pub pepper: Option<Vec<u8>>,
+    /// The sealed secrets; none in a new store.
+    pub secrets: SealedSecrets,
     /// Every verifier that may follow the feed.
     pub verifiers: Vec<VerifierRecord>,
     /// Sessions that ended before they expired.

@@ -1,7 +1,16 @@
 //! What every store must do, whatever its kind.
 
+mod administrators;
 mod audit;
+mod chain;
 mod cost;
+mod denials;
+mod management;
+mod operators;
+mod pepper;
+mod sweep;
+mod usage;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -9,17 +18,27 @@ use rescind_verifier::{Algorithm, Allowlist, State};
 use tokio::task::JoinSet;
 
 use super::{
-    SigningKeyRecord, Store, StoreError, Swept,
+    Result, SigningKeyRecord, Store, StoreError, Swept,
     postgres::tests::{Server, options},
 };
-use audit::*;
-use cost::logout_writes_as_much_however_many_sessions_live;
-
 use crate::{
-    model::{Actor, ChangeOrigin, Client, Credential, OnReuse, Phase, Session, Status, TokenRules},
+    model::{
+        Actor, ChangeOrigin, Client, Credential, OnReuse, Phase, Session, Status, Suspension, TokenRules,
+    },
     random::Random,
     secret::SecretHash,
 };
+use administrators::*;
+use audit::*;
+use chain::*;
+use cost::logout_writes_as_much_however_many_sessions_live;
+use denials::*;
+use management::*;
+use operators::*;
+use pepper::*;
+use sweep::a_sweep_takes_what_is_over_and_nothing_else;
+use usage::*;
+use webhooks::*;
 
 pub(super) const RULES: TokenRules = TokenRules {
     access_ttl: 3600,
@@ -81,10 +100,26 @@ on_every_store![
     a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves,
     a_rule_that_fails_or_panics_costs_nobody_else_anything,
     a_deleted_client_is_loaded_and_not_listed,
-    the_first_pepper_and_the_first_key_stand,
+    the_first_key_stands,
+    the_first_pepper_stands,
+    a_pepper_is_added_once_and_retired_once,
+    a_secret_is_found_by_each_hash_and_kept_under_the_present_pepper,
     one_key_signs_at_a_time,
     a_sweep_takes_what_is_over_and_nothing_else,
     logout_writes_as_much_however_many_sessions_live,
+    a_client_is_created_once_under_a_name_that_must_be_absent,
+    what_is_suspended_or_has_ended_is_found_when_its_time_has_come,
+    the_sessions_of_a_client_are_listed,
+    the_uses_of_credentials_are_added_up_and_the_last_one_stays,
+    the_counts_of_an_hour_are_added_up_until_they_are_swept,
+    an_expiry_is_told_of_once_whoever_asks,
+    a_management_token_is_found_until_it_ends,
+    management_tokens_end_with_every_token,
+    an_idempotency_key_is_reserved_once,
+    administrators_are_changed_as_a_whole,
+    a_sign_in_is_good_for_a_time_and_one_generation,
+    a_handed_over_secret_is_read_once,
+    a_credential_has_a_note,
     every_change_is_on_record,
     what_cannot_be_put_on_record_is_not_done,
     what_is_on_record_is_found_page_by_page,
@@ -92,16 +127,29 @@ on_every_store![
     records_are_swept_when_they_are_old_or_too_many,
     one_clients_records_push_out_no_other_clients,
     whoever_follows_the_record_misses_nothing,
+    denials_are_found_by_all_that_they_are_asked_for,
+    denials_are_swept_when_they_are_old_or_too_many,
+    each_node_has_a_chain_that_goes_on_after_a_restart,
+    what_many_write_at_once_is_one_chain_for_each_node,
+    a_changed_removed_or_moved_row_is_found,
+    a_checkpoint_proves_the_end_and_all_before_it,
+    what_is_swept_leaves_the_rest_verifiable,
+    rows_without_a_place_are_old_or_were_added,
+    a_sweep_signs_nothing_for_a_row_that_was_changed,
+    one_node_has_a_webhook_until_its_claim_ends,
+    what_a_receiver_has_not_accepted_is_kept_until_it_has,
 ];
 
 fn credential(api_key: &str) -> Credential {
     Credential {
         id: 0,
         api_key: api_key.into(),
-        secret_hash: SecretHash([7; 32]),
+        secret_hash: SecretHash { bytes: [7; 32], pepper: 1 },
         created_at: 1000,
         expires_at: None,
         revoked_at: None,
+        replaced_at: None,
+        note: None,
     }
 }
 
@@ -109,13 +157,16 @@ pub(super) fn client(api_key: &str) -> Client {
     Client {
         id: 0,
         name: "tést".into(),
+        suspension: Suspension::default(),
         status: Status::Active,
         generation: 0,
         revision: 0,
         allowlist: Allowlist::from_iter(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
         certificates: "dns:api.example.com uri:spiffe://example.com/api".parse().unwrap(),
         scopes: "a b".parse().unwrap(),
+        resources: "https://api.example.com/b urn:a".parse().unwrap(),
         enforces_allowlist: true,
+        introspect_lifetime: Some(7),
         created_at: 1000,
         credentials: vec![credential(api_key)],
     }
@@ -125,6 +176,7 @@ pub(super) fn origin() -> ChangeOrigin {
     ChangeOrigin {
         at: 1000,
         by: Actor::Operator,
+        operator: Some("alice".into()),
         from: None,
         node: "node".into(),
         request: Some("r1".into()),
@@ -134,14 +186,19 @@ pub(super) fn origin() -> ChangeOrigin {
 pub(super) fn key(kid: &str) -> SigningKeyRecord {
     SigningKeyRecord {
         refresh_sealed: Some(vec![4, 5]),
+        rfc9068: true,
         id: 0,
         kid: kid.into(),
-        algorithm: Algorithm::Es256,
+        algorithm: Algorithm::Ed25519,
         sealed: vec![1, 2, 3],
         created_at: 1000,
         signs_from: 1000,
         retire_at: None,
     }
+}
+
+pub(super) async fn create(store: &Store, api_key: &str) -> Client {
+    store.create_client(client(api_key), false, origin()).await.unwrap().unwrap()
 }
 
 pub(super) async fn login(store: &Store, client: &Client, now: u64) -> Session {
@@ -164,9 +221,9 @@ pub(super) async fn logout(store: &Store, client: &Client) -> Client {
 
 async fn what_is_saved_is_loaded_again(home: &Home) {
     let store = home.open().await;
-    assert!(store.load().await.unwrap().pepper.is_none());
-    assert_eq!(store.set_pepper(vec![9]).await.unwrap(), [9]);
-    let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
+    assert!(store.load().await.unwrap().secrets.is_empty());
+    store.first_pepper(secrets([("pepper", 9)])).await.unwrap();
+    let saved = create(&store, "rk_1").await;
     assert_eq!((saved.id, saved.credentials[0].id), (1, 1));
     store.rotate_key(None, key("k1"), 5, origin()).await.unwrap();
     let session = login(&store, &saved, 2000).await;
@@ -175,7 +232,7 @@ async fn what_is_saved_is_loaded_again(home: &Home) {
     let store = home.open().await;
     let loaded = store.load().await.unwrap();
     assert_eq!(loaded.clients, [saved]);
-    assert_eq!(loaded.pepper, Some(vec![9]));
+    assert_eq!(loaded.secrets, secrets([("pepper", 9)]));
     assert_eq!(loaded.keys[0].kid, "k1");
     let found = store.find(1, session.id).await.unwrap();
     assert_eq!(found.session, Some(session));
@@ -184,7 +241,7 @@ async fn what_is_saved_is_loaded_again(home: &Home) {
 
 async fn a_change_is_one_revision_and_nothing_changes_on_an_error(home: &Home) {
     let store = home.open().await;
-    let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let saved = create(&store, "rk_1").await;
     let rule = |client: &mut Client| {
         client.name = "other".into();
         client.credentials[0].revoked_at = Some(1);
@@ -208,8 +265,8 @@ async fn a_change_is_one_revision_and_nothing_changes_on_an_error(home: &Home) {
 
 async fn sessions_are_changed_with_their_own_client_only(home: &Home) {
     let store = home.open().await;
-    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
-    let two = store.create_client(client("rk_2"), origin()).await.unwrap();
+    let one = create(&store, "rk_1").await;
+    let two = create(&store, "rk_2").await;
     let session = login(&store, &one, 2000).await;
     assert!(store.change_session(two.id, session.id, |_, _| ((), None)).await.unwrap().is_none());
     assert!(store.change_session(one.id, 99, |_, _| ((), None)).await.unwrap().is_none());
@@ -224,8 +281,8 @@ async fn sessions_are_changed_with_their_own_client_only(home: &Home) {
 
 async fn a_session_is_ended_whether_its_row_is_there_or_not(home: &Home) {
     let store = home.open().await;
-    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
-    let two = store.create_client(client("rk_2"), origin()).await.unwrap();
+    let one = create(&store, "rk_1").await;
+    let two = create(&store, "rk_2").await;
     let (there, gone) = (login(&store, &one, 9000).await, login(&store, &one, 1000).await);
     store.sweep(0, 8201).await.unwrap();
     for session in [&there, &gone] {
@@ -233,14 +290,15 @@ async fn a_session_is_ended_whether_its_row_is_there_or_not(home: &Home) {
         let (expected, end) = ((session.id == there.id).then(|| there.clone()), ended.clone());
         let rule = move |client: &Client, found: Option<Session>| {
             assert_eq!((client.id, &found), (1, &expected));
-            Some(end)
+            Some((end, None))
         };
-        let nothing = |_: &Client, _: Option<Session>| -> Option<Session> { None };
+        let nothing =
+            |_: &Client, found: Option<Session>| found.filter(|_| false).map(|session| (session, None));
         assert_eq!(store.end_session(one.id, session.id, nothing).await.unwrap(), None);
         assert_eq!(store.end_session(one.id, session.id, rule).await.unwrap(), Some(ended.clone()));
         assert_eq!(store.find(one.id, session.id).await.unwrap().session, Some(ended.clone()));
         // A second end changes nothing. Another client cannot end the session.
-        let again = |_: &Client, found: Option<Session>| found;
+        let again = |_: &Client, found: Option<Session>| Some((found?, None));
         assert_eq!(store.end_session(one.id, session.id, again).await.unwrap(), Some(ended.clone()));
         assert_eq!(store.end_session(two.id, session.id, again).await.unwrap(), None);
         assert_eq!(store.end_session(99, session.id, again).await.unwrap(), None);
@@ -253,7 +311,7 @@ async fn a_session_is_ended_whether_its_row_is_there_or_not(home: &Home) {
 
 async fn of_a_hundred_refreshes_at_once_one_wins(home: &Home) {
     let store = Arc::new(home.open().await);
-    let client = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let client = create(&store, "rk_1").await;
     let session = login(&store, &client, 1000).await;
     let mut refreshes = JoinSet::new();
     for _ in 0..100 {
@@ -280,7 +338,7 @@ async fn a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves(ho
     }
 
     let store = Arc::new(home.open().await);
-    let client = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let client = create(&store, "rk_1").await;
     let mut logins = JoinSet::new();
     for _ in 0..20 {
         let (shared, login_of) = (Arc::clone(&store), client.clone());
@@ -298,20 +356,20 @@ async fn a_session_is_of_the_generation_that_a_logout_at_the_same_time_leaves(ho
 // check 90
 async fn a_rule_that_fails_or_panics_costs_nobody_else_anything(home: &Home) {
     let store = home.open().await;
-    let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
-    let duplicate = store.create_client(client("rk_1"), origin());
+    let saved = create(&store, "rk_1").await;
+    let duplicate = store.create_client(client("rk_1"), false, origin());
     let panicking =
         store.change_client(saved.id, origin(), |_| -> Result<(), ()> { panic!("a rule's own fault") });
-    let good = store.create_client(client("rk_3"), origin());
+    let good = store.create_client(client("rk_3"), false, origin());
     let (duplicate, panicking, good) = tokio::join!(duplicate, panicking, good);
     assert!(matches!(duplicate, Err(StoreError::Unavailable(_))));
     assert!(matches!(panicking, Err(StoreError::Unavailable(_))));
-    assert_eq!(store.clients().await.unwrap(), [saved, good.unwrap()]);
+    assert_eq!(store.clients().await.unwrap(), [saved, good.unwrap().unwrap()]);
 }
 
 async fn a_deleted_client_is_loaded_and_not_listed(home: &Home) {
     let store = home.open().await;
-    let saved = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let saved = create(&store, "rk_1").await;
     let rule = |client: &mut Client| {
         client.status = Status::Deleted;
         Ok::<_, ()>(())
@@ -321,11 +379,8 @@ async fn a_deleted_client_is_loaded_and_not_listed(home: &Home) {
     assert_eq!(store.clients().await.unwrap(), []);
 }
 
-async fn the_first_pepper_and_the_first_key_stand(home: &Home) {
+async fn the_first_key_stands(home: &Home) {
     let store = home.open().await;
-    assert_eq!(store.set_pepper(vec![1]).await.unwrap(), [1]);
-    assert_eq!(store.set_pepper(vec![2]).await.unwrap(), [1]);
-    assert_eq!(store.load().await.unwrap().pepper, Some(vec![1]));
     store.first_key(key("k1"), origin()).await.unwrap();
     let keys = store.first_key(key("k2"), origin()).await.unwrap();
     assert_eq!(keys.iter().map(|k| k.kid.as_str()).collect::<Vec<_>>(), ["k1"]);
@@ -342,26 +397,4 @@ async fn one_key_signs_at_a_time(home: &Home) {
     let left = store.retire_keys(origin(), |key| key.retire_at.is_some_and(|at| at < 501)).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(store.load().await.unwrap().keys[0].kid, "k2");
-}
-
-async fn a_sweep_takes_what_is_over_and_nothing_else(home: &Home) {
-    let store = home.open().await;
-    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
-    let two = store.create_client(client("rk_2"), origin()).await.unwrap();
-    for _ in 0..1500 {
-        login(&store, &one, 1000).await;
-    }
-    let live = login(&store, &one, 9000).await;
-    let loggedout = login(&store, &two, 9000).await;
-    logout(&store, &two).await;
-    assert_eq!(store.sweep(0, 8200).await.unwrap(), Swept { deleted: 0, kept: 1000, next: Some(1000) });
-    assert_eq!(store.sweep(0, 8201).await.unwrap(), Swept { deleted: 1000, kept: 0, next: Some(1000) });
-    assert_eq!(
-        store.sweep(1000, 8201).await.unwrap(),
-        Swept { deleted: 501, kept: 1, next: Some(loggedout.id) }
-    );
-    assert_eq!(store.sweep(loggedout.id, 8201).await.unwrap(), Swept { deleted: 0, kept: 0, next: None });
-    assert_eq!(store.find(one.id, live.id).await.unwrap().session, Some(live.clone()));
-    // A swept session's number is not given again.
-    assert!(login(&store, &one, 9000).await.id > loggedout.id);
 }

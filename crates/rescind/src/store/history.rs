@@ -40,7 +40,7 @@ pub struct Position {
 
 /// Why a process that knows of a change may use a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum HistoryStatus {
     /// The database has that change, and all earlier ones.
     Confirmed,
     /// The database had lost the change, and a process has repeated it.
@@ -49,13 +49,13 @@ pub enum Standing {
     Ended,
 }
 
-impl Standing {
+impl HistoryStatus {
     /// The text for the log.
     pub fn text(self) -> &'static str {
         match self {
-            Standing::Confirmed => "confirmed",
-            Standing::Repeated => "what it had lost was repeated",
-            Standing::Ended => "what it had lost is not known, and every token was ended",
+            HistoryStatus::Confirmed => "confirmed",
+            HistoryStatus::Repeated => "what it had lost was repeated",
+            HistoryStatus::Ended => "what it had lost is not known, and every token was ended",
         }
     }
 }
@@ -63,16 +63,16 @@ impl Standing {
 impl Position {
     /// Returns why the database may be used, or `None` if it lacks `known`. A process that `remembers` the lost
     /// changes repeats them, even if all tokens were revoked because no other process remembered.
-    pub fn standing(&self, known: &Known, remembers: bool) -> Option<Standing> {
+    pub fn standing(&self, known: &Known, remembers: bool) -> Option<HistoryStatus> {
         let trimmed = self.found.is_none() && !self.reaches_back;
         if known.seq == 0 || self.found == Some(known.mark) {
-            Some(Standing::Confirmed)
+            Some(HistoryStatus::Confirmed)
         } else if self.repeated.is_some_and(|repeated| repeated >= known.seq) {
-            Some(Standing::Repeated)
+            Some(HistoryStatus::Repeated)
         } else if self.ended && !remembers {
-            Some(Standing::Ended)
+            Some(HistoryStatus::Ended)
         } else if trimmed && self.head.history == known.history && self.head.seq >= known.seq {
-            Some(Standing::Confirmed)
+            Some(HistoryStatus::Confirmed)
         } else {
             None
         }
@@ -110,7 +110,12 @@ mod tests {
     };
 
     #[track_caller]
-    fn stands(position: Position, known: Known, remembers: Option<Standing>, restarted: Option<Standing>) {
+    fn stands(
+        position: Position,
+        known: Known,
+        remembers: Option<HistoryStatus>,
+        restarted: Option<HistoryStatus>,
+    ) {
         assert_eq!(position.standing(&known, true), remembers, "{position:?}");
         assert_eq!(position.standing(&known, false), restarted, "{position:?}");
     }
@@ -119,7 +124,7 @@ mod tests {
     #[test]
     fn a_database_is_believed_that_has_what_is_known_or_has_had_it_repeated() {
         let both = |standing| [Some(standing); 2];
-        let [yes, also] = both(Standing::Confirmed);
+        let [yes, also] = both(HistoryStatus::Confirmed);
         stands(BEHIND, KNOWN, None, None);
         // The database has another change with that number, and later ones.
         let other = Known { seq: 99, ..BEHIND.head };
@@ -129,17 +134,17 @@ mod tests {
         stands(Position { head: renamed, found: Some(Mark(77)), ..BEHIND }, KNOWN, yes, also);
         stands(BEHIND, Known { seq: 0, ..KNOWN }, yes, also);
 
-        let [yes, also] = both(Standing::Repeated);
+        let [yes, also] = both(HistoryStatus::Repeated);
         stands(Position { repeated: Some(9), ..BEHIND }, KNOWN, None, None);
         stands(Position { repeated: Some(10), ..BEHIND }, KNOWN, yes, also);
-        stands(Position { ended: true, ..BEHIND }, KNOWN, None, Some(Standing::Ended));
+        stands(Position { ended: true, ..BEHIND }, KNOWN, None, Some(HistoryStatus::Ended));
     }
 
     #[test]
     fn a_change_that_was_trimmed_is_believed_of_its_own_history_alone() {
         let later = Known { seq: 99, ..BEHIND.head };
         let trimmed = Position { head: later, reaches_back: false, ..BEHIND };
-        stands(trimmed, KNOWN, Some(Standing::Confirmed), Some(Standing::Confirmed));
+        stands(trimmed, KNOWN, Some(HistoryStatus::Confirmed), Some(HistoryStatus::Confirmed));
         let other = Known { history: Mark(2), ..later };
         stands(Position { head: other, ..trimmed }, KNOWN, None, None);
         stands(Position { head: BEHIND.head, ..trimmed }, KNOWN, None, None);

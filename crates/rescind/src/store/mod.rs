@@ -6,35 +6,44 @@
 //! There are two stores: SQLite in the data folder, for one process, and PostgreSQL, for several nodes. Operations
 //! that both have are methods of [`Store`].
 
+mod administrators;
 mod answers;
+mod chain;
 #[cfg(test)]
 mod conformance;
-mod crowd;
+mod denials;
+mod error;
+mod eviction;
+mod handovers;
 mod history;
+mod management;
 mod migrations;
+mod operators;
+mod pepper;
 mod postgres;
 mod sqlite;
+mod usage;
 mod values;
+mod webhooks;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-};
+use std::path::Path;
 
-use thiserror::Error;
 use tracing::Instrument;
 
 use crate::{
     model::{
-        ChangeOrigin, Client, ClientId, Event, Page, Retention, Session, SessionId, SigningKeyRecord, Status,
-        UnixSeconds, VerifierRecord, Wanted,
+        ChangeOrigin, Client, ClientId, Event, EventFilter, Page, Session, SessionId, SigningKeyRecord,
+        Status, UnixSeconds, VerifierRecord,
     },
     random::Random,
     telemetry::{metrics::Commits, traces::step},
 };
 pub use answers::{Copied, Found, Loaded, Swept};
-use crowd::Crowd;
-pub use history::{Known, Mark, Position, Repeated, Standing};
+pub use chain::{Chains, Unchained};
+pub use error::{Result, StoreError};
+use error::{ended, guarded};
+use eviction::Eviction;
+pub use history::{HistoryStatus, Known, Mark, Position, Repeated};
 #[cfg(test)]
 pub(crate) use postgres::tests::Server as PostgresServer;
 pub use postgres::{
@@ -49,25 +58,6 @@ pub enum Store {
     Sqlite(Sqlite),
     /// A database that several processes may share.
     Postgres(Postgres),
-}
-
-/// Why an operation of the store failed.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The store cannot be reached or written. Nothing was done, or the outcome is unknown.
-    #[error("the store is not available")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The store holds data that this version cannot read.
-    #[error("the store holds what this version cannot read: {0}")]
-    Unreadable(String),
-    /// The database is set up wrongly, and only its operator can change that.
-    #[error("the database cannot be used: {0}")]
-    Unsuitable(String),
-}
-
-/// The error for a task that panicked. The panic's text is left out: it may contain a value.
-fn ended(_: tokio::task::JoinError) -> StoreError {
-    StoreError::Unavailable("a task of the store panicked".into())
 }
 
 /// The most records that one batch of a sweep deletes, of old ones and of excess ones each.
@@ -87,20 +77,28 @@ macro_rules! ask {
         .await
     };
 }
+use ask;
 
 impl Store {
     /// Opens the file, creates it if there is none, and brings its tables up to date.
     /// # Errors
     /// Fails if the file is unavailable or damaged, or has unknown tables.
-    pub fn open_file(path: &Path, random: &Random) -> Result<Store, StoreError> {
+    pub fn open_file(path: &Path, random: &Random) -> Result<Store> {
         Sqlite::open(path, random).map(Store::Sqlite)
     }
 
     /// Connects to the database, and brings its tables up to date.
     /// # Errors
     /// Fails if the server is unavailable or unsuitable, or has unknown tables.
-    pub async fn connect(options: &PostgresOptions) -> Result<Store, StoreError> {
+    pub async fn connect(options: &PostgresOptions) -> Result<Store> {
         Postgres::connect(options.clone()).await.map(Store::Postgres)
+    }
+
+    /// Connects to the database, and changes nothing there.
+    /// # Errors
+    /// Fails if the server is unavailable or unsuitable.
+    pub async fn reach(options: &PostgresOptions) -> Result<()> {
+        Postgres::reach(options.clone()).await
     }
 
     /// Copies the store in the file at `from` into an empty database, with all ids. Calls `progress` with the number
@@ -112,7 +110,7 @@ impl Store {
         to: &PostgresOptions,
         random: &Random,
         progress: impl FnMut(u64) + Send,
-    ) -> Result<Copied, StoreError> {
+    ) -> Result<Copied> {
         if let Some(found) = Sqlite::open(from, random)?.went_back() {
             return Err(StoreError::Unsuitable(format!(
                 "{found}: start `rescind serve` on it once, which ends every token"
@@ -125,7 +123,7 @@ impl Store {
     /// lease term that `replaced` has granted to verifiers.
     /// # Errors
     /// Fails if the copy is unavailable or damaged.
-    pub async fn restore(path: &Path, replaced: &Path, random: &Random) -> Result<Store, StoreError> {
+    pub async fn restore(path: &Path, replaced: &Path, random: &Random) -> Result<Store> {
         let sqlite = Sqlite::open(path, random)?;
         sqlite.check().await?;
         sqlite.set_lent(sqlite::lent(replaced)).await?;
@@ -135,7 +133,7 @@ impl Store {
     /// Returns the number of the newest migration of the tables.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn version(&self) -> Result<u32, StoreError> {
+    pub async fn version(&self) -> Result<u32> {
         ask!(self, version())
     }
 
@@ -174,14 +172,14 @@ impl Store {
     /// Returns all that a process holds in memory from its start.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn load(&self) -> Result<Loaded, StoreError> {
+    pub async fn load(&self) -> Result<Loaded> {
         ask!(self, load())
     }
 
     /// Returns every client that was not deleted.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn clients(&self) -> Result<Vec<Client>, StoreError> {
+    pub async fn clients(&self) -> Result<Vec<Client>> {
         let mut clients = ask!(self, clients())?;
         clients.retain(|client| client.status != Status::Deleted);
         Ok(clients)
@@ -190,29 +188,22 @@ impl Store {
     /// Returns the saved time of the last use; without one, the newest time in its rows, or 0.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn last_used(&self) -> Result<UnixSeconds, StoreError> {
+    pub async fn last_used(&self) -> Result<UnixSeconds> {
         ask!(self, last_used())
     }
 
     /// Saves the time of the last use. The caller trusts that time.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn used_at(&self, now: UnixSeconds) -> Result<(), StoreError> {
+    pub async fn used_at(&self, now: UnixSeconds) -> Result<()> {
         ask!(self, used_at(now))
     }
 
     /// Returns every signing key, in the order of creation.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    pub async fn keys(&self) -> Result<Vec<SigningKeyRecord>> {
         ask!(self, keys())
-    }
-
-    /// Puts the pepper into a new store. Returns the pepper that was put there first.
-    /// # Errors
-    /// Fails if the store is unavailable.
-    pub async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        ask!(self, set_pepper(sealed))
     }
 
     /// Adds a signing key if there is none. Returns every key.
@@ -222,7 +213,7 @@ impl Store {
         &self,
         key: SigningKeyRecord,
         origin: ChangeOrigin,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    ) -> Result<Vec<SigningKeyRecord>> {
         ask!(self, first_key(key, origin))
     }
 
@@ -236,7 +227,7 @@ impl Store {
         key: SigningKeyRecord,
         retire_at: UnixSeconds,
         origin: ChangeOrigin,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    ) -> Result<Vec<SigningKeyRecord>> {
         ask!(self, rotate_key(newest, key, retire_at, origin))
     }
 
@@ -247,7 +238,7 @@ impl Store {
         &self,
         origin: ChangeOrigin,
         retired: impl Fn(&SigningKeyRecord) -> bool + Send + 'static,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    ) -> Result<Vec<SigningKeyRecord>> {
         ask!(self, retire_keys(origin, retired))
     }
 
@@ -259,7 +250,7 @@ impl Store {
         &self,
         key: SigningKeyRecord,
         origin: ChangeOrigin,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    ) -> Result<Vec<SigningKeyRecord>> {
         ask!(self, end_tokens(key, origin))
     }
 
@@ -270,26 +261,28 @@ impl Store {
         &self,
         new: VerifierRecord,
         origin: ChangeOrigin,
-    ) -> Result<Vec<VerifierRecord>, StoreError> {
+    ) -> Result<Vec<VerifierRecord>> {
         ask!(self, create_verifier(new, origin))
     }
 
     /// Deletes a verifier. Returns the remaining verifiers.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn delete_verifier(
-        &self,
-        id: u64,
-        origin: ChangeOrigin,
-    ) -> Result<Vec<VerifierRecord>, StoreError> {
+    pub async fn delete_verifier(&self, id: u64, origin: ChangeOrigin) -> Result<Vec<VerifierRecord>> {
         ask!(self, delete_verifier(id, origin))
     }
 
-    /// Adds a client with its credentials, and numbers them.
+    /// Adds a client with its credentials, and numbers them. With `if_absent`, nothing is added if there is a client of
+    /// this name: then its id is the inner error.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn create_client(&self, client: Client, origin: ChangeOrigin) -> Result<Client, StoreError> {
-        ask!(self, create_client(client, origin))
+    pub async fn create_client(
+        &self,
+        client: Client,
+        if_absent: bool,
+        origin: ChangeOrigin,
+    ) -> Result<Result<Client, ClientId>> {
+        ask!(self, create_client(client, if_absent, origin))
     }
 
     /// Lets `rule` change a client, and saves the changes with the next revision. If `rule` fails, nothing is saved.
@@ -301,7 +294,7 @@ impl Store {
         id: ClientId,
         origin: ChangeOrigin,
         rule: impl FnOnce(&mut Client) -> Result<T, E> + Send + 'static,
-    ) -> Result<Option<Result<(T, Client), E>>, StoreError> {
+    ) -> Result<Option<Result<(T, Client), E>>> {
         ask!(self, change_client(id, origin, rule))
     }
 
@@ -313,7 +306,7 @@ impl Store {
         &self,
         client: ClientId,
         rule: impl FnOnce(&Client) -> Result<Session, E> + Send + 'static,
-    ) -> Result<Option<Result<Session, E>>, StoreError> {
+    ) -> Result<Option<Result<Session, E>>> {
         ask!(self, open_session(client, rule))
     }
 
@@ -326,28 +319,28 @@ impl Store {
         client: ClientId,
         session: SessionId,
         rule: impl FnOnce(&Client, &mut Session) -> (T, Option<Event>) + Send + 'static,
-    ) -> Result<Option<(T, Session)>, StoreError> {
+    ) -> Result<Option<(T, Session)>> {
         ask!(self, change_session(client, session, rule))
     }
 
-    /// Saves the ended session that `rule` makes of a client's session, both as the store has them now. If the
-    /// session's row was deleted, a new row gets its id. `None`: `rule` returned `None`, or the client has no such
-    /// session.
+    /// Saves the ended session that `rule` makes of a client's session, both as the store has them now, and its event.
+    /// If the session's row was deleted, a new row gets its id. `None`: `rule` returned `None`, or the client has no
+    /// such session.
     /// # Errors
     /// Fails if the store is unavailable, or `rule` panics.
     pub async fn end_session(
         &self,
         client: ClientId,
         session: SessionId,
-        rule: impl FnOnce(&Client, Option<Session>) -> Option<Session> + Send + 'static,
-    ) -> Result<Option<Session>, StoreError> {
+        rule: impl FnOnce(&Client, Option<Session>) -> Option<(Session, Option<Event>)> + Send + 'static,
+    ) -> Result<Option<Session>> {
         ask!(self, end_session(client, session, rule))
     }
 
     /// Returns a token's client and session, at least as new as every answer sent before.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn find(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+    pub async fn find(&self, client: ClientId, session: SessionId) -> Result<Found> {
         ask!(self, find(client, session))
     }
 
@@ -355,46 +348,39 @@ impl Store {
     /// without the newest rows. This read locks and commits, which a former primary cannot do.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn find_confirmed(&self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+    pub async fn find_confirmed(&self, client: ClientId, session: SessionId) -> Result<Found> {
         match self {
             Store::Sqlite(sqlite) => Box::pin(sqlite.find(client, session)).await,
             Store::Postgres(postgres) => Box::pin(postgres.find_confirmed(client, session)).await,
         }
     }
 
+    /// Returns the lowest and the highest session. `None`: there is none.
+    /// # Errors
+    /// Fails if the store is unavailable.
+    pub async fn session_ids(&self) -> Result<Option<(SessionId, SessionId)>> {
+        ask!(self, session_ids())
+    }
+
     /// Deletes, among the next rows after `after`, the sessions that expired before `expired` or are of an older
     /// generation than their client.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept, StoreError> {
+    pub async fn sweep(&self, after: SessionId, expired: UnixSeconds) -> Result<Swept> {
         ask!(self, sweep(after, expired))
     }
 
     /// Writes events to the audit log.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+    pub async fn record(&self, events: Vec<Event>) -> Result<()> {
         ask!(self, record(events))
     }
 
     /// Returns a page of the audit log.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn records(&self, wanted: Wanted) -> Result<Page, StoreError> {
+    pub async fn records(&self, wanted: EventFilter) -> Result<Page> {
         ask!(self, records(wanted))
     }
-
-    /// Deletes a batch of the records that need not be kept at `now`: old ones, and if callers have too many, the
-    /// oldest of the clients with the most. Returns whether no more remain to be deleted.
-    /// # Errors
-    /// Fails if the store is unavailable.
-    pub async fn sweep_records(&self, retention: Retention, now: UnixSeconds) -> Result<bool, StoreError> {
-        ask!(self, sweep_records(retention, now))
-    }
-}
-
-/// Runs a rule. If the rule panics, only its own operation fails.
-fn guarded<T>(rule: impl FnOnce() -> T) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(rule))
-        .map_err(|_| StoreError::Unavailable("the change was given up: a rule panicked".into()))
 }

@@ -108,7 +108,12 @@ impl Api {
 
     /// The outer error: the connection ended.
     pub(crate) async fn try_verify(&self, token: &str) -> Result<Answer, reqwest::Error> {
-        let request = self.http.get(format!("{}/verify", self.url)).bearer_auth(token);
+        self.try_verify_at("/verify", token).await
+    }
+
+    /// The outer error: the connection ended.
+    pub(crate) async fn try_verify_at(&self, path: &str, token: &str) -> Result<Answer, reqwest::Error> {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(token);
         Ok(answer(request).await?.0)
     }
 
@@ -129,6 +134,12 @@ impl Api {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.try_get(path).await.unwrap()
+    }
+
+    /// The whole body of an answer.
+    pub(crate) async fn get_text(&self, path: &str) -> String {
+        let answer = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
+        answer.text().await.unwrap()
     }
 
     /// The outer error: the connection ended.

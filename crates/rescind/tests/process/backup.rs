@@ -3,16 +3,19 @@
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 
 use crate::{
     api::{Api, Credential, ok, unauthorized},
-    process::{Server, cli, json, rescind, run},
+    process::{Server, cli, json, rescind, run, serve},
 };
 
 /// A data folder with a client, and a folder for backups beside it.
@@ -212,7 +215,7 @@ fn what_is_no_backup_changes_nothing() {
     let text = file.to_str().unwrap();
     cli(&data, ["db", "backup", text]).refused(1, "is there already");
     cli(&data, ["db", "backup", "/nowhere/b.db"]).refused(1, "/nowhere/b.db");
-    cli(&data, ["--yes", "db", "restore", "/nowhere/b.db"]).refused(1, "/nowhere/b.db is no file");
+    cli(&data, ["--yes", "db", "restore", "/nowhere/b.db"]).refused(1, "/nowhere/b.db: No such file");
     let mut damaged = fs::read(&file).unwrap();
     let middle = damaged.len() / 2;
     damaged[4096..middle].fill(0x5a);
@@ -229,4 +232,60 @@ fn what_is_no_backup_changes_nothing() {
     log.unwrap().write_all(b"what was answered").unwrap();
     run(rescind().arg("serve").arg("--data-dir").arg(&data)).refused(1, "put that back");
     assert_eq!(fs::read(data.join("rescind.db-wal")).unwrap(), b"what was answered");
+}
+
+// check 111
+#[tokio::test]
+async fn a_restore_by_root_leaves_everything_to_the_folders_owner() {
+    // Only root can give a file away, and act as somebody else.
+    if !geteuid().is_root() {
+        return;
+    }
+    const OWNER: u32 = 12345;
+    let (dir, data, credential) = folders();
+    // The owner cannot reach the backup, nor could it read it.
+    let kept = dir.path().join("kept");
+    DirBuilder::new().mode(0o700).create(&kept).unwrap();
+    let file = kept.join("b.db");
+    backup(&data, &file);
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let files = || fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).chain([data.clone()]);
+    files().for_each(|file| chown(file, Some(OWNER), Some(OWNER)).unwrap());
+    assert_eq!(restore(&data, &file)["clients"], 1);
+    for file in files() {
+        let metadata = fs::metadata(&file).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (OWNER, OWNER), "{}", file.display());
+    }
+    let mut serve = serve(&data);
+    let server = Server::spawn(serve.uid(OWNER).gid(OWNER));
+    Api::new(&server.url).login(&credential).await;
+}
+
+#[test]
+fn what_is_denied_is_told_by_path_owner_and_us() {
+    let (dir, data, _) = folders();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    if !geteuid().is_root() {
+        return;
+    }
+    let owner =
+        format!("{} belongs to uid 0, gid 0, mode 0755; this process is uid 12345", dir.path().display());
+    // A folder in which nothing may be made, for a data folder and for a backup.
+    let other = |args: &[&str]| {
+        let mut command = rescind();
+        run(command.args(args).uid(12345).gid(12345))
+    };
+    let new = dir.path().join("new");
+    other(&["serve", "--data-dir", new.to_str().unwrap()]).refused(1, &owner);
+    other(&["--data-dir", data.to_str().unwrap(), "status"])
+        .refused(1, "mode 0700; this process is uid 12345");
+    let config = dir.path().join("rescind.toml");
+    fs::write(&config, "").unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    let told = format!("{} belongs to uid 0, gid 0, mode 0600; this process is uid 12345", config.display());
+    other(&["serve", "--config", config.to_str().unwrap()]).refused(1, &told);
+    let mut command = rescind();
+    let variable = ("RESCIND_MASTER_KEY_FILE", config.to_str().unwrap());
+    let named = run(command.args(["serve", "--data-dir", "/nowhere"]).envs([variable]).uid(12345).gid(12345));
+    named.refused(1, &told);
 }

@@ -38,6 +38,8 @@ fn every_command(dir: &Path) {
     tokens(dir);
     end_of_a_client(dir, id);
     enforcement(dir);
+    resources(dir);
+    lifetime(dir);
 }
 
 fn clients(dir: &Path, id: u64) {
@@ -51,12 +53,12 @@ fn clients(dir: &Path, id: u64) {
     assert!(text.stdout.starts_with("ID  NAME     STATUS"), "{text:?}");
     assert!(cli(dir, ["client", "show", &id.to_string()]).stdout.contains("billing"));
 
-    assert_eq!(json(dir, &format!("client suspend {id}"))["status"], "suspended");
+    assert_eq!(json(dir, &format!("client suspend {id} --yes"))["status"], "suspended");
     assert_eq!(json(dir, &format!("client resume {id}"))["status"], "active");
-    assert_eq!(json(dir, &format!("client logout {id}"))["client_id"], id);
+    assert_eq!(json(dir, &format!("client logout {id} --yes"))["client_id"], id);
     // Without --json the one sentence is prose, and there is no data.
     for (action, said) in [("suspend", "suspended"), ("resume", "resumed"), ("logout", "logged out")] {
-        let outcome = cli(dir, ["client", action, &id.to_string()]);
+        let outcome = cli(dir, ["client", action, &id.to_string(), "--yes"]);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""), "{outcome:?}");
         assert!(outcome.stderr.contains(said), "{outcome:?}");
     }
@@ -72,12 +74,13 @@ fn allowlists(dir: &Path, id: u64) {
         list
     };
     assert_eq!(sorted(&added["allow"]), sorted(&all));
-    let check = |address: &str| json(dir, &format!("client allow check {id} {address}"));
+    let check = |address: &str| cli(dir, ["client", "allow", "check", &id.to_string(), address, "--json"]);
     assert_eq!(
-        check("::ffff:203.0.113.9"),
+        check("::ffff:203.0.113.9").json(),
         json!({"client_id": id, "address": "203.0.113.9", "allowed": true, "entries": ["203.0.113.0/24"]})
     );
-    assert_eq!(check("192.0.2.1")["allowed"], false);
+    let no = check("192.0.2.1");
+    assert!(no.code == Some(1) && no.stderr.is_empty() && no.stdout.contains("\"allowed\":false"), "{no:?}");
     let removed = json(dir, &format!("client allow remove {id} 203.0.113.0/24 2001:db8::/32 ::1"));
     assert_eq!(removed["allow"], json!(["198.51.100.7/32"]));
 
@@ -110,6 +113,37 @@ fn enforcement(dir: &Path) {
     assert_eq!(json(dir, &format!("client enforces-allowlist {id} yes"))["enforces_allowlist"], true);
     cli(dir, ["client", "enforces-allowlist", &id]).refused(2, "<yes|no>");
     cli(dir, ["client", "enforces-allowlist", &id, "maybe"]).refused(2, "invalid value 'maybe'");
+}
+
+fn resources(dir: &Path) {
+    let created = json(dir, "client create --name app --resource urn:b --resource https://api.example/a");
+    assert_eq!(created["resources"], json!(["https://api.example/a", "urn:b"]));
+    let id = &created["client_id"];
+    let added = json(dir, &format!("client resource add {id} urn:c urn:d"));
+    assert_eq!(added["resources"], json!(["https://api.example/a", "urn:b", "urn:c", "urn:d"]));
+    let left = json(dir, &format!("client resource remove {id} urn:b urn:c"));
+    assert_eq!(left["resources"], json!(["https://api.example/a", "urn:d"]));
+    assert!(
+        cli(dir, ["client", "show", &id.to_string()])
+            .stdout
+            .contains("resources     https://api.example/a, urn:d\n")
+    );
+}
+
+fn lifetime(dir: &Path) {
+    let created = json(dir, "client create --name module --scope introspect --introspect-lifetime 0s");
+    assert_eq!(created["introspect_lifetime"], "0s");
+    let id = created["client_id"].to_string();
+    let show = || cli(dir, ["client", "show", &id]).stdout;
+    assert!(show().contains("answers       of introspection have no exp\n"), "{}", show());
+    let change =
+        |to: &str| json(dir, &format!("client introspect-lifetime {id} {to}"))["introspect_lifetime"].clone();
+    assert_eq!(change("60s"), "1m");
+    assert!(show().contains("answers       of introspection expire after 1m\n"), "{}", show());
+    assert_eq!(change("off"), Value::Null);
+    assert!(show().contains("answers       -\n"), "{}", show());
+    cli(dir, ["client", "introspect-lifetime", &id]).refused(2, "<DURATION|off>");
+    cli(dir, ["client", "introspect-lifetime", &id, "no"]).refused(2, "1h or 7d, up to 3650d, or off");
 }
 
 fn certificates(dir: &Path, id: u64) {
@@ -193,7 +227,7 @@ fn end_of_a_client(dir: &Path, id: u64) {
     assert_eq!(json(dir, &format!("client delete {id} --yes"))["status"], "deleted");
     assert_eq!(json(dir, "client list"), json!([]));
     for action in ["show", "suspend", "resume", "logout"] {
-        cli(dir, ["client", action, &id.to_string()]).refused(1, "no such client");
+        cli(dir, ["client", action, &id.to_string(), "--yes"]).refused(1, "no such client");
     }
     cli(dir, ["client", "delete", &id.to_string(), "--yes"]).refused(1, "no such client");
     cli(dir, ["client", "show", "999"]).refused(1, "no such client");
@@ -209,10 +243,10 @@ async fn what_a_command_takes_back_is_refused_at_the_very_next_request() {
     let credential = Credential::from_json(&json(dir.path(), "client create --name c"));
     let id = credential.client_id;
     for command in [
-        format!("client logout {id}"),
-        format!("client suspend {id}"),
+        format!("client logout {id} --yes"),
+        format!("client suspend {id} --yes"),
         format!("credential revoke {} --yes", credential.api_key),
-        format!("client allow add {id} 203.0.113.7"),
+        format!("client allow add {id} 203.0.113.7 --yes"),
         format!("client delete {id} --yes"),
     ] {
         let other = Credential::from_json(&json(dir.path(), "client create --name untouched"));

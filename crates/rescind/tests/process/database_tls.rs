@@ -33,7 +33,9 @@ impl Greedy {
     fn tell(&self, host: &str, parameters: &str) -> (Outcome, String) {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("postgres://u:canary@{host}:{}/x{parameters}", self.port);
-        let outcome = run(serve(dir.path()).env("RESCIND_DATABASE__URL", url));
+        let outcome = run(serve(dir.path())
+            .env("RESCIND_DATABASE__URL", url)
+            .env("RESCIND_DATABASE__START_TIMEOUT", "0s"));
         let sent = self.sent.recv_timeout(PATIENCE).unwrap();
         (outcome, String::from_utf8_lossy(&sent).into_owned())
     }

@@ -8,7 +8,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reqwest::Response;
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -17,7 +17,7 @@ use crate::{
     database::{Database, gone},
     disk::{Disk, Fault, SmallDisk},
     history::{Crew, History, losses, losses_since},
-    process::{PATIENCE, Process, Server, serve},
+    process::{self, PATIENCE, Process, Server, serve},
 };
 
 const FAULTS: [Fault; 5] = [Fault::Full, Fault::ReadOnly, Fault::Write, Fault::Flush, Fault::Gone];
@@ -114,7 +114,10 @@ async fn a_start_while_the_disk_fails_spoils_nothing() {
     let disk = Disk::new();
     for fault in FAULTS {
         disk.fails(fault);
-        refuses_to_start(&disk).await;
+        let said = refuses_to_start(&disk).await;
+        // An empty store is no foreign one.
+        assert!(!said.contains("its tables"), "{fault:?}: {said}");
+        assert!(said.contains(&disk.data().display().to_string()), "{fault:?}: {said}");
     }
     disk.fails(Fault::None);
     let server = start(&disk);
@@ -129,6 +132,46 @@ async fn a_start_while_the_disk_fails_spoils_nothing() {
         assert_eq!(Api::new(&server.url).verify(&pair.access).await, ok(), "{fault:?}");
         server.stop(Signal::KILL).await;
     }
+}
+
+// What does not fit at the first start, at whichever file that is.
+#[tokio::test]
+async fn a_first_start_on_a_full_file_system_says_so_by_path_owner_and_us() {
+    for size in ["4k", "8k", "20k", "64k", "100k"] {
+        let Some(disk) = SmallDisk::new(size) else { return };
+        let (status, said) =
+            Process::spawn(&mut disk.holding(&serve(&disk.path().join("data")))).ended().await;
+        let said = said.join("\n");
+        assert_eq!(status.code(), Some(1), "{said}");
+        let us = format!("this process is uid {}", geteuid().as_raw());
+        for part in
+            [disk.path().to_str().unwrap(), "o space", " belongs to uid ", &us, " bytes are free there"]
+        {
+            assert!(said.contains(part), "{size}: {part} is not in {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn status_says_that_nothing_can_be_written_until_something_was() {
+    let disk = Disk::new();
+    let server = start(&disk);
+    let api = Api::new(&server.url);
+    let credential = Credential::from_json(&create(&admin(&disk), "kept").await);
+    let unwritable = || process::json(&disk.data(), "status")["unwritable"].as_str().map(str::to_owned);
+    assert_eq!(unwritable(), None);
+    disk.fails(Fault::Full);
+    assert_eq!(api.try_login(&credential).await.unwrap().unwrap_err().0, 503);
+    let told = unwritable().unwrap();
+    assert!(
+        told.contains("rescind.db: database or disk is full") && told.contains(" belongs to uid "),
+        "{told}"
+    );
+    let verbose = Api::new(&server.management).get_text("/readyz?verbose").await;
+    assert!(verbose.contains("database or disk is full"), "{verbose}");
+    disk.fails(Fault::None);
+    api.login(&credential).await;
+    assert_eq!(unwritable(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -269,11 +312,12 @@ fn on(disk: &Disk) -> Command {
     command
 }
 
-async fn refuses_to_start(disk: &Disk) {
+async fn refuses_to_start(disk: &Disk) -> String {
     let (status, said) = Process::spawn(&mut on(disk)).ended().await;
     assert_eq!(status.code(), Some(1), "{said:?}");
     assert!(said.iter().any(|line| line.starts_with("error: ")), "{said:?}");
     assert!(!said.iter().any(|line| line.contains("panicked")), "{said:?}");
+    said.join("\n")
 }
 
 fn socket(disk: &Disk) -> PathBuf {

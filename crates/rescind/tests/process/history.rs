@@ -12,9 +12,12 @@ use std::{
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 
-use crate::api::{Answer, Api, Credential, Tokens, ok, unauthorized};
+use crate::{
+    api::{Answer, Api, Credential, Tokens, ok, unauthorized},
+    process::PATIENCE,
+};
 
 /// The number of a client's newest sessions that are checked, of its other sessions, and of each session's newest
 /// tokens.
@@ -153,7 +156,9 @@ impl Crew {
     pub(crate) async fn histories(self) -> Vec<History> {
         let mut histories = vec![];
         for worker in self.workers {
-            histories.push(worker.await.unwrap());
+            // A request has a limit of its own, which is reached first.
+            let ended = timeout(PATIENCE * 3, worker).await.expect("the worker stops");
+            histories.push(ended.unwrap());
         }
         histories
     }

@@ -42,10 +42,11 @@ fn the_fields_of_everything_that_is_printed() {
     let _server = Server::start(dir.path());
     let printed = |args: &str| json(dir.path(), args);
     has_fields(&printed("client create --name c"), "client_id name allow scopes status api_key api_secret");
-    let client = "client_id name allow enforces_allowlist certificates scopes status created_at";
+    let client = "client_id name allow enforces_allowlist introspect_lifetime certificates scopes resources status created_at";
     has_fields(&printed("client show 1"), client);
-    let changed = "client_id name allow enforces_allowlist certificates scopes status created_at receipt";
-    for command in ["suspend 1", "resume 1", "logout 1", "allow add 1 ::1", "allow remove 1 ::1 --allow-any"]
+    let changed = "client_id name allow enforces_allowlist introspect_lifetime certificates scopes resources status created_at receipt";
+    for command in
+        ["suspend 1 --yes", "resume 1", "logout 1 --yes", "allow add 1 ::1", "allow remove 1 ::1 --allow-any"]
     {
         let printed = printed(&format!("client {command}"));
         has_fields(&printed, changed);
@@ -53,6 +54,7 @@ fn the_fields_of_everything_that_is_printed() {
     }
     has_fields(&printed("client list")[0], client);
     has_fields(&printed("client allow check 1 ::1"), "client_id address allowed entries");
+    has_fields(&printed("session list 1"), "client_id live sessions");
 
     let added = printed("credential create 1");
     has_fields(&added, "client_id api_key api_secret expires_at");
@@ -62,17 +64,29 @@ fn the_fields_of_everything_that_is_printed() {
     has_fields(&rotated["replaces"], "api_key expires_at");
     let credential = "api_key status created_at expires_at revoked_at";
     has_fields(&printed("credential list 1")[0], credential);
-    has_fields(&printed(&format!("credential revoke {key} --yes")), credential);
+    let replaced = "api_key status created_at expires_at revoked_at replaced_at";
+    has_fields(&printed(&format!("credential expire {key} --in 7d")), replaced);
+    let shown = "client_id client_name uses last_verification api_key status created_at expires_at revoked_at replaced_at";
+    has_fields(&printed(&format!("credential show {key}")), shown);
+    has_fields(&printed(&format!("credential revoke {key} --yes")), replaced);
 
     has_fields(&printed("key list")[0], "kid algorithm status created_at signs_from retires_at");
     has_fields(
-        &printed("audit list")[0],
-        "id at kind by client_id api_key session address node request_id detail count",
+        &printed("audit list --kind client_created")[0],
+        "id at kind by operator client_id api_key session address node request_id detail count number hash",
     );
-    has_fields(&printed("status"), "ready version store clients sessions_in_memory attached_verifiers clock");
+    has_fields(&printed("audit checkpoint"), "public_key checkpoints");
+    has_fields(&printed("audit checkpoint")["checkpoints"][0], "chain number hash at signature");
+    let verified = printed("audit verify");
+    has_fields(&verified, "valid rows unchained chains faults");
+    has_fields(&verified["chains"][0], "chain number signed signed_at");
+    has_fields(
+        &printed("status"),
+        "ready version url management_url store clients sessions_in_memory attached_verifiers clock followers",
+    );
     has_fields(
         &printed("token inspect x"),
-        "verdict stands kind client_id session pair generation scopes issued_at expires_at",
+        "verdict stands kind client_id session pair generation scopes audience issued_at expires_at",
     );
     has_fields(&printed("client delete 1 --yes"), changed);
 }

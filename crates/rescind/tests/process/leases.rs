@@ -62,7 +62,7 @@ async fn logs_out_after(mut server: Server, credential: &Credential, over: Durat
 fn log_out(data_dir: &Path, settings: &[(&str, &str)]) -> u64 {
     let mut command = rescind();
     command.envs(settings.iter().copied()).arg("--data-dir").arg(data_dir);
-    let outcome = run(command.args(["--json", "client", "logout", "1"]));
+    let outcome = run(command.args(["--json", "client", "logout", "1", "--yes"]));
     outcome.json()["receipt"]["milliseconds"].as_u64().unwrap()
 }
 
@@ -90,7 +90,7 @@ async fn a_command_that_opens_the_store_itself_waits_for_the_leases_of_one_that_
 async fn a_command_waits_for_a_server_that_waits_for_a_lease_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let (_server, _, over) = with_a_lease_out(dir.path(), &LONG).await;
-    let outcome = cli(dir.path(), ["--json", "client", "logout", "1"]);
+    let outcome = cli(dir.path(), ["--json", "client", "logout", "1", "--yes"]);
     assert!(now() >= over, "answered too early");
     assert!(outcome.stderr.starts_with("waiting for the server"), "{outcome:?}");
     assert!(outcome.json()["receipt"]["milliseconds"].as_u64().unwrap() >= LONGER);

@@ -1,13 +1,22 @@
 //! What the service logs, and what it must never log or write.
 
-use std::{fs, io::Read, net::TcpStream};
+use std::{
+    fs,
+    io::{BufRead, BufReader, PipeReader, Read},
+    net::TcpStream,
+    path::Path,
+    time::Duration,
+};
 
+use rescind::clock::Clock;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     api::{Api, Credential, Tokens, ok},
-    process::{Server, json},
+    fixture::Server as Postgres,
+    process::{PATIENCE, Process, Server, json, serve},
 };
 
 const TURNED_AWAY: &str = "turned away: there were too many";
@@ -155,11 +164,143 @@ async fn every_line_is_json_when_standard_error_is_no_terminal() {
 #[tokio::test]
 async fn text_and_other_levels_can_be_had() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = crate::process::serve(dir.path());
+    let mut command = serve(dir.path());
     command.env("RESCIND_LOG__FORMAT", "text");
-    let mut process = crate::process::Process::spawn(&mut command);
+    let mut process = Process::spawn(&mut command);
     let line = process.wait_for("text", |line| line.contains(" serving ").then(|| line.to_owned()));
     assert!(line.contains(" INFO ") && !line.contains('\u{1b}'), "{line}");
     process.signal(Signal::TERM);
     process.ended().await;
+}
+
+/// Starts a server that logs much, and reads its log until it serves. Returns that last line, too.
+fn serving_unread(data_dir: &Path, settings: &[(&str, &str)]) -> (Process, BufReader<PipeReader>, Value) {
+    let mut command = serve(data_dir);
+    command.env("RESCIND_LOG__LEVEL", "debug").envs(settings.iter().copied());
+    let (process, log) = Process::spawn_unread(command);
+    let mut log = BufReader::new(log);
+    loop {
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        if line["message"] == "serving" {
+            return (process, log, line);
+        }
+    }
+}
+
+/// A path in which no part is so long that it is left out of the log.
+fn long_path() -> String {
+    format!("/verify/{}", "part/".repeat(2000))
+}
+
+#[tokio::test]
+async fn whoever_stops_reading_the_log_stops_no_verification_and_no_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = Postgres::shared().database().await;
+    let lease = [("RESCIND_CLUSTER__LEASE", "1s"), ("RESCIND_CLUSTER__MARGIN", "100ms")];
+    let (process, log, serving) =
+        serving_unread(dir.path(), &[lease[0], lease[1], ("RESCIND_DATABASE__URL", &url)]);
+    let api = |listener: &str| Api::new(&format!("http://{}", serving[listener].as_str().unwrap()));
+    let (public, management) = (api("listen"), api("management"));
+    while management.get("/readyz").await != ok() {}
+    let credential = Credential::from_json(&json(dir.path(), "client create --name c"));
+    let access = public.login(&credential).await.access;
+    let metric = async || {
+        let url = format!("http://{}/metrics", serving["management"].as_str().unwrap());
+        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("rescind_log_lines_dropped_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(metric().await, 0);
+
+    let until = Clock::System.elapsed() + Duration::from_secs(3);
+    let verified = async {
+        while Clock::System.elapsed() < until || metric().await == 0 {
+            assert_eq!(public.try_verify_at(&long_path(), &access).await.unwrap(), ok());
+        }
+    };
+    timeout(PATIENCE, verified).await.expect("the service answers");
+
+    // It is told where the lines are missing, and all others are whole.
+    let mut lines = log.lines().map(Result::unwrap);
+    let told = lines.find_map(|line| {
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        line["message"].as_str()?.starts_with("lines of this log were dropped").then_some(line)
+    });
+    let told = told.expect("that lines were dropped");
+    assert_eq!((&told["level"], told["lines"].as_u64() >= Some(1)), (&"WARN".into(), true), "{told}");
+    process.signal(Signal::TERM);
+    let rest: Vec<String> = lines.collect();
+    assert!(rest.last().unwrap().contains("stopped"), "{rest:#?}");
+    assert!(process.ended().await.0.success());
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_does_not_keep_the_process_from_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (process, log, serving) = serving_unread(dir.path(), &[]);
+    let api = Api::new(&format!("http://{}", serving["listen"].as_str().unwrap()));
+    for _ in 0..20 {
+        assert_eq!(timeout(PATIENCE, api.get(&long_path())).await.expect("an answer").0, 401);
+    }
+    process.signal(Signal::TERM);
+    let (status, _) = process.ended().await;
+    assert!(status.success(), "{status}");
+    let lines = log.lines().map(Result::unwrap);
+    assert!(lines.count() > 0);
+}
+
+/// The lines with this message, as JSON.
+fn lines_of(log: &[String], message: &str) -> Vec<Value> {
+    let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["message"] == message).collect()
+}
+
+#[tokio::test]
+async fn a_refusal_has_a_line_with_its_reason_and_whose_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let api = Api::new(&server.url);
+    let credential = Credential::from_json(&json(dir.path(), "client create --name c"));
+    let tokens = api.login(&credential).await;
+    let wrong = Credential { api_secret: "rs_wrong".into(), ..credential.clone() };
+    assert!(api.try_login(&wrong).await.unwrap().is_err());
+    // A secret in the place of the key is not shown.
+    let swapped = Credential { api_key: credential.api_secret.clone(), ..credential.clone() };
+    assert!(api.try_login(&swapped).await.unwrap().is_err());
+    json(dir.path(), "client suspend 1 --yes");
+    assert!(api.refresh(&tokens.refresh).await.is_err());
+    for _ in 0..20 {
+        assert_eq!(api.verify(&tokens.access).await.0, 401);
+    }
+    let (_, log) = server.stop(Signal::TERM).await;
+
+    let [login] = &lines_of(&log, "login")[..] else { panic!("{log:#?}") };
+    assert_eq!((&login["credential"], &login["address"]), (&json!(credential.api_key), &json!("127.0.0.1")));
+    let [first, second] = &lines_of(&log, "login refused")[..] else { panic!("{log:#?}") };
+    assert_eq!(
+        (&first["level"], &first["reason"], &first["credential"], &first["address"], &first["times"]),
+        (
+            &json!("INFO"),
+            &json!("invalid credentials"),
+            &json!(credential.api_key),
+            &json!("127.0.0.1"),
+            &json!(1)
+        )
+    );
+    assert!(first["span"]["id"].is_string(), "{first}");
+    assert_eq!(second["credential"], Value::Null);
+    let [refresh] = &lines_of(&log, "refresh refused")[..] else { panic!("{log:#?}") };
+    assert_eq!(
+        (&refresh["reason"], &refresh["client"], &refresh["credential"]),
+        (&json!("invalid token: client is not active"), &json!(1), &json!(credential.api_key))
+    );
+    // Verifications are counted: one line a second, with how many there were since the one before.
+    let verifications = lines_of(&log, "verification refused");
+    assert!((1..20).contains(&verifications.len()), "{verifications:#?}");
+    assert_eq!(
+        (&verifications[0]["reason"], &verifications[0]["client"], &verifications[0]["times"]),
+        (&json!("client is not active"), &json!(1), &json!(1))
+    );
 }

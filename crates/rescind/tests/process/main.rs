@@ -3,12 +3,15 @@
 
 #![cfg(test)]
 
+mod administrators;
 mod api;
 mod audit;
+mod audit_chain;
 mod backup;
 mod canary;
 mod cluster;
 mod commands;
+mod completions;
 mod configuration;
 mod copied_back;
 mod crash;
@@ -17,6 +20,7 @@ mod database_tls;
 mod dev;
 mod disk;
 mod disk_faults;
+mod doors;
 mod exit_codes;
 mod files;
 #[path = "../fixture/postgres.rs"]
@@ -26,6 +30,9 @@ mod json;
 mod leases;
 mod logs;
 mod master_key;
+mod operating;
+mod operators;
+mod pepper;
 mod permissions;
 mod postgres;
 mod power_cut;
@@ -34,6 +41,7 @@ mod restart;
 mod secret_files;
 mod secrets;
 mod servers;
+mod signals;
 mod tls;
 #[cfg(feature = "otel")]
 mod traces;

@@ -92,8 +92,7 @@ fn what_is_somebody_elses_is_refused() {
         chown(file, Some(12345), None).unwrap();
         let outcome = run(&mut serve(&data));
         outcome.refused(1, "belongs to another user (mode 0");
-        outcome.refused(1, "owner uid 12345; this process is uid 0): chown -R 0 ");
-        outcome.refused(1, "or run as uid 12345");
+        outcome.refused(1, "owner uid 12345; this process is uid 0): run as uid 12345, or chown -R 0 ");
         chown(file, Some(0), None).unwrap();
     }
     assert_eq!(cli(&data, ["client", "list"]).code, Some(0));
@@ -244,4 +243,26 @@ fn no_core_is_dumped() {
     process.signal(Signal::ABORT);
     let (status, _) = tokio::runtime::Runtime::new().unwrap().block_on(process.ended());
     assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
+}
+
+#[tokio::test]
+async fn the_process_is_measured_where_the_machine_is_hidden() {
+    let hidden = |program: &Command| {
+        let mut hiding = Command::new("unshare");
+        hiding.args(["--mount", "sh", "-c", "mount --bind /dev/null /proc/stat && exec \"$@\"", "sh"]);
+        hiding.arg(program.get_program()).args(program.get_args());
+        hiding
+    };
+    // Only who may mount can hide a file.
+    if !hidden(&Command::new("true")).output().unwrap().status.success() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::spawn(&mut hidden(&serve(dir.path())));
+    let metrics = reqwest::get(format!("{}/metrics", server.management)).await.unwrap().text().await.unwrap();
+    for name in
+        ["process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_start_time_seconds "]
+    {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name}: {metrics}");
+    }
 }

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::{
     api::{Api, Credential, ok, unauthorized},
-    fixture::Server as Postgres,
-    process::{Server, cli, json, rescind, run, serve},
+    database::Database,
+    fixture::{Server as Postgres, connect},
+    process::{Process, Server, cli, json, rescind, run, serve},
 };
 
 const URL: &str = "RESCIND_DATABASE__URL";
@@ -100,7 +101,7 @@ async fn the_command_line_works_on_the_database_where_no_server_runs() {
     let with_url = |args: &str| {
         run(rescind().env(URL, &url).arg("--data-dir").arg(dir.path()).args(["--json"]).args(args.split(' ')))
     };
-    assert_eq!(with_url("db migrate").json(), json!({"version": 4}));
+    assert_eq!(with_url("db migrate").json(), json!({"version": 14}));
     assert_eq!(with_url("client create --name c").json()["client_id"], 1);
     assert_eq!(with_url("client list").json()[0]["name"], "c");
     let shown = with_url("config print");
@@ -121,6 +122,41 @@ async fn a_database_that_is_not_there_is_told() {
     let bad = cli(dir.path(), ["db", "copy", "--to", "postgres://u:can@ary@db/x"]);
     bad.refused(2, "--to: expected postgres://");
     assert!(!bad.stderr.contains("ary@"), "{bad:?}");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_a_database_that_is_down_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut postgres = Database::start();
+    postgres.kill().await;
+    let url = postgres.url.replace("postgres@", "postgres:canary@");
+    let mut process = Process::spawn(serve(dir.path()).env(URL, &url));
+    let said = process.wait_for_log("this start waits for the database");
+    assert!(said["error"].as_str().unwrap().contains("onnection refused"), "{said}");
+    assert!(!said.to_string().contains("canary"), "{said}");
+    postgres.start_again();
+    process.wait_for_log("joined the cluster");
+}
+
+#[tokio::test]
+async fn a_first_start_without_the_stand_by_says_what_it_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let postgres = Database::start();
+    let db = connect(&postgres.url).await;
+    db.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let mut process = Process::spawn(serve(dir.path()).env(URL, &postgres.url));
+    let said = process.wait_for_log("bringing the tables up to date takes long");
+    assert!(said["reason"].as_str().unwrap().contains("waits for a stand-by"), "{said}");
+    db.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    process.wait_for_log("joined the cluster");
+    // With tables there, the renewal of the lease is what waits.
+    db.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    process.wait_for("the renewal's reason", |line| {
+        (line.contains("cannot renew its lease") && line.contains("waits for a stand-by")).then_some(())
+    });
 }
 
 // A real one is not to be had beside the one that all is tested with.

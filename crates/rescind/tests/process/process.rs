@@ -2,16 +2,16 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, PipeReader, Read, empty, pipe},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread::JoinHandle,
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::api::{Api, ok};
 
@@ -38,7 +38,6 @@ pub(crate) fn rescind() -> Command {
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
-    reader: Option<JoinHandle<()>>,
     seen: Vec<String>,
 }
 
@@ -57,22 +56,31 @@ impl Process {
         Process::reading(child, source)
     }
 
+    /// Starts a process, and leaves it to the test to read its standard error, or not to.
+    pub(crate) fn spawn_unread(mut command: Command) -> (Process, PipeReader) {
+        let (output, input) = pipe().unwrap();
+        let child = command.stderr(input).spawn().unwrap();
+        (Process::reading(child, empty()), output)
+    }
+
     fn reading(child: Child, source: impl Read + Send + 'static) -> Process {
         let (sender, lines) = channel();
-        let reader = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             for line in BufReader::new(source).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     break;
                 }
             }
         });
-        Process { child, lines, reader: Some(reader), seen: vec![] }
+        Process { child, lines, seen: vec![] }
     }
 
     /// The next line for which `wanted` has an answer.
     pub(crate) fn wait_for<T>(&mut self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
         loop {
-            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+            // A process that repeats other lines for ever is given up too.
+            let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) else {
                 panic!("no {what} in:\n{}", self.seen.join("\n"));
             };
             let found = wanted(&line);
@@ -95,8 +103,13 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// Sends a signal. Returns after SIGSTOP when no thread of the process runs any more.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+        if signal == Signal::STOP {
+            let (_, status) = waitpid(Some(self.pid()), WaitOptions::UNTRACED).unwrap().unwrap();
+            assert!(status.stopped(), "{status:?}");
+        }
     }
 
     /// Waits for the end of the process. Returns its exit status and all its lines.
@@ -111,8 +124,14 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let status = status.expect("the process goes on");
-        self.reader.take().unwrap().join().unwrap();
-        self.seen.extend(self.lines.try_iter());
+        // The channel is closed at the end of the output, which another process that has the pipe would delay.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the process has ended, but not its output"),
+            }
+        }
         (status, std::mem::take(&mut self.seen))
     }
 }

@@ -170,8 +170,8 @@ async fn probes_are_answered_on_the_management_listener_alone() {
         assert_eq!(Api::new(&server.management).get(path).await, ok(), "{path}");
         assert_eq!(Api::new(&server.url).get(path).await.0, 404, "{path}");
     }
-    // The admin API is for whoever may open the data folder.
-    assert_eq!(Api::new(&server.management).get("/admin/v1/status").await.0, 404);
+    // The admin API is for whoever has a management token.
+    assert_eq!(Api::new(&server.management).get("/admin/v1/status").await.0, 401);
 }
 
 #[tokio::test]

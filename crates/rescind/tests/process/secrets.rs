@@ -30,7 +30,9 @@ fn refused(outcome: &Outcome, canary: &Canary, code: i32, because: &str) {
 #[track_caller]
 fn start(variables: &[(&str, &str)]) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
-    run(serve(&dir.path().join("data")).env("RESCIND_LOG__LEVEL", "trace").envs(variables.iter().copied()))
+    let mut serve = serve(&dir.path().join("data"));
+    serve.env("RESCIND_LOG__LEVEL", "trace").env("RESCIND_DATABASE__START_TIMEOUT", "0s");
+    run(serve.envs(variables.iter().copied()))
 }
 
 // check 108
@@ -97,7 +99,9 @@ fn a_database_of_no_use_is_told_without_its_password() {
             1,
             "RESCIND_DATABASE__URL_FILE names ",
         );
-        let flag = run(serve(&dir.path().join("data")).args(["--database-url", &url]));
+        let mut with_flag = serve(&dir.path().join("data"));
+        with_flag.args(["--database-url", &url]).env("RESCIND_DATABASE__START_TIMEOUT", "0s");
+        let flag = run(&mut with_flag);
         refused(&flag, &canary, 1, problem);
         fs::write(&file, format!("[database]\nurl = {url:?}")).unwrap();
         refused(&start(&[("RESCIND_CONFIG", name)]), &canary, 1, problem);

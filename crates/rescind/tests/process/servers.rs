@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rand::{TryRng, rngs::SysRng};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
@@ -21,10 +22,14 @@ pub(crate) struct Postgres {
     process: Option<Child>,
 }
 
-/// One of PostgreSQL's programs. As root it runs as the user `postgres`, because PostgreSQL refuses to run as root.
+/// One of PostgreSQL's programs, of the version that `scripts/postgres` starts. As root it runs as the user `postgres`, because PostgreSQL refuses to run as root.
 pub(crate) fn program(name: &str) -> Command {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let binaries = versions.map(|version| version.path().join("bin")).max().unwrap_or_default();
+    #[expect(clippy::disallowed_methods, reason = "how scripts/test names the programs of other versions")]
+    let named = std::env::var_os("RESCIND_TEST_POSTGRES_PROGRAMS").map(PathBuf::from);
+    let binaries = named.unwrap_or_else(|| {
+        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        versions.map(|version| version.path().join("bin")).max().unwrap_or_default()
+    });
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "QUIT"]).current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
     if geteuid().is_root() {
@@ -41,8 +46,11 @@ pub(crate) fn run(command: &mut Command) -> Output {
     output
 }
 
+/// A port that was free a moment ago. It is below those that the system gives to connections and to listeners that ask
+/// for any port, so that none of these takes it meanwhile.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let mut ports = std::iter::repeat_with(|| 20_000 + (SysRng.try_next_u32().unwrap() % 12_000) as u16);
+    ports.find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap()
 }
 
 /// A folder that the server's user may write.

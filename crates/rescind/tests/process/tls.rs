@@ -83,6 +83,8 @@ async fn sighup_takes_up_a_new_certificate_and_leaves_a_bad_one() {
     put(certificate(|params| params.not_after = date_time_ymd(2101, 1, 1)));
     server.signal(Signal::HUP);
     while server.wait_for_log("a new certificate is in force")["until"] != "2101-01-01T00:00:00Z" {}
+    let metrics = reqwest::get(format!("{}/metrics", server.management)).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("\nrescind_certificate_expires_timestamp_seconds 4133980800\n"), "{metrics}");
     fs::remove_file(&certificate_file).unwrap();
     server.signal(Signal::HUP);
     let kept = server.wait_for_log("the certificate was not replaced: the one before stays in force");

@@ -145,7 +145,7 @@ impl Given {
     async fn take_back(&self, node: &Node) -> Tokens {
         let refreshed = node.api.refresh(&self.used.refresh).await.unwrap();
         json(node.dir.path(), &format!("credential revoke {} --yes", self.spare.api_key));
-        json(node.dir.path(), &format!("client allow add {} 192.0.2.0/24", self.bound.client_id));
+        json(node.dir.path(), &format!("client allow add {} 192.0.2.0/24 --yes", self.bound.client_id));
         node.revoke(&self.owner, &self.of_session.access).await;
         assert_eq!(node.api.logout(&self.logged_out.access).await, ok());
         refreshed
@@ -438,7 +438,7 @@ async fn a_database_that_lost_nothing_is_taken_up_again_and_the_one_before_it_is
     old.run().await;
     for node in &nodes {
         node.says_why("nodes have gone on to another one since").await;
-        assert!(node.status()["refused"].as_str().unwrap().contains("another one"));
+        assert!(node.status()["lease_not_renewed"].as_str().unwrap().contains("another one"));
         assert_ne!(node.verify(&given.live).await, 200);
     }
     old.stop(Signal::INT);

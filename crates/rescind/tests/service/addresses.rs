@@ -151,10 +151,17 @@ async fn a_hop_that_cannot_be_read_is_denied_even_where_every_address_may_call()
 async fn mapped_addresses_are_ipv4_and_ports_and_brackets_are_left_off() {
     let (app, pair) = at_one_address(|_| {}).await;
     let xff = async |line: &str| status(&app, &pair, FORWARDED_FOR, &[line]).await;
-    for same in ["::ffff:203.0.113.7", "::FFFF:cb00:7107", "[::ffff:203.0.113.7]:443", "203.0.113.7:443"] {
+    for same in [
+        "::ffff:203.0.113.7",
+        "::FFFF:cb00:7107",
+        "[::ffff:203.0.113.7]:443",
+        "203.0.113.7:443",
+        // As NAT64 writes it.
+        "64:ff9b::203.0.113.7",
+    ] {
         assert_eq!(xff(same).await, 200, "{same}");
     }
-    for other in ["::203.0.113.7", "::ffff:203.0.113.8", "64:ff9b::203.0.113.7", "2002:cb00:7107::", "::1"] {
+    for other in ["::203.0.113.7", "::ffff:203.0.113.8", "64:ff9b::203.0.113.8", "2002:cb00:7107::", "::1"] {
         assert_eq!(xff(other).await, 403, "{other}");
     }
     let mapped = app.client_allowed(&["::ffff:203.0.113.0/120", "2001:db8::/32"]).await;

@@ -1,5 +1,6 @@
 //! The admin API over the data folder's socket, and the probes.
 
+use rescind::app::Stage;
 use serde_json::{Value, json};
 
 use crate::{app::TestApp, raw, reply::Reply};
@@ -48,7 +49,9 @@ async fn clients() {
     assert_eq!(created, expected);
     let mut expected = view;
     expected["certificates"] = json!([]);
+    expected["resources"] = json!([]);
     expected["enforces_allowlist"] = false.into();
+    expected["introspect_lifetime"] = Value::Null;
     expected["created_at"] = "2025-01-15T12:00:00Z".into();
     assert_eq!(get(&app, "/clients/1").await, expected);
     assert_eq!(get(&app, "/clients").await, json!([expected]));
@@ -131,6 +134,31 @@ async fn who_enforces_allowlists() {
     change(json!({"enforces_allowlist": "yes"})).await.is_error(400, text);
     let body = json!({"enforces_allowlist": true});
     ask(&app, "POST", "/clients/2/enforces-allowlist", body).await.is_error(404, "no such client");
+}
+
+#[tokio::test]
+async fn how_long_answers_of_introspection_may_be_kept() {
+    let app = TestApp::start().await;
+    let created = post(&app, "/clients", json!({"name": "a", "introspect_lifetime": "0s"})).await;
+    assert_eq!(created["introspect_lifetime"], "0s");
+    assert_eq!(get(&app, "/clients/1").await["introspect_lifetime"], "0s");
+    let change = async |body: Value| ask(&app, "POST", "/clients/1/introspect-lifetime", body).await;
+    for lifetime in [json!("0s"), json!("90s"), Value::Null, json!("2m")] {
+        let changed = change(json!({"introspect_lifetime": lifetime})).await;
+        assert_eq!((changed.status, &changed.json()["introspect_lifetime"]), (200, &lifetime));
+    }
+    // What was so before is no event.
+    let events = get(&app, "/audit?kind=lifetime_changed").await;
+    let details: Vec<_> = events["events"].as_array().unwrap().iter().map(|event| &event["detail"]).collect();
+    assert_eq!(details, ["90s", "off", "120s"]);
+    let app = app.restart().await;
+    assert_eq!(get(&app, "/clients/1").await["introspect_lifetime"], "2m");
+    let change = async |body: Value| ask(&app, "POST", "/clients/1/introspect-lifetime", body).await;
+    change(json!({})).await.is_error(400, "missing field `introspect_lifetime`");
+    let text = "introspect_lifetime: expected a duration such as 30s, 10m, 1h or 7d, up to 3650d";
+    change(json!({"introspect_lifetime": "soon"})).await.is_error(400, text);
+    let body = json!({"introspect_lifetime": "0s"});
+    ask(&app, "POST", "/clients/2/introspect-lifetime", body).await.is_error(404, "no such client");
 }
 
 // check 68, 69, 70
@@ -216,13 +244,11 @@ async fn credentials() {
         json!({"api_key": third.key, "status": "revoked", "created_at": now, "expires_at": null, "revoked_at": now})
     );
     let view = |key: &Value, status: &str, expires_at: &str| json!({"api_key": key, "status": status, "created_at": now, "expires_at": expires_at, "revoked_at": null});
+    let mut replaced = view(&json!(first.key), "expired", "2025-01-15T13:00:00Z");
+    replaced["replaced_at"] = now.into();
     assert_eq!(
         get(&app, "/clients/1/credentials").await,
-        json!([
-            view(&json!(first.key), "expired", "2025-01-15T13:00:00Z"),
-            view(&created["api_key"], "active", "2025-04-15T12:00:00Z"),
-            revoked
-        ])
+        json!([replaced, view(&created["api_key"], "active", "2025-04-15T12:00:00Z"), revoked])
     );
     for action in ["rotate", "revoke"] {
         for key in ["rk_unknown", &third.key] {
@@ -279,7 +305,8 @@ async fn tokens_and_status() {
         inspect(&pair.access).await,
         json!({
             "verdict": "stands", "stands": true, "kind": "access", "client_id": 1, "session": 1, "pair": 1,
-            "generation": 0, "scopes": ["s"], "issued_at": "2025-01-15T12:00:00Z",
+            "generation": 0, "scopes": ["s"], "audience": ["http://127.0.0.1:8080"],
+            "issued_at": "2025-01-15T12:00:00Z",
             "expires_at": "2025-01-15T13:00:00Z",
         })
     );
@@ -298,7 +325,9 @@ async fn tokens_and_status() {
     assert_eq!(inspect(&renewed.access).await["verdict"], "expired");
     let status = json!({
         "ready": true, "version": env!("CARGO_PKG_VERSION"), "store": "sqlite", "clients": 1,
+        "url": format!("http://{}", app.address), "management_url": format!("http://{}", app.management),
         "sessions_in_memory": 1, "attached_verifiers": 0, "clock": {"in_doubt": false, "ahead_seconds": 0},
+        "followers": [],
     });
     assert_eq!(get(&app, "/status").await, status);
 }
@@ -335,6 +364,26 @@ async fn bad_input_names_the_field() {
         ("/verifiers", json!({"name": "a\u{2066}b"}), name),
         ("/clients", json!({"name": long}), name),
         ("/clients", json!({"name": 7}), "name: expected a string"),
+        (
+            "/clients",
+            json!({"name": "0042"}),
+            "name: expected a name that is not of digits alone, as a client's id is",
+        ),
+        (
+            "/clients/1/name",
+            json!({"name": " 2 "}),
+            "name: expected a name that is not of digits alone, as a client's id is",
+        ),
+        (
+            "/clients/1/suspend",
+            json!({"for": "0s"}),
+            "for: expected a time after which the client is resumed, such as 2h",
+        ),
+        (
+            "/management-tokens",
+            json!({"name": "a", "role": "viewer", "expires_in": "0s"}),
+            "expires_in: expected a time in which the token can be used, such as 90d",
+        ),
         ("/clients", json!({"name": "a", "allow": "10.0.0.0/8"}), "allow: expected a list"),
         (
             "/clients",
@@ -349,7 +398,7 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "nmae": "b"}),
-            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `certificates`, `scopes`, `enforces_allowlist`, `allow_any`",
+            "nmae: unknown field `nmae`, expected one of `name`, `allow`, `certificates`, `scopes`, `resources`, `enforces_allowlist`, `introspect_lifetime`, `allow_any`",
         ),
         (
             "/clients",
@@ -364,7 +413,7 @@ async fn bad_input_names_the_field() {
         (
             "/clients",
             json!({"name": "a", "api_secret": "hunter2"}),
-            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `certificates`, `scopes`, `enforces_allowlist`, `allow_any`",
+            "api_secret: unknown field `api_secret`, expected one of `name`, `allow`, `certificates`, `scopes`, `resources`, `enforces_allowlist`, `introspect_lifetime`, `allow_any`",
         ),
         (
             "/clients/1/credentials",
@@ -374,7 +423,7 @@ async fn bad_input_names_the_field() {
         (
             "/clients/1/allow",
             json!({"ad": []}),
-            "ad: unknown field `ad`, expected one of `add`, `remove`, `allow_any`",
+            "ad: unknown field `ad`, expected one of `add`, `remove`, `replace`, `allow_any`",
         ),
         ("/clients/1/credentials", json!({"expires_in": "soon"}), duration),
         (
@@ -398,28 +447,10 @@ async fn bad_input_names_the_field() {
     assert_eq!(reply.header("allow"), Some("GET,HEAD,POST"));
 }
 
-// check 80, 87: whoever may not open the data folder has no admin API
+// check 80
 #[tokio::test]
-async fn the_admin_api_is_on_the_socket_alone() {
+async fn the_socket_is_for_whoever_may_open_the_data_folder() {
     let app = TestApp::start().await;
-    post(&app, "/clients", json!({"name": "a"})).await;
-    for address in [app.address, app.management] {
-        for (method, path) in [
-            ("GET", "/status"),
-            ("GET", "/clients"),
-            ("POST", "/clients"),
-            ("DELETE", "/clients/1"),
-            ("POST", "/clients/1/logout"),
-            ("GET", "/keys"),
-            ("POST", "/keys/rotate"),
-            ("POST", "/tokens/inspect"),
-            ("GET", "/audit"),
-        ] {
-            let request =
-                format!("{method} /admin/v1{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            raw::answer(address, request).await.is_error(404, "No such path");
-        }
-    }
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(app.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -440,12 +471,12 @@ async fn probes() {
     assert_eq!(probe("/livez").await.json(), json!({"status": "live"}));
     assert_eq!(probe("/readyz").await.json(), json!({"status": "ready"}));
     assert_eq!(probe("/healthz").await.json(), json!({"status": "ready"}));
-    app.app.begin_drain();
+    app.app.enter(Stage::Leaving);
     assert_eq!(probe("/livez").await.json(), json!({"status": "live"}));
     for path in ["/readyz", "/healthz"] {
         probe(path).await.is_error(503, "Draining: send new work elsewhere");
     }
-    for path in ["/", "/auth/login", "/verify"] {
+    for path in ["/auth/login", "/verify", "/dashboards"] {
         probe(path).await.is_error(404, "No such path");
     }
 }

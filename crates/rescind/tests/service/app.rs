@@ -58,6 +58,11 @@ impl Stopped {
         &self.clock
     }
 
+    /// The configuration, which names the folder.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Starts the service again on the same folder.
     pub(crate) async fn start_with(self, change: impl FnOnce(&mut Config)) -> TestApp {
         let Stopped { clock, folder, mut config } = self;
@@ -217,6 +222,13 @@ impl TestApp {
     /// Reads a session from the store.
     pub(crate) async fn session(&self, id: u64) -> model::Session {
         self.app.store.find(0, id).await.unwrap().session.unwrap()
+    }
+
+    /// The newest pair of a session, as it was or would be issued.
+    pub(crate) fn pair_of(&self, session: &model::Session) -> rescind::memory::Pair {
+        let memory = &self.app.memory;
+        let api_key = memory.registry.api_key(session.credential).unwrap_or_default();
+        memory.issuer.pair(session, &api_key).unwrap()
     }
 
     pub(crate) fn socket(&self) -> std::path::PathBuf {

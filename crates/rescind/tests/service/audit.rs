@@ -87,10 +87,12 @@ async fn what_operators_do_is_on_record_with_the_request_for_it() {
     assert_eq!(request(6), verifier.header("x-request-id"));
     let mut first = all[1].clone();
     assert!(first["node"].take().is_string() && first["request_id"].take().is_string());
+    assert!(first["hash"].take().as_str().is_some_and(|hash| hash.len() == 64));
+    assert!(first["operator"].take().as_str().is_some_and(|name| name.contains("uid ")));
     let expected = json!({
-        "id": 2, "at": "2025-01-15T12:00:00Z", "kind": "client_created", "by": "operator", "client_id": 1,
+        "id": 2, "at": "2025-01-15T12:00:00Z", "kind": "client_created", "by": "operator", "operator": null, "client_id": 1,
         "api_key": null, "session": null, "address": null, "node": null, "request_id": null,
-        "detail": "Nord", "count": 1,
+        "detail": "Nord", "count": 1, "number": 2, "hash": null,
     });
     assert_eq!(first, expected);
 

@@ -1,9 +1,11 @@
 //! The `Authorization` header, at both endpoints that read it: logout and verification.
 
 use reqwest::{Method, header::HeaderValue};
+use rescind::admin;
 
 use crate::{
     app::{DAY, HOUR, TestApp},
+    oauth::{is_done, revoke},
     reply::Reply,
 };
 
@@ -13,6 +15,8 @@ const INVALID: &str = "Invalid token";
 /// RFC 6750 §3.1: the answer to a request without a token has no error code.
 const CHALLENGE: &str = r#"Bearer realm="rescind""#;
 const INVALID_TOKEN: &str = r#"Bearer realm="rescind", error="invalid_token""#;
+const REVOKED: &str =
+    r#"Bearer realm="rescind", error="invalid_token", error_description="revoked: get a new token""#;
 
 /// The answer of both endpoints to these `Authorization` lines. The two answers must be equal.
 async fn ask(app: &TestApp, lines: &[&[u8]]) -> Reply {
@@ -195,4 +199,31 @@ async fn an_expired_token_is_told_so_also_if_it_was_revoked() {
     // A signature that is wrong goes before a time that has passed.
     let cut = &kept.access[..kept.access.len() - 2];
     ask(&app, &[format!("Bearer {cut}AA").as_bytes()]).await.is_error(401, INVALID);
+}
+
+// check 20
+#[tokio::test]
+async fn a_revoked_token_and_no_other_is_told_that_a_new_one_will_help() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let challenge = async |token: &str| {
+        let reply = ask(&app, &[format!("Bearer {token}").as_bytes()]).await;
+        reply.is_error(401, INVALID);
+        reply.header("www-authenticate").unwrap().to_owned()
+    };
+    let (first, second) = (app.grant(&client).await, app.grant(&client).await);
+    is_done(&revoke(&app, &client, &first.access).await);
+    assert_eq!(challenge(&first.access).await, REVOKED);
+    app.logout(&second.access).await.is_logged_out();
+    assert_eq!(challenge(&second.access).await, REVOKED);
+    let of_revoked = app.grant(&client).await;
+    admin::revoke_credential(&app.app, &client.key).await.unwrap();
+    assert_eq!(challenge(&of_revoked.access).await, REVOKED);
+
+    assert_eq!(challenge(&of_revoked.refresh).await, INVALID_TOKEN);
+    assert_eq!(challenge(&second.access[..second.access.len() - 1]).await, INVALID_TOKEN);
+    let suspended = app.client().await;
+    let of_suspended = app.grant(&suspended).await;
+    admin::suspend(&app.app, suspended.id, admin::NewSuspension::default()).await.unwrap();
+    assert_eq!(challenge(&of_suspended.access).await, INVALID_TOKEN);
 }

@@ -7,13 +7,15 @@ use std::{
 };
 
 use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
-use rescind::admin;
+use reqwest::Method;
+use rescind::{admin, model::Role};
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     app::{Client, HOUR, Pair, TestApp},
+    dashboard::browser::{Browser, PASSWORD, secret},
     raw,
     reply::Reply,
 };
@@ -91,13 +93,17 @@ async fn no_secret_is_logged_told_or_stored() {
     let mut errors = Vec::new();
     let app = TestApp::behind_proxy().await;
     let client = live(&app, &mut secrets, &mut errors).await;
+    dashboard(&app, &client, &mut secrets).await;
     let app = app.restart().await;
     fail(&app, &client, &mut secrets, &mut errors).await;
     let (audit, metrics) = (audit(&app).await, metrics(&app).await);
+    let denials = raw::local(&app.socket(), "GET", "/admin/v1/denials?limit=1000", "").await.body;
 
     secrets.text("the master key", &app.app.memory.master.to_text());
     let loaded = app.app.store.load().await.unwrap();
-    secrets.bytes("the pepper", &*app.app.memory.master.open("pepper", &loaded.pepper.unwrap()).unwrap());
+    for (name, sealed) in &loaded.secrets {
+        secrets.bytes("a pepper", &*app.app.memory.master.open(name, sealed).unwrap());
+    }
     for key in &loaded.keys {
         let name = format!("signing key {}", key.kid);
         secrets.bytes("a signing key", &*app.app.memory.master.open(&name, &key.sealed).unwrap());
@@ -111,12 +117,23 @@ async fn no_secret_is_logged_told_or_stored() {
     assert!(files.windows(client.key.len()).any(|window| window == client.key.as_bytes()));
     secrets.assert_absent("the store's files", &files);
 
-    for kind in
-        ["client_created", "credential_created", "refresh_token_reused", "throttled", "address_denied"]
-    {
+    for kind in [
+        "client_created",
+        "credential_created",
+        "refresh_token_reused",
+        "leak_reported",
+        "throttled",
+        "address_denied",
+    ] {
         assert!(audit.contains(kind), "{kind} is not on record");
     }
     secrets.assert_absent("the audit log", audit.as_bytes());
+    for reason in
+        ["malformed", "invalid_credentials", "address_not_allowed", "revoked", "refresh_token_reused"]
+    {
+        assert!(denials.contains(&format!("\"reason\":\"{reason}\"")), "{reason} is not kept");
+    }
+    secrets.assert_absent("the denials", denials.as_bytes());
     assert!(metrics.contains("rescind_clients"));
     secrets.assert_absent("the metrics", metrics.as_bytes());
 
@@ -125,13 +142,20 @@ async fn no_secret_is_logged_told_or_stored() {
 
     // Logs need not hide the secret's hash from who reads the store, but do.
     for credential in app.stored(&client).await.credentials {
-        secrets.bytes("a secret's hash", &credential.secret_hash.0);
+        secrets.bytes("a secret's hash", &credential.secret_hash.bytes);
     }
     let logs = std::mem::take(&mut *logs.0.lock().unwrap());
     let text = String::from_utf8(logs).unwrap();
-    for logged in
-        ["login", "refresh", "logout", "client created", "signing key rotated", "answered", "refused"]
-    {
+    for logged in [
+        "login",
+        "refresh",
+        "logout",
+        "leaked",
+        "client created",
+        "signing key rotated",
+        "answered",
+        "refused",
+    ] {
         assert!(text.contains(logged), "{logged} was not logged");
     }
     secrets.assert_absent("the logs", text.as_bytes());
@@ -157,7 +181,44 @@ async fn live(app: &TestApp, secrets: &mut Secrets, errors: &mut Vec<String>) ->
     errors.push(app.refresh(&second.refresh).await.body);
     secrets.pair(&first);
     secrets.pair(&second);
+
+    let leaked = Client { id: 1, key: text(&rotated, "api_key"), secret: text(&rotated, "api_secret") };
+    let third = app.grant(&leaked).await;
+    secrets.pair(&third);
+    for found in [&third.refresh, &leaked.secret] {
+        let reported = app.post("/auth/leaked").json(&json!({ "token": found }));
+        assert_eq!(app.send(reported).await.status, 200);
+    }
     client
+}
+
+/// Uses the dashboard.
+async fn dashboard(app: &TestApp, client: &Client, secrets: &mut Secrets) {
+    let new = admin::NewAdministrator { name: "alice".into(), role: Role::Admin };
+    let link = admin::create_administrator(&app.app, new).await.unwrap().link;
+    let browser = Browser::of(app);
+    let page = browser.get(&link).await;
+    let authenticator = secret(&page);
+    assert_eq!(browser.enrol_by(&page, None).await.status, 200);
+    let path = "/dashboard/do/handOverSecret";
+    let rotated = format!("/dashboard/do/rotateCredential/{}", client.key);
+    // The first one was rotated already.
+    browser.post(&rotated, &[]).await.is_refused(400, "was rotated");
+    let page = browser.post(path, &[("api_key", &client.key), ("api_secret", &client.secret)]).await;
+    let handover = page.find("(/dashboard/handover/rh_[a-z2-7]+)");
+    browser.get(&handover).await.has("It can be read once");
+    let wrong = [("name", "alice"), ("password", "a wrong password"), ("code", "000000")];
+    browser.post("/dashboard/sign-in", &wrong).await.is_refused(401, "is wrong");
+    for (name, text) in [
+        ("an enrolment's link", link.as_str()),
+        ("a handover's link", &handover),
+        ("a sign-in's cookie", &browser.cookies.borrow()["__Host-rescind"]),
+        ("a password", PASSWORD),
+        ("a wrong password", "a wrong password"),
+    ] {
+        secrets.text(name, text.rsplit('/').next().unwrap());
+    }
+    secrets.bytes("an authenticator's secret", &BASE32_NOPAD.decode(authenticator.as_bytes()).unwrap());
 }
 
 /// Uses a client in ways that fail.
@@ -200,6 +261,22 @@ async fn fail(app: &TestApp, client: &Client, secrets: &mut Secrets, errors: &mu
     failed(app.verify(&format!("{access}, {access}")).await);
     failed(app.at("192.0.2.1").verify(access).await);
     failed(app.at("192.0.2.1").logout(access).await);
+    // A proxy, and callers, may put a secret into every place that a denial shows.
+    for text in [access, secret] {
+        failed(app.at(&format!("{text}, 192.0.2.1")).verify(access).await);
+        failed(app.at(text).verify(access).await);
+        failed(
+            app.send(app.request(Method::GET, &format!("/verify?scope={text}")).bearer_auth(access)).await,
+        );
+        failed(app.send(app.request(Method::GET, &format!("/verify?aud={text}")).bearer_auth(access)).await);
+        let forwarded = app.request(Method::GET, &format!("/verify/{text}?{text}"));
+        let forwarded = forwarded.header("x-forwarded-host", text).header("x-forwarded-method", text);
+        failed(app.send(forwarded.bearer_auth(access).header("x-forwarded-for", "192.0.2.1")).await);
+        failed(app.send(app.request(Method::GET, &format!("/verify?path=/{text}/{text}"))).await);
+        failed(
+            app.send(app.request(Method::GET, "/verify").header("x-forwarded-uri", format!("/{text}"))).await,
+        );
+    }
     failed(app.send(app.post(&format!("/auth/logout?access_token={access}"))).await);
     failed(app.send(app.post("/auth/logout").header("authorization", format!("Basic {secret}"))).await);
     let request = format!("GET /verify HTTP/1.1\r\nAuthorization : Bearer {access}\r\n\r\n");
@@ -212,7 +289,7 @@ async fn fail(app: &TestApp, client: &Client, secrets: &mut Secrets, errors: &mu
     failed(app.login(client).await);
     failed(app.refresh(refresh).await);
     store.execute_batch("ALTER TABLE gone RENAME TO session").unwrap();
-    admin::suspend(&app.app, client.id).await.unwrap();
+    admin::suspend(&app.app, client.id, Default::default()).await.unwrap();
     failed(app.login(client).await);
     failed(app.verify(access).await);
     app.advance(HOUR);

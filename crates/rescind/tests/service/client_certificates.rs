@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
@@ -11,7 +12,7 @@ use rescind::{
     admin::{self, CertificateChange, NewClient},
     auth::INTROSPECT,
     config::{ClientCertificates, Config},
-    model::{EventKind, Wanted},
+    model::{EventFilter, EventKind},
 };
 use rustls::{
     ClientConfig, HandshakeKind, SupportedProtocolVersion,
@@ -19,12 +20,17 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use serde_json::json;
-use tokio::{io::copy_bidirectional, net::TcpListener, time::timeout};
+use tokio::{
+    io::{AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 use crate::{
     app::{Client, Pair, TestApp},
     edge::tls::{Authority, PATIENCE, connect},
     oauth::{DOORS, TOKEN, parameters},
+    raw,
     reply::Reply,
 };
 
@@ -99,7 +105,7 @@ impl Site {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
             None => builder.with_no_client_auth(),
         };
-        Caller::start(&self.app, config).await
+        Caller::start(self.app.address, config).await
     }
 }
 
@@ -131,8 +137,8 @@ struct Caller {
 }
 
 impl Caller {
-    async fn start(app: &TestApp, config: ClientConfig) -> Caller {
-        let (config, address) = (Arc::new(config), app.address);
+    async fn start(address: SocketAddr, config: ClientConfig) -> Caller {
+        let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let handshakes = Arc::<Mutex<Vec<_>>>::default();
@@ -199,6 +205,47 @@ impl Caller {
     }
 }
 
+/// A load balancer that passes connections on, and names 203.0.113.7 as the caller of each.
+async fn balancer(service: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut caller, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut service = TcpStream::connect(service).await.unwrap();
+                service.write_all(b"PROXY TCP4 203.0.113.7 10.0.0.1 54321 443\r\n").await.unwrap();
+                copy_bidirectional(&mut caller, &mut service).await
+            });
+        }
+    });
+    address
+}
+
+// check 63
+#[tokio::test]
+async fn behind_a_balancer_a_client_has_its_certificate_and_its_own_address() {
+    let site = Site::with(|config| {
+        config.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        config.server.proxy_protocol = true;
+    })
+    .await;
+    let (chain, key) = identity(&site.clients, &[DNS], |_| {});
+    let config = site.server.client(&[&TLS13]).with_client_auth_cert(chain, key).unwrap();
+    let caller = Caller::start(balancer(site.app.address).await, config).await;
+    for (allowed, status) in [("203.0.113.7", 200), ("203.0.113.8", 403), ("127.0.0.1", 403)] {
+        let client = site
+            .app
+            .client_of(NewClient {
+                name: "bound".into(),
+                certificates: owned(&[DNS]),
+                allow: owned(&[allowed]),
+                ..NewClient::default()
+            })
+            .await;
+        assert_eq!(caller.login(&client).await.status, status, "{allowed}");
+    }
+}
+
 #[tokio::test]
 async fn a_bound_client_is_let_in_with_a_certificate_of_its_names() {
     for (version, wanted) in [(&TLS12, ClientCertificates::Required), (&TLS13, ClientCertificates::Optional)]
@@ -256,7 +303,7 @@ async fn without_one_it_is_refused_and_nothing_is_done() {
     let app = &site.app.app;
     app.audit.write(&app.store).await;
     let kind = Some(EventKind::CertificateDenied);
-    let denied = Wanted { after: None, limit: 1000, kind, client: Some(client.id), since: 0 };
+    let denied = EventFilter { kind, client: Some(client.id), ..EventFilter::newest(1000) };
     let records = app.store.records(denied).await.unwrap().records;
     assert_eq!(records.iter().map(|record| record.count).sum::<u64>(), 7 * 3 + 7 * 3 + 5 * 3);
 }
@@ -353,7 +400,7 @@ async fn a_certificate_stands_for_the_secret_at_the_oauth_doors() {
         let by_basic = own.form(door, &[]).basic_auth(&client.key, Some(""));
         Reply::read_oauth(by_basic.send().await.unwrap()).await.is_oauth_error(401, "invalid_client");
     }
-    admin::suspend(&site.app.app, client.id).await.unwrap();
+    admin::suspend(&site.app.app, client.id, Default::default()).await.unwrap();
     for door in DOORS {
         own.ask(door, &client, None).await.is_oauth_error(401, "invalid_client");
     }
@@ -362,6 +409,22 @@ async fn a_certificate_stands_for_the_secret_at_the_oauth_doors() {
     admin::revoke_credential(&site.app.app, &client.key).await.unwrap();
     for door in DOORS {
         own.ask(door, &client, None).await.is_oauth_error(401, "invalid_client");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_client_proves_nothing_without_the_secret() {
+    let site = Site::start().await;
+    let client = site.bound(&[OTHER]).await;
+    let own = site.caller(&[DNS]).await;
+    for (secret, is_proven) in [(None, false), (Some(client.secret.as_str()), true)] {
+        let refused = own.ask(TOKEN, &client, secret).await;
+        let path = format!("/admin/v1/denials/{}", refused.header("x-request-id").unwrap());
+        let told = raw::local(&site.app.socket(), "GET", &path, "").await.json();
+        assert_eq!((&told["reason"], &told["proven"]), (&json!("certificate_missing"), &json!(is_proven)));
+        let path = format!("/admin/v1/clients/{}/usage", client.id);
+        let used = raw::local(&site.app.socket(), "GET", &path, "").await.json();
+        assert_eq!(used["total"]["denials"], json!(u64::from(is_proven)), "{used}");
     }
 }
 

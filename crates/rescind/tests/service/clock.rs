@@ -2,7 +2,7 @@
 
 use rescind::{
     admin::{self, KeyRotation},
-    model::Wanted,
+    model::EventFilter,
 };
 use serde_json::json;
 use tokio::{
@@ -77,7 +77,7 @@ async fn a_clock_that_was_ahead_for_a_while_loses_no_session() {
 
 /// The numbers of events, sessions and keys, which a sweep could delete.
 async fn stored(app: &TestApp) -> (usize, usize, usize) {
-    let wanted = Wanted { after: None, limit: 1000, kind: None, client: None, since: 0 };
+    let wanted = EventFilter::newest(1000);
     let events = app.app.store.records(wanted).await.unwrap().records.len();
     let mut sessions = 0;
     for id in 1..=3 {

@@ -209,7 +209,7 @@ async fn bad_credentials_of_every_kind_get_one_answer() {
     let revoked = app.client().await;
     admin::revoke_credential(&app.app, &revoked.key).await.unwrap();
     let suspended = app.client().await;
-    admin::suspend(&app.app, suspended.id).await.unwrap();
+    admin::suspend(&app.app, suspended.id, Default::default()).await.unwrap();
     let deleted = app.client().await;
     admin::delete(&app.app, deleted.id).await.unwrap();
     let expires_in = NewCredential { expires_in: Some("1h".parse().unwrap()) };
@@ -240,7 +240,7 @@ async fn bad_credentials_of_every_kind_get_one_answer() {
 async fn a_resumed_client_logs_in_again() {
     let app = TestApp::start().await;
     let client = app.client().await;
-    admin::suspend(&app.app, client.id).await.unwrap();
+    admin::suspend(&app.app, client.id, Default::default()).await.unwrap();
     app.login(&client).await.is_error(401, "Invalid credentials");
     admin::resume(&app.app, client.id).await.unwrap();
     assert!(app.stands(&app.grant(&client).await.access).await);

@@ -188,14 +188,16 @@ async fn a_head_too_large_is_refused_whoever_notices() {
     for within in [many(100), long(16_384)] {
         taken_for_one(&app, &within).await.is_error(401, "Authorization header required");
     }
-    // A proxy copies its client's headers: they may be too many, and must not become a fault.
-    let verify = many(101).replace("POST /auth/logout", "GET /verify");
+    // A proxy copies its client's headers: they may be too long, and must not become a fault.
+    let verify = long(16_385).replace("POST /auth/logout", "GET /verify");
     taken_for_one(&app, &verify).await.is_error(403, "Not able to decide on this request");
-    for beyond in [many(101), many(256), long(16_385), long(60_000)] {
+    for beyond in [long(16_385), long(60_000)] {
         taken_for_one(&app, &beyond).await.is_error(431, TOO_LARGE);
     }
     // There hyper gives up.
-    refused(&app, &many(257), 431, TOO_LARGE).await;
+    for beyond in [many(101), many(257)] {
+        refused(&app, &beyond, 431, TOO_LARGE).await;
+    }
     let endless = long(1_000_000);
     let reply = answer(app.address, &endless[..900_000]).await;
     reply.says_error(431, TOO_LARGE);

@@ -4,7 +4,7 @@ use rescind::auth;
 use rusqlite::Connection;
 
 use crate::{
-    app::{Pair, TestApp},
+    app::{DAY, Pair, TestApp},
     reply::Reply,
 };
 
@@ -93,4 +93,16 @@ async fn a_damaged_row_is_a_500_without_detail() {
     {
         reply.is_error(500, "Internal server error");
     }
+}
+
+#[tokio::test]
+async fn a_part_of_the_sweep_that_fails_keeps_the_rest_from_nothing() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    app.grant(&client).await;
+    app.advance(365 * DAY);
+    let gone = "ALTER TABLE handover RENAME TO one; ALTER TABLE sign_in RENAME TO other";
+    store(&app).execute_batch(gone).unwrap();
+    app.app.sweep().await.unwrap();
+    assert_eq!(app.app.store.find(client.id, 1).await.unwrap().session, None);
 }

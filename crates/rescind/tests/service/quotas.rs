@@ -96,7 +96,7 @@ async fn what_is_wrong_is_told_so_whatever_the_quota() {
     // Reuse ends the session's refreshing, as ever.
     home.refresh(&first.refresh).await.is_error(401, TOKEN_IS_INVALID);
     home.refresh(&pair.refresh).await.is_error(401, TOKEN_IS_INVALID);
-    admin::suspend(&app.app, client.id).await.unwrap();
+    admin::suspend(&app.app, client.id, Default::default()).await.unwrap();
     home.login(&client).await.is_error(401, "Invalid credentials");
 }
 

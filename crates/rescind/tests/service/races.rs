@@ -176,7 +176,7 @@ async fn no_refresh_or_login_racing_a_suspension_survives_it() {
             let old = log_in(Arc::clone(&app), client.clone()).await.unwrap();
             let suspending = {
                 let app = Arc::clone(&app);
-                async move { admin::suspend(&app, client.id).await.unwrap() }
+                async move { admin::suspend(&app, client.id, Default::default()).await.unwrap() }
             };
             let new = if round % 2 == 0 {
                 at_once(round / 2, renew(&app, &old), suspending).await.0

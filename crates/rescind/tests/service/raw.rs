@@ -32,6 +32,27 @@ pub(crate) async fn local(socket: &Path, method: &str, path: &str, body: &str) -
     only(converse(UnixStream::connect(socket).await.unwrap(), request.as_bytes()).await)
 }
 
+/// The text of the answer to a request whose body is sent only when the service has asked for it (RFC 9110 §10.1.1) and
+/// `meanwhile` has happened.
+pub(crate) async fn continued(
+    address: SocketAddr,
+    head: &str,
+    meanwhile: impl AsyncFnOnce(),
+    body: &str,
+) -> String {
+    const ASKED: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut asked = [0; ASKED.len()];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut asked)).await.expect("an answer").unwrap();
+    assert_eq!(asked, ASKED);
+    meanwhile().await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    answer
+}
+
 fn only(mut replies: Vec<Reply>) -> Reply {
     assert_eq!(replies.len(), 1, "{replies:?}");
     replies.remove(0)

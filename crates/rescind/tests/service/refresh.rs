@@ -191,7 +191,7 @@ async fn no_refresh_survives_suspension_deletion_or_the_revoking_of_its_credenti
     let app = TestApp::start().await;
     let suspended = app.client().await;
     let pair = app.grant(&suspended).await;
-    admin::suspend(&app.app, suspended.id).await.unwrap();
+    admin::suspend(&app.app, suspended.id, Default::default()).await.unwrap();
     app.refresh(&pair.refresh).await.is_error(401, INVALID);
     admin::resume(&app.app, suspended.id).await.unwrap();
     app.refresh(&pair.refresh).await.is_error(401, INVALID);
@@ -249,7 +249,7 @@ async fn a_refresh_token_works_for_the_client_it_was_given_to_alone() {
     let (of_a, of_b) = (app.session(1).await, app.session(2).await);
     assert_eq!((of_a.client, of_b.client), (a.id, b.id));
     let forged = model::Session { client: a.id, credential: of_a.credential, ..of_b };
-    let forged = app.app.memory.issuer.pair(&forged).unwrap();
+    let forged = app.pair_of(&forged);
     app.at("203.0.113.1").refresh(&forged.refresh_token).await.is_error(401, INVALID);
     app.at("203.0.113.1").verify(&forged.access_token).await.is_error(401, INVALID);
     app.at("203.0.113.1").logout(&forged.access_token).await.is_error(401, INVALID);

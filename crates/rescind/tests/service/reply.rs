@@ -1,7 +1,7 @@
 //! An answer, and the checks that hold for every answer.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::app::Pair;
 
@@ -21,6 +21,8 @@ fn names(status: u16, body: &str) -> (&'static str, &'static str) {
         403 => ("ForbiddenError", "FORBIDDEN"),
         404 => ("NotFoundError", "NOT_FOUND"),
         405 => ("MethodNotAllowedError", "METHOD_NOT_ALLOWED"),
+        409 => ("ConflictError", "CONFLICT"),
+        412 => ("PreconditionFailedError", "PRECONDITION_FAILED"),
         413 => ("PayloadTooLargeError", "PAYLOAD_TOO_LARGE"),
         415 => ("UnsupportedMediaTypeError", "UNSUPPORTED_MEDIA_TYPE"),
         429 => ("TooManyRequestsError", "TOO_MANY_REQUESTS"),
@@ -80,7 +82,14 @@ impl Reply {
     pub(crate) fn checked(self) -> Reply {
         let reply = self.framed();
         if !(200..300).contains(&reply.status) && !reply.body.is_empty() {
-            reply.says_error(reply.status, reply.json()["error"]["message"].as_str().expect("a message"));
+            let json = reply.json();
+            let message = json["error"]["message"].as_str().expect("a message");
+            reply.says_error(reply.status, message);
+            if reply.is_problem() {
+                assert_eq!((&json["status"], &json["detail"]), (&reply.status.into(), &message.into()));
+                assert_eq!(json["type"], "about:blank");
+                assert!(json["title"].is_string(), "{reply:?}");
+            }
         }
         reply
     }
@@ -108,15 +117,23 @@ impl Reply {
         let id = self.header("x-request-id").expect("a request id");
         assert!((1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()), "{id:?}");
         assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
-        if !self.body.is_empty() {
+        if !self.body.is_empty() && !self.is_problem() {
             assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         }
         self
     }
 
+    /// Whether this is an error of the admin API, whose envelope is a member.
+    fn is_problem(&self) -> bool {
+        self.status >= 400 && self.header("content-type") == Some("application/problem+json")
+    }
+
     /// Asserts that this is the error, with exactly this body.
     #[track_caller]
     pub(crate) fn is_error(&self, status: u16, message: &str) {
+        if self.is_problem() {
+            return self.says_error(status, message);
+        }
         assert_eq!((self.status, self.body.as_str()), (status, &*error_body(status, message, &self.body)));
     }
 
@@ -124,7 +141,11 @@ impl Reply {
     #[track_caller]
     pub(crate) fn says_error(&self, status: u16, message: &str) {
         let expected: Value = serde_json::from_str(&error_body(status, message, &self.body)).unwrap();
-        assert_eq!((self.status, self.json()), (status, expected), "{self:?}");
+        let mut told = self.json();
+        if self.is_problem() {
+            told = json!({ "error": told["error"] });
+        }
+        assert_eq!((self.status, told), (status, expected), "{self:?}");
     }
 
     /// Asserts that this is the OAuth error.

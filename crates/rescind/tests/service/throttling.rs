@@ -81,7 +81,7 @@ async fn every_way_to_fail_is_counted() {
     let app = start().await;
     let (unknown, suspended) = (app.client().await, app.client().await);
     let unknown = Client { key: "rk_unknown".into(), ..unknown };
-    admin::suspend(&app.app, suspended.id).await.unwrap();
+    admin::suspend(&app.app, suspended.id, Default::default()).await.unwrap();
     for client in [unknown, suspended] {
         for _ in 0..3 {
             app.login(&client).await.is_error(401, CREDENTIALS);

@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use data_encoding::BASE64URL_NOPAD;
 use rescind::{
     admin::{self, KeyRotation},
-    model::{EventKind, SigningKeyRecord, Wanted},
+    model::{EventFilter, EventKind, SigningKeyRecord},
 };
 use serde_json::{Value, json};
 
@@ -136,7 +136,7 @@ async fn lives_on(app: &TestApp, given: &Given) {
     // A pair of a key from before is still written as it was, byte for byte.
     for pair in ["hs256", "refreshed", "eddsa", "allowlisted", "logged_in_again"] {
         let session = read(given.access(pair)).1["sid"].as_str().unwrap().parse().unwrap();
-        let written = app.app.memory.issuer.pair(&app.session(session).await).unwrap();
+        let written = app.pair_of(&app.session(session).await);
         assert_eq!(
             (written.access_token.as_str(), written.refresh_token.as_str()),
             (given.access(pair), given.refresh(pair))
@@ -170,7 +170,7 @@ async fn lives_on(app: &TestApp, given: &Given) {
         assert_eq!(sent.contains(kids[0].as_str().unwrap()), shared);
     }
 
-    let wanted = Wanted { after: Some(0), limit: 1000, kind: None, client: None, since: 0 };
+    let wanted = EventFilter { after: Some(0), ..EventFilter::newest(1000) };
     let records = app.app.store.records(wanted).await.unwrap().records;
     let before = given.0["audit_rows"].as_u64().unwrap();
     let ids: Vec<_> = records.iter().map(|record| record.id).take_while(|id| *id <= before).collect();
@@ -232,6 +232,31 @@ async fn an_hs256_key_from_before_is_followed_at_once() {
     is_of_a_refresh_key(&app.grant(&client).await, &keys[1]);
 }
 
+// Old verifiers cannot read the new claims, and only an operator knows whether there are any.
+#[tokio::test]
+async fn a_key_from_before_writes_tokens_as_before_until_an_operator_rotates_it() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    crate::outage::store(&app).execute_batch("UPDATE signing_key SET rfc9068 = 0").unwrap();
+    let app = app.restart().await;
+    let names = |token: &str| read(token).1.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let before = app.grant(&client).await;
+    let of_before = ["aud", "cred", "exp", "gen", "iat", "iss", "pair", "sid", "sub"];
+    assert_eq!(names(&before.access), of_before);
+
+    admin::rotate_key(&app.app, KeyRotation::default()).await.unwrap();
+    let after = app.grant(&client).await;
+    let added = ["aud", "client_id", "cred", "exp", "gen", "iat", "iss", "jti", "pair", "sid", "sub"];
+    assert_eq!(
+        (names(&after.access), names(&after.refresh)),
+        (added.map(str::to_owned).into(), of_before.map(str::to_owned).into())
+    );
+    // Both are good until they expire, and a session goes on with the newest key.
+    assert!(app.stands(&before.access).await && app.stands(&after.access).await);
+    assert_eq!(names(&app.renew(&before).await.access), added);
+    assert!(app.stands(&before.access).await);
+}
+
 /// A service on the old store, in a PostgreSQL database of its own.
 async fn on_postgres(given: &Given, more: &str) -> (TestApp, tokio_postgres::Client) {
     let url = Server::shared().database().await;
@@ -284,4 +309,15 @@ async fn a_database_from_before_lives_on_and_no_key_is_changed_while_a_node_from
     is_of_a_refresh_key(&pair, &after[2]);
     assert_eq!(revoke(&app, &client, &pair.refresh).await.status, 200);
     assert!(!app.stands(&pair.access).await);
+
+    // The next key's access tokens are none that a node of this version could read.
+    db.batch_execute("INSERT INTO node (name, wait_ms, schema_version) VALUES ('n-4', 3600, 4)")
+        .await
+        .unwrap();
+    let refused = admin::rotate_key(&app.app, KeyRotation::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("\"n-4\" is of an older version"), "{refused}");
+    db.batch_execute("DELETE FROM node WHERE name = 'n-4'").await.unwrap();
+    admin::rotate_key(&app.app, KeyRotation::default()).await.unwrap();
+    let keys = keys(&app).await;
+    assert_eq!((keys[2].rfc9068, keys[3].rfc9068, readable_by().await), (false, true, 5));
 }

@@ -169,7 +169,7 @@ async fn tokens_that_the_system_does_not_know_are_invalid() {
     unknown[2].pair = 2;
     unknown[3].generation = 1;
     for forged in unknown {
-        let forged = app.app.memory.issuer.pair(&forged).unwrap();
+        let forged = app.pair_of(&forged);
         assert!(!app.stands(&forged.access_token).await);
         app.refresh(&forged.refresh_token).await.is_error(401, "Invalid token");
     }

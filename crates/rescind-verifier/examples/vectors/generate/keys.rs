@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use rescind_verifier::{Algorithm, Claims, Kind};
 use sha2::{Digest, Sha256};
 
-use super::{format, profile};
+use super::{format, profile, written};
 
 #[derive(Clone, Copy)]
 pub(super) struct TestKey {
@@ -20,10 +20,11 @@ pub(super) const PREVIOUS: TestKey = TestKey { kid: "previous", algorithm: Algor
 /// A key that is in no key set any more.
 pub(super) const RETIRED: TestKey = TestKey { kid: "retired", algorithm: Algorithm::Hs256 };
 pub(super) const ED: TestKey = TestKey { kid: "ed", algorithm: Algorithm::EdDsa };
+pub(super) const ED25519: TestKey = TestKey { kid: "ed25519", algorithm: Algorithm::Ed25519 };
 pub(super) const ES: TestKey = TestKey { kid: "es", algorithm: Algorithm::Es256 };
 
 /// The keys of a verifier of the vectors.
-pub(super) const GOOD: [TestKey; 4] = [CURRENT, PREVIOUS, ED, ES];
+pub(super) const GOOD: [TestKey; 5] = [CURRENT, PREVIOUS, ED, ED25519, ES];
 
 impl TestKey {
     /// The HMAC secret, the Ed25519 seed or the P-256 scalar.
@@ -35,7 +36,7 @@ impl TestKey {
     pub(super) fn verification_bytes(self) -> Vec<u8> {
         match self.algorithm {
             Algorithm::Hs256 => self.secret().to_vec(),
-            Algorithm::EdDsa => self.ed25519().verifying_key().to_bytes().to_vec(),
+            Algorithm::EdDsa | Algorithm::Ed25519 => self.ed25519().verifying_key().to_bytes().to_vec(),
             Algorithm::Es256 => self.p256().verifying_key().to_sec1_point(false).as_bytes().to_vec(),
         }
     }
@@ -51,7 +52,7 @@ impl TestKey {
     fn signature(self, text: &str) -> Vec<u8> {
         match self.algorithm {
             Algorithm::Hs256 => hs256(&self.secret(), text),
-            Algorithm::EdDsa => self.ed25519().sign(text.as_bytes()).to_bytes().to_vec(),
+            Algorithm::EdDsa | Algorithm::Ed25519 => self.ed25519().sign(text.as_bytes()).to_bytes().to_vec(),
             Algorithm::Es256 => {
                 let signature: p256::ecdsa::Signature = self.p256().sign(text.as_bytes());
                 signature.normalize_s().to_bytes().to_vec()
@@ -84,7 +85,7 @@ impl TestKey {
 
     /// An access token as the issuer writes it.
     pub(super) fn issue(self, claims: &Claims) -> String {
-        self.mint(self.header(Kind::Access), claims.write(&profile()))
+        self.mint(self.header(Kind::Access), written(claims))
     }
 
     /// Adds the tag of the secret that signs refresh tokens. No verifier gets this secret.
@@ -96,7 +97,7 @@ impl TestKey {
     /// A refresh token as the issuer writes it.
     pub(super) fn issue_refresh(self, claims: &Claims) -> String {
         let header = TestKey { algorithm: Algorithm::Hs256, ..self }.header(Kind::Refresh);
-        let payload = claims.write(&profile().of_refresh_tokens());
+        let payload = claims.write(&profile().of_refresh_tokens(), None);
         self.sign_refresh(&format!("{}.{}", base64url(header), base64url(payload)))
     }
 
@@ -144,6 +145,7 @@ pub(super) fn refused() -> Vec<format::Key> {
     refused.extend([
         public("EdDSA", &[2; 32]),
         public("EdDSA", &[]),
+        public("Ed25519", &[2; 32]),
         public("ES256", &[4; 65]),
         public("ES256", &[0]),
         public("ES256", &[]),

@@ -17,6 +17,7 @@ const CALLER: &str = "203.0.113.7";
 
 const ISSUER: &str = "https://id.example";
 const AUDIENCE: &str = "https://api.example";
+const API_KEY: &str = "rk_0123456789";
 
 /// All test vectors.
 pub(crate) fn vectors() -> Vectors {
@@ -80,12 +81,18 @@ fn claims() -> Claims {
         generation: 5,
         pair: 2,
         scopes: "orders:read orders:write".parse().unwrap(),
+        resources: Default::default(),
     }
+}
+
+/// The text of a payload with these claims, as an access token of client 42 has it.
+fn written(claims: &Claims) -> String {
+    claims.write(&profile(), Some(API_KEY))
 }
 
 /// The payload of [`claims`], in clear.
 fn payload() -> String {
-    claims().write(&profile())
+    written(&claims())
 }
 
 /// `text` with one part replaced. Panics if the part is missing, because the case would then test nothing.

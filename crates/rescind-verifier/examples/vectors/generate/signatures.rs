@@ -6,7 +6,7 @@ use rescind_verifier::{Claims, Denied, Kind};
 use super::{
     claims,
     format::Case,
-    keys::{CURRENT, ED, ES, PREVIOUS, RETIRED, TestKey, base64url, hs256},
+    keys::{CURRENT, ED, ED25519, ES, PREVIOUS, RETIRED, TestKey, base64url, hs256},
     payload, profile, with,
 };
 
@@ -35,7 +35,13 @@ fn good() -> Vec<Case> {
     vec![
         Case::stands("access token, HS256", access(CURRENT), SCOPES),
         Case::stands("access token, EdDSA", access(ED), SCOPES),
+        Case::stands("access token, Ed25519", access(ED25519), SCOPES),
         Case::stands("access token, ES256", access(ES), SCOPES),
+        Case::stands(
+            "access token of an earlier version, without client_id and jti",
+            CURRENT.mint(plain(), claims().write(&profile(), None)),
+            SCOPES,
+        ),
         Case::stands("access token without scopes", CURRENT.issue(&bare), ""),
         Case::stands("the key before this one still verifies", access(PREVIOUS), SCOPES).check(48),
         Case::denied("a retired key verifies no more", access(RETIRED), Denied::UnknownKey).check(48),
@@ -61,6 +67,7 @@ fn algorithms() -> Vec<Case> {
         r#""RS256""#,
         r#""ES256""#,
         r#""EdDSA""#,
+        r#""Ed25519""#,
         r#"["HS256"]"#,
         "null",
         "256",
@@ -90,6 +97,11 @@ fn algorithms() -> Vec<Case> {
             format!("{text}.{}", base64url(tag)),
             Denied::UnknownKey,
         ));
+    }
+    for (key, other) in [(ED, ED25519), (ED25519, ED)] {
+        let other = with(&key.header(Kind::Access), key.algorithm.name(), other.algorithm.name());
+        let name = format!("the other name of {}, signed with its key", key.algorithm.name());
+        cases.push(Case::denied(name, key.mint(other, payload()), Denied::UnknownKey));
     }
     let text = format!("{}.{}", base64url(ES.header(Kind::Access)), base64url(payload()));
     let zeros = format!("{text}.{}", base64url([0; 64]));
@@ -187,7 +199,7 @@ fn kinds() -> Vec<Case> {
         let name = format!("refresh token, signed by the {alg} key itself");
         cases.push(Case::denied(name, key.mint(key.header(Kind::Refresh), payload()), Denied::UnknownKey));
         let name = format!("what a refresh token says, as an access token of the {alg} key");
-        let payload = claims().write(&profile().of_refresh_tokens());
+        let payload = claims().write(&profile().of_refresh_tokens(), None);
         cases.push(Case::denied(name, key.mint(key.header(Kind::Access), payload), Denied::WrongAudience));
     }
     let text = format!("{}.{}", base64url(plain()), base64url(payload()));

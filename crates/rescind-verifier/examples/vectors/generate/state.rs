@@ -89,9 +89,12 @@ fn addresses() -> Vec<Case> {
     for (address, verdict) in [
         ("::ffff:203.0.113.7", None),
         ("::ffff:203.0.114.7", refused),
-        // Neither is an IPv4-mapped address.
+        // NAT64 translates IPv4 addresses into these (RFC 6052).
+        ("64:ff9b::203.0.113.7", None),
+        ("64:ff9b::203.0.114.7", refused),
+        // Neither contains an IPv4 address for this purpose.
+        ("64:ff9b:1::203.0.113.7", refused),
         ("::203.0.113.7", refused),
-        ("64:ff9b::203.0.113.7", refused),
     ] {
         cases.push(from(Some(address), verdict).check(66).advisory("CVE-2024-24790"));
     }

@@ -4,10 +4,10 @@ use data_encoding::BASE64;
 use rescind_verifier::{Claims, Denied, Kind, MAX_TOKEN_LENGTH, Profile};
 
 use super::{
-    AUDIENCE, ISSUER, NOW, claims,
+    API_KEY, AUDIENCE, ISSUER, NOW, claims,
     format::Case,
     keys::{CURRENT, RETIRED, base64url},
-    payload, profile, with,
+    payload, with, written,
 };
 
 const SCOPES: &str = "orders:read orders:write";
@@ -33,16 +33,16 @@ fn malformed(name: impl Into<String>, payload: impl AsRef<[u8]>) -> Case {
 fn encodings() -> Vec<Case> {
     // Both of the characters in which the alphabets differ are in it.
     let scopes = ">>>> ????".parse().unwrap();
-    let text = Claims { scopes, ..claims() }.write(&profile());
+    let text = written(&Claims { scopes, ..claims() });
     let (header, good) = (base64url(plain()), base64url(&text));
     let standard = BASE64.encode(text.as_bytes());
     assert!(standard.contains('+') && standard.contains('/'));
     // Of a payload with one byte over a multiple of three, the last digit has four bits to spare.
     let mut over = claims();
-    while over.write(&profile()).len() % 3 != 1 {
+    while written(&over).len() % 3 != 1 {
         over.pair *= 10;
     }
-    let spare = base64url(over.write(&profile()));
+    let spare = base64url(written(&over));
     let spare = format!("{}{}", &spare[..spare.len() - 1], successor(&spare));
 
     let mut cases =
@@ -121,14 +121,14 @@ fn lengths() -> Vec<Case> {
     };
     let scopes: Vec<String> = (100..228).map(|n| format!("scope{n}")).collect();
     let longest = Claims { scopes: scopes.join(" ")[..1024].parse().unwrap(), ..claims() };
-    let longer = with(&longest.write(&profile()), "scope100 ", "ascope scope100 ");
+    let longer = with(&written(&longest), "scope100 ", "ascope scope100 ");
     let giant = |case: Case| case.advisory("CVE-2025-61920").advisory("CVE-2025-30204");
     let cases = [
         Case::denied("as long as can be, forged", of_length(MAX_TOKEN_LENGTH), Denied::BadSignature),
         Case::denied("too long by one, forged", of_length(MAX_TOKEN_LENGTH + 1), Denied::Malformed),
         giant(Case::denied("10000 dots", ".".repeat(10_000), Denied::Malformed)),
         giant(Case::denied("10000 digits", "A".repeat(10_000), Denied::Malformed)),
-        Case::stands("scopes of 1024 characters", signed(longest.write(&profile())), ""),
+        Case::stands("scopes of 1024 characters", signed(written(&longest)), ""),
         malformed("scopes of more than 1024 characters", longer),
     ];
     cases.into_iter().map(|case| case.check(43)).collect()
@@ -138,7 +138,8 @@ fn lengths() -> Vec<Case> {
 fn members() -> Vec<Case> {
     let text = payload();
     let mut cases = Vec::new();
-    for name in ["iss", "aud", "sub", "iat", "exp", "sid", "cred", "gen", "pair", "scope"] {
+    for name in ["iss", "aud", "sub", "iat", "exp", "sid", "cred", "gen", "pair", "client_id", "jti", "scope"]
+    {
         // No value here holds a comma.
         let start = text.find(&format!(r#""{name}":"#)).unwrap();
         let end = start + text[start..].find([',', '}']).unwrap();
@@ -168,6 +169,11 @@ fn members() -> Vec<Case> {
         ("another order", with(&text, r#""gen":5,"pair":2"#, r#""pair":2,"gen":5"#)),
         ("an escape", with(&text, "orders:read", "orders\\u003aread")),
         ("an unknown member", with(&text, "}", r#","admin":true}"#)),
+        ("client_id with a space", with(&text, API_KEY, "rk 0")),
+        ("empty client_id", with(&text, API_KEY, "")),
+        ("jti of another session", with(&text, r#""7-2""#, r#""8-2""#)),
+        ("jti of another pair", with(&text, r#""7-2""#, r#""7-1""#)),
+        ("jti with a leading zero", with(&text, r#""7-2""#, r#""7-02""#)),
         ("empty scope", with(&text, SCOPES, "")),
         ("scopes in another order", with(&text, SCOPES, "orders:write orders:read")),
         ("a scope twice", with(&text, SCOPES, "orders:read orders:read")),
@@ -189,7 +195,7 @@ fn members() -> Vec<Case> {
 }
 
 fn times() -> Vec<Case> {
-    let expiring = |expires_at| signed(Claims { expires_at, ..claims() }.write(&profile()));
+    let expiring = |expires_at| signed(written(&Claims { expires_at, ..claims() }));
     let mut cases = vec![
         Case::denied("exp one second ago", expiring(NOW - 1), Denied::Expired).check(44),
         Case::denied("exp now", expiring(NOW), Denied::Expired).check(44),
@@ -217,7 +223,7 @@ fn times() -> Vec<Case> {
         let case = malformed(format!("exp {value}"), text).check(44);
         cases.push(if value.starts_with('"') { case.advisory("CVE-2026-25537") } else { case });
     }
-    let issued = |issued_at| signed(Claims { issued_at, ..claims() }.write(&profile()));
+    let issued = |issued_at| signed(written(&Claims { issued_at, ..claims() }));
     cases.extend([
         Case::stands("iat 60 seconds ahead", issued(NOW + 60), SCOPES).check(45),
         Case::denied("iat 61 seconds ahead", issued(NOW + 61), Denied::NotYetValid).check(45),
@@ -229,7 +235,9 @@ fn times() -> Vec<Case> {
 }
 
 fn parties() -> Vec<Case> {
-    let of = |issuer: &str, audience: &str| signed(claims().write(&Profile::new(issuer, audience).unwrap()));
+    let of = |issuer: &str, audience: &str| {
+        signed(claims().write(&Profile::new(issuer, audience).unwrap(), Some(API_KEY)))
+    };
     let mut cases = Vec::new();
     for issuer in
         ["https://id.example/", "https://ID.example", "https://id.example.evil", "https://id.exampl"]
@@ -248,5 +256,36 @@ fn parties() -> Vec<Case> {
             cases.push(malformed(format!("{name} {other}"), with(&payload(), &quoted, &other)));
         }
     }
+    cases.extend(lists());
     cases.into_iter().map(|case| case.check(46)).collect()
+}
+
+/// `aud` as a list.
+fn lists() -> Vec<Case> {
+    let with_list = |list: &str| signed(with(&payload(), &format!("\"{AUDIENCE}\""), list));
+    let long = |length: usize| format!(r#"["{AUDIENCE}","urn:{}"]"#, "a".repeat(length - AUDIENCE.len() - 7));
+    let mut cases = vec![
+        Case::stands("aud is a list of two", with_list(&format!(r#"["{AUDIENCE}","urn:orders"]"#)), SCOPES),
+        Case::stands(
+            "aud is a list of three",
+            with_list(&format!(r#"["a:b","{AUDIENCE}","urn:x"]"#)),
+            SCOPES,
+        ),
+        Case::stands("aud is a list of 1024 characters", with_list(&long(1024)), SCOPES),
+        Case::denied("aud is a list of others", with_list(r#"["urn:a","urn:b"]"#), Denied::WrongAudience),
+    ];
+    for (name, list) in [
+        ("is a list of more than 1024 characters", long(1025)),
+        ("is a list in another order", format!(r#"["urn:orders","{AUDIENCE}"]"#)),
+        ("is a list with a repetition", format!(r#"["{AUDIENCE}","{AUDIENCE}"]"#)),
+        ("is a list with white space", format!(r#"["{AUDIENCE}", "urn:orders"]"#)),
+        ("is a list with a relative URI", format!(r#"["/orders","{AUDIENCE}"]"#)),
+        ("is a list with a fragment", format!(r#"["{AUDIENCE}","urn:orders#a"]"#)),
+        ("is a list with a number", format!(r#"["{AUDIENCE}",7]"#)),
+        ("is an empty list", "[]".to_owned()),
+        ("is a list that does not end", format!(r#"["{AUDIENCE}","urn:orders""#)),
+    ] {
+        cases.push(Case::denied(format!("aud {name}"), with_list(&list), Denied::Malformed));
+    }
+    cases
 }

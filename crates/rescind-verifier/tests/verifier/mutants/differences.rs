@@ -3,7 +3,7 @@
 use std::{fmt, iter};
 
 use data_encoding::BASE64URL_NOPAD;
-use rescind_verifier::{Algorithm, Claims, Kind, MAX_TOKEN_LENGTH, Scopes};
+use rescind_verifier::{Algorithm, Claims, Kind, MAX_TOKEN_LENGTH, Resources, Scopes};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -69,7 +69,9 @@ impl fmt::Display for Difference {
             Difference::HeaderSpelling => "header: order, white space, escapes",
             Difference::UnknownClaim => "a claim that the issuer does not write: nbf, cnf",
             Difference::MissingClaim => "a claim of the issuer's own is missing",
-            Difference::ListOfNames => "iss or aud as a list: no other issuer or audience is meant",
+            Difference::ListOfNames => {
+                "iss as a list, or aud as one that is no sorted set of several resources"
+            }
             Difference::OtherValue => {
                 "a claim of another type, or a number that is no plain integer below 2^53"
             }
@@ -82,17 +84,18 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The claims for which the issuer would write exactly this text. `None`: there are none.
-pub(super) fn issued(token: &str) -> Option<(Kind, Claims)> {
+/// The claims and the `client_id` for which the issuer would write exactly this text. `None`: there are none.
+pub(super) fn issued(token: &str) -> Option<(Kind, Claims, Option<String>)> {
     let (text, _) = token.rsplit_once('.')?;
     let (header, payload) = parts(text)?;
     let header: Value = serde_json::from_slice(&header).ok()?;
     let payload: Value = serde_json::from_slice(&payload).ok()?;
     let key = key(&header["kid"])?;
     let kind = [Kind::Access, Kind::Refresh].into_iter().find(|kind| header["typ"] == kind.typ())?;
-    let claims = claims(&payload)?;
-    let own = format!("{}.{}", base64url(key.header(kind)), base64url(claims.write(&profile())));
-    (own == text && key.sign(text) == token).then_some((kind, claims))
+    let (claims, client_id) = (claims(&payload)?, client_id(&payload)?);
+    let payload = claims.write(&profile(), client_id.as_deref());
+    let own = format!("{}.{}", base64url(key.header(kind)), base64url(payload));
+    (own == text && key.sign(text) == token).then_some((kind, claims, client_id))
 }
 
 /// Why this crate refuses a token that `jsonwebtoken` accepts. `None`: there is no known reason.
@@ -113,17 +116,31 @@ pub(super) fn explain(token: &str, now: u64) -> Option<Difference> {
         (Difference::OtherType, kind.is_none()),
         (Difference::UnknownHeader, headers.has_other_than(&["alg", "typ", "kid"])),
         (Difference::HeaderSpelling, kind.is_some_and(|kind| key.header(kind).as_bytes() != header)),
-        (Difference::UnknownClaim, members.has_other_than(&[&NAMES[..], &["scope"]].concat())),
-        (Difference::MissingClaim, NAMES.iter().any(|name| whole.get(name).is_none())),
-        (Difference::ListOfNames, whole["iss"].is_array() || whole["aud"].is_array()),
+        (
+            Difference::UnknownClaim,
+            members.has_other_than(&[&NAMES[..], &["client_id", "jti", "scope"]].concat()),
+        ),
+        (Difference::MissingClaim, {
+            let half = whole.get("client_id").is_none() != whole.get("jti").is_none();
+            half || NAMES.iter().any(|name| whole.get(name).is_none())
+        }),
+        (
+            Difference::ListOfNames,
+            whole["iss"].is_array() || (whole["aud"].is_array() && resources(&whole).is_none()),
+        ),
         (
             Difference::OtherValue,
-            numbers(&whole).is_none() || whole.get("scope").is_some_and(|s| !s.is_string()),
+            numbers(&whole).is_none()
+                || client_id(&whole).is_none()
+                || whole.get("scope").is_some_and(|s| !s.is_string()),
         ),
         (Difference::ScopeForm, whole.get("scope").is_some_and(|scope| !is_written(scope))),
         (
             Difference::PayloadSpelling,
-            claims.as_ref().is_some_and(|c| c.write(&profile()).as_bytes() != payload),
+            claims.as_ref().is_some_and(|claims| {
+                let client_id = client_id(&whole).flatten();
+                claims.write(&profile(), client_id.as_deref()).as_bytes() != payload
+            }),
         ),
         (Difference::FromTheFuture, claims.as_ref().is_some_and(|claims| claims.issued_at > now + 60)),
         (Difference::LastSecond, claims.as_ref().is_some_and(|claims| claims.expires_at == now)),
@@ -171,7 +188,33 @@ fn claims(payload: &Value) -> Option<Claims> {
         None => Scopes::default(),
         Some(scope) => scope.as_str().filter(|_| is_written(scope))?.parse().ok()?,
     };
-    Some(Claims { client, issued_at, expires_at, session, credential, generation, pair, scopes })
+    let resources = resources(payload)?;
+    Some(Claims { client, issued_at, expires_at, session, credential, generation, pair, scopes, resources })
+}
+
+/// `aud`, if it is the audience of the profile alone, or a list as the issuer writes it.
+fn resources(payload: &Value) -> Option<Resources> {
+    let names = match &payload["aud"] {
+        Value::Array(names) => names.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?,
+        aud => return (aud == profile().audience()).then(Resources::default),
+    };
+    let resources = Resources::new(names.iter().copied()).ok()?;
+    let meant = names.contains(&profile().audience());
+    (meant && names.len() > 1 && resources.iter().eq(names)).then_some(resources)
+}
+
+/// `client_id`, beside the `jti` that belongs to the session and pair. `None`: they are not as the issuer writes them.
+/// `Some(None)`: neither is there.
+fn client_id(payload: &Value) -> Option<Option<String>> {
+    let [.., session, _, _, pair] = numbers(payload)?;
+    match (payload.get("client_id"), payload.get("jti")) {
+        (None, None) => Some(None),
+        (Some(Value::String(id)), Some(jti)) => {
+            let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+            (plain && *jti == format!("{session}-{pair}")).then(|| Some(id.clone()))
+        }
+        _ => None,
+    }
 }
 
 /// Whether the issuer would write this for `scope`.

@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use rescind_verifier::{Algorithm, Claims, Key, KeySet, Kind, Profile, Verifier};
 use sha2::Sha256;
 
-use crate::fixture::{base64url, profile};
+use crate::fixture::{base64url, client_id, profile};
 
 /// The keys that the verifier knows: half of them with a secret, half with a curve.
 pub(super) const KEYS: [TestKey; 4] = [
@@ -47,16 +47,17 @@ impl TestKey {
     pub(super) fn verification_bytes(self) -> Vec<u8> {
         match self.algorithm {
             Algorithm::Hs256 => self.secret().to_vec(),
-            Algorithm::EdDsa => self.ed25519().verifying_key().to_bytes().to_vec(),
+            Algorithm::EdDsa | Algorithm::Ed25519 => self.ed25519().verifying_key().to_bytes().to_vec(),
             Algorithm::Es256 => self.p256().verifying_key().to_sec1_point(false).as_bytes().to_vec(),
         }
     }
 
-    fn key(self) -> Key {
+    pub(super) fn key(self) -> Key {
         let bytes = self.verification_bytes();
         match self.algorithm {
             Algorithm::Hs256 => Key::hs256(self.id, &bytes),
             Algorithm::EdDsa => Key::eddsa(self.id, &bytes.try_into().unwrap()),
+            Algorithm::Ed25519 => Key::ed25519(self.id, &bytes.try_into().unwrap()),
             Algorithm::Es256 => Key::es256(self.id, &bytes),
         }
         .unwrap()
@@ -65,7 +66,7 @@ impl TestKey {
     pub(super) fn signature(self, text: &str) -> Vec<u8> {
         match self.algorithm {
             Algorithm::Hs256 => hs256(&self.secret(), text),
-            Algorithm::EdDsa => self.ed25519().sign(text.as_bytes()).to_bytes().to_vec(),
+            Algorithm::EdDsa | Algorithm::Ed25519 => self.ed25519().sign(text.as_bytes()).to_bytes().to_vec(),
             Algorithm::Es256 => {
                 let signature: p256::ecdsa::Signature = self.p256().sign(text.as_bytes());
                 signature.normalize_s().to_bytes().to_vec()
@@ -91,7 +92,7 @@ impl TestKey {
 
     /// A token as the issuer writes it.
     pub(super) fn issue(self, kind: Kind, claims: &Claims, profile: &Profile) -> String {
-        self.mint(self.header(kind), claims.write(profile))
+        self.mint(self.header(kind), claims.write(profile, client_id(kind)))
     }
 }
 

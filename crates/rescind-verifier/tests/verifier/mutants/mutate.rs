@@ -7,7 +7,7 @@ use super::{
     keys::{KEYS, STRANGERS, TestKey, hs256},
     random::Random,
 };
-use crate::fixture::{base64url, claims, profile};
+use crate::fixture::{base64url, claims, client_id, profile};
 
 /// The characters of tokens, and characters that some decoders skip or replace.
 const ALPHABET: &[u8] =
@@ -54,15 +54,17 @@ impl Mutator {
         let lasting = Claims { expires_at: EXPIRES_AT, ..claims() };
         let bare = Claims { client: 43, pair: 9, scopes: Default::default(), ..lasting.clone() };
         let large = Claims { session: (1 << 53) - 1, generation: 1 << 40, ..lasting.clone() };
+        let resources = format!("{} urn:other", profile().audience()).parse().unwrap();
+        let shared = Claims { resources, ..lasting.clone() };
         let good = |key: TestKey, kind, claims: &Claims| Good {
             key,
             kind,
-            payload: claims.write(&profile()),
+            payload: claims.write(&profile(), client_id(kind)),
             token: key.issue(kind, claims, &profile()),
         };
         let kinds = [Kind::Access, Kind::Refresh];
         let good = KEYS.iter().flat_map(|&key| {
-            let of = [&lasting, &bare, &large];
+            let of = [&lasting, &bare, &large, &shared];
             kinds.map(|kind| of.map(|claims| good(key, kind, claims))).into_iter().flatten()
         });
         Mutator { random: Random(seed), good: good.collect() }
@@ -200,7 +202,7 @@ fn missigned(good: &Good, random: &mut Random) -> String {
         _ => {
             let algorithms = [
                 "none", "None", "NONE", "nOnE", "", "HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA",
-                "dir",
+                "Ed25519", "dir",
             ];
             let text = signed(key.header(*kind).replace(key.algorithm.name(), random.pick(&algorithms)));
             return match random.below(3) {
@@ -218,7 +220,7 @@ fn relatives(algorithm: Algorithm, signature: &[u8], random: &mut Random) -> Vec
     let (first, second) = signature.split_at(signature.len() / 2);
     match algorithm {
         Algorithm::Hs256 => [first, &[0; 16]].concat(),
-        Algorithm::EdDsa => {
+        Algorithm::EdDsa | Algorithm::Ed25519 => {
             let mut carry = 0;
             let sum = second.iter().zip(L).map(|(&a, b)| {
                 let sum = u16::from(a) + u16::from(b) + carry;

@@ -17,7 +17,8 @@ impl Peer {
             let bytes = key.verification_bytes();
             let (alg, decoding_key) = match key.algorithm {
                 Algorithm::Hs256 => (Alg::HS256, DecodingKey::from_secret(&bytes)),
-                Algorithm::EdDsa => (Alg::EdDSA, DecodingKey::from_ed_der(&bytes)),
+                // It does not know the name Ed25519, so no key here has it.
+                Algorithm::EdDsa | Algorithm::Ed25519 => (Alg::EdDSA, DecodingKey::from_ed_der(&bytes)),
                 Algorithm::Es256 => (Alg::ES256, DecodingKey::from_ec_der(&bytes)),
             };
             let mut validation = Validation::new(alg);

@@ -1,13 +1,17 @@
 -- Asks Rescind whether a request may pass: the half of the HAProxy configuration that is a script.
 -- (rescind proxy-config haproxy --part lua)
 
-local VERIFY = "http://127.0.0.1/verify@QUERY@"
+local VERIFY = "http://127.0.0.1/verify?"
 -- The "listen rescind" section of the configuration.
 local THROUGH = "abns@rescind-verify"
 local IDENTITY = { "x-rescind-client", "x-rescind-client-name", "x-rescind-scopes", "x-rescind-session" }
 local PASSED_ON = { "www-authenticate", "content-type", "cache-control", "x-request-id" }
 
 core.register_action("rescind_verify", { "http-req" }, function(txn)
+    local asks = txn:get_var("txn.rescind_asks")
+    if not asks then
+        return
+    end
     -- Of what the client sent, Rescind sees one header: the one that decides. Every line of it, so
     -- that two of them are refused.
     local headers = { ["x-forwarded-for"] = { tostring(txn.f:src()) } }
@@ -16,7 +20,7 @@ core.register_action("rescind_verify", { "http-req" }, function(txn)
         table.insert(headers["authorization"], line)
     end
 
-    local answer = core.httpclient():get({ url = VERIFY, dst = THROUGH, headers = headers, timeout = 3000 })
+    local answer = core.httpclient():get({ url = VERIFY .. asks, dst = THROUGH, headers = headers, timeout = 3000 })
     if not answer then
         return
     end

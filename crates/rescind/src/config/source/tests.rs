@@ -80,8 +80,16 @@ fn a_bad_key_or_value_is_named_with_what_would_be_right() {
             "tokens.on_reuse = \"explode\" (/rescind.toml): expected `end-refresh` or `end-session`",
         ),
         (
+            "[tokens]\nresources = ['https://api.example', 'orders']",
+            "tokens.resources = [\"https://api.example\", \"orders\"] (/rescind.toml): \"orders\": expected a URL such as https://api.example.com/orders, without a query",
+        ),
+        (
             "[server]\nlisten = 'localhost'",
             "server.listen = \"localhost\" (/rescind.toml): expected an IP address and a port such as 127.0.0.1:8080 or [::1]:8080",
+        ),
+        (
+            "[tokens]\nscopes_supported = ['orders:read', 'a b']",
+            "tokens.scopes_supported = [\"orders:read\", \"a b\"] (/rescind.toml): expected scopes, each of visible ASCII characters other than \" and \\",
         ),
         (
             "[server]\ntrusted_proxies = ['10.0.0.1/8']",
@@ -93,7 +101,15 @@ fn a_bad_key_or_value_is_named_with_what_would_be_right() {
         ),
         (
             "[server]\ntrusted_proxies = ['10.0.0.1']",
-            "server.client_address_header = \"\" (default): expected the one header in which the proxies of server.trusted_proxies write the caller's address, such as \"X-Forwarded-For\"",
+            "server.client_address_header = \"\" (default): expected the one header in which the proxies of server.trusted_proxies write the caller's address, such as \"X-Forwarded-For\", or server.proxy_protocol = true",
+        ),
+        (
+            "[server]\nproxy_protocol = true",
+            "server.proxy_protocol = true (/rescind.toml): expected server.trusted_proxies to name the balancers that speak it",
+        ),
+        (
+            "[server]\nproxy_protocol = true\nclient_address_header = 'X-Real-IP'\ntrusted_proxies = ['10.0.0.1']",
+            "server.proxy_protocol = true (/rescind.toml): expected no server.client_address_header beside it: a balancer passes on a header that the caller wrote",
         ),
         (
             "[server]\nclient_address_header = 'X-Real-IP'\ntrusted_proxies = ['10.0.0.1', '::/0']",
@@ -190,4 +206,30 @@ fn secrets_may_stand_in_files_and_are_not_shown() {
         let error = with_file(&format!("[database]\nurl = {url}")).unwrap_err();
         assert!(error.contains("line 2") && !error.contains("canary"), "{error}");
     }
+}
+
+#[test]
+fn every_setting_is_told_with_its_source_and_without_a_password() {
+    let variables = [
+        ("RESCIND_DATABASE__URL", "postgres://u:canary@localhost/x"),
+        ("RESCIND_LIMITS__LOGINS_PER_MINUTE", "7"),
+    ];
+    let environment =
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+    let flags = Flags { listen: Some("127.0.0.1:1".into()), ..Flags::default() };
+    let settings = Config::load(&environment, &flags).unwrap().settings();
+    let told = |name: &str| {
+        let setting = settings.iter().find(|setting| setting.name == name).unwrap();
+        format!("{} ({})", setting.value, setting.source)
+    };
+    assert_eq!(told("server.listen"), "\"127.0.0.1:1\" (flag --listen)");
+    assert_eq!(
+        told("limits.logins_per_minute"),
+        "7 (environment variable RESCIND_LIMITS__LOGINS_PER_MINUTE)"
+    );
+    assert_eq!(told("tokens.access_ttl"), "\"1h\" (default)");
+    assert_eq!(
+        told("database.url"),
+        "\"postgres://u:***@localhost/x\" (environment variable RESCIND_DATABASE__URL)"
+    );
 }

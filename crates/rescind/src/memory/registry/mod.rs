@@ -1,5 +1,6 @@
 //! The registry: every client and credential, and the sessions used lately.
 
+mod credential_times;
 mod remembered;
 
 use std::{
@@ -11,25 +12,31 @@ use std::{
 };
 
 use papaya::HashMap as ConcurrentMap;
-use rescind_verifier::{ClientPolicy, SessionState, State, follow::wire::EndedSession};
+use rescind_verifier::{ClientPolicy, Resources, SessionState, State, follow::wire::EndedSession};
 
 use crate::{
     memory::{Changed, Feed, credential_table::CredentialTable},
     model::{
         CertificateNames, Client, ClientId, Credential, CredentialId, Session, SessionId, Status, UnixSeconds,
     },
-    secret::{ApiKey, SecretHash},
+    secret::{ApiKey, Hashes},
 };
 
 /// The number of locks that the sessions are spread over.
 const SHARDS: usize = 64;
 
+/// How many verifications are counted after each login. They tell whether a client caches its tokens; of a client that
+/// does, nothing is counted nearly always, so that the cores do not share a counter.
+const COUNTED_PER_LOGIN: u64 = 16;
+
 /// Always as new as the last change that this process has answered for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registry {
     clients: ConcurrentMap<ClientId, KnownClient>,
     credentials: ConcurrentMap<ApiKey, Arc<KnownCredential>>,
     api_keys: ConcurrentMap<CredentialId, ApiKey>,
+    /// The same credentials by the hashes of their secrets.
+    by_secret: ConcurrentMap<[u8; 32], Arc<KnownCredential>>,
     /// Held while the maps above change, so that they change together.
     applying: Mutex<()>,
     shards: Box<[RwLock<Shard>]>,
@@ -49,10 +56,19 @@ pub struct Registry {
 struct KnownClient {
     policy: Arc<ClientPolicy>,
     enforces_allowlist: bool,
+    introspect_lifetime: Option<u64>,
     status: Status,
+    suspended_until: Option<UnixSeconds>,
     certificates: CertificateNames,
-    /// How often a token of the client was verified here.
-    verifications: AtomicU64,
+    resources: Resources,
+    verifications: Verifications,
+}
+
+/// How often a token of the client was verified here, at most [`COUNTED_PER_LOGIN`] for each login.
+#[derive(Debug, Default)]
+struct Verifications {
+    counted: AtomicU64,
+    most: AtomicU64,
 }
 
 /// A credential and its client.
@@ -86,19 +102,10 @@ impl Registry {
     /// An empty registry that holds at most about `max_sessions`, and publishes changes to the feed.
     pub fn new(max_sessions: usize, feed: Feed) -> Registry {
         Registry {
-            clients: ConcurrentMap::new(),
-            credentials: ConcurrentMap::new(),
-            api_keys: ConcurrentMap::new(),
-            applying: Mutex::new(()),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             shard_capacity: max_sessions.div_ceil(SHARDS * 2).max(1),
-            endings: AtomicU64::new(0),
-            replaced: AtomicU64::new(0),
             feed,
-            credential_table: CredentialTable::new(),
-            highest_client: AtomicU64::new(0),
-            highest_credential: AtomicU64::new(0),
-            highest_session: AtomicU64::new(0),
+            ..Registry::default()
         }
     }
 
@@ -132,16 +139,14 @@ impl Registry {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let ids: HashSet<_> = store.iter().map(|client| client.id).collect();
         self.clients.pin().retain(|id, _| ids.contains(id));
-        let good: HashSet<_> = store
-            .iter()
-            .flat_map(|client| &client.credentials)
-            .map(|credential| &credential.api_key)
-            .collect();
+        let credentials = store.iter().flat_map(|client| &client.credentials);
+        let good: HashSet<_> = credentials.map(|credential| &credential.api_key).collect();
         for api_key in self.credentials.pin().keys().filter(|api_key| !good.contains(api_key)) {
             self.credential_table.remove(api_key);
         }
         self.credentials.pin().retain(|api_key, _| good.contains(api_key));
         self.api_keys.pin().retain(|_, api_key| good.contains(api_key));
+        self.by_secret.pin().retain(|_, known| good.contains(&known.credential.api_key));
         for client in store {
             self.put(client);
         }
@@ -156,36 +161,62 @@ impl Registry {
 
     /// The caller holds `applying`, so that the maps change together.
     fn put(&self, client: &Client) {
-        let (credentials, api_keys) = (self.credentials.pin(), self.api_keys.pin());
+        let (credentials, api_keys, by_secret) =
+            (self.credentials.pin(), self.api_keys.pin(), self.by_secret.pin());
         self.highest_client.fetch_max(client.id, Ordering::Relaxed);
         for credential in &client.credentials {
             self.highest_credential.fetch_max(credential.id, Ordering::Relaxed);
             if client.status == Status::Deleted || credential.revoked_at.is_some() {
                 self.credential_table.remove(&credential.api_key);
-                credentials.remove(&credential.api_key);
+                if let Some(known) = credentials.remove(&credential.api_key) {
+                    by_secret.remove(&known.credential.secret_hash.bytes);
+                }
                 api_keys.remove(&credential.id);
             } else {
                 let until = credential.expires_at.unwrap_or(UnixSeconds::MAX);
                 let until = if client.status == Status::Active { until } else { 0 };
                 self.credential_table.put(&credential.api_key, credential.secret_hash, until);
-                let known = KnownCredential {
+                let known = Arc::new(KnownCredential {
                     client: client.id,
                     certificates: client.certificates.clone(),
                     credential: credential.clone(),
-                };
-                credentials.insert(credential.api_key.clone(), Arc::new(known));
+                });
+                by_secret.insert(credential.secret_hash.bytes, Arc::clone(&known));
+                let before = credentials.insert(credential.api_key.clone(), known);
+                // The hash is another one after a rotation of the pepper.
+                if let Some(before) = before.map(|before| before.credential.secret_hash)
+                    && before != credential.secret_hash
+                {
+                    by_secret.remove(&before.bytes);
+                }
                 api_keys.insert(credential.id, credential.api_key.clone());
             }
         }
-        let verifications = AtomicU64::new(self.verifications(client.id));
+        let clients = self.clients.pin();
+        // Credentials that were deleted.
+        for gone in clients.get(&client.id).iter().flat_map(|known| &known.policy.credentials) {
+            if client.credentials.iter().all(|credential| credential.id != *gone)
+                && let Some(api_key) = api_keys.remove(gone)
+            {
+                self.credential_table.remove(api_key);
+                if let Some(known) = credentials.remove(api_key) {
+                    by_secret.remove(&known.credential.secret_hash.bytes);
+                }
+            }
+        }
         let known = KnownClient {
             policy: Arc::new(client.policy()),
             enforces_allowlist: client.enforces_allowlist,
+            introspect_lifetime: client.introspect_lifetime,
             status: client.status,
+            suspended_until: client.suspension.until,
             certificates: client.certificates.clone(),
-            verifications,
+            resources: client.resources.clone(),
+            verifications: clients
+                .get(&client.id)
+                .map_or_else(Verifications::default, |known| known.verifications.copy()),
         };
-        self.clients.pin().insert(client.id, known);
+        clients.insert(client.id, known);
     }
 
     /// A client's policy. Unlike [`State::client`], this does not count a verification.
@@ -198,9 +229,23 @@ impl Registry {
         self.clients.pin().get(&id).is_some_and(|known| known.enforces_allowlist)
     }
 
-    /// How many of the client's tokens were verified here. A change of the client may lose a few.
+    /// For how many seconds the client may keep introspection's answers.
+    pub fn introspect_lifetime(&self, id: ClientId) -> Option<u64> {
+        self.clients.pin().get(&id)?.introspect_lifetime
+    }
+
+    /// How often the client's tokens were verified here, as far as it was counted. A change of the client may lose a
+    /// few.
     pub fn verifications(&self, id: ClientId) -> u64 {
-        self.clients.pin().get(&id).map_or(0, |known| known.verifications.load(Ordering::Relaxed))
+        self.clients.pin().get(&id).map_or(0, |known| known.verifications.counted.load(Ordering::Relaxed))
+    }
+
+    /// Lets the next verifications of the client be counted. Returns how many were counted before.
+    pub fn count_after_login(&self, id: ClientId) -> u64 {
+        if let Some(known) = self.clients.pin().get(&id) {
+            known.verifications.most.fetch_add(COUNTED_PER_LOGIN, Ordering::Relaxed);
+        }
+        self.verifications(id)
     }
 
     /// The credential with this API key, unless it was revoked.
@@ -208,8 +253,15 @@ impl Registry {
         self.credentials.pin().get(api_key).cloned()
     }
 
+    /// The credential with one of these hashes of its secret, unless it was revoked. The time of the look-up shows nothing that the
+    /// hash of a text chosen by a caller could be guessed from: the pepper is secret.
+    pub fn credential_of_secret(&self, presented: &Hashes) -> Option<Arc<KnownCredential>> {
+        let by_secret = self.by_secret.pin();
+        presented.iter().find_map(|hash| by_secret.get(&hash.bytes)).cloned()
+    }
+
     /// Whether this API key and secret belong together, and the credential may log in now.
-    pub fn matches(&self, api_key: &str, presented: &SecretHash, now: UnixSeconds) -> bool {
+    pub fn matches(&self, api_key: &str, presented: &Hashes, now: UnixSeconds) -> bool {
         self.credential_table.matches(api_key, presented, now)
     }
 
@@ -256,13 +308,8 @@ impl Registry {
 
     /// How many sessions are in memory.
     pub fn sessions(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| {
-                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-                shard.young.len() + shard.old.len()
-            })
-            .sum()
+        let shards = self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
+        shards.map(|shard| shard.young.len() + shard.old.len()).sum()
     }
 
     /// How many clients are in memory, suspended and deleted ones included.
@@ -284,13 +331,26 @@ impl State for Registry {
     fn client(&self, id: ClientId) -> Option<Arc<ClientPolicy>> {
         let clients = self.clients.pin();
         let known = clients.get(&id)?;
-        known.verifications.fetch_add(1, Ordering::Relaxed);
+        known.verifications.count();
         Some(Arc::clone(&known.policy))
     }
 
     fn session(&self, id: SessionId) -> Option<SessionState> {
         let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
         shard.find(id)
+    }
+}
+
+impl Verifications {
+    fn count(&self) {
+        if self.counted.load(Ordering::Relaxed) < self.most.load(Ordering::Relaxed) {
+            self.counted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn copy(&self) -> Verifications {
+        let copy = |count: &AtomicU64| AtomicU64::new(count.load(Ordering::Relaxed));
+        Verifications { counted: copy(&self.counted), most: copy(&self.most) }
     }
 }
 

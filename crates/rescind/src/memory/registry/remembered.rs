@@ -19,12 +19,15 @@ impl Registry {
             .collect();
         let remembered = |known: &KnownClient| RememberedClient {
             status: known.status,
+            suspended_until: known.suspended_until,
             generation: known.policy.generation,
             revision: known.policy.revision,
             allowlist: known.policy.allowlist.clone(),
             certificates: known.certificates.clone(),
+            resources: known.resources.clone(),
             scopes: known.policy.scopes.clone(),
             enforces_allowlist: known.enforces_allowlist,
+            introspect_lifetime: known.introspect_lifetime,
             credentials: known
                 .policy
                 .credentials

@@ -1,27 +1,32 @@
 use rescind_verifier::{Allowlist, Scopes};
 
 use super::*;
-use crate::model::Phase;
+use crate::{model::Phase, secret::SecretHash};
 
 fn client(revision: u64, status: Status) -> Client {
     let credential = Credential {
         id: 1,
         api_key: "rk_a".into(),
-        secret_hash: SecretHash([0; 32]),
+        secret_hash: SecretHash { bytes: [0; 32], pepper: 1 },
         created_at: 0,
         expires_at: None,
         revoked_at: None,
+        replaced_at: None,
+        note: None,
     };
     Client {
         id: 1,
         name: format!("revision {revision}"),
+        suspension: crate::model::Suspension::default(),
         status,
         generation: 0,
         revision,
         allowlist: Allowlist::default(),
         certificates: CertificateNames::default(),
         scopes: Scopes::default(),
+        resources: Default::default(),
         enforces_allowlist: false,
+        introspect_lifetime: None,
         created_at: 0,
         credentials: vec![credential],
     }
@@ -39,6 +44,7 @@ fn session(id: SessionId, pair: u64, phase: Phase) -> Session {
         key: 1,
         generation: 0,
         scopes: Scopes::default(),
+        resources: Default::default(),
         pair,
         phase,
         started_at: 0,
@@ -121,4 +127,21 @@ fn memory_is_bounded() {
     }
     assert!(registry.sessions() <= 6400, "{}", registry.sessions());
     assert!(registry.session(999_999).is_some());
+}
+
+#[test]
+fn verifications_are_counted_after_a_login_and_no_more_than_matter() {
+    let registry = registry(100);
+    registry.apply(&client(1, Status::Active));
+    let verify = |times| (0..times).for_each(|_| drop(State::client(&registry, 1)));
+    verify(100);
+    assert_eq!(registry.count_after_login(1), 0);
+    verify(3);
+    assert_eq!(registry.count_after_login(1), 3);
+    verify(100);
+    assert_eq!(registry.verifications(1), 2 * COUNTED_PER_LOGIN);
+    registry.apply(&client(2, Status::Active));
+    assert_eq!(registry.count_after_login(1), 2 * COUNTED_PER_LOGIN);
+    verify(1);
+    assert_eq!((registry.verifications(1), registry.verifications(2)), (2 * COUNTED_PER_LOGIN + 1, 0));
 }

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{clock::Clock, http::BodyError};
 
-fn pool<G: Guest>(in_all: usize, per_network: usize, newcomers: Newcomers) -> Arc<ConnLimit<G>> {
+fn pool<G: Holder>(in_all: usize, per_network: usize, newcomers: Newcomers) -> Arc<ConnLimit<G>> {
     let bounds = Bounds { in_all, per_network, aside: 2, newcomers };
-    ConnLimit::new(bounds, Places::default(), Random::seeded(1))
+    ConnLimit::new(bounds, Occupancy::default(), Random::seeded(1))
 }
 
 fn connections(in_all: usize, per_network: usize) -> (Arc<ConnLimit<ConnState>>, Clock) {
@@ -35,16 +35,16 @@ fn request(last: u8, clock: &Clock) -> Asked {
 }
 
 fn wait_for_its_body(permit: &ConnPermit<Asked>) {
-    permit.guest.awaits(Waker::noop()).unwrap();
+    permit.holder.awaits(Waker::noop()).unwrap();
 }
 
 /// Whether the connection had to close since the last call.
 fn is_closed(permit: &ConnPermit<ConnState>) -> bool {
-    pin!(permit.guest.closed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    pin!(permit.holder.closed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 fn has_made_room(permit: &ConnPermit<Asked>) -> bool {
-    matches!(permit.guest.awaits(Waker::noop()), Err(BodyError::MadeRoom))
+    matches!(permit.holder.awaits(Waker::noop()), Err(BodyError::MadeRoom))
 }
 
 // check 55
@@ -69,7 +69,7 @@ fn when_full_whoever_holds_many_makes_room_with_the_idlest() {
         })
         .collect();
     let few = pool.admit(connection(2, &clock)).unwrap();
-    let ask = |i: usize| Asked::new(&held[i].guest, Version::HTTP_11, clock.clone());
+    let ask = |i: usize| Asked::new(&held[i].holder, Version::HTTP_11, clock.clone());
     // The first connection has just been used, and the second is busy.
     clock.advance(1);
     drop(ask(0));
@@ -78,7 +78,7 @@ fn when_full_whoever_holds_many_makes_room_with_the_idlest() {
     let evicted: Vec<_> = (0..7).filter(|&i| is_closed(&held[i])).collect();
     assert_eq!(evicted, [2]);
     assert!(!is_closed(&few) && !is_closed(&open));
-    // The network with most places gets no more. The evicted guest does not free the place that it lost.
+    // The network with most places gets no more. The evicted holder does not free the place that it lost.
     assert!(pool.admit(connection(1, &clock)).is_err());
     drop(held);
     let again: Vec<_> = (0..6).map(|_| pool.admit(connection(1, &clock)).unwrap()).collect();
@@ -90,7 +90,7 @@ fn when_full_whoever_holds_many_makes_room_with_the_idlest() {
 fn a_connection_on_which_bodies_alone_are_waited_for_makes_room() {
     let (pool, clock) = connections(3, 3);
     let held: Vec<_> = (0..3).map(|_| pool.admit(connection(1, &clock)).unwrap()).collect();
-    let ask = |i: usize| Asked::new(&held[i].guest, Version::HTTP_2, clock.clone());
+    let ask = |i: usize| Asked::new(&held[i].holder, Version::HTTP_2, clock.clone());
     let asked: Vec<_> = [0, 0, 1, 2].map(ask).into();
     clock.advance(1);
     // One request of the first connection does not wait for its body.
@@ -100,7 +100,7 @@ fn a_connection_on_which_bodies_alone_are_waited_for_makes_room() {
     }
     let newcomers: Vec<_> = (2..4).map(|last| pool.admit(connection(last, &clock)).unwrap()).collect();
     let _busy: Vec<_> =
-        newcomers.iter().map(|new| Asked::new(&new.guest, Version::HTTP_2, clock.clone())).collect();
+        newcomers.iter().map(|new| Asked::new(&new.holder, Version::HTTP_2, clock.clone())).collect();
     assert!(!is_closed(&held[0]) && is_closed(&held[1]) && is_closed(&held[2]));
     assert!(pool.admit(connection(4, &clock)).is_err());
     // When that request has ended, the first connection too only waits for bodies.
@@ -115,16 +115,16 @@ fn the_request_that_has_waited_longest_makes_room_and_none_that_is_worked_on() {
     let clock = Clock::manual(100);
     let pool = pool(4, 3, Newcomers::OfAnybody);
     let open: Vec<_> = (0..3).map(|_| pool.admit(request(1, &clock)).unwrap()).collect();
-    // No guest waits yet, so no guest makes room.
+    // No holder waits yet, so no holder makes room.
     assert!(pool.admit(request(1, &clock)).is_err());
     for i in [2, 1] {
         clock.advance(1);
         wait_for_its_body(&open[i]);
     }
-    // If the network has its whole share, a guest of the same network makes room.
+    // If the network has its whole share, a holder of the same network makes room.
     let fourth = pool.admit(request(1, &clock)).unwrap();
     assert!(has_made_room(&open[2]) && !has_made_room(&open[1]));
-    // If no place is free, a guest of the network with most places makes room.
+    // If no place is free, a holder of the network with most places makes room.
     let other = pool.admit(request(2, &clock)).unwrap();
     wait_for_its_body(&other);
     let another = pool.admit(request(2, &clock)).unwrap();
@@ -132,7 +132,7 @@ fn the_request_that_has_waited_longest_makes_room_and_none_that_is_worked_on() {
     // One body has arrived, so its request is worked on again. The request that still waits is of a network that has no
     // more places than the newcomer's.
     wait_for_its_body(&fourth);
-    fourth.guest.is_worked_on();
+    fourth.holder.is_worked_on();
     assert!(pool.admit(request(1, &clock)).is_err());
     drop((open, fourth, other, another));
     let table = pool.lock();
@@ -151,11 +151,11 @@ fn whoever_is_set_aside_makes_room_for_nobody_and_takes_no_place_of_the_others()
             permit
         })
         .collect();
-    // Only two places are aside. The third guest stays among the others and makes room.
+    // Only two places are aside. The third holder stays among the others and makes room.
     clock.advance(1);
     let others: Vec<_> = (0..9).map(|_| pool.admit(connection(1, &clock)).unwrap()).collect();
     assert_eq!(known.iter().map(is_closed).collect::<Vec<_>>(), [false, false, true]);
-    // A guest that made room is not set aside any more.
+    // A holder that made room is not set aside any more.
     known[2].set_aside();
     drop((known, others));
     let table = pool.lock();
@@ -193,7 +193,7 @@ proptest! {
             prop_assert_eq!(table.places.iter().flatten().count(), open.len());
             prop_assert_eq!(table.free.len() + open.len(), 12);
             for who in 1..6 {
-                let count = open.iter().filter(|a| a.guest.network() == from(who)).count();
+                let count = open.iter().filter(|a| a.holder.network() == from(who)).count();
                 prop_assert_eq!(table.places_of(from(who)).len(), count);
                 prop_assert!(count <= 5);
             }

@@ -1,22 +1,26 @@
 //! The audit log.
 
+use rescind_verifier::Resources;
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    model::{CertificateNames, Event, EventKind, Page, Record, Retention, VerifierRecord, Wanted, changes},
+    model::{
+        AuditKey, CertificateNames, Event, EventFilter, EventKind, Page, Record, Retention, VerifierRecord,
+        changes,
+    },
     store::postgres::tests::connect,
 };
 
-const ALL: Wanted = Wanted { after: None, limit: 1000, kind: None, client: None, since: 0 };
+const ALL: EventFilter = EventFilter::newest(1000);
 
-async fn records(store: &Store, wanted: Wanted) -> Vec<Record> {
+async fn records(store: &Store, wanted: EventFilter) -> Vec<Record> {
     store.records(wanted).await.unwrap().records
 }
 
 /// Returns kind, client, API key and detail of the records added since `after`, and moves `after` on.
 async fn added(store: &Store, after: &mut u64) -> Vec<String> {
-    let Page { records, last } = store.records(Wanted { after: Some(*after), ..ALL }).await.unwrap();
+    let Page { records, last, .. } = store.records(EventFilter { after: Some(*after), ..ALL }).await.unwrap();
     *after = last;
     let text = |record: Record| {
         let client = record.client.map(|id| id.to_string());
@@ -26,7 +30,7 @@ async fn added(store: &Store, after: &mut u64) -> Vec<String> {
     records.into_iter().map(text).collect()
 }
 
-async fn change(store: &Store, client: &Client, rule: impl FnOnce(&mut Client) + Send + 'static) {
+pub(super) async fn change(store: &Store, client: &Client, rule: impl FnOnce(&mut Client) + Send + 'static) {
     let rule = |client: &mut Client| {
         rule(client);
         Ok::<_, ()>(())
@@ -35,7 +39,7 @@ async fn change(store: &Store, client: &Client, rule: impl FnOnce(&mut Client) +
 }
 
 /// Runs a statement on the store's tables, outside of the store.
-async fn beside(home: &Home, sql: &str) -> Result<(), String> {
+pub(super) async fn beside(home: &Home, sql: &str) -> Result<(), String> {
     match home {
         Home::Folder(folder) => {
             let db = rusqlite::Connection::open(folder.path().join("rescind.db")).unwrap();
@@ -47,7 +51,7 @@ async fn beside(home: &Home, sql: &str) -> Result<(), String> {
 
 pub(super) async fn every_change_is_on_record(home: &Home) {
     let store = home.open().await;
-    let (one, mut after) = (store.create_client(client("rk_1"), origin()).await.unwrap(), 0);
+    let (one, mut after) = (create(&store, "rk_1").await, 0);
     assert_eq!(added(&store, &mut after).await, ["client_created 1 tést", "credential_created 1 rk_1"]);
     let record = &records(&store, ALL).await[0];
     let of = (record.id, record.at, record.by.as_str(), record.node.as_str(), record.count);
@@ -66,6 +70,8 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
     .await;
     change(&store, &one, |client| client.certificates = CertificateNames::default()).await;
     change(&store, &one, |client| client.scopes = "b c".parse().unwrap()).await;
+    change(&store, &one, |client| client.resources = "urn:a urn:b".parse().unwrap()).await;
+    change(&store, &one, |client| client.resources = Resources::default()).await;
     change(&store, &one, |client| {
         client.credentials[0].expires_at = Some(5000);
         client.credentials.push(Credential { expires_at: Some(6000), ..credential("rk_2") });
@@ -81,6 +87,8 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
             "certificates_changed 1 +dns:b -dns:api.example.com",
             "certificates_changed 1 -dns:b -uri:spiffe://example.com/api: no certificate is needed",
             "scopes_changed 1 +c -a",
+            "resources_changed 1 +urn:b -https://api.example.com/b",
+            "resources_changed 1 -urn:a -urn:b: the default audience",
             "credential_expiry_changed 1 rk_1 ends 1970-01-01T01:23:20Z",
             "credential_created 1 rk_2 ends 1970-01-01T01:40:00Z",
             "credential_revoked 1 rk_2",
@@ -110,7 +118,7 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
     let verifier = VerifierRecord {
         id: 0,
         name: "v".into(),
-        token_hash: SecretHash([1; 32]),
+        token_hash: SecretHash { bytes: [1; 32], pepper: 1 },
         shares_hs256: true,
         created_at: 1,
     };
@@ -120,15 +128,15 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
     assert_eq!(
         added(&store, &mut after).await,
         [
-            "signing_key_created k1, ES256, signs from 1970-01-01T00:16:40Z",
-            "signing_key_created k3, ES256, signs from 1970-01-01T00:16:40Z",
+            "signing_key_created k1, Ed25519, signs from 1970-01-01T00:16:40Z",
+            "signing_key_created k3, Ed25519, signs from 1970-01-01T00:16:40Z",
             "signing_key_retired k1",
             "verifier_created 1, v, with HS256 keys",
             "verifier_revoked 1, v, with HS256 keys",
         ]
     );
 
-    let two = store.create_client(client("rk_4"), origin()).await.unwrap();
+    let two = create(&store, "rk_4").await;
     let session = login(&store, &two, 1000).await;
     added(&store, &mut after).await;
     for phase in [Phase::RefreshEnded, Phase::RefreshEnded, Phase::Ended] {
@@ -146,7 +154,7 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
         };
         store.change_session(two.id, session.id, rule).await.unwrap().unwrap();
     }
-    let reuse = Wanted { kind: Some(EventKind::RefreshTokenReused), ..ALL };
+    let reuse = EventFilter { kind: Some(EventKind::RefreshTokenReused), ..ALL };
     let record = &records(&store, reuse).await[0];
     assert_eq!((record.session, record.by.as_str()), (Some(session.id), "caller"));
     assert_eq!(record.address.as_deref(), Some("192.0.2.1"));
@@ -162,7 +170,7 @@ pub(super) async fn every_change_is_on_record(home: &Home) {
 
 pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
     let store = home.open().await;
-    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let one = create(&store, "rk_1").await;
     let session = login(&store, &one, 1000).await;
     store.first_key(key("k1"), origin()).await.unwrap();
     let (break_it, mend_it) = match home {
@@ -182,7 +190,7 @@ pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
         Ok::<_, ()>(())
     };
     assert!(store.change_client(one.id, origin(), suspend).await.is_err());
-    assert!(store.create_client(client("rk_2"), origin()).await.is_err());
+    assert!(store.create_client(client("rk_2"), false, origin()).await.is_err());
     assert!(store.rotate_key(None, key("k2"), 5, origin()).await.is_err());
     assert!(store.retire_keys(origin(), |_| true).await.is_err());
     let end = |client: &Client, session: &mut Session| {
@@ -201,8 +209,12 @@ pub(super) async fn what_cannot_be_put_on_record_is_not_done(home: &Home) {
     assert_eq!(records(&store, ALL).await.len(), 3);
 }
 
+pub(super) fn audit_key() -> AuditKey {
+    AuditKey::new(&[1; 32])
+}
+
 /// Returns an event of a caller's attempt, of this client and time.
-fn noted(client: u64, at: u64) -> Event {
+pub(super) fn noted(client: u64, at: u64) -> Event {
     let origin = ChangeOrigin { at, by: Actor::Caller, ..origin() };
     Event { client: Some(client), ..origin.event(EventKind::Throttled) }
 }
@@ -218,20 +230,23 @@ pub(super) async fn what_is_on_record_is_found_page_by_page(home: &Home) {
         (page.records.iter().map(|record| record.id).collect::<Vec<_>>(), page.last)
     };
     // The newest records, or those after an id.
-    assert_eq!(ids(Wanted { limit: 3, ..ALL }).await, (vec![9, 10, 11], 11));
-    assert_eq!(ids(Wanted { limit: 3, after: Some(0), ..ALL }).await, (vec![1, 2, 3], 3));
-    assert_eq!(ids(Wanted { limit: 3, after: Some(9), ..ALL }).await, (vec![10, 11], 11));
-    assert_eq!(ids(Wanted { after: Some(11), ..ALL }).await, (vec![], 11));
-    let of_client = Wanted { client: Some(1), ..ALL };
-    assert_eq!(ids(Wanted { limit: 2, ..of_client }).await, (vec![7, 9], 11));
-    assert_eq!(ids(Wanted { after: Some(1), limit: 2, ..of_client }).await, (vec![3, 5], 5));
-    let throttled = Wanted { kind: Some(EventKind::Throttled), ..ALL };
-    assert_eq!(ids(Wanted { since: 1009, ..throttled }).await, (vec![9, 10], 11));
-    assert_eq!(ids(Wanted { kind: Some(EventKind::AddressDenied), ..ALL }).await, (vec![], 11));
+    assert_eq!(ids(EventFilter { limit: 3, ..ALL }).await, (vec![9, 10, 11], 11));
+    assert_eq!(ids(EventFilter { limit: 3, after: Some(0), ..ALL }).await, (vec![1, 2, 3], 3));
+    assert_eq!(ids(EventFilter { limit: 3, after: Some(9), ..ALL }).await, (vec![10, 11], 11));
+    assert_eq!(ids(EventFilter { after: Some(11), ..ALL }).await, (vec![], 11));
+    // Those before another id, the newest of them first.
+    assert_eq!(ids(EventFilter { limit: 3, before: Some(9), ..ALL }).await, (vec![6, 7, 8], 11));
+    assert_eq!(ids(EventFilter { limit: 3, before: Some(2), ..ALL }).await, (vec![1], 11));
+    let of_client = EventFilter { client: Some(1), ..ALL };
+    assert_eq!(ids(EventFilter { limit: 2, ..of_client }).await, (vec![7, 9], 11));
+    assert_eq!(ids(EventFilter { after: Some(1), limit: 2, ..of_client }).await, (vec![3, 5], 5));
+    let throttled = EventFilter { kind: Some(EventKind::Throttled), ..ALL };
+    assert_eq!(ids(EventFilter { since: 1009, ..throttled }).await, (vec![9, 10], 11));
+    assert_eq!(ids(EventFilter { kind: Some(EventKind::AddressDenied), ..ALL }).await, (vec![], 11));
     // A kind that a newer version writes is read as well.
     let newer = "INSERT INTO audit (at, kind, actor, node, count) VALUES (1, 'teleported', 'ghost', 'n', 1)";
     beside(home, newer).await.unwrap();
-    let record = &records(&store, Wanted { after: Some(11), ..ALL }).await[0];
+    let record = &records(&store, EventFilter { after: Some(11), ..ALL }).await[0];
     assert_eq!((record.kind.as_str(), record.by.as_str()), ("teleported", "ghost"));
 }
 
@@ -246,15 +261,15 @@ pub(super) async fn what_is_on_record_stays_as_it_is(home: &Home) {
 pub(super) async fn records_are_swept_when_they_are_old_or_too_many(home: &Home) {
     async fn sweep(store: &Store, retention: Retention, now: u64) -> (usize, usize) {
         let mut batches = 1;
-        while !store.sweep_records(retention, now).await.unwrap() {
+        while !store.sweep_records(retention, now, audit_key()).await.unwrap() {
             batches += 1;
         }
-        let left = Wanted { limit: u64::MAX >> 1, ..ALL };
+        let left = EventFilter { limit: u64::MAX >> 1, ..ALL };
         (batches, records(store, left).await.len())
     }
 
     let store = home.open().await;
-    let operators = store.create_client(client("rk_1"), origin()).await.unwrap();
+    let operators = create(&store, "rk_1").await;
     store.record((0..3000).map(|i| noted(1, 2000 + i)).collect()).await.unwrap();
     let keep = Retention { keep: 500, max_rows: 5000 };
     assert_eq!(sweep(&store, keep, 1500).await, (1, 3002));
@@ -268,7 +283,7 @@ pub(super) async fn records_are_swept_when_they_are_old_or_too_many(home: &Home)
     store.record((0..2000).map(|i| noted(1, 5000 + i)).collect()).await.unwrap();
     // Records of operators stay.
     assert_eq!(sweep(&store, few, 7000).await, (2, 1002));
-    assert_eq!(records(&store, Wanted { kind: Some(EventKind::ClientLoggedOut), ..ALL }).await.len(), 1);
+    assert_eq!(records(&store, EventFilter { kind: Some(EventKind::ClientLoggedOut), ..ALL }).await.len(), 1);
 }
 
 pub(super) async fn one_clients_records_push_out_no_other_clients(home: &Home) {
@@ -279,7 +294,7 @@ pub(super) async fn one_clients_records_push_out_no_other_clients(home: &Home) {
     store.record((0..50).map(|i| stranger(1000 + i)).collect()).await.unwrap();
     for flood in [1100, 5000] {
         store.record((0..3500).map(|i| noted(2, flood + i)).collect()).await.unwrap();
-        while !store.sweep_records(retention, 9000).await.unwrap() {}
+        while !store.sweep_records(retention, 9000, audit_key()).await.unwrap() {}
         let left = records(&store, ALL).await;
         let of = |client| left.iter().filter(|record| record.client == client).collect::<Vec<_>>();
         assert_eq!((of(Some(1)).len(), of(None).len(), of(Some(2)).len()), (100, 50, 850));
@@ -288,7 +303,7 @@ pub(super) async fn one_clients_records_push_out_no_other_clients(home: &Home) {
     }
     // Two clients with too many records keep equally many.
     store.record((0..3500).map(|i| stranger(10_000 + i)).collect()).await.unwrap();
-    while !store.sweep_records(retention, 20_000).await.unwrap() {}
+    while !store.sweep_records(retention, 20_000, audit_key()).await.unwrap() {}
     let left = records(&store, ALL).await;
     let of = |client| left.iter().filter(|record| record.client == client).count();
     assert_eq!((of(Some(1)), of(None), of(Some(2))), (100, 450, 450));
@@ -306,7 +321,7 @@ pub(super) async fn whoever_follows_the_record_misses_nothing(home: &Home) {
     for writer in 0..WRITERS {
         let store = Arc::clone(if writer % 2 == 0 { &store } else { &other });
         writers.spawn(async move {
-            let client = store.create_client(client(&format!("rk_{writer}")), origin()).await.unwrap();
+            let client = create(&store, &format!("rk_{writer}")).await;
             for i in 0..EACH {
                 if i % 2 == 0 {
                     change(&store, &client, |client| client.generation += 1).await;
@@ -319,7 +334,7 @@ pub(super) async fn whoever_follows_the_record_misses_nothing(home: &Home) {
     let (mut followed, mut after) = (vec![], 0);
     loop {
         let all_written = writers.is_empty();
-        let page = store.records(Wanted { after: Some(after), limit: 7, ..ALL }).await.unwrap();
+        let page = store.records(EventFilter { after: Some(after), limit: 7, ..ALL }).await.unwrap();
         let end = page.records.is_empty();
         followed.extend(page.records.iter().map(|record| record.id));
         after = page.last;
@@ -333,6 +348,6 @@ pub(super) async fn whoever_follows_the_record_misses_nothing(home: &Home) {
     // Each writer adds records of a client, its credential, and changes of the client.
     assert_eq!(followed.len() as u64, WRITERS * (2 + EACH / 2 + EACH));
     let all: Vec<_> =
-        records(&store, Wanted { limit: 10_000, ..ALL }).await.iter().map(|record| record.id).collect();
+        records(&store, EventFilter { limit: 10_000, ..ALL }).await.iter().map(|record| record.id).collect();
     assert_eq!(followed, all);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Home, client, login, logout, origin};
+use super::{Home, create, login, logout};
 use crate::store::{
     Store,
     postgres::tests::{copy_sessions, count_rows, rows_written},
@@ -12,8 +12,8 @@ use crate::store::{
 
 pub(super) async fn logout_writes_as_much_however_many_sessions_live(home: &Home) {
     let store = Arc::new(home.open().await);
-    let one = store.create_client(client("rk_1"), origin()).await.unwrap();
-    let many = store.create_client(client("rk_2"), origin()).await.unwrap();
+    let one = create(&store, "rk_1").await;
+    let many = create(&store, "rk_2").await;
     login(&store, &one, 1000).await;
     login(&store, &many, 1000).await;
     match home {

@@ -1,12 +1,15 @@
 //! Which server has answered, and the state of a session and its commits.
 
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{rows::get, statements::answered_by};
-use crate::store::StoreError;
+use crate::store::{Result, StoreError};
 
 const ANSWERED_BY: &str = "answered_by";
 const A_STAND_BY: &str = "a stand-by";
+
+/// What each session sets `client_min_messages` to.
+pub(super) const MESSAGES: &str = "warning";
 
 /// Reads the session's state.
 pub(super) const STANDING: &str = concat!(
@@ -14,7 +17,7 @@ pub(super) const STANDING: &str = concat!(
     answered_by!(),
     ", CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply')
             THEN current_setting('synchronous_standby_names') ELSE '' END AS waits_for,
-       pg_conf_load_time()::text AS loaded_at"
+       pg_conf_load_time()::text AS loaded_at, current_setting('client_min_messages') AS messages"
 );
 
 pub(super) const BALANCED: &str = "what stands between sends reads to a stand-by, which may not know of the last logout: have it \
@@ -27,7 +30,7 @@ pub(super) const NOBODY: &str =
     "database.require_synchronous: commits wait for no stand-by (synchronous_standby_names is empty)";
 
 /// Returns the rows, if the primary answered in the session of this name.
-pub(super) fn found(mut rows: Vec<Row>, session: &str) -> Result<Vec<Row>, StoreError> {
+pub(super) fn found(mut rows: Vec<Row>, session: &str) -> Result<Vec<Row>> {
     let Some(first) = rows.first() else { return Ok(rows) };
     let has = |name: &str| first.columns().iter().any(|column| column.name() == name);
     if has(ANSWERED_BY) {
@@ -51,7 +54,12 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn of(row: &Row) -> Result<Standing, StoreError> {
+    /// Reads the row. A session with another `client_min_messages` may send no warning when the wait for a stand-by is
+    /// cancelled, so it is refused like a shared one.
+    pub(super) fn of(row: &Row) -> Result<Standing> {
+        if get::<String>(row, "messages")? != MESSAGES {
+            return Err(StoreError::Unsuitable(SHARED.into()));
+        }
         Ok(Standing { waits_for: get(row, "waits_for")?, loaded_at: get(row, "loaded_at")? })
     }
 }
@@ -67,7 +75,7 @@ pub(super) struct Committed {
 impl Committed {
     /// Checks that a stand-by has the commit. When the names are emptied, the server releases waiting commits without
     /// a warning. It loads its settings before it answers the next question, so `after` shows the change.
-    pub(super) fn is_replicated(&self) -> Result<(), StoreError> {
+    pub(super) fn is_replicated(&self) -> Result<()> {
         if self.before.waits_for.is_empty() || self.after.waits_for.is_empty() {
             return Err(StoreError::Unavailable(NOBODY.into()));
         }
@@ -82,10 +90,15 @@ impl Committed {
     }
 }
 
-/// Returns the one value of the answer.
-pub(super) fn said(answers: &[SimpleQueryMessage]) -> Option<&str> {
-    answers.iter().find_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => row.get(0),
+/// Returns the last row of the answer.
+pub(super) fn last_row(answers: &[SimpleQueryMessage]) -> Option<&SimpleQueryRow> {
+    answers.iter().rev().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     })
+}
+
+/// Returns the one value of the answer.
+pub(super) fn said(answers: &[SimpleQueryMessage]) -> Option<&str> {
+    last_row(answers)?.get(0)
 }

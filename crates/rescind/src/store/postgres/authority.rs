@@ -13,13 +13,13 @@ use futures_util::future::try_join_all;
 use tokio::try_join;
 use tracing::{info, warn};
 
-pub(super) use super::statements::decisive;
 use super::{
     answered::{BALANCED, Committed, NOBODY, said},
-    connection::{Connection, Connector},
+    connection::Connection,
+    connector::Connector,
     error,
 };
-use crate::store::StoreError;
+use crate::store::{Result, StoreError};
 
 // A load balancer sends this to a stand-by, because it calls no volatile function.
 const IS_STAND_BY: &str = "SELECT current_setting('in_hot_standby')";
@@ -31,19 +31,19 @@ const LOOKS: usize = 8;
 impl Connection {
     /// Commits, and reads the session's state right before and after. Sends everything at the first poll. `warnings`
     /// were counted before the transaction.
-    pub(super) async fn commit_and_look(&self, warnings: u64) -> Result<Committed, StoreError> {
+    pub(super) async fn commit_and_look(&self, warnings: u64) -> Result<Committed> {
         let (before, (), after) = try_join!(biased; self.standing(), self.batch("COMMIT"), self.standing())?;
         self.ensure_replicated(warnings)?;
         Ok(Committed { before, after })
     }
 
     /// Checks that the commit is as durable as the configuration requires.
-    pub(super) fn accept(&self, committed: &Committed) -> Result<(), StoreError> {
+    pub(super) fn accept(&self, committed: &Committed) -> Result<()> {
         if self.requires_stand_by() { committed.is_replicated() } else { Ok(()) }
     }
 
     /// Commits, as durably as the configuration requires.
-    pub(super) async fn commit(&self, warnings: u64) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, warnings: u64) -> Result<()> {
         let committed = self.commit_and_look(warnings).await?;
         self.accept(&committed)
     }
@@ -76,7 +76,7 @@ impl Replication {
 
 /// Checks, once at the start, that nothing in between shares sessions or reads from a stand-by, and that commits wait
 /// for a stand-by where required. Later each decisive read and each commit checks the same.
-pub(super) async fn look(connector: &Connector) -> Result<(), StoreError> {
+pub(super) async fn look(connector: &Connector) -> Result<()> {
     match look_at_two(connector).await {
         Err(error) if error::is_read_only(&error) && is_balanced(connector).await => {
             Err(StoreError::Unsuitable(BALANCED.into()))
@@ -85,7 +85,7 @@ pub(super) async fn look(connector: &Connector) -> Result<(), StoreError> {
     }
 }
 
-async fn look_at_two(connector: &Connector) -> Result<(), StoreError> {
+async fn look_at_two(connector: &Connector) -> Result<()> {
     let (first, second) = (connector.connect().await?, connector.connect().await?);
     // A pooler by transactions gives the second connection the server that the first one used.
     second.batch("BEGIN").await?;

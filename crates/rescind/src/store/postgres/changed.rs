@@ -20,7 +20,7 @@ pub enum ChangedRow {
         /// The session.
         session: SessionId,
     },
-    /// The signing keys.
+    /// The signing keys, or the peppers.
     Keys,
     /// The verifiers that may follow the feed.
     Verifiers,

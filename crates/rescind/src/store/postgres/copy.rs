@@ -16,34 +16,56 @@ use super::{
     statements::answered_by,
 };
 use crate::store::{
-    Copied, StoreError, ended,
+    Copied, Result, StoreError, ended,
     sqlite::export::{Rows, export, last_ids},
 };
 
 /// Every table that is copied, with its columns.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 20] = [
     ("sealed_secret", "name, sealed"),
-    ("signing_key", "id, kid, algorithm, sealed, refresh_sealed, created_at, signs_from, retire_at"),
+    ("signing_key", "id, kid, algorithm, sealed, refresh_sealed, rfc9068, created_at, signs_from, retire_at"),
     (
         "client",
-        "id, name, status, generation, revision, allowlist, certificates, scopes, enforces_allowlist, created_at",
+        "id, name, status, generation, revision, allowlist, certificates, scopes, resources, enforces_allowlist, \
+         introspect_lifetime, created_at, suspended_until, suspension_reason",
     ),
-    ("credential", "id, client_id, api_key, secret_hash, created_at, expires_at, revoked_at"),
-    ("verifier", "id, name, token_hash, shares_hs256, created_at"),
+    (
+        "credential",
+        "id, client_id, api_key, secret_hash, pepper, created_at, expires_at, revoked_at, replaced_at, note",
+    ),
+    ("verifier", "id, name, token_hash, pepper, shares_hs256, created_at"),
+    ("management_token", "id, name, role, clients, token_hash, pepper, created_at, expires_at, last_used_at"),
+    (
+        "administrator",
+        "id, name, role, generation, password, totp, totp_used, enrolment_hash, enrolment_until, created_at, signed_in_at",
+    ),
+    ("creation", "token, key, request, created, at"),
+    ("handover", "hash, client_id, api_key, sealed, created_at, ends_at, read_at"),
     (
         "session",
         "id, client_id, credential_id, key_id, generation, scopes, pair, phase, started_at, issued_at, \
-         access_expires_at, refresh_expires_at",
+         access_expires_at, refresh_expires_at, resources",
     ),
     (
         "audit",
-        "id, at, kind, actor, client_id, api_key, session_id, address, node, request_id, detail, count",
+        "id, at, kind, actor, operator, client_id, api_key, session_id, address, node, request_id, detail, count, \
+         number, hash",
     ),
+    ("audit_cut", "chain, first, last, before, hash, signature"),
+    ("audit_checkpoint", "chain, number, hash, at, signature"),
+    ("webhook", "name, cursor, claimed_by, claimed_until"),
+    ("webhook_delivery", "webhook, event, tries, next_at, tried_at, error"),
+    ("credential_use", "credential_id, address, at, times"),
+    ("usage", "hour, client_id, credential_id, logins, refreshes, verifications, denials"),
+    ("last_verification", "credential_id, at, address"),
+    ("expiry_notice", "subject, id, expires_at, days"),
+    ("denial", "id, request_id, at, node, operation, reason, status, owner, client_id, address, details"),
 ];
 
-/// Locks the tables, so that a first start waits and then finds the copied rows.
+/// Locks the tables, so that a first start waits and then finds the copied rows. The rows of the audit log keep their places
+/// in their chains.
 const BEGIN: &str = "
-    BEGIN; LOCK TABLE sealed_secret, signing_key, client, credential, verifier, session, audit IN EXCLUSIVE MODE";
+    BEGIN; SET LOCAL rescind.audit = 'copy'; LOCK TABLE sealed_secret, signing_key, client, credential, verifier, management_token, administrator, session, audit IN EXCLUSIVE MODE";
 const IS_TAKEN: &str = concat!(
     "SELECT ",
     answered_by!(),
@@ -71,12 +93,11 @@ impl Postgres {
         from: &Path,
         lent: Duration,
         mut progress: impl FnMut(u64) + Send,
-    ) -> Result<Copied, StoreError> {
+    ) -> Result<Copied> {
         let mut db = self.pool.manager().connect_for_long().await?;
         let warnings = db.warnings();
-        let [is_taken, continue_after, join] = db.prepared([IS_TAKEN, CONTINUE_AFTER, JOIN]).await?;
         db.batch(BEGIN).await?;
-        if get(&db.one(&is_taken, &[]).await?, "taken")? {
+        if get(&db.fetch_one(IS_TAKEN, &[]).await?, "taken")? {
             return Err(StoreError::Unsuitable("it already holds clients or keys: name an empty one".into()));
         }
         let mut copied = Copied::default();
@@ -96,13 +117,13 @@ impl Postgres {
         let path = from.to_owned();
         for (table, last) in spawn_blocking(move || last_ids(&path)).await.map_err(ended)?? {
             if TABLES.iter().any(|(name, _)| *name == table) {
-                db.execute(&continue_after, &[&table, &Number(last)]).await?;
+                db.run(CONTINUE_AFTER, &[&table, &Number(last)]).await?;
             }
         }
         db.batch(TELL_ALL).await?;
         if !lent.is_zero() {
             // Nodes wait for this row as for a node that no longer renews its lease.
-            db.execute(&join, &[&"rescind.db", &Number(millis(lent)), &NEWEST_KNOWN]).await?;
+            db.run(JOIN, &[&"rescind.db", &Number(millis(lent)), &NEWEST_KNOWN, &None::<&str>]).await?;
         }
         db.commit(warnings).await?;
         db.done();
@@ -116,7 +137,7 @@ async fn copy_table(
     table: &'static str,
     columns: &'static str,
     progress: &mut (dyn FnMut(u64) + Send),
-) -> Result<u64, StoreError> {
+) -> Result<u64> {
     let (send, mut read) = channel::<Rows>(8);
     let path = from.to_owned();
     let reading = spawn_blocking(move || export(&path, table, columns, &send));

@@ -3,22 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    Postgres, UPDATE_CLIENT, UPDATE_CREDENTIAL,
-    audit::{Columns, INSERT},
+    Postgres, administrators,
+    audit::{INSERT, as_json},
     changed::{ChangedRow, RECORD_CHANGE},
-    connection::Connection,
-    keys::{self, DELETE_KEY, DELETE_VERIFIER, INSERT_KEY, insert_key},
+    clients::{UPDATE_CLIENT, all_clients, save_client, save_credential},
+    connection::{Connection, Parameters},
+    keys::{DELETE_KEY, DELETE_VERIFIER, KEYS, VERIFIERS, insert_key},
+    management::{self, DELETE_ALL},
     place::Place,
     rows::{self, Number, get, maybe_number, number},
-    save_client, save_credential,
     statements::decisive,
 };
 use crate::{
     model::{
         ChangeOrigin, Event, EventKind, Highest, Remembered, SigningKeyRecord,
-        changes::{of_client, of_end, of_keys, of_verifiers},
+        changes::{of_administrators, of_client, of_end, of_keys, of_management_token, of_verifiers},
     },
-    store::{Known, Mark, Position, Repeated, StoreError},
+    store::{Known, Mark, Position, Repeated, Result, StoreError},
 };
 
 const POSITION: &str = decisive!(
@@ -99,7 +100,7 @@ impl Postgres {
     ///
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn position(&self, known: &Known) -> Result<Position, StoreError> {
+    pub async fn position(&self, known: &Known) -> Result<Position> {
         let mut tx = self.transaction().await?;
         let position = position(&mut tx, known).await?;
         tx.done();
@@ -120,7 +121,7 @@ impl Postgres {
         memory: &Remembered,
         new: SigningKeyRecord,
         origin: &ChangeOrigin,
-    ) -> Result<Option<Repeated>, StoreError> {
+    ) -> Result<Option<Repeated>> {
         let mut alone = Alone::begin(self.connection_to(place).await?).await?;
         let here = position(&mut alone.db, known).await?;
         // If others have repeated the loss, this process only adds to it.
@@ -155,7 +156,7 @@ impl Postgres {
         known: &Known,
         key: SigningKeyRecord,
         origin: &ChangeOrigin,
-    ) -> Result<Option<Vec<SigningKeyRecord>>, StoreError> {
+    ) -> Result<Option<Vec<SigningKeyRecord>>> {
         let mut alone = Alone::begin(self.connection_to(place).await?).await?;
         let here = position(&mut alone.db, known).await?;
         if here.standing(known, false).is_some() {
@@ -172,9 +173,9 @@ impl Postgres {
         &self,
         key: SigningKeyRecord,
         origin: ChangeOrigin,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    ) -> Result<Vec<SigningKeyRecord>> {
         let db = self.pool.manager().connect_for_long().await?;
-        if !self.pool.manager().places.is_used(db.place()) {
+        if !self.pool.manager().places.is_used(&db.place) {
             return Err(StoreError::Unavailable("this node has not approved of the server".into()));
         }
         let mut alone = Alone::begin(db).await?;
@@ -188,9 +189,9 @@ impl Postgres {
     }
 
     /// Opens a connection for long work to this server, and to no other.
-    async fn connection_to(&self, place: &Place) -> Result<Connection, StoreError> {
+    async fn connection_to(&self, place: &Place) -> Result<Connection> {
         let db = self.pool.manager().connect_for_long().await?;
-        if db.place() == place {
+        if db.place == *place {
             Ok(db)
         } else {
             Err(StoreError::Unavailable("another server has taken over meanwhile".into()))
@@ -198,9 +199,8 @@ impl Postgres {
     }
 }
 
-pub(super) async fn position(db: &mut Connection, known: &Known) -> Result<Position, StoreError> {
-    let [position] = db.prepared([POSITION]).await?;
-    let row = db.one(&position, &[&Number(known.seq), &known.history]).await?;
+pub(super) async fn position(db: &mut Connection, known: &Known) -> Result<Position> {
+    let row = db.fetch_one(POSITION, &[&Number(known.seq), &known.history]).await?;
     Ok(Position {
         head: rows::known(&row)?,
         found: get(&row, "found")?,
@@ -233,46 +233,44 @@ struct Alone {
 }
 
 impl Alone {
-    async fn begin(db: Connection) -> Result<Alone, StoreError> {
+    async fn begin(db: Connection) -> Result<Alone> {
         let warnings = db.warnings();
         db.batch(BEGIN_ALONE).await?;
         Ok(Alone { db, warnings, told: vec![], events: vec![] })
     }
 
-    async fn roll_back(self) -> Result<(), StoreError> {
+    async fn roll_back(self) -> Result<()> {
         self.db.batch("ROLLBACK").await?;
         self.db.done();
         Ok(())
     }
 
     /// Begins a new history, and reserves the ids and numbers of the lost ones.
-    async fn begin_history(
-        &mut self,
-        seq: u64,
-        lost: &[Lost],
-        origin: &ChangeOrigin,
-    ) -> Result<(), StoreError> {
-        let [begin, add] = self.db.prepared([BEGIN_HISTORY, LOST]).await?;
-        self.db.execute(&begin, &[&Number(seq)]).await?;
+    async fn begin_history(&mut self, seq: u64, lost: &[Lost], origin: &ChangeOrigin) -> Result<()> {
+        self.db.run(BEGIN_HISTORY, &[&Number(seq)]).await?;
+        // No memory has the management tokens and the administrators, and some of these may have been revoked in the changes that were lost.
+        let tokens = rows::read(&self.db.fetch(DELETE_ALL, &[]).await?, management::token)?;
+        self.events
+            .extend(tokens.iter().map(|t| of_management_token(t, EventKind::ManagementTokenRevoked, origin)));
+        let gone = self.db.fetch(administrators::DELETE_ALL, &[]).await?;
+        let gone = rows::read(&gone, administrators::administrator)?;
+        self.events.extend(of_administrators(&gone, &[], origin));
+        self.db.batch(administrators::END_WITH_THEM).await?;
         for Lost { history, repeated, ended, highest } in lost {
             let Highest { client, credential, verifier, key, session } = highest;
             let [client, credential, verifier, key, session] =
                 [client, credential, verifier, key, session].map(|&id| Number(id));
             let (repeated, at) = (Number(*repeated), Number(origin.at));
-            self.db
-                .execute(
-                    &add,
-                    &[history, &repeated, ended, &at, &client, &credential, &verifier, &key, &session],
-                )
-                .await?;
+            let values: Parameters<'_> =
+                &[history, &repeated, ended, &at, &client, &credential, &verifier, &key, &session];
+            self.db.run(LOST, values).await?;
         }
         Ok(())
     }
 
     /// Commits, and returns the newest change.
-    async fn commit(mut self) -> Result<Known, StoreError> {
+    async fn commit(mut self) -> Result<Known> {
         let Alone { db, warnings, told, events } = &mut self;
-        let [tell, record] = db.prepared([RECORD_CHANGE, INSERT]).await?;
         if told.is_empty() {
             // A new history must have a change of its own.
             told.push(ChangedRow::Keys);
@@ -280,25 +278,20 @@ impl Alone {
         let mut newest = Known::default();
         for what in told {
             let (kind, id, client) = what.columns();
-            newest = rows::known(&db.one(&tell, &[&kind, &id.map(Number), &client.map(Number)]).await?)?;
+            newest = rows::known(
+                &db.fetch_one(RECORD_CHANGE, &[&kind, &id.map(Number), &client.map(Number)]).await?,
+            )?;
         }
-        let columns = Columns::of(events);
-        db.execute(&record, &columns.parameters()).await?;
+        db.run(INSERT, &[&as_json(events)]).await?;
         db.commit(*warnings).await?;
         db.done();
         Ok(newest)
     }
 
-    async fn narrow_clients(
-        &mut self,
-        memory: &Remembered,
-        origin: &ChangeOrigin,
-    ) -> Result<usize, StoreError> {
-        let [clients, credentials, update, update_credential] =
-            self.db.prepared([rows::CLIENTS, rows::CREDENTIALS, UPDATE_CLIENT, UPDATE_CREDENTIAL]).await?;
-        let stored = self.db.query(&clients, &[]).await?;
+    async fn narrow_clients(&mut self, memory: &Remembered, origin: &ChangeOrigin) -> Result<usize> {
+        let [update] = self.db.prepared([UPDATE_CLIENT]).await?;
         let mut narrowed = 0;
-        for before in rows::clients(&stored, &self.db.query(&credentials, &[]).await?)? {
+        for before in all_clients(&mut self.db).await? {
             let mut after = before.clone();
             memory.narrow(&mut after, origin.at);
             if after == before {
@@ -306,7 +299,7 @@ impl Alone {
             }
             save_client(&self.db, &update, &after).await?;
             for changed in after.credentials.iter().filter(|changed| !before.credentials.contains(changed)) {
-                save_credential(&self.db, &update_credential, changed).await?;
+                save_credential(&mut self.db, changed).await?;
             }
             self.events.extend(of_client(Some(&before), &after, origin));
             self.told.push(ChangedRow::Client(after.id));
@@ -316,13 +309,12 @@ impl Alone {
     }
 
     /// Ends the sessions that ended in memory, and raises pair numbers so that no used refresh token is valid again.
-    async fn move_sessions_on(&mut self, memory: &Remembered) -> Result<usize, StoreError> {
-        let [end, move_on] = self.db.prepared([END_SESSIONS, MOVE_SESSIONS_ON]).await?;
+    async fn move_sessions_on(&mut self, memory: &Remembered) -> Result<usize> {
         let mut moved = 0;
         for ended in memory.ended.chunks(BATCH) {
             let ids: Vec<_> = ended.iter().map(|ended| Number(ended.session)).collect();
             let untils: Vec<_> = ended.iter().map(|ended| Number(ended.until)).collect();
-            for row in self.db.query(&end, &[&ids, &untils]).await? {
+            for row in self.db.fetch(END_SESSIONS, &[&ids, &untils]).await? {
                 let (client, session) = (number(&row, "client_id")?, number(&row, "id")?);
                 self.told.push(ChangedRow::Session { client, session });
                 moved += 1;
@@ -332,8 +324,8 @@ impl Alone {
             let column =
                 |of: fn(&(u64, u64, u64)) -> u64| pairs.iter().map(of).map(Number).collect::<Vec<_>>();
             let (client, session, pair) = (column(|p| p.0), column(|p| p.1), column(|p| p.2));
-            moved +=
-                usize::try_from(self.db.execute(&move_on, &[&client, &session, &pair]).await?).unwrap_or(0);
+            moved += usize::try_from(self.db.run(MOVE_SESSIONS_ON, &[&client, &session, &pair]).await?)
+                .unwrap_or(0);
         }
         Ok(moved)
     }
@@ -344,27 +336,25 @@ impl Alone {
         memory: &Remembered,
         new: SigningKeyRecord,
         origin: &ChangeOrigin,
-    ) -> Result<(usize, usize), StoreError> {
-        let [insert, delete_key, verifiers, delete_verifier] =
-            self.db.prepared([INSERT_KEY, DELETE_KEY, rows::VERIFIERS, DELETE_VERIFIER]).await?;
-        let before = keys::keys(&mut self.db).await?;
+    ) -> Result<(usize, usize)> {
+        let before = KEYS.all(&mut self.db).await?;
         let (retired, good): (Vec<_>, Vec<_>) = before.iter().partition(|key| memory.has_retired(key));
         if !retired.is_empty() {
             for key in &retired {
-                self.db.execute(&delete_key, &[&Number(key.id)]).await?;
+                self.db.run(DELETE_KEY, &[&Number(key.id)]).await?;
             }
             if good.iter().all(|key| key.retire_at.is_some()) {
-                insert_key(&self.db, &insert, &new).await?;
+                insert_key(&mut self.db, &new).await?;
             }
-            self.events.extend(of_keys(&before, &keys::keys(&mut self.db).await?, origin));
+            self.events.extend(of_keys(&before, &KEYS.all(&mut self.db).await?, origin));
             self.told.push(ChangedRow::Keys);
         }
-        let before = rows::read(&self.db.query(&verifiers, &[]).await?, rows::verifier)?;
+        let before = VERIFIERS.all(&mut self.db).await?;
         let (revoked, good): (Vec<_>, Vec<_>) =
             before.iter().cloned().partition(|verifier| memory.has_revoked(verifier));
         if !revoked.is_empty() {
             for verifier in &revoked {
-                self.db.execute(&delete_verifier, &[&Number(verifier.id)]).await?;
+                self.db.run(DELETE_VERIFIER, &[&Number(verifier.id)]).await?;
             }
             self.events.extend(of_verifiers(&before, &good, origin));
             self.told.push(ChangedRow::Verifiers);
@@ -378,7 +368,7 @@ impl Alone {
         lost: &[Known],
         key: SigningKeyRecord,
         origin: &ChangeOrigin,
-    ) -> Result<(Vec<SigningKeyRecord>, Known), StoreError> {
+    ) -> Result<(Vec<SigningKeyRecord>, Known)> {
         let ended = |known: &Known| Lost {
             history: known.history,
             repeated: 0,
@@ -387,12 +377,10 @@ impl Alone {
         };
         let seq = lost.iter().map(|known| known.seq).max().unwrap_or(0);
         self.begin_history(seq, &lost.iter().map(ended).collect::<Vec<_>>(), origin).await?;
-        let [insert, verifiers] = self.db.prepared([INSERT_KEY, rows::VERIFIERS]).await?;
-        let before = keys::keys(&mut self.db).await?;
-        let verifiers = rows::read(&self.db.query(&verifiers, &[]).await?, rows::verifier)?;
+        let (before, verifiers) = (KEYS.all(&mut self.db).await?, VERIFIERS.all(&mut self.db).await?);
         self.db.batch(DELETE_KEYS_AND_VERIFIERS).await?;
-        insert_key(&self.db, &insert, &key).await?;
-        let after = keys::keys(&mut self.db).await?;
+        insert_key(&mut self.db, &key).await?;
+        let after = KEYS.all(&mut self.db).await?;
         self.events.extend(of_end(&before, &after, &verifiers, origin));
         self.told.extend([ChangedRow::Keys, ChangedRow::Verifiers]);
         Ok((after, self.commit().await?))

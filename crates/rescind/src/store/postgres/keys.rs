@@ -1,72 +1,105 @@
-//! Operations on data that seldom changes: the pepper, signing keys and verifiers.
+//! Operations on data that seldom changes: signing keys and verifiers.
 
-use tokio_postgres::Statement;
+use tokio_postgres::Row;
 
 use super::{
     Postgres, audit,
     changed::{ChangedRow, RECORD_CHANGE},
     connection::Connection,
-    rows::{self, Number},
+    rows::{self, Number, hash_values},
+    transaction::Transaction,
 };
 use crate::{
     model::{
-        ChangeOrigin, SigningKeyRecord, UnixSeconds, VerifierRecord,
+        ChangeOrigin, Event, SigningKeyRecord, UnixSeconds, VerifierRecord,
         changes::{of_keys, of_verifiers},
     },
-    store::{StoreError, guarded},
+    store::{Result, guarded},
 };
 
-/// Of two concurrent changes of the keys, the second one reads the result of the first.
-const BEGIN_WITH_KEYS: &str = "BEGIN; LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE";
-const BEGIN_WITH_VERIFIERS: &str = "BEGIN; LOCK TABLE verifier IN SHARE ROW EXCLUSIVE MODE";
-
-const INSERT_PEPPER: &str =
-    "INSERT INTO sealed_secret (name, sealed) VALUES ('pepper', $1) ON CONFLICT DO NOTHING";
-pub(super) const INSERT_KEY: &str = "
-    INSERT INTO signing_key (kid, algorithm, sealed, refresh_sealed, created_at, signs_from)
-    VALUES ($1, $2, $3, $4, $5, $6)";
+const INSERT_KEY: &str = "
+    INSERT INTO signing_key (kid, algorithm, sealed, refresh_sealed, rfc9068, created_at, signs_from)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const RETIRE_NEWEST: &str = "UPDATE signing_key SET retire_at = $1 WHERE retire_at IS NULL";
 pub(super) const DELETE_KEY: &str = "DELETE FROM signing_key WHERE id = $1";
 const INSERT_VERIFIER: &str =
-    "INSERT INTO verifier (name, token_hash, shares_hs256, created_at) VALUES ($1, $2, $3, $4)";
+    "INSERT INTO verifier (name, token_hash, pepper, shares_hs256, created_at) VALUES ($1, $2, $3, $4, $5)";
 pub(super) const DELETE_VERIFIER: &str = "DELETE FROM verifier WHERE id = $1";
 
-impl Postgres {
-    pub(in crate::store) async fn keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let keys = keys(&mut tx).await?;
-        tx.done();
-        Ok(keys)
+/// A table that is read, and changed, as a whole.
+pub(super) struct Table<T: 'static> {
+    /// Of two concurrent changes of the table, the second one reads the result of the first.
+    pub(super) begin: &'static str,
+    pub(super) select: &'static str,
+    pub(super) read: fn(&Row) -> Result<T>,
+    pub(super) changed: ChangedRow,
+    pub(super) events: fn(&[T], &[T], &ChangeOrigin) -> Vec<Event>,
+}
+
+pub(super) const KEYS: Table<SigningKeyRecord> = Table {
+    begin: "BEGIN; LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE",
+    select: rows::KEYS,
+    read: rows::key,
+    changed: ChangedRow::Keys,
+    events: of_keys,
+};
+pub(super) const VERIFIERS: Table<VerifierRecord> = Table {
+    begin: "BEGIN; LOCK TABLE verifier IN SHARE ROW EXCLUSIVE MODE",
+    select: rows::VERIFIERS,
+    read: rows::verifier,
+    changed: ChangedRow::Verifiers,
+    events: of_verifiers,
+};
+
+impl<T: PartialEq> Table<T> {
+    /// Returns every row.
+    pub(super) async fn all(&self, db: &mut Connection) -> Result<Vec<T>> {
+        rows::read(&db.fetch(self.select, &[]).await?, self.read)
     }
 
-    pub(in crate::store) async fn set_pepper(&self, sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [insert, pepper] = tx.prepared([INSERT_PEPPER, rows::PEPPER]).await?;
-        tx.batch("BEGIN").await?;
-        tx.execute(&insert, &[&sealed]).await?;
-        let standing = tx.query(&pepper, &[]).await?;
-        tx.commit().await?;
-        Ok(rows::pepper(&standing)?.unwrap_or(sealed))
+    /// Begins a change, and returns every row.
+    pub(super) async fn begin(&self, tx: &mut Transaction) -> Result<Vec<T>> {
+        tx.batch(self.begin).await?;
+        self.all(tx).await
+    }
+
+    /// Commits the change of these rows, if there is one. Returns every row.
+    pub(super) async fn commit(
+        &self,
+        mut tx: Transaction,
+        before: &[T],
+        origin: &ChangeOrigin,
+    ) -> Result<Vec<T>> {
+        let [tell, record] = tx.prepared([RECORD_CHANGE, audit::INSERT]).await?;
+        let after = self.all(&mut tx).await?;
+        if after == before {
+            // An earlier attempt may have committed this change without a stand-by's confirmation: see `change_client`.
+            // The table's lock alone is no write.
+            tx.commit_as_missing().await?;
+        } else {
+            let events = (self.events)(before, &after, origin);
+            tx.commit_with_change([&tell, &record], self.changed, &events).await?;
+        }
+        Ok(after)
+    }
+}
+
+impl Postgres {
+    pub(in crate::store) async fn keys(&self) -> Result<Vec<SigningKeyRecord>> {
+        rows::read(&self.fetch(rows::KEYS, &[]).await?, rows::key)
     }
 
     pub(in crate::store) async fn first_key(
         &self,
         key: SigningKeyRecord,
         origin: ChangeOrigin,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    ) -> Result<Vec<SigningKeyRecord>> {
         let mut tx = self.transaction().await?;
-        let [insert, keys, tell, record] =
-            tx.prepared([INSERT_KEY, rows::KEYS, RECORD_CHANGE, audit::INSERT]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        let known = tx.query(&keys, &[]).await?;
-        if !known.is_empty() {
-            tx.roll_back().await?;
-            return rows::read(&known, rows::key);
+        let before = KEYS.begin(&mut tx).await?;
+        if before.is_empty() {
+            insert_key(&mut tx, &key).await?;
         }
-        insert_key(&tx, &insert, &key).await?;
-        let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
-        tx.commit_with_change([&tell, &record], ChangedRow::Keys, &of_keys(&[], &keys, &origin)).await?;
-        Ok(keys)
+        KEYS.commit(tx, &before, &origin).await
     }
 
     pub(in crate::store) async fn rotate_key(
@@ -75,100 +108,59 @@ impl Postgres {
         key: SigningKeyRecord,
         retire_at: UnixSeconds,
         origin: ChangeOrigin,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    ) -> Result<Vec<SigningKeyRecord>> {
         let mut tx = self.transaction().await?;
-        let [retire, insert, keys, tell, record] =
-            tx.prepared([RETIRE_NEWEST, INSERT_KEY, rows::KEYS, RECORD_CHANGE, audit::INSERT]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        let before = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
-        if newest.is_some() && before.last().map(|key| key.id) != newest {
-            tx.roll_back().await?;
-            return Ok(before);
+        let before = KEYS.begin(&mut tx).await?;
+        if newest.is_none() || before.last().map(|key| key.id) == newest {
+            tx.run(RETIRE_NEWEST, &[&Number(retire_at)]).await?;
+            insert_key(&mut tx, &key).await?;
         }
-        tx.execute(&retire, &[&Number(retire_at)]).await?;
-        insert_key(&tx, &insert, &key).await?;
-        let after = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
-        let events = of_keys(&before, &after, &origin);
-        tx.commit_with_change([&tell, &record], ChangedRow::Keys, &events).await?;
-        Ok(after)
+        KEYS.commit(tx, &before, &origin).await
     }
 
     pub(in crate::store) async fn retire_keys(
         &self,
         origin: ChangeOrigin,
         retired: impl Fn(&SigningKeyRecord) -> bool + Send + 'static,
-    ) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    ) -> Result<Vec<SigningKeyRecord>> {
         let mut tx = self.transaction().await?;
-        let [keys, delete, tell, record] =
-            tx.prepared([rows::KEYS, DELETE_KEY, RECORD_CHANGE, audit::INSERT]).await?;
-        tx.batch(BEGIN_WITH_KEYS).await?;
-        let keys = rows::read(&tx.query(&keys, &[]).await?, rows::key)?;
-        let (gone, stay): (Vec<_>, Vec<_>) = guarded(|| keys.into_iter().partition(retired))?;
-        if gone.is_empty() {
-            tx.roll_back().await?;
-            return Ok(stay);
+        let before = KEYS.begin(&mut tx).await?;
+        let gone: Vec<_> = guarded(|| before.iter().filter(|key| retired(key)).map(|key| key.id).collect())?;
+        for id in gone {
+            tx.run(DELETE_KEY, &[&Number(id)]).await?;
         }
-        for key in &gone {
-            tx.execute(&delete, &[&Number(key.id)]).await?;
-        }
-        tx.commit_with_change([&tell, &record], ChangedRow::Keys, &of_keys(&gone, &[], &origin)).await?;
-        Ok(stay)
+        KEYS.commit(tx, &before, &origin).await
     }
 
     pub(in crate::store) async fn create_verifier(
         &self,
         new: VerifierRecord,
         origin: ChangeOrigin,
-    ) -> Result<Vec<VerifierRecord>, StoreError> {
+    ) -> Result<Vec<VerifierRecord>> {
         let mut tx = self.transaction().await?;
-        let [insert, verifiers, tell, record] =
-            tx.prepared([INSERT_VERIFIER, rows::VERIFIERS, RECORD_CHANGE, audit::INSERT]).await?;
-        tx.batch(BEGIN_WITH_VERIFIERS).await?;
-        let before = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
+        let before = VERIFIERS.begin(&mut tx).await?;
+        let (hash, pepper) = hash_values(&new.token_hash);
         let created_at = Number(new.created_at);
-        let hash = new.token_hash.0.as_slice();
-        tx.execute(&insert, &[&new.name, &hash, &new.shares_hs256, &created_at]).await?;
-        let after = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
-        let events = of_verifiers(&before, &after, &origin);
-        tx.commit_with_change([&tell, &record], ChangedRow::Verifiers, &events).await?;
-        Ok(after)
+        tx.run(INSERT_VERIFIER, &[&new.name, &hash, &pepper, &new.shares_hs256, &created_at]).await?;
+        VERIFIERS.commit(tx, &before, &origin).await
     }
 
     pub(in crate::store) async fn delete_verifier(
         &self,
         id: u64,
         origin: ChangeOrigin,
-    ) -> Result<Vec<VerifierRecord>, StoreError> {
+    ) -> Result<Vec<VerifierRecord>> {
         let mut tx = self.transaction().await?;
-        let [delete, verifiers, tell, record] =
-            tx.prepared([DELETE_VERIFIER, rows::VERIFIERS, RECORD_CHANGE, audit::INSERT]).await?;
-        tx.batch(BEGIN_WITH_VERIFIERS).await?;
-        let before = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
-        let deleted = tx.execute(&delete, &[&Number(id)]).await?;
-        let left = rows::read(&tx.query(&verifiers, &[]).await?, rows::verifier)?;
-        match deleted {
-            0 => tx.roll_back().await?,
-            _ => {
-                let events = of_verifiers(&before, &left, &origin);
-                tx.commit_with_change([&tell, &record], ChangedRow::Verifiers, &events).await?;
-            }
-        }
-        Ok(left)
+        let before = VERIFIERS.begin(&mut tx).await?;
+        tx.run(DELETE_VERIFIER, &[&Number(id)]).await?;
+        VERIFIERS.commit(tx, &before, &origin).await
     }
 }
 
-pub(super) async fn insert_key(
-    db: &Connection,
-    insert: &Statement,
-    key: &SigningKeyRecord,
-) -> Result<(), StoreError> {
+pub(super) async fn insert_key(db: &mut Connection, key: &SigningKeyRecord) -> Result<()> {
     let (created_at, signs_from) = (Number(key.created_at), Number(key.signs_from));
-    let SigningKeyRecord { kid, algorithm, sealed, refresh_sealed, .. } = key;
-    db.execute(insert, &[kid, &algorithm.name(), sealed, refresh_sealed, &created_at, &signs_from]).await?;
+    let SigningKeyRecord { kid, algorithm, sealed, refresh_sealed, rfc9068, .. } = key;
+    db.run(INSERT_KEY, &[kid, &algorithm.name(), sealed, refresh_sealed, rfc9068, &created_at, &signs_from])
+        .await?;
     Ok(())
-}
-
-pub(super) async fn keys(db: &mut Connection) -> Result<Vec<SigningKeyRecord>, StoreError> {
-    let [keys] = db.prepared([rows::KEYS]).await?;
-    rows::read(&db.query(&keys, &[]).await?, rows::key)
 }

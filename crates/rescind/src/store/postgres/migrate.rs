@@ -3,15 +3,13 @@
 use std::fmt::Display;
 
 use tokio_postgres::{Client, Row, error::SqlState};
+use tracing::warn;
 
 use super::{
-    authority::decisive,
-    connection::{Connection, Connector},
-    error,
-    rows::get,
+    connection::Connection, connector::Connector, error, rows::get, statements::decisive, waits::telling,
 };
 use crate::store::{
-    StoreError,
+    Result, StoreError,
     migrations::{self, Applied, HISTORY, MAKE_HISTORY, POSTGRES},
 };
 
@@ -21,10 +19,45 @@ pub(super) const NEWEST_KNOWN: i32 = migrations::newest(POSTGRES);
 /// The lock of the session that brings the tables up to date: "rescind", in ASCII. It ends with that session.
 const LOCK: &str = "SELECT pg_advisory_lock(x'72657363696e64'::bigint)";
 const IS_NEW: &str = decisive!("to_regclass('refinery_schema_history') IS NULL AS is_new", "");
+const SCHEMA: &str = decisive!(
+    "current_schema()::text AS schema, current_setting('search_path') AS path,
+     current_setting('server_encoding') AS encoding, to_regclass('refinery_schema_history') IS NULL AS is_new",
+    ""
+);
+/// Every table that the migrations create.
+pub(super) const TABLES: &[&str] = &[
+    "administrator",
+    "audit",
+    "audit_checkpoint",
+    "audit_cut",
+    "change",
+    "client",
+    "clock",
+    "creation",
+    "credential",
+    "credential_use",
+    "denial",
+    "expiry_notice",
+    "handover",
+    "head",
+    "last_verification",
+    "lost",
+    "management_token",
+    "node",
+    "refinery_schema_history",
+    "schema",
+    "sealed_secret",
+    "session",
+    "sign_in",
+    "signing_key",
+    "usage",
+    "verifier",
+    "webhook",
+    "webhook_delivery",
+];
 const NOT_GRANTED: &str = "
     SELECT count(*) > 0 AS some, current_user::text AS role, current_schema()::text AS schema
-    FROM unnest(ARRAY['refinery_schema_history', 'schema', 'sealed_secret', 'signing_key', 'client', 'credential',
-                      'verifier', 'session', 'head', 'change', 'node', 'audit', 'lost', 'clock']) AS relation,
+    FROM unnest($1::text[]) AS relation,
          unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
     WHERE NOT has_table_privilege(to_regclass(relation), privilege)";
 pub(super) const VERSION: &str = decisive!("max(version) AS version", "FROM refinery_schema_history");
@@ -32,14 +65,18 @@ const READABLE_BY: &str = decisive!("readable_by", "FROM schema");
 
 /// Brings the tables up to date. Two processes that start at once do so one after the other. If no migration is
 /// missing, the user needs no rights beyond those on the tables.
-pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
+pub(super) async fn migrate(connector: &Connector) -> Result<()> {
     let mut db = connector.connect_for_long().await?;
-    db.batch(LOCK).await?;
-    may_use_tables(&mut db).await?;
-    bring_up_to_date(&mut db).await?;
+    has_a_schema(&mut db).await?;
+    let process = db.process;
+    let migrating = async {
+        db.batch(LOCK).await?;
+        may_use_tables(&mut db).await?;
+        bring_up_to_date(&mut db).await
+    };
+    telling(connector, process, "bringing the tables up to date", migrating).await?;
 
-    let [readable_by] = db.prepared([READABLE_BY]).await?;
-    let needed: i32 = get(&db.one(&readable_by, &[]).await?, "readable_by")?;
+    let needed: i32 = get(&db.fetch_one(READABLE_BY, &[]).await?, "readable_by")?;
     if needed > NEWEST_KNOWN {
         return Err(StoreError::Unsuitable(
             "its tables are those of a newer version, which this one cannot read: run that version".into(),
@@ -49,10 +86,31 @@ pub(super) async fn migrate(connector: &Connector) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Checks that tables can be created and found.
+async fn has_a_schema(db: &mut Connection) -> Result<()> {
+    let row = db.fetch_one(SCHEMA, &[]).await?;
+    let [path, encoding] = [get::<String>(&row, "path")?, get::<String>(&row, "encoding")?];
+    if get::<Option<String>>(&row, "schema")?.is_none() {
+        return Err(StoreError::Unsuitable(format!(
+            "no schema of search_path = {path} is there, or the user has no right to it: create it and GRANT USAGE, \
+             CREATE ON SCHEMA to the user, or set search_path of the role or the database to another one"
+        )));
+    }
+    if !matches!(encoding.as_str(), "UTF8" | "SQL_ASCII") {
+        let advice = format!("its encoding is {encoding}, which lacks most characters");
+        if get::<bool>(&row, "is_new")? {
+            return Err(StoreError::Unsuitable(format!(
+                "{advice}: create it with ENCODING 'UTF8' TEMPLATE template0"
+            )));
+        }
+        warn!("the database cannot hold every name: {advice}");
+    }
+    Ok(())
+}
+
 /// Checks the user's rights on the tables that exist.
-async fn may_use_tables(db: &mut Connection) -> Result<(), StoreError> {
-    let [not_granted] = db.prepared([NOT_GRANTED]).await?;
-    let missing = db.one(&not_granted, &[]).await?;
+async fn may_use_tables(db: &mut Connection) -> Result<()> {
+    let missing = db.fetch_one(NOT_GRANTED, &[&TABLES]).await?;
     if !get::<bool>(&missing, "some")? {
         return Ok(());
     }
@@ -64,9 +122,8 @@ async fn may_use_tables(db: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// Applies the missing migrations. Migrations of newer programs are left alone.
-async fn bring_up_to_date(db: &mut Connection) -> Result<(), StoreError> {
-    let [is_new] = db.prepared([IS_NEW]).await?;
-    let is_new = get(&db.one(&is_new, &[]).await?, "is_new")?;
+async fn bring_up_to_date(db: &mut Connection) -> Result<()> {
+    let is_new = get(&db.fetch_one(IS_NEW, &[]).await?, "is_new")?;
     let history = if is_new { vec![] } else { history(db.client()).await.map_err(refused)? };
     let missing = migrations::missing(POSTGRES, &history).map_err(|e| foreign(&e))?;
     if missing.is_empty() {

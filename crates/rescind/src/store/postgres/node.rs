@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::try_join;
+use tokio::{time::timeout, try_join};
 use tokio_postgres::Row;
 
 use super::{
@@ -10,15 +10,18 @@ use super::{
     authority::Replication,
     changed::ChangedRow,
     connection::{Connection, Parameters},
-    history, keys,
+    error, history, keys,
     migrate::NEWEST_KNOWN,
     place::Place,
-    rows::{self, Number, get, number},
+    room::Room,
+    rows::{self, Number, get, number, one},
     statements::decisive,
+    waits,
 };
 use crate::{
     model::{ClientId, SessionId, SigningKeyRecord, VerifierRecord},
-    store::{Found, Known, Position, StoreError},
+    secret::SealedSecrets,
+    store::{Found, Known, Position, Result, StoreError},
 };
 
 /// The channel on which nodes notify each other of changes.
@@ -28,7 +31,7 @@ const NOTIFY: &str = "NOTIFY rescind";
 pub(super) const HEAD: &str =
     decisive!("head.history, head.seq, change.mark", "FROM head LEFT JOIN change ON change.seq = head.seq");
 const NODES: &str = decisive!(
-    "head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat, node.schema_version",
+    "head.seq, node.id, node.name, node.wait_ms, node.acked, node.beat, node.schema_version, node.profile",
     "FROM head LEFT JOIN node ON true",
     "id"
 );
@@ -42,7 +45,14 @@ const TRIM: &str = "
     DELETE FROM change WHERE seq <= (SELECT seq FROM head) - $1
                          AND seq <= ALL (SELECT acked FROM node)";
 pub(super) const JOIN: &str =
-    "INSERT INTO node (name, wait_ms, schema_version) VALUES ($1, $2, $3) RETURNING id";
+    "INSERT INTO node (name, wait_ms, schema_version, profile) VALUES ($1, $2, $3, $4) RETURNING id";
+/// How many connections the user of this session may have at once.
+const SLOTS: &str = "
+    SELECT greatest(1, least(
+        current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+            - coalesce(current_setting('reserved_connections', true)::bigint, 0),
+        (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = session_user),
+        (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()))) AS slots";
 const BEAT: &str = "UPDATE node SET beat = beat + 1, acked = $2 WHERE id = $1";
 const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 const FORGET: &str = "DELETE FROM node WHERE id = $1 AND beat = $2";
@@ -73,12 +83,14 @@ pub struct NodeRow {
     pub beat: u64,
     /// The newest migration that the node's program knows.
     pub schema_version: i32,
+    /// The issuer and audience of the node's tokens. `None`: an older program, which has not told.
+    pub profile: Option<String>,
 }
 
 impl NodeRow {
-    /// Returns whether the node can read and write the refresh tokens of signing keys with a refresh key.
-    pub fn knows_refresh_keys(&self) -> bool {
-        self.schema_version >= 4
+    /// Returns whether the node's program knows the migration of this number.
+    pub fn knows(&self, migration: i32) -> bool {
+        self.schema_version >= migration
     }
 }
 
@@ -107,38 +119,58 @@ impl Postgres {
         self.pool.manager().places.used()
     }
 
-    /// Opens a connection for a lease, which also receives notifications.
+    /// From now on the pool opens no connection before the lease has one.
+    pub fn lease_comes_first(&self) {
+        self.pool.manager().places.set_lease_waits(true);
+    }
+
+    /// The pool opens connections, whether a lease has one or not.
+    pub fn lease_is_over(&self) {
+        self.pool.manager().places.set_lease_waits(false);
+    }
+
+    /// Opens a connection for a lease, which also receives notifications. No host, and no answer, is waited for longer than
+    /// `patience`. If there is no room for it, the pool's idle connections are closed.
     ///
     /// # Errors
     /// Fails if the server is unavailable or may not be used.
-    pub async fn lease_connection(&self) -> Result<LeaseConnection, StoreError> {
-        let connection = self.pool.manager().connect().await?;
-        connection.batch(LISTEN).await?;
-        Ok(LeaseConnection { connection, replication: Arc::clone(&self.replication) })
+    pub async fn lease_connection(&self, patience: Duration) -> Result<LeaseConnection> {
+        let connection = self.pool.manager().connect_within(patience).await;
+        if connection.as_ref().is_err_and(error::is_full) {
+            self.pool.retain(|_, _| false);
+        }
+        let connection = connection?;
+        timeout(patience, connection.batch(LISTEN)).await.map_err(|_| error::silent())??;
+        self.lease_is_over();
+        Ok(LeaseConnection {
+            connection,
+            replication: Arc::clone(&self.replication),
+            room: Arc::clone(&self.room),
+        })
+    }
+
+    /// Returns what the server does with a lease's connection, which did not answer.
+    pub async fn held_by(&self, lease: &LeaseConnection) -> String {
+        waits::held_by(self.pool.manager(), lease.connection.process).await
     }
 
     /// Returns the number of the newest change.
     ///
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn head(&self) -> Result<u64, StoreError> {
-        let mut tx = self.transaction().await?;
-        let [head] = tx.prepared([HEAD]).await?;
-        let head = tx.one(&head, &[]).await?;
-        tx.done();
-        number(&head, "seq")
+    pub async fn head(&self) -> Result<u64> {
+        number(&one(self.fetch(HEAD, &[]).await?)?, "seq")
     }
 
     /// Returns the server, the newest change's number and every node, as they are at one moment.
     ///
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn nodes(&self) -> Result<(Place, u64, Vec<NodeRow>), StoreError> {
+    pub async fn nodes(&self) -> Result<(Place, u64, Vec<NodeRow>)> {
         let mut tx = self.transaction().await?;
-        let [nodes] = tx.prepared([NODES]).await?;
-        let found = tx.query(&nodes, &[]).await?;
+        let found = tx.fetch(NODES, &[]).await?;
         tx.done();
-        Ok((tx.place().clone(), head(&found)?, nodes_of(&found)?))
+        Ok((tx.place.clone(), head(&found)?, nodes_of(&found)?))
     }
 
     /// Notifies every node of a change. A node that misses the notification learns of the change at its next renewal.
@@ -154,12 +186,8 @@ impl Postgres {
     ///
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn trim_changes(&self, keep: u64) -> Result<(), StoreError> {
-        let mut tx = self.transaction().await?;
-        let [trim] = tx.prepared([TRIM]).await?;
-        tx.execute(&trim, &[&Number(keep)]).await?;
-        tx.done();
-        Ok(())
+    pub async fn trim_changes(&self, keep: u64) -> Result<()> {
+        self.fetch(TRIM, &[&Number(keep)]).await.map(drop)
     }
 }
 
@@ -168,40 +196,41 @@ impl Postgres {
 pub struct LeaseConnection {
     pub(super) connection: Connection,
     replication: Arc<Replication>,
+    room: Arc<Room>,
 }
 
 impl LeaseConnection {
     /// Returns the server of this connection.
     pub fn place(&self) -> &Place {
-        self.connection.place()
+        &self.connection.place
     }
 
     /// Returns what the database has of this change.
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn position(&mut self, known: &Known) -> Result<Position, StoreError> {
+    pub async fn position(&mut self, known: &Known) -> Result<Position> {
         history::position(&mut self.connection, known).await
     }
 
-    /// Returns the sealed pepper, which a database has from its first use on.
+    /// Returns the sealed secrets, which a database has from its first use on.
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn pepper(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
-        let [pepper] = self.connection.prepared([rows::PEPPER]).await?;
-        rows::pepper(&self.connection.query(&pepper, &[]).await?)
+    pub async fn secrets(&mut self) -> Result<SealedSecrets> {
+        rows::secrets(&self.connection.fetch(rows::SECRETS, &[]).await?)
     }
 
-    /// Adds a node. Returns its number.
+    /// Adds a node, with the issuer and audience of its tokens. Returns its number.
     ///
     /// # Errors
     /// Fails if the connection fails, or the tables need a newer program.
-    pub async fn join(&mut self, name: &str, wait: Duration) -> Result<u64, StoreError> {
+    pub async fn join(&mut self, name: &str, wait: Duration, profile: &str) -> Result<u64> {
+        let slots = number(&self.connection.fetch_one(SLOTS, &[]).await?, "slots")?;
+        self.room.set_slots(usize::try_from(slots).unwrap_or(usize::MAX));
         let warnings = self.connection.warnings();
-        let [join] = self.connection.prepared([JOIN]).await?;
         let wait = Number(millis(wait));
-        let row = self.connection.one(&join, &[&name, &wait, &NEWEST_KNOWN]).await?;
+        let row = self.connection.fetch_one(JOIN, &[&name, &wait, &NEWEST_KNOWN, &profile]).await?;
         self.connection.ensure_replicated(warnings)?;
         number(&row, "id")
     }
@@ -210,16 +239,15 @@ impl LeaseConnection {
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn changes(&mut self, after: u64) -> Result<Vec<Change>, StoreError> {
-        let [changes] = self.connection.prepared([CHANGES]).await?;
-        rows::read(&self.connection.query(&changes, &[&Number(after)]).await?, change)
+    pub async fn changes(&mut self, after: u64) -> Result<Vec<Change>> {
+        rows::read(&self.connection.fetch(CHANGES, &[&Number(after)]).await?, change)
     }
 
     /// Returns a client and a session, as they are now.
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn find(&mut self, client: ClientId, session: SessionId) -> Result<Found, StoreError> {
+    pub async fn find(&mut self, client: ClientId, session: SessionId) -> Result<Found> {
         super::find(&mut self.connection, client, session).await
     }
 
@@ -227,17 +255,16 @@ impl LeaseConnection {
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn keys(&mut self) -> Result<Vec<SigningKeyRecord>, StoreError> {
-        keys::keys(&mut self.connection).await
+    pub async fn keys(&mut self) -> Result<Vec<SigningKeyRecord>> {
+        keys::KEYS.all(&mut self.connection).await
     }
 
     /// Returns every verifier.
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn verifiers(&mut self) -> Result<Vec<VerifierRecord>, StoreError> {
-        let [verifiers] = self.connection.prepared([rows::VERIFIERS]).await?;
-        rows::read(&self.connection.query(&verifiers, &[]).await?, rows::verifier)
+    pub async fn verifiers(&mut self) -> Result<Vec<VerifierRecord>> {
+        keys::VERIFIERS.all(&mut self.connection).await
     }
 
     /// Renews the lease of `node`, writes what it acknowledges, and then reads the head. When this commit is
@@ -245,7 +272,7 @@ impl LeaseConnection {
     ///
     /// # Errors
     /// Fails if the connection fails, or the commit is not known to be durable.
-    pub async fn renew(&mut self, node: u64, acked: u64) -> Result<Option<Renewed>, StoreError> {
+    pub async fn renew(&mut self, node: u64, acked: u64) -> Result<Option<Renewed>> {
         let warnings = self.connection.warnings();
         let [beat, read] = self.connection.prepared([BEAT, NODES]).await?;
         let beaten: Parameters<'_> = &[&Number(node), &Number(acked)];
@@ -269,7 +296,7 @@ impl LeaseConnection {
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn leave(&mut self, node: u64) -> Result<(), StoreError> {
+    pub async fn leave(&mut self, node: u64) -> Result<()> {
         self.write(LEAVE, &[&Number(node)]).await
     }
 
@@ -277,7 +304,7 @@ impl LeaseConnection {
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn forget(&mut self, node: u64, beat: u64) -> Result<(), StoreError> {
+    pub async fn forget(&mut self, node: u64, beat: u64) -> Result<()> {
         self.write(FORGET, &[&Number(node), &Number(beat)]).await
     }
 
@@ -285,14 +312,13 @@ impl LeaseConnection {
     ///
     /// # Errors
     /// Fails if the connection is closed.
-    pub async fn notified(&mut self) -> Result<(), StoreError> {
+    pub async fn notified(&mut self) -> Result<()> {
         self.connection.notified().await
     }
 
-    pub(super) async fn write(&mut self, sql: &'static str, with: Parameters<'_>) -> Result<(), StoreError> {
+    pub(super) async fn write(&mut self, sql: &'static str, with: Parameters<'_>) -> Result<()> {
         let warnings = self.connection.warnings();
-        let [statement] = self.connection.prepared([sql]).await?;
-        self.connection.execute(&statement, with).await?;
+        self.connection.run(sql, with).await?;
         self.connection.ensure_replicated(warnings)
     }
 }
@@ -301,12 +327,12 @@ pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn head(rows: &[Row]) -> Result<u64, StoreError> {
+fn head(rows: &[Row]) -> Result<u64> {
     let row = rows.first().ok_or_else(|| StoreError::Unreadable("the head has no row".into()))?;
     number(row, "seq")
 }
 
-fn nodes_of(rows: &[Row]) -> Result<Vec<NodeRow>, StoreError> {
+fn nodes_of(rows: &[Row]) -> Result<Vec<NodeRow>> {
     // If there is no node, one row has the head alone.
     let with_node = rows.iter().filter(|row| !matches!(get::<Option<Number>>(row, "id"), Ok(None)));
     with_node
@@ -318,12 +344,13 @@ fn nodes_of(rows: &[Row]) -> Result<Vec<NodeRow>, StoreError> {
                 acked: number(row, "acked")?,
                 beat: number(row, "beat")?,
                 schema_version: get(row, "schema_version")?,
+                profile: get(row, "profile")?,
             })
         })
         .collect()
 }
 
-fn change(row: &Row) -> Result<Change, StoreError> {
+fn change(row: &Row) -> Result<Change> {
     let kind: String = get(row, "kind")?;
     let what = match kind.as_str() {
         "client" => ChangedRow::Client(number(row, "id")?),

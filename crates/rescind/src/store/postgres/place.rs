@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::store::StoreError;
+use crate::store::{Result, StoreError};
 
 /// The columns that [`Place::read`] reads. The timeline is the first eight digits of the name of the log file (WAL)
 /// being written. It is the same for as long as the server can be written.
@@ -28,7 +28,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub(super) fn read([system, timeline, started, database]: [&str; 4]) -> Result<Place, StoreError> {
+    pub(super) fn read([system, timeline, started, database]: [&str; 4]) -> Result<Place> {
         let numbers = system.parse::<i64>().ok().zip(u32::from_str_radix(timeline, 16).ok());
         let (system, timeline) = numbers.ok_or_else(|| {
             StoreError::Unreadable(format!("system identifier {system:?}, timeline {timeline:?}"))
@@ -51,8 +51,11 @@ impl fmt::Display for Place {
 }
 
 /// The place in use, and the rules for others.
+#[derive(Default)]
 pub(super) struct Places {
     used: watch::Sender<Option<Place>>,
+    /// The lease has no connection yet, and comes first.
+    lease_waits: watch::Sender<bool>,
     rules: Mutex<Rules>,
 }
 
@@ -67,10 +70,6 @@ struct Rules {
 }
 
 impl Places {
-    pub(super) fn new() -> Places {
-        Places { used: watch::Sender::new(None), rules: Mutex::default() }
-    }
-
     /// From now on a place is used only after it was approved.
     pub(super) fn guard(&self) {
         self.rules().guarded = true;
@@ -78,7 +77,7 @@ impl Places {
     }
 
     /// Checks that a connection to this place may be opened, if only to examine it.
-    pub(super) fn admit(&self, place: &Place) -> Result<(), StoreError> {
+    pub(super) fn admit(&self, place: &Place) -> Result<()> {
         let mut rules = self.rules();
         let Place { system, timeline, .. } = *place;
         if rules.former.contains(&system) {
@@ -134,6 +133,16 @@ impl Places {
         drop(self.used.subscribe().wait_for(|used| used.as_ref() == Some(place)).await);
     }
 
+    /// Says whether the lease has no connection yet, so that the pool opens none before it.
+    pub(super) fn set_lease_waits(&self, waits: bool) {
+        self.lease_waits.send_replace(waits);
+    }
+
+    /// Resolves when the pool may open connections.
+    pub(super) async fn until_leased(&self) {
+        drop(self.lease_waits.subscribe().wait_for(|waits| !waits).await);
+    }
+
     fn rules(&self) -> MutexGuard<'_, Rules> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,13 +156,13 @@ mod tests {
         Place { system, timeline, ..Place::default() }
     }
 
-    fn told(outcome: Result<(), StoreError>) -> String {
+    fn told(outcome: Result<()>) -> String {
         outcome.unwrap_err().to_string()
     }
 
     #[test]
     fn without_a_guard_nothing_takes_over_but_the_same_server_started_again() {
-        let places = Places::new();
+        let places = Places::default();
         for started in ["1", "1", "2"] {
             let place = Place { started: started.into(), ..place(7, 2) };
             places.admit(&place).unwrap();
@@ -169,7 +178,7 @@ mod tests {
     // check 96
     #[tokio::test]
     async fn under_a_guard_nothing_is_used_that_was_not_approved_of() {
-        let places = Places::new();
+        let places = Places::default();
         places.admit(&place(7, 2)).unwrap();
         places.guard();
         places.admit(&place(7, 2)).unwrap();

@@ -24,10 +24,13 @@ use x509_cert::{
     der::{Decode, oid::db::rfc5912},
 };
 
-use crate::{files::pem, store::StoreError};
+use crate::{
+    files::pem,
+    store::{Result, StoreError},
+};
 
 /// Returns a connector that trusts the authorities of the PEM file `ca`; without one, those of the machine.
-pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<Tls, StoreError> {
+pub(super) fn connector(mode: SslMode, ca: Option<&Path>) -> Result<Tls> {
     let mut roots = RootCertStore::empty();
     match ca {
         _ if mode == SslMode::Disable => {}

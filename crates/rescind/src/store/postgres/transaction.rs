@@ -10,16 +10,18 @@ use tokio::{sync::OwnedMutexGuard, try_join};
 use tokio_postgres::Statement;
 
 use super::{
-    audit::{Columns, LOCK_HEAD},
+    audit::{LOCK_HEAD, as_json},
     changed::ChangedRow,
-    connection::{Connection, Connector, Parameters},
+    connection::{Connection, Parameters},
+    connector::Connector,
     history::Newest,
+    room::Seat,
     rows::{self, Number},
 };
 use crate::{
     clock::Clock,
-    model::{Client, ClientId, Event, Session, SessionId},
-    store::StoreError,
+    model::{Client, ClientId, Event, SessionId},
+    store::{Found, Result},
     telemetry::metrics::Commits,
 };
 
@@ -36,11 +38,13 @@ pub(super) struct Transaction {
     commits: Commits,
     newest: Newest,
     begun_at: Duration,
+    /// Given back after the connection, as the fields are dropped in their order.
+    _seat: Seat,
 }
 
 impl Transaction {
     pub(super) fn on(
-        connection: Object<Connector>,
+        (connection, seat): (Object<Connector>, Seat),
         turn: Option<OwnedMutexGuard<()>>,
         commits: &Commits,
         newest: &Newest,
@@ -54,11 +58,12 @@ impl Transaction {
             newest: newest.clone(),
             // The database does not follow a test's clock.
             begun_at: Clock::System.elapsed(),
+            _seat: seat,
         }
     }
 
     /// Begins, locks a client's row, and returns the client.
-    pub(super) async fn begin_with_client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
+    pub(super) async fn begin_with_client(&mut self, id: ClientId) -> Result<Option<Client>> {
         let [client, credentials] = self.prepared([rows::CLIENT_LOCKED, rows::CREDENTIALS_OF_CLIENT]).await?;
         let id: Parameters<'_> = &[&Number(id)];
         let ((), client, credentials) = try_join!(
@@ -71,27 +76,12 @@ impl Transaction {
     }
 
     /// Like `begin_with_client`, with a session, of this client or another. The lock covers the client's sessions.
-    pub(super) async fn begin_with_session(
-        &mut self,
-        client: ClientId,
-        session: SessionId,
-    ) -> Result<Option<(Client, Option<Session>)>, StoreError> {
-        let [locked, credentials, found] =
-            self.prepared([rows::CLIENT_LOCKED, rows::CREDENTIALS_OF_CLIENT, rows::SESSION]).await?;
-        let client: Parameters<'_> = &[&Number(client)];
-        let session: Parameters<'_> = &[&Number(session)];
-        let ((), locked, credentials, found) = try_join!(
-            biased;
-            self.batch("BEGIN"),
-            self.query(&locked, client),
-            self.query(&credentials, client),
-            self.query(&found, session),
-        )?;
-        let Some(client) = rows::client(&locked, &credentials)? else { return Ok(None) };
-        Ok(Some((client, found.first().map(rows::session).transpose()?)))
+    pub(super) async fn begin_with_session(&mut self, client: ClientId, session: SessionId) -> Result<Found> {
+        let reads = self.prepared([rows::CLIENT_LOCKED, rows::CREDENTIALS_OF_CLIENT, rows::SESSION]).await?;
+        super::begin_with(self, "BEGIN", &reads, client, session).await
     }
 
-    pub(super) async fn commit(&self) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self) -> Result<()> {
         self.connection.commit(self.warnings).await?;
         self.commits.took.took(Clock::System.elapsed().saturating_sub(self.begun_at));
         self.commits.changes.count(1);
@@ -101,23 +91,18 @@ impl Transaction {
 
     /// Commits a read that found nothing. A former primary lacks the newest rows, but cannot commit: the lock is a
     /// write, so the commit waits for a stand-by.
-    pub(super) async fn commit_as_missing(&self) -> Result<(), StoreError> {
+    pub(super) async fn commit_as_missing(&self) -> Result<()> {
         try_join!(biased; self.batch(LOCK_HEAD), self.commit())?;
         Ok(())
     }
 
     /// Commits with events for the audit log. `record` is [`super::audit::INSERT`].
-    pub(super) async fn commit_and_record(
-        &self,
-        record: &Statement,
-        events: &[Event],
-    ) -> Result<(), StoreError> {
+    pub(super) async fn commit_and_record(&self, record: &Statement, events: &[Event]) -> Result<()> {
         if events.is_empty() {
             return self.commit().await;
         }
-        let columns = Columns::of(events);
-        let columns = columns.parameters();
-        try_join!(biased; self.batch(LOCK_HEAD), self.execute(record, &columns), self.commit())?;
+        let events: Parameters<'_> = &[&as_json(events)];
+        try_join!(biased; self.batch(LOCK_HEAD), self.execute(record, events), self.commit())?;
         Ok(())
     }
 
@@ -128,7 +113,7 @@ impl Transaction {
         [tell, record]: [&Statement; 2],
         what: ChangedRow,
         events: &[Event],
-    ) -> Result<(), StoreError> {
+    ) -> Result<()> {
         let (kind, id, client) = what.columns();
         let change: Parameters<'_> = &[&kind, &id.map(Number), &client.map(Number)];
         let (told, ()) = try_join!(biased; self.one(tell, change), self.commit_and_record(record, events))?;
@@ -136,7 +121,7 @@ impl Transaction {
         Ok(())
     }
 
-    pub(super) async fn roll_back(&self) -> Result<(), StoreError> {
+    pub(super) async fn roll_back(&self) -> Result<()> {
         self.batch("ROLLBACK").await?;
         self.done();
         Ok(())

@@ -20,24 +20,79 @@ impl DatabaseUrl {
     }
 }
 
+/// What libpq reads in a URL and this program does not, and what to do instead.
+const NOT_READ: &[(&str, &str)] = &[
+    ("sslrootcert", "name that file in database.tls_ca"),
+    ("sslcert", "no client certificate is sent to the database: let it ask for a password"),
+    ("sslkey", "no client certificate is sent to the database: let it ask for a password"),
+    ("passfile", "write the password in the URL, or the URL in a file that RESCIND_DATABASE__URL_FILE names"),
+    ("service", "write what it stands for in the URL"),
+    ("servicefile", "write what it stands for in the URL"),
+    ("krbsrvname", "GSSAPI is not supported"),
+    ("gsslib", "GSSAPI is not supported"),
+    ("requirepeer", "leave it out"),
+    ("sslcrl", "leave it out: revocation lists are not read"),
+    ("fallback_application_name", "use application_name"),
+    ("replication", "leave it out"),
+    ("client_encoding", "leave it out: it is always UTF8"),
+];
+
+/// Rewrites a URL's parameters of libpq for the driver, which lacks some and ignores others.
+fn for_driver(text: &str) -> Result<String, String> {
+    let Some((place, parameters)) = text.split_once('?') else { return Ok(text.into()) };
+    let mut kept = vec![];
+    for parameter in parameters.split('&') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if let Some((name, advice)) = NOT_READ.iter().find(|(known, _)| *known == name) {
+            return Err(format!("{name} is not read: {advice}"));
+        }
+        match (name, value) {
+            // Whatever the mode, a certificate is verified with its host's name.
+            ("sslmode", "verify-full") => kept.push("sslmode=require"),
+            ("sslmode", "verify-ca" | "allow") => {
+                return Err(
+                    "sslmode may be disable, prefer, require or verify-full; the last two verify the \
+                            certificate and the host's name"
+                        .into(),
+                );
+            }
+            // Both mean the host that accepts writes, which is the only one that is used.
+            ("target_session_attrs", "read-write" | "primary") => {}
+            ("target_session_attrs", _) => {
+                return Err("target_session_attrs may be read-write or primary: only the host that accepts writes is \
+                            used"
+                    .into());
+            }
+            // The order of the hosts decides nothing: the one that accepts writes is used.
+            ("load_balance_hosts", "disable" | "random") | ("gssencmode", "disable" | "prefer") => {}
+            ("gssencmode", _) => {
+                return Err("gssencmode may be disable or prefer: GSSAPI is not supported".into());
+            }
+            _ => kept.push(parameter),
+        }
+    }
+    let separator = if kept.is_empty() { "" } else { "?" };
+    Ok(format!("{place}{separator}{}", kept.join("&")))
+}
+
 impl FromStr for DatabaseUrl {
-    type Err = &'static str;
+    type Err = String;
 
     // The parser's message is not passed on: it may contain a part of the password.
     fn from_str(text: &str) -> Result<DatabaseUrl, Self::Err> {
-        const EXPECTED: &str = "expected postgres://user:password@host:5432/database, special characters of the password percent-encoded; sslmode may be disable, require (which verifies, and is the default off loopback) or prefer";
+        const EXPECTED: &str = "expected postgres://user:password@host:5432/database, special characters of the password percent-encoded; sslmode may be disable, require (which verifies, and is the default off loopback) or prefer; variables such as PGHOST and files such as .pgpass are not read";
         let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
         if !matches!(scheme, "postgres" | "postgresql") {
-            return Err(EXPECTED);
+            return Err(EXPECTED.into());
         }
-        let mut config: Config = text.parse().map_err(|_| EXPECTED)?;
+        let mut config: Config = for_driver(text)?.parse().map_err(|_| EXPECTED)?;
         let is_host = |host: &Host| match host {
             Host::Tcp(name) => !name.contains(['@', ' ']) && !name.is_empty(),
             Host::Unix(_) => true,
         };
         let somewhere = !config.get_hosts().is_empty() || !config.get_hostaddrs().is_empty();
         if !somewhere || !config.get_hosts().iter().all(is_host) {
-            return Err(EXPECTED);
+            return Err(EXPECTED.into());
         }
         // With `prefer`, a server that refuses TLS may ask for the password in clear text.
         if config.get_ssl_mode() == SslMode::Prefer && !is_local(&config) {
@@ -194,6 +249,32 @@ mod tests {
                 error.starts_with("expected postgres://") && !error.contains("canary"),
                 "{text}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn forms_of_libpq_work_or_are_refused_by_name() {
+        for parameters in [
+            "sslmode=verify-full",
+            "target_session_attrs=primary",
+            "target_session_attrs=read-write&sslmode=require",
+            "load_balance_hosts=disable",
+            "gssencmode=disable&connect_timeout=2",
+        ] {
+            let url = format!("postgres://u:p@a,b/x?{parameters}").parse::<DatabaseUrl>().unwrap();
+            assert_eq!(url.config.get_ssl_mode(), SslMode::Require, "{parameters}");
+            assert!(url.to_string().contains("sslmode=require"), "{url}");
+        }
+        for (parameter, told) in [
+            ("sslrootcert=/canary.pem", "sslrootcert is not read: name that file in database.tls_ca"),
+            ("sslmode=verify-ca", "sslmode may be disable, prefer, require or verify-full"),
+            ("target_session_attrs=any", "target_session_attrs may be read-write or primary"),
+            ("passfile=/canary", "passfile is not read: write the password in the URL"),
+            ("gssencmode=require", "gssencmode may be disable or prefer"),
+            ("service=canary", "service is not read"),
+        ] {
+            let error = format!("postgres://u:canary@a/x?{parameter}").parse::<DatabaseUrl>().unwrap_err();
+            assert!(error.starts_with(told) && !error.contains("canary"), "{error}");
         }
     }
 }

@@ -1,61 +1,83 @@
 //! The audit log.
 
-use rusqlite::{Connection, Row, named_params};
+use std::sync::{Arc, atomic::Ordering};
 
-use super::Sqlite;
+use rusqlite::{CachedStatement, Connection, Params, named_params};
+
+use super::{Sqlite, chain};
 use crate::{
-    model::{Event, Page, Record, Retention, UnixSeconds, Wanted},
-    store::{Crowd, RECORDS_SWEPT, StoreError},
+    model::{AuditKey, Event, EventFilter, Page, Record, Retention, UnixSeconds},
+    store::{Eviction, RECORDS_SWEPT, Result},
 };
 
 impl Sqlite {
-    pub(in crate::store) async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+    pub(in crate::store) async fn record(&self, events: Vec<Event>) -> Result<()> {
         self.writer.write(move |db| insert(db, &events)).await
     }
 
-    pub(in crate::store) async fn records(&self, wanted: Wanted) -> Result<Page, StoreError> {
-        self.read(move |db| {
+    pub(in crate::store) async fn records(&self, wanted: EventFilter) -> Result<Page> {
+        let read = move |db: &Connection| {
             let db = db.unchecked_transaction()?;
             let newest = db.query_row("SELECT max(id) FROM audit", [], |row| row.get(0))?;
             Ok(wanted.page(select(&db, &wanted)?, newest))
-        })
-        .await
+        };
+        self.readers.read_long(read).await
     }
 
     pub(in crate::store) async fn sweep_records(
         &self,
         retention: Retention,
         now: UnixSeconds,
-    ) -> Result<bool, StoreError> {
+        key: AuditKey,
+    ) -> Result<bool> {
         // A reader counts, not the writer: there may be a million rows.
-        let crowd = self.read(move |db| crowd(db, retention.max_rows)).await?;
-        self.writer
-            .write(move |db| {
-                let mut old = db.prepare_cached(
-                    "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)",
-                )?;
-                let old = old.execute((now.saturating_sub(retention.keep), RECORDS_SWEPT))? as u64;
-                let Some(Crowd { clients, keep, excess }) = crowd else { return Ok(old < RECORDS_SWEPT) };
-                let mut too_many = db.prepare_cached(
-                    "DELETE FROM audit WHERE id IN (
-                         SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1
-                         ORDER BY id DESC LIMIT ?2 OFFSET ?3)",
-                )?;
-                let mut gone = 0;
+        let eviction = self.readers.read_long(move |db| eviction(db, retention.max_rows)).await?;
+        let readers = Arc::clone(&self.readers);
+        let job = move |db: &Connection| {
+            // A backup copies the rows one part after the other, and none may be missing without its cut.
+            if readers.backups.load(Ordering::SeqCst) > 0 {
+                return Ok(true);
+            }
+            let mut deleted = vec![];
+            let mut old = db.prepare_cached(
+                "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)
+                 RETURNING *",
+            )?;
+            let old = delete(&mut old, (now.saturating_sub(retention.keep), RECORDS_SWEPT), &mut deleted)?;
+            let mut too_many = db.prepare_cached(
+                "DELETE FROM audit WHERE id IN (
+                     SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1
+                     ORDER BY id DESC LIMIT ?2 OFFSET ?3)
+                 RETURNING *",
+            )?;
+            let (mut gone, mut excess) = (0, 0);
+            if let Some(Eviction { clients, keep, excess: more }) = eviction {
+                excess = more;
                 for client in clients {
-                    gone += too_many.execute((client, RECORDS_SWEPT - gone, keep))? as u64;
+                    gone += delete(&mut too_many, (client, RECORDS_SWEPT - gone, keep), &mut deleted)?;
                     if gone == RECORDS_SWEPT {
                         break;
                     }
                 }
-                Ok(old < RECORDS_SWEPT && gone >= excess)
-            })
-            .await
+            }
+            chain::cut_out(db, &key, deleted)?;
+            Ok(old < RECORDS_SWEPT && gone >= excess)
+        };
+        self.writer.write(job).await
     }
 }
 
+/// Deletes rows, and notes them. Returns how many there were.
+fn delete(statement: &mut CachedStatement<'_>, with: impl Params, deleted: &mut Vec<Record>) -> Result<u64> {
+    let before = deleted.len();
+    for row in statement.query_map(with, chain::record)? {
+        deleted.push(row?);
+    }
+    Ok((deleted.len() - before) as u64)
+}
+
 /// Returns the clients with too many records. Does not count while callers' records are among the newest `most`.
-fn crowd(db: &Connection, most: u64) -> Result<Option<Crowd>, StoreError> {
+fn eviction(db: &Connection, most: u64) -> Result<Option<Eviction>> {
     let mut counts = db.prepare_cached(
         "SELECT coalesce(client_id, 0), count(*) FROM audit
          WHERE actor = 'caller' AND EXISTS (
@@ -63,68 +85,60 @@ fn crowd(db: &Connection, most: u64) -> Result<Option<Crowd>, StoreError> {
          GROUP BY coalesce(client_id, 0)",
     )?;
     let counts = counts.query_map([most], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Crowd::of(counts.collect::<Result<_, _>>()?, most))
+    Ok(Eviction::of(counts.collect::<Result<_, _>>()?, most))
 }
 
-pub(super) fn insert(db: &Connection, events: &[Event]) -> Result<(), StoreError> {
-    for Event { kind, origin, client, api_key, session, detail, count } in events {
+pub(super) fn insert(db: &Connection, events: &[Event]) -> Result<()> {
+    for event in events {
+        let id = "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'audit'";
+        let record = event.record(db.prepare_cached(id)?.query_row([], |row| row.get(0))?);
+        let link = chain::newest(db, &record.node)?.followed_by(&record);
         db.prepare_cached(
-            "INSERT INTO audit (at, kind, actor, client_id, api_key, session_id, address, node, request_id,
-                                detail, count)
-             VALUES (:at, :kind, :actor, :client, :api_key, :session, :address, :node, :request, :detail,
-                     :count)",
+            "INSERT INTO audit (id, at, kind, actor, operator, client_id, api_key, session_id, address, node, request_id,
+                                detail, count, number, hash)
+             VALUES (:id, :at, :kind, :actor, :operator, :client, :api_key, :session, :address, :node, :request, :detail,
+                     :count, :number, :hash)",
         )?
         .execute(named_params! {
-            ":at": origin.at,
-            ":kind": kind.name(),
-            ":actor": origin.by.name(),
-            ":client": client,
-            ":api_key": api_key,
-            ":session": session,
-            ":address": origin.from_text(),
-            ":node": origin.node,
-            ":request": origin.request,
-            ":detail": detail,
-            ":count": count,
+            ":id": record.id,
+            ":at": record.at,
+            ":kind": record.kind,
+            ":actor": record.by,
+            ":operator": record.operator,
+            ":client": record.client,
+            ":api_key": record.api_key,
+            ":session": record.session,
+            ":address": record.address,
+            ":node": record.node,
+            ":request": record.request,
+            ":detail": record.detail,
+            ":count": record.count,
+            ":number": link.number,
+            ":hash": link.hash.0,
         })?;
     }
     Ok(())
 }
 
-fn select(db: &Connection, wanted: &Wanted) -> Result<Vec<Record>, StoreError> {
+fn select(db: &Connection, wanted: &EventFilter) -> Result<Vec<Record>> {
     let order = if wanted.after.is_some() { "" } else { "DESC" };
     let mut query = db.prepare_cached(&format!(
         "SELECT * FROM audit
-         WHERE id > :after AND (:kind IS NULL OR kind = :kind)
-           AND (:client IS NULL OR client_id = :client) AND at >= :since
+         WHERE id > :after AND id < :before AND (:kind IS NULL OR kind = :kind)
+           AND (:client IS NULL OR client_id = :client) AND at >= :since AND at < :until
          ORDER BY id {order} LIMIT :limit"
     ))?;
     let records = query.query_map(
         named_params! {
             ":after": wanted.after.unwrap_or(0),
+            ":before": wanted.before.unwrap_or(u64::MAX >> 1),
             ":kind": wanted.kind.map(|kind| kind.name()),
             ":client": wanted.client,
             ":since": wanted.since,
-            ":limit": wanted.limit,
+            ":until": wanted.until,
+            ":limit": wanted.looked_for(),
         },
-        read,
+        chain::record,
     )?;
     Ok(records.collect::<Result<_, _>>()?)
-}
-
-fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
-    Ok(Record {
-        id: row.get("id")?,
-        at: row.get("at")?,
-        kind: row.get("kind")?,
-        by: row.get("actor")?,
-        client: row.get("client_id")?,
-        api_key: row.get("api_key")?,
-        session: row.get("session_id")?,
-        address: row.get("address")?,
-        node: row.get("node")?,
-        request: row.get("request_id")?,
-        detail: row.get("detail")?,
-        count: row.get("count")?,
-    })
 }

@@ -6,7 +6,7 @@ use rusqlite::types::ValueRef;
 use tokio::sync::mpsc::Sender;
 
 use super::connect;
-use crate::store::StoreError;
+use crate::store::{Result, StoreError};
 
 /// Bytes that are sent at once.
 const CHUNK: usize = 64 * 1024;
@@ -19,12 +19,7 @@ pub(in crate::store) struct Rows {
 }
 
 /// Sends every row of a table, in the order of the ids. Stops when the receiver is dropped.
-pub(in crate::store) fn export(
-    path: &Path,
-    table: &str,
-    columns: &str,
-    send: &Sender<Rows>,
-) -> Result<(), StoreError> {
+pub(in crate::store) fn export(path: &Path, table: &str, columns: &str, send: &Sender<Rows>) -> Result<()> {
     let db = connect(path)?;
     let mut query = db.prepare(&format!("SELECT {columns} FROM {table} ORDER BY 1"))?;
     let width = query.column_count();
@@ -46,7 +41,7 @@ pub(in crate::store) fn export(
 }
 
 /// Returns the highest id that each table has ever given, with the table's name.
-pub(in crate::store) fn last_ids(path: &Path) -> Result<Vec<(String, u64)>, StoreError> {
+pub(in crate::store) fn last_ids(path: &Path) -> Result<Vec<(String, u64)>> {
     let db = connect(path)?;
     let mut query = db.prepare("SELECT name, seq FROM sqlite_sequence")?;
     let ids = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;

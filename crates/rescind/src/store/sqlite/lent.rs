@@ -5,14 +5,14 @@ use std::{path::Path, time::Duration};
 use rusqlite::Connection;
 
 use super::{Sqlite, connect, rows};
-use crate::{model::LONGEST_LEASE, store::StoreError};
+use crate::{model::LONGEST_LEASE, store::Result};
 
 impl Sqlite {
     /// Saves the longest lease term that verifiers may have.
     ///
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn set_lent(&self, term: Duration) -> Result<(), StoreError> {
+    pub async fn set_lent(&self, term: Duration) -> Result<()> {
         let millis = u64::try_from(term.as_millis()).unwrap_or(u64::MAX);
         let update = move |db: &Connection| {
             db.execute("UPDATE lent SET term_ms = ?", [millis])?;

@@ -13,8 +13,8 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
-    io::{self, ErrorKind, Read, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -22,7 +22,10 @@ use std::{
 use rusqlite::Connection;
 use tempfile::NamedTempFile;
 
-use crate::random::Random;
+use crate::{
+    files::{circumstances::circumstances, folder_of},
+    random::Random,
+};
 
 /// The size of a log's header. The salts of a new log are random; when SQLite starts it anew, it adds 1 to the first.
 const LOG_HEADER: usize = 32;
@@ -178,20 +181,9 @@ impl Found {
             }
             Ok::<_, io::Error>(u32::from_be_bytes(word))
         };
-        let log = match File::open(log_of(path)) {
-            Ok(log) => salts(&log)?,
-            Err(e) if e.kind() == ErrorKind::NotFound => None,
-            Err(e) => return Err(e),
-        };
-        let mark = match File::open(mark_of(path)) {
-            Ok(mut mark) => {
-                let mut bytes = vec![];
-                mark.read_to_end(&mut bytes)?;
-                Some(String::from_utf8_lossy(&bytes).into_owned())
-            }
-            Err(e) if e.kind() == ErrorKind::NotFound => None,
-            Err(e) => return Err(e),
-        };
+        let log = if_there(File::open(log_of(path)))?.as_ref().map_or(Ok(None), salts)?;
+        let mark = if_there(fs::read(mark_of(path)))?;
+        let mark = mark.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let file = Stamp { opening: word(FILE_OPENING)?, count: word(FILE_COUNT)? };
         Ok(Found { is_new: length == 0, mark, file, log })
     }
@@ -240,9 +232,14 @@ impl Marker {
             flushed: None,
         };
         if went_back.is_none() {
-            marker.vouch()?;
+            marker.confirm()?;
         }
         Ok(marker)
+    }
+
+    /// Returns what an operator must know of an error at the mark.
+    pub(super) fn circumstances(&self, error: &io::Error) -> String {
+        circumstances(&mark_of(&self.path), error)
     }
 
     pub(super) fn went_back(&self) -> Option<WentBack> {
@@ -250,22 +247,21 @@ impl Marker {
     }
 
     /// Marks the store, as it is now, as the one last written here.
-    pub(super) fn vouch(&mut self) -> io::Result<()> {
+    pub(super) fn confirm(&mut self) -> io::Result<()> {
         (self.mark.newest, self.mark.log) = (self.current, self.salts()?);
         let path = mark_of(&self.path);
         let text = self.mark.text();
-        let file = match OpenOptions::new().write(true).open(&path) {
-            Ok(file) => {
+        let file = match if_there(OpenOptions::new().write(true).open(&path))? {
+            Some(file) => {
                 file.set_len(text.len() as u64)?;
                 file
             }
-            Err(e) if e.kind() == ErrorKind::NotFound => {
+            None => {
                 let mut file = NamedTempFile::new_in(folder_of(&self.path))?;
                 file.write_all(text.as_bytes())?;
                 file.as_file().sync_all()?;
                 file.persist(&path)?
             }
-            Err(e) => return Err(e),
         };
         self.file = Some(file);
         self.flush()?;
@@ -329,17 +325,18 @@ impl Marker {
 
     /// Reads the salts of the log, which stays the same file while the store is open.
     fn salts(&mut self) -> io::Result<Option<Salts>> {
-        let log = match self.log.take() {
-            Some(log) => log,
-            None => match File::open(log_of(&self.path)) {
-                Ok(log) => log,
-                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(e) => return Err(e),
-            },
-        };
-        let salts = salts(&log);
-        self.log = Some(log);
-        salts
+        if self.log.is_none() {
+            self.log = if_there(File::open(log_of(&self.path)))?;
+        }
+        self.log.as_ref().map_or(Ok(None), salts)
+    }
+}
+
+/// `None`: there is no such file.
+fn if_there<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
     }
 }
 
@@ -359,17 +356,13 @@ fn salts(log: &File) -> io::Result<Option<Salts>> {
     Ok(Some(Salts(u32::from_be_bytes(words[0]), u32::from_be_bytes(words[1]))))
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn log_of(path: &Path) -> PathBuf {
+pub(super) fn log_of(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     log.into()
 }
 
-fn mark_of(path: &Path) -> PathBuf {
+pub(super) fn mark_of(path: &Path) -> PathBuf {
     path.with_extension("mark")
 }
 

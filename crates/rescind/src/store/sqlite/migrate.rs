@@ -5,12 +5,12 @@ use std::fmt::Display;
 use rusqlite::{Connection, ErrorCode};
 
 use crate::store::{
-    StoreError,
+    Result, StoreError,
     migrations::{self, Applied, HISTORY, MAKE_HISTORY, SQLITE},
 };
 
 /// One transaction creates the tables and adds the migrations to the history, so that a kill leaves both or neither.
-pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+pub(super) fn migrate(db: &mut Connection) -> Result<()> {
     let tx = db.transaction()?;
     let history = history(&tx).map_err(refused)?;
     if let Some(newer) = history.get(SQLITE.len()) {

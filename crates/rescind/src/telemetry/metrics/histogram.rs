@@ -13,35 +13,16 @@ use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, NoLabelSet},
     metrics::{MetricType, TypedMetric},
 };
+use rescind_verifier::follow::usage::PerCore;
 
-const MICROSECOND: u64 = 1000;
-const MILLISECOND: u64 = 1000 * MICROSECOND;
-const SECOND: u64 = 1000 * MILLISECOND;
-
-/// In nanoseconds: from a verification in memory up to a wait for the end of a lease.
+/// In microseconds: from a verification in memory up to a wait for the end of a lease.
 const DURATIONS: [u64; 20] = [
-    5 * MICROSECOND,
-    10 * MICROSECOND,
-    20 * MICROSECOND,
-    50 * MICROSECOND,
-    100 * MICROSECOND,
-    200 * MICROSECOND,
-    500 * MICROSECOND,
-    MILLISECOND,
-    2 * MILLISECOND,
-    5 * MILLISECOND,
-    10 * MILLISECOND,
-    20 * MILLISECOND,
-    50 * MILLISECOND,
-    100 * MILLISECOND,
-    200 * MILLISECOND,
-    500 * MILLISECOND,
-    SECOND,
-    2 * SECOND,
-    5 * SECOND,
-    10 * SECOND,
+    5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
+    1_000_000, 2_000_000, 5_000_000, 10_000_000,
 ];
 const NUMBERS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/// The most buckets that a histogram has.
+const MOST: usize = DURATIONS.len() + 1;
 
 /// Counts of values up to each bound. Clones share the same counts.
 #[derive(Debug, Clone)]
@@ -49,35 +30,47 @@ pub struct Histogram(Arc<Buckets>);
 
 #[derive(Debug)]
 struct Buckets {
-    bounds: &'static [u64],
+    bounds: Box<[u64]>,
     /// The number of counted units in one reported unit.
     unit: f64,
-    /// One count for each bound, and one for larger values.
-    counts: Box<[AtomicU64]>,
+    parts: PerCore<Part>,
+}
+
+/// What the threads of one core have counted.
+#[derive(Debug)]
+struct Part {
+    /// One count for each bound, and one for larger values. There may be more than are used.
+    counts: [AtomicU64; MOST],
     sum: AtomicU64,
 }
 
 impl Histogram {
-    /// A histogram of durations, reported in seconds.
+    /// A histogram of durations, counted in nanoseconds and reported in seconds.
     pub fn of_durations() -> Histogram {
-        Histogram::new(&DURATIONS, SECOND as f64)
+        Histogram::new(DURATIONS.map(|microseconds| 1000 * microseconds), 1e9)
     }
 
     /// A histogram of numbers up to some hundreds.
     pub fn of_numbers() -> Histogram {
-        Histogram::new(&NUMBERS, 1.0)
+        Histogram::new(NUMBERS, 1.0)
     }
 
-    fn new(bounds: &'static [u64], unit: f64) -> Histogram {
-        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Histogram(Arc::new(Buckets { bounds, unit, counts, sum: AtomicU64::new(0) }))
+    fn new(bounds: impl Into<Box<[u64]>>, unit: f64) -> Histogram {
+        let part = || Part { counts: [const { AtomicU64::new(0) }; MOST], sum: AtomicU64::new(0) };
+        Histogram(Arc::new(Buckets { bounds: bounds.into(), unit, parts: PerCore::new(part) }))
     }
 
     /// Counts a number.
     pub fn count(&self, number: u64) {
-        let Buckets { bounds, counts, sum, .. } = &*self.0;
+        let Buckets { bounds, parts, .. } = &*self.0;
+        let Part { counts, sum } = parts.own();
         counts[bounds.partition_point(|&bound| bound < number)].fetch_add(1, Ordering::Relaxed);
         sum.fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// What a histogram of durations has counted so far.
+    pub fn durations(&self) -> Durations {
+        Durations(std::array::from_fn(|i| self.0.total(|part| &part.counts[i])))
     }
 
     /// Counts a duration.
@@ -86,14 +79,50 @@ impl Histogram {
     }
 }
 
+impl Buckets {
+    /// The sum over the cores.
+    fn total(&self, of: impl Fn(&Part) -> &AtomicU64) -> u64 {
+        self.parts.parts().map(|part| of(part).load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The counts of a histogram of durations: one for each bound, and one for larger values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Durations([u64; MOST]);
+
+impl Durations {
+    /// What was counted after `earlier`.
+    pub fn since(&self, earlier: &Durations) -> Durations {
+        Durations(std::array::from_fn(|i| self.0[i].saturating_sub(earlier.0[i])))
+    }
+
+    /// The duration that this part of those counted did not exceed, estimated as if those of one bucket were spread evenly
+    /// over it. `None`: nothing was counted.
+    pub fn quantile(&self, part: f64) -> Option<Duration> {
+        let total: u64 = self.0.iter().sum();
+        let rank = part * total as f64;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (&count, micros) in self.0.iter().zip(DURATIONS) {
+            let (count, upper) = (count as f64, micros as f64);
+            if count > 0.0 && below + count >= rank {
+                let micros = lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0);
+                return Some(Duration::from_secs_f64(micros / 1e6));
+            }
+            (below, lower) = (below + count, upper);
+        }
+        // How much longer they took was not counted.
+        (total > 0).then(|| Duration::from_micros(DURATIONS[MOST - 2]))
+    }
+}
+
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let Buckets { bounds, unit, counts, sum } = &*self.0;
+        let Buckets { bounds, unit, .. } = &*self.0;
         let bounds = bounds.iter().map(|&bound| bound as f64 / unit).chain([f64::INFINITY]);
-        let counts = counts.iter().map(|count| count.load(Ordering::Relaxed));
-        let buckets: Vec<_> = bounds.zip(counts).collect();
+        let buckets: Vec<_> =
+            bounds.zip(0..).map(|(bound, i)| (bound, self.0.total(|part| &part.counts[i]))).collect();
         // The sum may be slightly newer than the counts.
-        let sum = sum.load(Ordering::Relaxed) as f64 / unit;
+        let sum = self.0.total(|part| &part.sum) as f64 / unit;
         let count = buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
@@ -155,6 +184,24 @@ mod tests {
         {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn a_quantile_lies_in_the_bucket_that_it_falls_into() {
+        let histogram = Histogram::of_durations();
+        assert_eq!(histogram.durations().quantile(0.5), None);
+        (0..98).for_each(|_| histogram.took(Duration::from_micros(1500)));
+        let before = histogram.durations();
+        (0..2).for_each(|_| histogram.took(Duration::from_secs(60)));
+        let all = histogram.durations();
+        let within = |duration: Duration, from, to| {
+            assert!((from..=to).contains(&duration.as_micros()), "{duration:?}");
+        };
+        within(all.quantile(0.5).unwrap(), 1001, 2000);
+        // Longer than the last bound.
+        within(all.quantile(0.99).unwrap(), 10_000_000, 10_000_000);
+        within(all.since(&before).quantile(0.01).unwrap(), 10_000_000, 10_000_000);
+        within(before.quantile(1.0).unwrap(), 2000, 2000);
     }
 
     #[test]

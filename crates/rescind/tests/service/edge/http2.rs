@@ -39,6 +39,20 @@ async fn the_contract_holds() {
     let sane = app.send(app.request(Method::GET, "/verify").header("x-request-id", "mine")).await;
     assert_eq!(sane.header("x-request-id"), Some("mine"));
 
+    // Nothing follows the head of such an answer (RFC 9113 §8.1.1).
+    for (path, status) in [
+        ("/verify", 401),
+        ("/nowhere", 404),
+        ("/auth/login", 405),
+        ("/.well-known/oauth-authorization-server", 200),
+        ("/.well-known/jwks.json", 200),
+    ] {
+        let reply = asked(Method::HEAD, path).await;
+        assert_eq!((reply.status, reply.body.as_str()), (status, ""), "{path}");
+        let length = reply.header("content-length").map(|length| length.parse::<usize>().unwrap());
+        assert!(length.is_some_and(|length| length > 0), "{path}: {length:?}");
+    }
+
     let typed = app.post("/auth/login").header("content-type", "text/plain").body("{}");
     app.send(typed).await.is_error(415, "Content-Type must be application/json");
     let long = app.post("/auth/login").json(&json!({ "username": "x".repeat(100_000) }));

@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use reqwest::Method;
-use rescind::config::Config;
+use rescind::{config::Config, telemetry::metrics::Listener};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::{interval, timeout},
 };
 
-use crate::{app::TestApp, reply::Reply};
+use crate::{app::TestApp, follow::until, reply::Reply};
 
 /// The time after which a test counts as hung.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -162,4 +162,70 @@ async fn a_connection_is_kept_as_long_as_something_is_asked() {
     app.advance(1);
     let ended = timeout(PATIENCE, stream.read(&mut answer)).await.unwrap();
     assert_eq!(ended.unwrap(), 0);
+}
+
+/// Reads one answer with a body from a connection.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut received = Vec::new();
+    let whole = async {
+        loop {
+            let text = String::from_utf8_lossy(&received);
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                if body.len() >= length.unwrap().parse().unwrap() {
+                    return text.into_owned();
+                }
+            }
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0, "closed after {received:?}");
+        }
+    };
+    timeout(PATIENCE, whole).await.unwrap()
+}
+
+// What is answered before its body has arrived: without a token, of the wrong type, to no path, with the wrong method.
+const ANSWERED_EARLY: [(&str, &str); 4] = [
+    ("POST /auth/logout", "HTTP/1.1 401"),
+    ("POST /auth/login", "HTTP/1.1 415"),
+    ("POST /nowhere", "HTTP/1.1 404"),
+    ("PUT /auth/login", "HTTP/1.1 405"),
+];
+
+#[tokio::test]
+async fn a_connection_is_kept_after_a_refusal_though_the_body_came_later() {
+    let app = TestApp::start().await;
+    let under_way = app.app.metrics.requests_under_way(Listener::Public).taken;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    for (target, expected) in ANSWERED_EARLY {
+        let head = format!("{target} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        until("the head has been read", || under_way.get() == 1).await;
+        stream.write_all(b"{}").await.unwrap();
+        let answer = answer(&mut stream).await;
+        assert!(answer.starts_with(expected) && !answer.contains("connection: close"), "{answer}");
+    }
+    stream.write_all(NEXT.as_bytes()).await.unwrap();
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 404"));
+}
+
+// check 55
+#[tokio::test]
+async fn an_answer_says_so_if_the_connection_is_closed_for_a_body_that_nobody_reads() {
+    let app = TestApp::with(impatient).await;
+    for (target, expected) in ANSWERED_EARLY {
+        for (headers, body) in [
+            // Too long to be thrown away; not to be sent before somebody asks for it; one that does not come.
+            ("Content-Length: 1000000\r\n", ""),
+            ("Content-Length: 2\r\nExpect: 100-continue\r\n", ""),
+            ("Content-Length: 2\r\n", "{"),
+        ] {
+            let mut stream = TcpStream::connect(app.address).await.unwrap();
+            let request = format!("{target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let answer = answer(&mut stream).await;
+            assert!(answer.starts_with(expected) && answer.contains("connection: close\r\n"), "{answer}");
+            let ended = timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap();
+            assert_eq!(ended.unwrap_or(0), 0);
+        }
+    }
+    is_well(&app).await;
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rescind::config::Config;
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
@@ -32,6 +32,8 @@ const PROTOCOL_VERSION: u8 = 70;
 pub(crate) struct Authority {
     pub(crate) issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
+    /// The year and the month in which its certificates expire, if not far in the future.
+    pub(crate) until: Option<(i32, u8)>,
 }
 
 impl Authority {
@@ -39,7 +41,7 @@ impl Authority {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Authority { issuer, folder: tempfile::tempdir().unwrap() }
+        Authority { issuer, folder: tempfile::tempdir().unwrap(), until: None }
     }
 
     /// Writes a new certificate to the files that the service reads.
@@ -50,9 +52,16 @@ impl Authority {
         certificate.der().clone()
     }
 
+    /// Writes its own certificate to the files that the service reads.
+    pub(crate) fn serve_its_own(&self) {
+        fs::write(self.path("key.pem"), self.issuer.key().serialize_pem()).unwrap();
+        fs::write(self.path("certificate.pem"), self.issuer.pem()).unwrap();
+    }
+
     fn certificate(&self) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        params.not_after = self.until.map_or(params.not_after, |(year, month)| date_time_ymd(year, month, 1));
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 

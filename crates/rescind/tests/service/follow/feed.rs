@@ -113,7 +113,7 @@ async fn whoever_comes_back_gets_what_was_missed_and_nothing_else() {
     drop(stream);
 
     let pair = app.grant(&client).await;
-    admin::suspend(&app.app, client.id).await.unwrap();
+    admin::suspend(&app.app, client.id, Default::default()).await.unwrap();
     auth::revoke(&app.app, client.id, &pair.access).await.unwrap();
     let mut stream = Stream::open(&app, &token, Some(&event_id(&position))).await;
     stream.resumed(&position).await;
@@ -181,8 +181,11 @@ async fn a_large_snapshot_is_complete() {
         (0..256).map(|n| format!("2001:db8:1234:5678:9abc:def0:1234:{n:x}/128")).collect();
     let mut clients = Vec::new();
     for n in 0..120 {
-        let new =
-            admin::NewClient { name: format!("{n}"), allow: allow.clone(), ..admin::NewClient::default() };
+        let new = admin::NewClient {
+            name: format!("client {n}"),
+            allow: allow.clone(),
+            ..admin::NewClient::default()
+        };
         clients.push(app.client_of(new).await.id);
     }
     let mut stream = Stream::open(&app, &token, None).await;

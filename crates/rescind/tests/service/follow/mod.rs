@@ -11,6 +11,7 @@ mod keys;
 mod proxy;
 mod race;
 mod sequence;
+mod tls;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -159,7 +160,7 @@ async fn what_a_follower_decides_is_what_the_service_decides() {
 #[tokio::test]
 async fn a_suspension_and_a_deletion_are_known_within_the_bound() {
     let f = Followed::start().await;
-    admin::suspend(&f.app.app, f.client.id).await.unwrap();
+    admin::suspend(&f.app.app, f.client.id, Default::default()).await.unwrap();
     f.soon(Denied::ClientInactive).await;
     admin::resume(&f.app.app, f.client.id).await.unwrap();
     f.soon(Denied::Revoked).await;

@@ -21,7 +21,11 @@ async fn only_post_is_a_request() {
             assert_eq!(reply.header(ALLOW.as_str()), Some("POST"), "{method} {door}");
         }
     }
-    for document in ["/.well-known/oauth-authorization-server", "/.well-known/jwks.json"] {
+    for document in [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+        "/.well-known/jwks.json",
+    ] {
         let reply = app.send(app.request(Method::POST, document)).await;
         reply.is_error(405, "Method not allowed on this path");
         assert_eq!(reply.header(ALLOW.as_str()), Some("GET,HEAD"), "{document}");
@@ -38,10 +42,8 @@ async fn a_repeated_parameter_is_refused() {
         for repeated in [
             format!("{name}={value}&{name}={value}"),
             format!("{name}={value}&{name}="),
-            format!("{name}={value}&x=1&x=2"),
-            format!("{name}={value}&x=&x="),
-            format!("{name}={value}&%22%C3%A4=1&%22%C3%A4=2"),
             format!("{name}={value}&client_id={0}&client_id={0}", client.key),
+            format!("{name}={value}&client_secret=&client_secret="),
         ] {
             let reply = send(request_of(&app, door, &client, &repeated)).await;
             reply.is_oauth_error(400, "invalid_request");
@@ -58,9 +60,16 @@ async fn unknown_parameters_are_ignored_and_empty_ones_absent() {
     let client = introspector(&app).await;
     for door in DOORS {
         let [(name, value)] = parameters(door);
-        for more in
-            ["resource=x", "audience=&scope=", "token_type_hint=", "client_secret=&client_id=", "&&=&"]
-        {
+        for more in [
+            "resource=",
+            "audience=x&scope=",
+            "token_type_hint=",
+            "client_secret=&client_id=",
+            "&&=&",
+            "x=1&x=2",
+            "x=&x=",
+            "%22%C3%A4=1&%22%C3%A4=2",
+        ] {
             let reply = send(request_of(&app, door, &client, &format!("{name}={value}&{more}"))).await;
             assert_eq!(reply.status, 200, "{door} {more} {reply:?}");
         }

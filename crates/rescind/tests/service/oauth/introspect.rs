@@ -1,6 +1,7 @@
 //! The introspection endpoint (RFC 7662).
 
-use rescind::admin::{self, NewClient, NewVerifier};
+use rescind::admin::{self, LifetimeChange, NewClient, NewVerifier};
+use rescind_verifier::Denied;
 use serde_json::{Value, json};
 
 use crate::{
@@ -56,7 +57,9 @@ async fn who_may_ask() {
     introspect(&app, Who::Bearer(&verifier.token), &token).await.is_oauth_error(401, "invalid_token");
     app.logout(&login.access).await.is_logged_out();
     for gone in [&bearer, &login.access] {
-        introspect(&app, Who::Bearer(gone), &token).await.is_oauth_error(401, "invalid_token");
+        let reply = introspect(&app, Who::Bearer(gone), &token).await;
+        reply.is_oauth_error(401, "invalid_token");
+        assert_eq!(reply.header("www-authenticate"), Denied::Revoked.challenge());
     }
     let bearer = access_token(&app, &client).await;
     app.advance(HOUR);
@@ -90,7 +93,7 @@ async fn what_is_told_of_a_token_that_stands() {
     let pair = app.grant(&client).await;
     let access = json!({
         "active": true, "client_id": client.key, "token_type": "Bearer", "scope": "a b introspect",
-        "exp": NOW + 3600, "iat": NOW, "sub": "2", "aud": ISSUER, "iss": ISSUER, "sid": "1",
+        "exp": NOW + 3600, "iat": NOW, "sub": "2", "iss": ISSUER, "sid": "1",
     });
     assert_eq!(introspect(&app, Who::Basic(&asking), &pair.access).await.json(), access);
     let mut refresh = access.clone();
@@ -115,6 +118,41 @@ async fn what_is_told_of_a_token_that_stands() {
     }
     // Asking uses nothing up.
     app.renew(&pair).await;
+}
+
+// Modules keep an answer until its `exp`, whatever is revoked meanwhile.
+#[tokio::test]
+async fn the_answers_to_a_client_that_keeps_them_have_no_exp_or_a_near_one() {
+    let app = TestApp::start().await;
+    let client = introspector(&app).await;
+    let asking = async |lifetime: Option<&str>| {
+        let introspect_lifetime = lifetime.map(|lifetime| lifetime.parse().unwrap());
+        let scopes = vec!["introspect".into()];
+        let new = NewClient { name: "m".into(), scopes, introspect_lifetime, ..NewClient::default() };
+        app.client_of(new).await
+    };
+    let token = access_token(&app, &client).await;
+    app.advance(60);
+    let exp = NOW + 3600;
+    for (lifetime, told) in [
+        (None, Some(exp)),
+        (Some("0s"), None),
+        (Some("2s"), Some(NOW + 62)),
+        (Some("59m"), Some(exp)),
+        (Some("7d"), Some(exp)),
+    ] {
+        let asking = asking(lifetime).await;
+        let bearer = access_token(&app, &asking).await;
+        for who in [Who::Basic(&asking), Who::Body(&asking), Who::Bearer(&bearer)] {
+            let answer = introspect(&app, who, &token).await.json();
+            assert_eq!(answer["active"], true);
+            assert_eq!(answer.get("exp").map(|exp| exp.as_u64().unwrap()), told, "{lifetime:?}");
+        }
+        // It is heard of at once.
+        let change = LifetimeChange { introspect_lifetime: None };
+        admin::change_lifetime(&app.app, asking.id, change).await.unwrap();
+        assert_eq!(introspect(&app, Who::Basic(&asking), &token).await.json()["exp"], exp);
+    }
 }
 
 // check 92: those who ask look at nothing but whether it is active
@@ -174,7 +212,7 @@ async fn whatever_does_not_stand_is_inactive_and_no_more_is_told() {
     // What has been used before.
     bad.push(old.refresh.clone());
     for session in &forged {
-        let pair = app.app.memory.issuer.pair(session).unwrap();
+        let pair = app.pair_of(session);
         bad.extend([pair.access_token, pair.refresh_token]);
     }
     for token in [&pair.access, &pair.refresh] {
@@ -255,7 +293,7 @@ async fn whatever_ends_a_token_makes_it_inactive_at_once() {
         assert!(is_active(&app, &again.access).await);
         assert!(is_refreshable(&app, &client, &again.refresh).await);
 
-        admin::suspend(&app.app, client.id).await.unwrap();
+        admin::suspend(&app.app, client.id, Default::default()).await.unwrap();
         assert!(!is_active(&app, &again.access).await);
         admin::resume(&app.app, client.id).await.unwrap();
         assert!(are_inactive(&app, &client, &again).await);

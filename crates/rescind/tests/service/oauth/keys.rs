@@ -97,14 +97,20 @@ async fn secret_keys_are_not_in_the_set() {
 async fn what_is_in_the_set_of_each_algorithm() {
     let app = TestApp::start().await;
     rotate(&app, "EdDSA", "0s").await;
+    rotate(&app, "Ed25519", "0s").await;
     let rotated = rotate(&app, "ES256", "0s").await;
     let keys = key_set(&app).await;
     let names = |key: &Value| key.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    let [eddsa, es256] = keys["keys"].as_array().unwrap().as_slice() else { panic!("{keys}") };
+    let [eddsa, ed25519, es256] = keys["keys"].as_array().unwrap().as_slice() else { panic!("{keys}") };
     // No private part, whatever it is called.
     assert_eq!(names(eddsa), ["alg", "crv", "kid", "kty", "use", "x"]);
+    assert_eq!(names(ed25519), names(eddsa));
     assert_eq!(names(es256), ["alg", "crv", "kid", "kty", "use", "x", "y"]);
-    for (key, kty, crv, alg) in [(eddsa, "OKP", "Ed25519", "EdDSA"), (es256, "EC", "P-256", "ES256")] {
+    for (key, kty, crv, alg) in [
+        (eddsa, "OKP", "Ed25519", "EdDSA"),
+        (ed25519, "OKP", "Ed25519", "Ed25519"),
+        (es256, "EC", "P-256", "ES256"),
+    ] {
         assert_eq!((&key["kty"], &key["crv"], &key["alg"]), (&json!(kty), &json!(crv), &json!(alg)));
         assert_eq!(key["use"], "sig");
         for coordinate in ["x", "y"].iter().filter_map(|name| key[name].as_str()) {
@@ -112,7 +118,29 @@ async fn what_is_in_the_set_of_each_algorithm() {
             assert_eq!(bytes.len(), 32);
         }
     }
-    assert_eq!((&eddsa["kid"], &es256["kid"]), (&rotated[1]["kid"], &rotated[2]["kid"]));
+    assert_eq!((&eddsa["kid"], &es256["kid"]), (&rotated[1]["kid"], &rotated[3]["kid"]));
+}
+
+#[tokio::test]
+async fn either_name_of_ed25519_signs_and_is_verified() {
+    let app = TestApp::start().await;
+    let mut pairs = vec![];
+    for name in ["EdDSA", "Ed25519"] {
+        rotate(&app, name, "0s").await;
+        let (_, pair) = client_and_pair(&app).await;
+        let header = BASE64URL_NOPAD.decode(pair.access.split('.').next().unwrap().as_bytes()).unwrap();
+        let header: Value = serde_json::from_slice(&header).unwrap();
+        assert_eq!((&header["alg"], &header["typ"]), (&json!(name), &json!("at+jwt")));
+        pairs.push(pair);
+    }
+    let app = app.restart().await;
+    for pair in &pairs {
+        assert!(stands(&app, pair).await);
+    }
+    let refused =
+        raw::local(&app.socket(), "POST", "/admin/v1/keys/rotate", r#"{"algorithm":"Ed448"}"#).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("HS256, ES256, Ed25519 and EdDSA"), "{}", refused.body);
 }
 
 // check 48

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::TestApp,
-    oauth::{Who, ask, introspector, parameters},
+    oauth::{Who, ask, introspector, parameters, send},
 };
 
 const PATH: &str = "/.well-known/oauth-authorization-server";
@@ -27,6 +27,7 @@ async fn all_of_it() {
     let both = ["client_secret_basic", "client_secret_post"];
     let expected = json!({
         "issuer": url,
+        "authorization_endpoint": format!("{url}/oauth2/authorize"),
         "token_endpoint": format!("{url}/oauth2/token"),
         "token_endpoint_auth_methods_supported": both,
         "introspection_endpoint": format!("{url}/oauth2/introspect"),
@@ -38,6 +39,70 @@ async fn all_of_it() {
         "response_types_supported": [],
     });
     assert_eq!(of_issuer(url).await, expected);
+    let app = TestApp::with(|config| {
+        config.tokens.issuer = url.into();
+        config.tokens.scopes_supported = vec!["orders:read".into(), "orders:write".into()];
+    });
+    let with_scopes = metadata(&app.await).await;
+    assert_eq!(with_scopes["scopes_supported"], json!(["orders:read", "orders:write"]));
+    assert_eq!(with_scopes.as_object().unwrap().len(), expected.as_object().unwrap().len() + 1);
+}
+
+// RFC 8414 §3.1 and §5: a client may know no more than the issuer.
+#[tokio::test]
+async fn it_is_wherever_clients_look_for_an_issuer_with_a_path() {
+    let names = ["oauth-authorization-server", "openid-configuration"];
+    for (issuer, path) in [
+        ("https://auth.example", ""),
+        ("https://auth.example/", ""),
+        ("https://auth.example/a/b", "/a/b"),
+        ("https://auth.example/a/b/", "/a/b"),
+        ("urn:x", ""),
+    ] {
+        let app = TestApp::with(|config| config.tokens.issuer = issuer.into()).await;
+        let status = async |path: &str| app.send(app.request(Method::GET, path)).await.status;
+        let expected = metadata(&app).await;
+        for name in names {
+            for found in [
+                format!("/.well-known/{name}"),
+                format!("/.well-known/{name}{path}"),
+                format!("/.well-known/{name}{path}/"),
+                format!("{path}/.well-known/{name}"),
+            ] {
+                let reply = app.send(app.request(Method::GET, &found)).await;
+                assert_eq!((reply.status, reply.json()), (200, expected.clone()), "{issuer} {found}");
+            }
+            for elsewhere in [
+                format!("/.well-known/{name}/x"),
+                format!("/.well-known/{name}{path}/x"),
+                format!("/.well-known/{name}x"),
+                format!("/x/.well-known/{name}"),
+                format!("{path}/x/.well-known/{name}"),
+                format!("/x{path}/.well-known/{name}{path}"),
+            ] {
+                assert_eq!(status(&elsewhere).await, 404, "{issuer} {elsewhere}");
+            }
+        }
+        assert_eq!(status(&format!("{path}/.well-known/jwks.json")).await, 200, "{issuer}");
+        assert_eq!(status("/.well-known/jwks.json/a/b").await, 404, "{issuer}");
+    }
+}
+
+// The MCP SDKs refuse metadata without this endpoint, and ask nothing of it.
+#[tokio::test]
+async fn the_authorization_endpoint_supports_no_response_type() {
+    let app = TestApp::start().await;
+    let query = "response_type=code&client_id=x&redirect_uri=https%3A%2F%2Felsewhere.example&state=1";
+    let path = metadata(&app).await["authorization_endpoint"].as_str().unwrap().parse::<Url>().unwrap();
+    for asked in [path.path().to_owned(), format!("{}?{query}", path.path())] {
+        for request in [app.request(Method::GET, &asked), app.post(&asked)] {
+            let reply = send(request).await;
+            reply.is_oauth_error(400, "unsupported_response_type");
+            assert_eq!(reply.header("location"), None);
+        }
+        let reply = app.send(app.request(Method::PUT, &asked)).await;
+        assert_eq!((reply.status, reply.header("allow")), (405, Some("GET,HEAD,POST")));
+    }
 }
 
 // check 32

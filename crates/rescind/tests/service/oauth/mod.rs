@@ -7,6 +7,7 @@ mod introspect;
 mod keys;
 mod metadata;
 mod outage;
+mod resources;
 mod revoke;
 mod token;
 
@@ -123,5 +124,6 @@ pub(crate) async fn revoke(app: &TestApp, who: &Client, token: &str) -> Reply {
 /// Asserts that this is exactly the answer to a successful revocation.
 #[track_caller]
 pub(crate) fn is_done(reply: &Reply) {
-    assert_eq!((reply.status, reply.body.as_str()), (200, ""), "{reply:?}");
+    assert_eq!((reply.status, reply.body.as_str()), (200, "{}"), "{reply:?}");
+    assert_eq!(reply.header("content-type"), Some("application/json"));
 }

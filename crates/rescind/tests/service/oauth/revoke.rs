@@ -98,7 +98,7 @@ async fn what_stands_for_nothing_is_revoked_already() {
     app.logout(&logged_out.access).await.is_logged_out();
     let again = app.grant(&client).await;
     unknown.id = 99;
-    let unknown = app.app.memory.issuer.pair(&unknown).unwrap();
+    let unknown = app.pair_of(&unknown);
     let elsewhere = TestApp::start().await;
     let foreign = elsewhere.grant(&elsewhere.client().await).await;
     for token in [
@@ -227,7 +227,7 @@ async fn a_suspended_client_has_nothing_to_revoke() {
     let app = TestApp::start().await;
     let client = app.client().await;
     let pair = app.grant(&client).await;
-    admin::suspend(&app.app, client.id).await.unwrap();
+    admin::suspend(&app.app, client.id, Default::default()).await.unwrap();
     revoke(&app, &client, &pair.refresh).await.is_oauth_error(401, "invalid_client");
     assert!(is_over(&app, &pair).await);
     issue(&app, &client, None).await.is_oauth_error(401, "invalid_client");

@@ -67,7 +67,7 @@ async fn its_session_cannot_be_refreshed() {
     app.refresh(&token).await.is_error(401, "Invalid token");
     // Nobody is given it. Were it found out, it would be worth nothing.
     let session = app.session(1).await;
-    let pair = app.app.memory.issuer.pair(&session).unwrap();
+    let pair = app.pair_of(&session);
     assert_eq!(pair.access_token, token);
     app.refresh(&pair.refresh_token).await.is_error(401, "Invalid token");
     introspect(&app, Who::Basic(&introspector(&app).await), &pair.refresh_token).await.is_inactive();
@@ -165,7 +165,7 @@ async fn it_ends_as_every_token_does() {
 
     let client = app.client().await;
     let token = access_token(&app, &client).await;
-    admin::suspend(&app.app, client.id).await.unwrap();
+    admin::suspend(&app.app, client.id, Default::default()).await.unwrap();
     assert!(!app.stands(&token).await);
     issue(&app, &client, None).await.is_oauth_error(401, "invalid_client");
 }

@@ -7,7 +7,7 @@ use super::{
     doubt::{WAITING, raise, without_stand_by},
     *,
 };
-use crate::store::StoreError;
+use crate::store::Result;
 
 async fn strict(url: &str) -> Store {
     Store::connect(&PostgresOptions { require_synchronous: true, ..options(url) }).await.unwrap()
@@ -19,7 +19,7 @@ async fn set_names(db: &Session, names: &str) {
     db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
 }
 
-fn why<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+fn why<T: std::fmt::Debug>(result: Result<T>) -> String {
     format!("{:#}", anyhow::Error::from(result.unwrap_err()))
 }
 
@@ -51,9 +51,9 @@ async fn what_a_stand_by_or_another_session_answers_decides_nothing() {
 async fn a_commit_in_a_session_that_is_no_longer_as_it_was_set_is_no_success() {
     let url = Server::shared().database().await;
     let store = Store::connect(&PostgresOptions { pool_size: 1, ..options(&url) }).await.unwrap();
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     let lose = async || {
-        let db = store.postgres().unwrap().connection().await.unwrap();
+        let (db, _seat) = store.postgres().unwrap().connection().await.unwrap();
         db.batch("RESET ALL").await.unwrap();
     };
     lose().await;
@@ -66,8 +66,8 @@ async fn a_commit_in_a_session_that_is_no_longer_as_it_was_set_is_no_success() {
     // The next operation uses a new session.
     store.change_client(client.id, conformance::origin(), raise).await.unwrap().unwrap().unwrap();
 
-    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
-    let node = lease.join("one", Duration::from_millis(3600)).await.unwrap();
+    let mut lease = store.postgres().unwrap().lease_connection(Duration::MAX).await.unwrap();
+    let node = lease.join("one", Duration::from_millis(3600), "profile").await.unwrap();
     lease.renew(node, 0).await.unwrap().unwrap();
     lease.connection.batch("RESET ALL").await.unwrap();
     assert!(why(lease.renew(node, 0).await).contains("pool_mode = session"));
@@ -79,11 +79,11 @@ async fn a_commit_that_is_released_as_nobody_is_waited_for_any_more_is_no_succes
     let server = Server::start();
     let url = server.database().await;
     let lenient = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = lenient.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&lenient, "rk_1").await;
     let db = connect(&url).await;
     without_stand_by(&url, &db).await;
     let strict = Arc::new(strict(&url).await);
-    let mut lease = strict.postgres().unwrap().lease_connection().await.unwrap();
+    let mut lease = strict.postgres().unwrap().lease_connection(Duration::MAX).await.unwrap();
     let released = async |store: &Arc<Store>| {
         let (store, id) = (Arc::clone(store), client.id);
         let logout = tokio::spawn(async move { store.change_client(id, conformance::origin(), raise).await });
@@ -96,7 +96,7 @@ async fn a_commit_that_is_released_as_nobody_is_waited_for_any_more_is_no_succes
     // A commit that does not even wait is no success either.
     let logout = strict.change_client(client.id, conformance::origin(), raise).await;
     assert!(why(logout).contains("wait for no stand-by"));
-    let node = lease.join("one", Duration::from_millis(3600)).await.unwrap();
+    let node = lease.join("one", Duration::from_millis(3600), "profile").await.unwrap();
     assert!(why(lease.renew(node, 0).await).contains("wait for no stand-by"));
     assert!(strict.postgres().unwrap().lacks_a_stand_by());
     // A read is a success.
@@ -115,7 +115,7 @@ async fn a_commit_that_was_released_while_nobody_was_waited_for_for_a_moment_is_
     let server = Server::start();
     let url = server.database().await;
     let store = Store::connect(&options(&url)).await.unwrap();
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     let db = connect(&url).await;
     without_stand_by(&url, &db).await;
     let strict = strict(&url).await;

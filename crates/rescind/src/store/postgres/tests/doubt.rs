@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::*;
-use crate::{model::Client, store::StoreError};
+use crate::{
+    model::Client,
+    store::{Result, StoreError},
+};
 
 pub(super) const CANCEL: &str = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
                       WHERE wait_event = 'SyncRep'";
@@ -40,22 +43,31 @@ pub(super) fn raise(client: &mut Client) -> Result<(), ()> {
     Ok(())
 }
 
+type Changed<T> = Result<Option<Result<(T, Client), ()>>>;
+
+/// Starts to change a client.
+fn changing<T: Send + 'static>(
+    store: &Arc<Store>,
+    client: &Client,
+    rule: impl FnOnce(&mut Client) -> Result<T, ()> + Send + 'static,
+) -> JoinHandle<Changed<T>> {
+    let (store, id) = (Arc::clone(store), client.id);
+    tokio::spawn(async move { store.change_client(id, conformance::origin(), rule).await })
+}
+
 // check 16
 #[tokio::test]
 async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     let server = Server::start();
     let url = server.database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
-    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
-    let node = lease.join("one", Duration::from_millis(3600)).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
+    let mut lease = store.postgres().unwrap().lease_connection(Duration::MAX).await.unwrap();
+    let node = lease.join("one", Duration::from_millis(3600), "profile").await.unwrap();
     let db = connect(&url).await;
     without_stand_by(&url, &db).await;
 
-    let logout = tokio::spawn({
-        let (store, id) = (Arc::clone(&store), client.id);
-        async move { store.change_client(id, conformance::origin(), raise).await }
-    });
+    let logout = changing(&store, &client, raise);
     until(&db, WAITING).await;
     db.query_one(CANCEL, &[]).await.unwrap();
     let error = logout.await.unwrap().unwrap_err();
@@ -65,13 +77,18 @@ async fn a_commit_whose_replication_was_cancelled_is_no_success() {
     assert_eq!(store.find(client.id, 0).await.unwrap().client.unwrap().generation, 1);
 
     // A retry that finds the logout done cannot be sure of it either.
-    let retry = tokio::spawn({
-        let (store, id) = (Arc::clone(&store), client.id);
-        async move { store.change_client(id, conformance::origin(), |_| Ok::<_, ()>(())).await }
-    });
+    let retry = changing(&store, &client, |_| Ok(()));
     until(&db, WAITING).await;
     db.query_one(CANCEL, &[]).await.unwrap();
     assert!(matches!(retry.await.unwrap(), Err(StoreError::Unavailable(_))));
+
+    let revoked = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.delete_verifier(7, conformance::origin()).await })
+    };
+    until(&db, WAITING).await;
+    db.query_one(CANCEL, &[]).await.unwrap();
+    assert!(matches!(revoked.await.unwrap(), Err(StoreError::Unavailable(_))));
 
     let renewal = tokio::spawn(async move { lease.renew(node, 0).await });
     until(&db, WAITING).await;
@@ -85,7 +102,7 @@ async fn a_commit_that_waits_too_long_is_given_up_and_holds_nothing() {
     let url = server.database().await;
     let short = PostgresOptions { statement_timeout: Duration::from_secs(1), ..options(&url) };
     let store = Store::connect(&short).await.unwrap();
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     let db = connect(&url).await;
     without_stand_by(&url, &db).await;
     let error = store.change_client(client.id, conformance::origin(), raise).await;
@@ -97,13 +114,10 @@ async fn a_commit_that_waits_too_long_is_given_up_and_holds_nothing() {
 async fn an_operation_that_nobody_waits_for_any_more_holds_no_lock() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     let db = connect(&url).await;
     db.batch_execute("BEGIN; SELECT FROM client FOR UPDATE").await.unwrap();
-    let waiting = tokio::spawn({
-        let (store, id) = (Arc::clone(&store), client.id);
-        async move { store.change_client(id, conformance::origin(), |_| Ok::<_, ()>(())).await }
-    });
+    let waiting = changing(&store, &client, |_| Ok(()));
     let watch = connect(&url).await;
     until(&watch, LOCKED).await;
     waiting.abort();
@@ -117,11 +131,11 @@ async fn an_operation_whose_server_dies_fails_at_once() {
     let server = Server::start();
     let url = server.database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     let db = connect(&url).await;
     db.batch_execute("BEGIN; SELECT FROM client FOR UPDATE").await.unwrap();
-    let waiting =
-        tokio::spawn(async move { store.change_client(client.id, conformance::origin(), raise).await });
+    let waiting = changing(&store, &client, raise);
+    drop(store);
     let watch = connect(&url).await;
     until(&watch, LOCKED).await;
     let pid =
@@ -138,7 +152,7 @@ async fn an_operation_whose_server_dies_fails_at_once() {
 async fn who_waits_for_a_client_sees_what_was_committed_meanwhile() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     let db = connect(&url).await;
     db.batch_execute(
         "BEGIN;
@@ -148,21 +162,17 @@ async fn who_waits_for_a_client_sees_what_was_committed_meanwhile() {
     )
     .await
     .unwrap();
-    let waiting = tokio::spawn({
-        let (store, id) = (Arc::clone(&store), client.id);
-        let look = |client: &mut Client| Ok::<_, ()>((client.generation, client.credentials.len()));
-        async move { store.change_client(id, conformance::origin(), look).await.unwrap().unwrap().unwrap().0 }
-    });
+    let waiting = changing(&store, &client, |client| Ok((client.generation, client.credentials.len())));
     until(&connect(&url).await, LOCKED).await;
     db.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(waiting.await.unwrap(), (7, 2));
+    assert_eq!(waiting.await.unwrap().unwrap().unwrap().unwrap().0, (7, 2));
 }
 
 #[tokio::test]
 async fn a_session_that_is_refreshed_while_it_would_be_swept_stays() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     let session = conformance::login(&store, &client, 1000).await;
     let db = connect(&url).await;
     db.batch_execute("BEGIN; UPDATE session SET pair = 2, refresh_expires_at = 99999").await.unwrap();
@@ -180,8 +190,8 @@ async fn a_session_that_is_refreshed_while_it_would_be_swept_stays() {
 async fn a_client_that_all_want_leaves_connections_for_the_others() {
     let url = Server::shared().database().await;
     let store = Arc::new(Store::connect(&PostgresOptions { pool_size: 2, ..options(&url) }).await.unwrap());
-    let busy = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
-    let other = store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
+    let busy = conformance::create(&store, "rk_1").await;
+    let other = conformance::create(&store, "rk_2").await;
     let db = connect(&url).await;
     db.batch_execute("BEGIN; SELECT FROM client WHERE id = 1 FOR UPDATE").await.unwrap();
     let mut logins = JoinSet::new();
@@ -194,4 +204,23 @@ async fn a_client_that_all_want_leaves_connections_for_the_others() {
     assert_eq!(logins.try_join_next().map(|login| login.unwrap()), None);
     db.batch_execute("COMMIT").await.unwrap();
     assert_eq!(logins.join_all().await.len(), 10);
+}
+
+// A server near the end of its transaction ids warns of each commit, whichever of its databases is old.
+#[tokio::test]
+async fn a_warning_of_something_else_makes_no_commit_doubtful() {
+    let url = Server::shared().database().await;
+    let store = Store::connect(&options(&url)).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
+    connect(&url)
+        .await
+        .batch_execute(
+            "CREATE FUNCTION warns() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN RAISE WARNING ''database must be vacuumed''; RETURN NULL; END';
+             CREATE CONSTRAINT TRIGGER warns AFTER UPDATE ON client DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION warns()",
+        )
+        .await
+        .unwrap();
+    assert_eq!(conformance::logout(&store, &client).await.generation, 1);
 }

@@ -7,22 +7,24 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    model::{Client, Highest, Phase, Remembered, RememberedClient, Status, VerifierRecord},
+    model::{
+        Client, Highest, ManagementToken, Phase, Remembered, RememberedClient, Role, Status, VerifierRecord,
+    },
     secret::SecretHash,
-    store::{Known, Mark, Repeated, Standing},
+    store::{HistoryStatus, Known, Mark, Repeated},
 };
 
 /// Makes a store with a client, a session, two keys and a verifier, and returns a change that the store has lost.
 async fn behind(url: &str) -> (Store, Client, Known) {
     let store = Store::connect(&options(url)).await.unwrap();
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     conformance::login(&store, &client, 1000).await;
     store.rotate_key(None, conformance::key("k1"), 5000, conformance::origin()).await.unwrap();
     store.rotate_key(None, conformance::key("k2"), 5000, conformance::origin()).await.unwrap();
     let verifier = VerifierRecord {
         id: 0,
         name: "v".into(),
-        token_hash: SecretHash([1; 32]),
+        token_hash: SecretHash { bytes: [1; 32], pepper: 1 },
         shares_hs256: true,
         created_at: 1,
     };
@@ -32,16 +34,20 @@ async fn behind(url: &str) -> (Store, Client, Known) {
 }
 
 fn memory(client: &Client) -> Remembered {
-    let Client { status, revision, allowlist, certificates, scopes, enforces_allowlist, .. } = client.clone();
+    let Client { status, revision, allowlist, certificates, scopes, resources, enforces_allowlist, .. } =
+        client.clone();
     let credentials = [].into();
     let known = RememberedClient {
         status,
+        suspended_until: None,
         generation: 3,
         revision,
         allowlist,
         certificates,
+        resources,
         scopes,
         enforces_allowlist,
+        introspect_lifetime: None,
         credentials,
     };
     Remembered {
@@ -65,7 +71,7 @@ async fn repeat(store: &Store, known: &Known, memory: &Remembered) -> Option<Rep
     postgres.repeat(&place, known, known.seq, memory, key, &origin).await.unwrap()
 }
 
-async fn standing(store: &Store, known: &Known, remembers: bool) -> Option<Standing> {
+async fn standing(store: &Store, known: &Known, remembers: bool) -> Option<HistoryStatus> {
     store.postgres().unwrap().position(known).await.unwrap().standing(known, remembers)
 }
 
@@ -89,16 +95,16 @@ async fn what_was_lost_is_repeated_once_and_its_ids_are_not_given_again() {
     assert_eq!(after.keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["k2"]);
     assert_eq!(after.verifiers, []);
     // A node that has applied the change before receives all of them.
-    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
+    let mut lease = store.postgres().unwrap().lease_connection(Duration::MAX).await.unwrap();
     assert_eq!(lease.changes(before.seq).await.unwrap().len(), 4);
 
-    let next = store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
+    let next = conformance::create(&store, "rk_2").await;
     assert!(next.id > 1000 && next.credentials[0].id > 1000, "{next:?}");
     assert!(conformance::login(&store, &next, 1000).await.id > 5000 + (1 << 32));
 
     // The database reports the repetition. A process that remembers no more has nothing to add.
     for remembers in [true, false] {
-        assert_eq!(standing(&store, &known, remembers).await, Some(Standing::Repeated));
+        assert_eq!(standing(&store, &known, remembers).await, Some(HistoryStatus::Repeated));
     }
     assert_eq!(repeat(&store, &known, &memory(&client)).await, None);
     // A process that remembers more adds that, and the history stays the same.
@@ -132,8 +138,36 @@ async fn what_was_changed_elsewhere_before_this_processs_own_change_is_not_said_
     let postgres = store.postgres().unwrap();
     let (place, key, origin) = (postgres.place().unwrap(), conformance::key("new"), conformance::origin());
     postgres.repeat(&place, &known, 48, &memory(&client), key, &origin).await.unwrap();
-    assert_eq!(standing(&store, &Known { seq: 48, ..known }, false).await, Some(Standing::Repeated));
+    assert_eq!(standing(&store, &Known { seq: 48, ..known }, false).await, Some(HistoryStatus::Repeated));
     assert_eq!(standing(&store, &Known { seq: 49, ..known }, false).await, None);
+}
+
+// check 96
+#[tokio::test]
+async fn a_database_that_lost_only_the_end_of_a_management_token_is_found_to_have_lost_it() {
+    let url = Server::shared().database().await;
+    let (store, ..) = behind(&url).await;
+    let token = ManagementToken {
+        id: 0,
+        name: "ci".into(),
+        role: Role::Operator,
+        clients: None,
+        token_hash: SecretHash { bytes: [1; 32], pepper: 1 },
+        created_at: 1,
+        expires_at: None,
+        last_used_at: None,
+    };
+    let token = store.create_management_token(token, conformance::origin()).await.unwrap();
+    let before = store.postgres().unwrap().known();
+    store.delete_management_token(token.id, conformance::origin()).await.unwrap().unwrap();
+    let known = store.postgres().unwrap().known();
+    assert_eq!((known.seq, store.load().await.unwrap().head), (before.seq + 1, known));
+    // The database without that commit.
+    let db = connect(&url).await;
+    db.batch_execute("DELETE FROM change WHERE seq = (SELECT seq FROM head); UPDATE head SET seq = seq - 1")
+        .await
+        .unwrap();
+    assert_eq!(standing(&store, &known, true).await, None);
 }
 
 #[tokio::test]
@@ -162,7 +196,7 @@ async fn what_nobody_remembers_is_ended_once_and_repeated_by_who_does_after_all(
     assert_eq!(keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["k3"]);
     assert_eq!(store.load().await.unwrap().verifiers, []);
     assert!(end("k4").await.is_none());
-    assert_eq!(standing(&store, &known, false).await, Some(Standing::Ended));
+    assert_eq!(standing(&store, &known, false).await, Some(HistoryStatus::Ended));
     assert_eq!(standing(&store, &known, true).await, None);
     assert_eq!(repeat(&store, &known, &memory(&client)).await.unwrap().clients, 1);
     // The new key has a higher id than all that the process remembers.
@@ -172,8 +206,20 @@ async fn what_nobody_remembers_is_ended_once_and_repeated_by_who_does_after_all(
     let elsewhere = Known { history: Mark(5), seq: 9999, mark: Mark(5) };
     postgres.set_known(elsewhere);
     store.end_tokens(conformance::key("k5"), conformance::origin()).await.unwrap();
-    assert_eq!(standing(&store, &elsewhere, false).await, Some(Standing::Ended));
+    assert_eq!(standing(&store, &elsewhere, false).await, Some(HistoryStatus::Ended));
     assert!(store.load().await.unwrap().head.seq > 9999);
+}
+
+#[tokio::test]
+async fn a_session_that_was_lost_with_its_login_is_swept_when_its_last_token_has_expired() {
+    let url = Server::shared().database().await;
+    let (store, client, known) = behind(&url).await;
+    let memory = Remembered { ended: vec![ended(77)], ..memory(&client) };
+    repeat(&store, &known, &memory).await.unwrap();
+    store.sweep(0, 6000).await.unwrap();
+    assert_eq!(store.load().await.unwrap().ended, [ended(77)]);
+    store.sweep(0, 6001).await.unwrap();
+    assert_eq!(store.load().await.unwrap().ended, []);
 }
 
 #[tokio::test]

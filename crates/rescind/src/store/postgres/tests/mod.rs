@@ -7,6 +7,9 @@ mod doubt;
 mod fixture;
 mod history;
 mod nodes;
+mod pooled;
+mod room;
+mod settings;
 mod start;
 mod tls;
 

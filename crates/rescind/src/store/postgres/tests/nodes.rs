@@ -6,9 +6,9 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    model::{EventKind, Phase, Session as Login, Status, VerifierRecord, Wanted},
+    model::{EventFilter, EventKind, Phase, Session as Login, Status, VerifierRecord},
     secret::SecretHash,
-    store::{ChangedRow, NodeRow},
+    store::{ChangedRow, NodeRow, postgres::migrate::NEWEST_KNOWN},
 };
 
 const WAIT: Duration = Duration::from_millis(3600);
@@ -27,14 +27,25 @@ async fn a_node_joins_renews_and_leaves() {
     let postgres = store.postgres().unwrap();
     let nodes = async || postgres.nodes().await.map(|(_, head, nodes)| (head, nodes)).unwrap();
     assert_eq!(nodes().await, (0, vec![]));
-    let mut lease = postgres.lease_connection().await.unwrap();
-    let (one, two) = (lease.join("one", WAIT).await.unwrap(), lease.join("two", WAIT).await.unwrap());
+    let mut lease = postgres.lease_connection(Duration::MAX).await.unwrap();
+    let (one, two) = (
+        lease.join("one", WAIT, "profile").await.unwrap(),
+        lease.join("two", WAIT, "profile").await.unwrap(),
+    );
     assert_ne!(one, two);
-    store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    conformance::create(&store, "rk_1").await;
 
     let renewed = lease.renew(one, 1).await.unwrap().unwrap();
     assert_eq!(renewed.head, 1);
-    let first = NodeRow { id: one, name: "one".into(), wait: WAIT, acked: 1, beat: 1, schema_version: 4 };
+    let first = NodeRow {
+        id: one,
+        name: "one".into(),
+        wait: WAIT,
+        acked: 1,
+        beat: 1,
+        schema_version: NEWEST_KNOWN,
+        profile: Some("profile".into()),
+    };
     let second = NodeRow { id: two, name: "two".into(), acked: 0, beat: 0, ..first.clone() };
     assert_eq!(renewed.nodes, [first.clone(), second]);
 
@@ -46,7 +57,7 @@ async fn a_node_joins_renews_and_leaves() {
     assert_eq!(lease.renew(two, 1).await.unwrap(), None);
     lease.leave(one).await.unwrap();
     assert_eq!(lease.renew(one, 1).await.unwrap(), None);
-    assert!(lease.join("two", WAIT).await.unwrap() > two);
+    assert!(lease.join("two", WAIT, "profile").await.unwrap() > two);
 }
 
 // check 92
@@ -77,14 +88,15 @@ async fn a_node_from_before_and_a_key_with_a_refresh_key_exclude_each_other() {
     db.batch_execute("COMMIT").await.unwrap();
     let error = joining.await.unwrap().unwrap_err();
     assert!(error.as_db_error().unwrap().message().contains("newer version than this node's"), "{error:?}");
-    store.postgres().unwrap().lease_connection().await.unwrap().join("new", WAIT).await.unwrap();
+    let mut lease = store.postgres().unwrap().lease_connection(Duration::MAX).await.unwrap();
+    lease.join("new", WAIT, "profile").await.unwrap();
 }
 
 #[tokio::test]
 async fn whatever_memory_holds_is_told_of_and_nothing_else() {
     let (_url, store) = store().await;
-    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let mut lease = store.postgres().unwrap().lease_connection(Duration::MAX).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     store.first_key(conformance::key("k1"), conformance::origin()).await.unwrap();
     store.first_key(conformance::key("k2"), conformance::origin()).await.unwrap();
     store.rotate_key(None, conformance::key("k3"), 5, conformance::origin()).await.unwrap();
@@ -93,7 +105,7 @@ async fn whatever_memory_holds_is_told_of_and_nothing_else() {
     let verifier = VerifierRecord {
         id: 0,
         name: "v".into(),
-        token_hash: SecretHash([1; 32]),
+        token_hash: SecretHash { bytes: [1; 32], pepper: 1 },
         shares_hs256: false,
         created_at: 1,
     };
@@ -150,17 +162,14 @@ async fn changes_at_once_are_numbered_without_a_gap() {
         nodes.spawn(async move {
             let store = Store::connect(&options).await.unwrap();
             for i in 0..10 {
-                let client = store
-                    .create_client(conformance::client(&format!("rk_{node}_{i}")), conformance::origin())
-                    .await
-                    .unwrap();
+                let client = conformance::create(&store, &format!("rk_{node}_{i}")).await;
                 conformance::logout(&store, &client).await;
             }
         });
     }
     nodes.join_all().await;
     let (_url, store) = (url.clone(), Store::connect(&options(&url)).await.unwrap());
-    let mut lease = store.postgres().unwrap().lease_connection().await.unwrap();
+    let mut lease = store.postgres().unwrap().lease_connection(Duration::MAX).await.unwrap();
     let seqs: Vec<_> = lease.changes(0).await.unwrap().iter().map(|change| change.seq).collect();
     assert_eq!(seqs, (1..=80).collect::<Vec<_>>());
 }
@@ -170,7 +179,7 @@ async fn of_refreshes_on_two_nodes_at_once_one_wins() {
     let (url, one) = store().await;
     let two = Arc::new(Store::connect(&options(&url)).await.unwrap());
     let one = Arc::new(one);
-    let client = one.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&one, "rk_1").await;
     for round in 1..=20 {
         let session = conformance::login(&one, &client, 1000).await;
         let mut refreshes = JoinSet::new();
@@ -195,10 +204,13 @@ async fn of_refreshes_on_two_nodes_at_once_one_wins() {
 async fn changes_that_every_node_has_applied_may_go() {
     let (_url, store) = store().await;
     let postgres = store.postgres().unwrap();
-    let mut lease = postgres.lease_connection().await.unwrap();
-    let (one, two) = (lease.join("one", WAIT).await.unwrap(), lease.join("two", WAIT).await.unwrap());
+    let mut lease = postgres.lease_connection(Duration::MAX).await.unwrap();
+    let (one, two) = (
+        lease.join("one", WAIT, "profile").await.unwrap(),
+        lease.join("two", WAIT, "profile").await.unwrap(),
+    );
     for i in 0..10 {
-        store.create_client(conformance::client(&format!("rk_{i}")), conformance::origin()).await.unwrap();
+        conformance::create(&store, &format!("rk_{i}")).await;
     }
     let oldest = async |lease: &mut super::super::LeaseConnection| lease.changes(0).await.unwrap()[0].seq;
     lease.renew(one, 10).await.unwrap();
@@ -217,7 +229,7 @@ async fn changes_that_every_node_has_applied_may_go() {
 async fn a_ring_is_heard_however_late_one_listens() {
     let (url, store) = store().await;
     let postgres = store.postgres().unwrap();
-    let mut lease = postgres.lease_connection().await.unwrap();
+    let mut lease = postgres.lease_connection(Duration::MAX).await.unwrap();
     for _ in 0..2 {
         postgres.notify().await;
         // The connection is used for something else in between.
@@ -236,7 +248,7 @@ async fn a_ring_is_heard_however_late_one_listens() {
 #[tokio::test]
 async fn a_connection_that_broke_is_replaced() {
     let (url, store) = store().await;
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = conformance::create(&store, "rk_1").await;
     let db = connect(&url).await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                WHERE application_name = 'rescind' AND datname = current_database()";
@@ -272,7 +284,7 @@ async fn nothing_is_put_on_record_before_what_has_the_number_before() {
         async move { store.record(vec![conformance::origin().event(EventKind::Throttled)]).await }
     });
     until(&connect(&url).await, WAITS_FOR_A_LOCK).await;
-    let wanted = Wanted { after: Some(0), limit: 10, kind: None, client: None, since: 0 };
+    let wanted = EventFilter { after: Some(0), ..EventFilter::newest(10) };
     let before = store.records(wanted).await.unwrap();
     assert_eq!((before.records.len(), before.last), (0, 0));
     slow.batch_execute("COMMIT").await.unwrap();

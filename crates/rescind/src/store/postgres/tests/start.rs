@@ -1,11 +1,17 @@
 //! The first connection: which servers are refused, and with which message.
 
+use std::collections::BTreeSet;
+
+use rescind_verifier::Resources;
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
     model::{CertificateNames, Client},
-    store::StoreError,
+    store::{
+        StoreError,
+        postgres::migrate::{NEWEST_KNOWN, TABLES},
+    },
 };
 
 async fn refused(options: PostgresOptions) -> String {
@@ -25,19 +31,37 @@ async fn many_first_starts_at_once_make_one_store() {
     }
     assert_eq!(starts.join_all().await, [0; 4]);
     let migrations = "SELECT count(*) FROM refinery_schema_history";
-    assert_eq!(connect(&url).await.query_one(migrations, &[]).await.unwrap().get::<_, i64>(0), 4);
+    assert_eq!(
+        connect(&url).await.query_one(migrations, &[]).await.unwrap().get::<_, i64>(0),
+        i64::from(NEWEST_KNOWN)
+    );
 }
 
 #[tokio::test]
-async fn no_program_from_before_starts_once_a_client_is_bound_to_a_certificate() {
+async fn the_rights_on_every_table_are_looked_at() {
+    let url = Server::shared().database().await;
+    Store::connect(&options(&url)).await.unwrap();
+    let made = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()";
+    let made = connect(&url).await.query(made, &[]).await.unwrap();
+    let made: BTreeSet<String> = made.iter().map(|row| row.get(0)).collect();
+    assert_eq!(made, TABLES.iter().map(|&table| table.to_owned()).collect());
+}
+
+#[tokio::test]
+async fn no_program_from_before_starts_once_a_client_has_what_it_would_ignore() {
     let url = Server::shared().database().await;
     let db = connect(&url).await;
     let readable_by = async || {
         db.query_one("SELECT readable_by FROM schema", &[]).await.unwrap().get::<_, i32>("readable_by")
     };
     let store = Store::connect(&options(&url)).await.unwrap();
-    let unbound = Client { certificates: CertificateNames::default(), ..conformance::client("rk_1") };
-    let unbound = store.create_client(unbound, conformance::origin()).await.unwrap();
+    let plain = |api_key| Client {
+        resources: Resources::default(),
+        introspect_lifetime: None,
+        ..conformance::client(api_key)
+    };
+    let unbound = Client { certificates: CertificateNames::default(), ..plain("rk_1") };
+    let unbound = store.create_client(unbound, false, conformance::origin()).await.unwrap().unwrap();
     conformance::logout(&store, &unbound).await;
     assert_eq!(readable_by().await, 1);
     let bind = |client: &mut Client| {
@@ -47,15 +71,105 @@ async fn no_program_from_before_starts_once_a_client_is_bound_to_a_certificate()
     store.change_client(unbound.id, conformance::origin(), bind).await.unwrap().unwrap().unwrap();
     assert_eq!(readable_by().await, 3);
     db.batch_execute("UPDATE schema SET readable_by = 1").await.unwrap();
-    store.create_client(conformance::client("rk_2"), conformance::origin()).await.unwrap();
+    store.create_client(plain("rk_2"), false, conformance::origin()).await.unwrap().unwrap();
     assert_eq!(readable_by().await, 3);
+
+    let keep = |client: &mut Client| {
+        client.introspect_lifetime = Some(0);
+        Ok::<_, ()>(())
+    };
+    let (_, changed) =
+        store.change_client(unbound.id, conformance::origin(), keep).await.unwrap().unwrap().unwrap();
+    assert_eq!((changed.introspect_lifetime, readable_by().await), (Some(0), 6));
+}
+
+#[tokio::test]
+async fn a_client_has_no_resources_while_a_program_from_before_serves_and_none_starts_afterwards() {
+    let url = Server::shared().database().await;
+    let db = connect(&url).await;
+    let store = Store::connect(&options(&url)).await.unwrap();
+    let plain =
+        Client { resources: Resources::default(), introspect_lifetime: None, ..conformance::client("rk_1") };
+    let plain = store.create_client(plain, false, conformance::origin()).await.unwrap().unwrap();
+    db.batch_execute("INSERT INTO node (name, wait_ms, schema_version) VALUES ('old', 3600, 4)")
+        .await
+        .unwrap();
+    conformance::logout(&store, &plain).await;
+    let give = |client: &mut Client| {
+        client.resources = "urn:a".parse().unwrap();
+        Ok::<_, ()>(())
+    };
+    store.change_client(plain.id, conformance::origin(), give).await.unwrap_err();
+    let other = Client { introspect_lifetime: None, ..conformance::client("rk_2") };
+    store.create_client(other, false, conformance::origin()).await.unwrap_err();
+    let readable_by = async || {
+        db.query_one("SELECT readable_by FROM schema", &[]).await.unwrap().get::<_, i32>("readable_by")
+    };
+    assert!(readable_by().await < 5);
+    db.batch_execute("DELETE FROM node WHERE name = 'old'").await.unwrap();
+    store.change_client(plain.id, conformance::origin(), give).await.unwrap().unwrap().unwrap();
+    assert_eq!(readable_by().await, 5);
+    let late = "INSERT INTO node (name, wait_ms, schema_version) VALUES ('old', 3600, 4)";
+    db.batch_execute(late).await.unwrap_err();
+
+    // A change of anything else takes no lock that others would wait for.
+    let mut other = connect(&url).await;
+    let locked = other.transaction().await.unwrap();
+    locked.batch_execute("SELECT FROM schema FOR UPDATE").await.unwrap();
+    conformance::logout(&store, &plain).await;
+}
+
+#[tokio::test]
+async fn the_pepper_is_not_rotated_while_a_program_from_before_serves_and_none_starts_afterwards() {
+    let url = Server::shared().database().await;
+    let db = connect(&url).await;
+    let store = Store::connect(&options(&url)).await.unwrap();
+    let named = |name: &str| [(name.to_owned(), vec![1])].into();
+    store.first_pepper(named("pepper")).await.unwrap();
+    let old = "INSERT INTO node (name, wait_ms, schema_version) VALUES ('old', 3600, 9)";
+    db.batch_execute(old).await.unwrap();
+    store.rotate_pepper(named("pepper 2"), conformance::origin()).await.unwrap_err();
+    assert_eq!(store.load().await.unwrap().secrets, named("pepper"));
+    db.batch_execute("DELETE FROM node WHERE name = 'old'").await.unwrap();
+    assert_eq!(store.rotate_pepper(named("pepper 2"), conformance::origin()).await.unwrap().len(), 2);
+    db.batch_execute(old).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_client_has_no_introspect_lifetime_while_a_program_from_before_serves() {
+    let url = Server::shared().database().await;
+    let db = connect(&url).await;
+    let store = Store::connect(&options(&url)).await.unwrap();
+    let with = |api_key, introspect_lifetime| Client {
+        resources: Resources::default(),
+        introspect_lifetime,
+        ..conformance::client(api_key)
+    };
+    let plain = store.create_client(with("rk_1", None), false, conformance::origin()).await.unwrap().unwrap();
+    let old = "INSERT INTO node (name, wait_ms, schema_version) VALUES ('old', 3600, 5)";
+    db.batch_execute(old).await.unwrap();
+    conformance::logout(&store, &plain).await;
+    let limit = |client: &mut Client| {
+        client.introspect_lifetime = Some(0);
+        Ok::<_, ()>(())
+    };
+    store.change_client(plain.id, conformance::origin(), limit).await.unwrap_err();
+    store.create_client(with("rk_2", Some(0)), false, conformance::origin()).await.unwrap_err();
+    db.batch_execute("DELETE FROM node WHERE name = 'old'").await.unwrap();
+    store.change_client(plain.id, conformance::origin(), limit).await.unwrap().unwrap().unwrap();
+    db.batch_execute(old).await.unwrap_err();
+    conformance::logout(&store, &plain).await;
 }
 
 #[tokio::test]
 async fn tables_of_a_newer_version_are_used_as_far_as_they_say() {
     let url = Server::shared().database().await;
     let store = Store::connect(&options(&url)).await.unwrap();
-    let client = store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    let client = store
+        .create_client(conformance::client("rk_1"), false, conformance::origin())
+        .await
+        .unwrap()
+        .unwrap();
     let db = connect(&url).await;
     db.batch_execute(
         "ALTER TABLE client ADD COLUMN colour text;
@@ -84,9 +198,8 @@ async fn a_database_that_is_not_there_and_a_user_that_is_not_known_are_told() {
     assert!(!why.contains("canary"), "{why}");
 }
 
-#[tokio::test]
-async fn a_wrong_password_is_told_and_not_repeated() {
-    let server = Server::start();
+/// Gives the server's role `locked` a password, `right`. Returns the URL of a database.
+async fn lock(server: &Server) -> String {
     let url = server.database().await;
     let db = connect(&url).await;
     db.batch_execute(
@@ -97,10 +210,17 @@ async fn a_wrong_password_is_told_and_not_repeated() {
     )
     .await
     .unwrap();
-    until(&db, "SELECT bool_or(auth_method = 'scram-sha-256') FROM pg_hba_file_rules").await;
-    let with = |password| options(&url.replace("postgres@", &format!("locked:{password}@")));
+    let without = options(&url.replace("postgres@", "locked@"));
     // The postmaster needs time to load the new rules.
-    while Store::connect(&with("canary")).await.is_ok() {}
+    while Store::connect(&without).await.is_ok() {}
+    url
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_and_not_repeated() {
+    let server = Server::start();
+    let url = lock(&server).await;
+    let with = |password| options(&url.replace("postgres@", &format!("locked:{password}@")));
     let why = refused(with("canary")).await;
     assert!(
         why.contains("password authentication failed for user \"locked\"") && !why.contains("canary"),
@@ -138,7 +258,7 @@ async fn rights_that_are_missing_are_told_and_none_is_needed_that_is_not_used() 
     let (_, grant) = why.split_once("as their owner, ").unwrap();
     db.batch_execute(grant).await.unwrap();
     let store = Store::connect(&limited).await.unwrap();
-    store.create_client(conformance::client("rk_1"), conformance::origin()).await.unwrap();
+    store.create_client(conformance::client("rk_1"), false, conformance::origin()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -181,4 +301,25 @@ async fn a_server_that_does_not_answer_is_told_without_the_password() {
     let error = told(Store::connect(&options).await.unwrap_err());
     assert!(error.contains(&format!("postgres://u:***@127.0.0.1:{port}/x")), "{error}");
     assert!(error.contains("refused") && !error.contains("canary"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_that_accepts_and_never_answers_holds_up_no_start() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let url = Server::shared().database().await;
+    for hosts in [format!("@{address},127.0.0.1:"), format!("@{address},{address},127.0.0.1:")] {
+        let url = url.replace("@127.0.0.1:", &hosts);
+        // Far less than the limit of one host, in which the silent one is waited for.
+        let connected = tokio::time::timeout(Duration::from_secs(30), Store::connect(&options(&url))).await;
+        connected.unwrap().unwrap().clients().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_missing_is_told_with_what_is_not_read() {
+    let server = Server::start();
+    let url = lock(&server).await;
+    let why = refused(options(&url.replace("postgres@", "locked@"))).await;
+    assert!(why.contains("database.url has none") && why.contains(".pgpass are not read"), "{why}");
 }

@@ -2,13 +2,20 @@
 
 use std::fs;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
 use super::*;
 use crate::store::StoreError;
 
 /// Gives the server a certificate of its own, and returns it.
 async fn set_up(db: &tokio_postgres::Client) -> String {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    for (file, pem) in [("server.key", made.signing_key.serialize_pem()), ("server.crt", made.cert.pem())] {
+    set_up_with(db, CertificateParams::new(["127.0.0.1".to_owned()]).unwrap()).await
+}
+
+async fn set_up_with(db: &tokio_postgres::Client, parameters: CertificateParams) -> String {
+    let key = KeyPair::generate().unwrap();
+    let made = parameters.self_signed(&key).unwrap();
+    for (file, pem) in [("server.key", key.serialize_pem()), ("server.crt", made.pem())] {
         db.batch_execute(&format!(
             "COPY (SELECT unnest(string_to_array('{pem}', E'\n'))) TO PROGRAM 'umask 077; cat > {file}'"
         ))
@@ -17,7 +24,7 @@ async fn set_up(db: &tokio_postgres::Client) -> String {
     }
     db.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
     db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    made.cert.pem()
+    made.pem()
 }
 
 /// Connects as soon as the server has loaded its new settings.
@@ -85,11 +92,36 @@ async fn a_certificate_is_verified_and_its_authority_can_be_named() {
         url: required.url.to_string().replace("127.0.0.1", "localhost").parse().unwrap(),
         ..trusting.clone()
     };
-    assert!(matches!(Store::connect(&elsewhere).await, Err(StoreError::Unsuitable(_))));
+    match Store::connect(&elsewhere).await {
+        Err(StoreError::Unsuitable(why)) => assert!(why.contains("certificate is for another host"), "{why}"),
+        other => panic!("{other:?}"),
+    }
     Store::connect(&options(&format!("{url}?sslmode=disable"))).await.unwrap();
 
     fs::write(&ca, "no certificate").unwrap();
     assert!(
         matches!(Store::connect(&trusting).await, Err(StoreError::Unsuitable(why)) if why.contains("ca.pem"))
     );
+}
+
+// PostgreSQL's manual makes one by `openssl req -new -x509`.
+#[tokio::test]
+async fn a_self_signed_certificate_of_an_authority_is_told_as_what_it_is() {
+    let server = Server::start();
+    let url = server.database().await;
+    let db = connect(&url).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let mut parameters = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    fs::write(&ca, set_up_with(&db, parameters).await).unwrap();
+    let trusting = PostgresOptions { tls_ca: Some(ca), ..options(&format!("{url}?sslmode=require")) };
+    let why = loop {
+        match Store::connect(&trusting).await {
+            Err(StoreError::Unsuitable(why)) if !why.contains("does not support TLS") => break why,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Ok(_) => panic!("it is accepted"),
+        }
+    };
+    assert!(why.contains("CA:TRUE") && why.contains("basicConstraints=critical,CA:FALSE"), "{why}");
 }

@@ -1,6 +1,7 @@
 //! An exact follower in another process: it knows every change before the service answers the change.
 
 mod cut;
+mod hold;
 mod race;
 
 use std::{net::SocketAddr, time::Duration};
@@ -94,7 +95,7 @@ async fn a_thousand_logouts_are_known_to_every_follower_when_they_are_answered()
 #[tokio::test]
 async fn a_suspension_and_a_deletion_are_known_when_they_are_answered() {
     let f = exact().await;
-    admin::suspend(&f.app.app, f.client.id).await.unwrap();
+    admin::suspend(&f.app.app, f.client.id, Default::default()).await.unwrap();
     f.knows(Denied::ClientInactive);
     admin::resume(&f.app.app, f.client.id).await.unwrap();
     f.knows(Denied::Revoked);
