@@ -18,19 +18,23 @@ import sys
 
 import curves
 
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 MAX_TOKEN_LENGTH = 4096
 MAX_INTEGER = 2**53 - 1
 MAX_SCOPES_LENGTH = 1024
 CLOCK_LEEWAY = 60
-SIGNATURE_LENGTHS = {"HS256": 32, "EdDSA": 64, "ES256": 64}
+MAX_RESOURCES_LENGTH = 1024
+SIGNATURE_LENGTHS = {"HS256": 32, "EdDSA": 64, "Ed25519": 64, "ES256": 64}
 
 PLAIN = rb"([!#-\[\]-~]+)"
 INTEGER = rb"(0|[1-9][0-9]{0,15})"
 PAYLOAD = re.compile(
-    rb'\{"iss":"' + PLAIN + rb'","aud":"' + PLAIN + rb'","sub":"' + INTEGER + rb'","iat":' + INTEGER
+    rb'\{"iss":"' + PLAIN + rb'","aud":(?:"' + PLAIN + rb'"|\["([!-\[\]-~]+)"\]),"sub":"' + INTEGER + rb'","iat":' + INTEGER
     + rb',"exp":' + INTEGER + rb',"sid":"' + INTEGER + rb'","cred":' + INTEGER + rb',"gen":' + INTEGER
-    + rb',"pair":' + INTEGER + rb'(?:,"scope":"([ !#-\[\]-~]+)")?\}'
+    + rb',"pair":' + INTEGER + rb'(?:,"client_id":"' + PLAIN + rb'","jti":"' + INTEGER + rb'-' + INTEGER
+    + rb'")?(?:,"scope":"([ !#-\[\]-~]+)")?\}'
 )
+RESOURCE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!$-;=?-\[\]-~]+")
 
 
 class Denied(Exception):
@@ -61,7 +65,7 @@ class Key:
         self.material = decode(entry["secret"] if self.alg == "HS256" else entry["public"])
         if self.alg == "HS256" and len(self.material) < 32:
             raise ValueError("under 256 bits")
-        if self.alg == "EdDSA":
+        if self.alg in ("EdDSA", "Ed25519"):
             self.point = curves.ed25519_point(self.material)
         if self.alg == "ES256":
             self.point = curves.p256_point(self.material)
@@ -70,7 +74,7 @@ class Key:
     def verify(self, signed, signature):
         if self.alg == "HS256":
             return hmac.compare_digest(hmac.digest(self.material, signed, "sha256"), signature)
-        if self.alg == "EdDSA":
+        if self.alg in ("EdDSA", "Ed25519"):
             return curves.ed25519_verify(self.material, self.point, signed, signature)
         return curves.p256_verify(self.point, signed, signature)
 
@@ -119,16 +123,19 @@ class Verifier:
         match = PAYLOAD.fullmatch(payload)
         if not match:
             raise Denied("malformed")
-        issuer, audience, *integers, scope = match.groups()
+        issuer, audience, audiences, *integers, _, session, pair, scope = match.groups()
         names = ["sub", "iat", "exp", "sid", "cred", "gen", "pair"]
         claims = dict(zip(names, map(int, integers)))
         scopes = [] if scope is None else scope.decode("ascii").split(" ")
         sorted_once = sorted(set(scopes)) == scopes and "" not in scopes
         if max(claims.values()) > MAX_INTEGER or not sorted_once or len(scope or b"") > MAX_SCOPES_LENGTH:
             raise Denied("malformed")
+        if session is not None and (int(session), int(pair)) != (claims["sid"], claims["pair"]):
+            raise Denied("malformed")
+        audiences = [audience.decode("ascii")] if audiences is None else listed(audiences.decode("ascii"))
         if issuer.decode("ascii") != self.profile["issuer"]:
             raise Denied("wrong_issuer")
-        if audience.decode("ascii") != self.profile["audience"]:
+        if self.profile["audience"] not in audiences:
             raise Denied("wrong_audience")
         return claims | {"scopes": scopes}
 
@@ -162,12 +169,24 @@ class Verifier:
             return str(denied), None
 
 
+def listed(text):
+    """The resources of a list, whose ends are cut off."""
+    resources = text.split('","')
+    good = len(resources) > 1 and sorted(set(resources)) == resources and len(text) <= MAX_RESOURCES_LENGTH
+    if not good or not all(map(RESOURCE.fullmatch, resources)):
+        raise Denied("malformed")
+    return resources
+
+
 def permits(allowlist, caller):
     if caller is None:
         return False
     address = ipaddress.ip_address(caller)
     address = getattr(address, "ipv4_mapped", None) or address
-    return not allowlist or any(address in ipaddress.ip_network(entry) for entry in allowlist)
+    addresses = [address]
+    if address in NAT64:
+        addresses.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return not allowlist or any(one in ipaddress.ip_network(entry) for one in addresses for entry in allowlist)
 
 
 def damaged(token):

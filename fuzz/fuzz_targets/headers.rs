@@ -8,7 +8,7 @@
 
 use std::{net::IpAddr, sync::LazyLock};
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
@@ -17,15 +17,16 @@ use libfuzzer_sys::fuzz_target;
 use rescind::{
     admin::{self, NewClient},
     app::App,
-    auth::{self, Caller},
+    auth::{self, Caller, INTROSPECT},
     clock::Clock,
     config::Config,
-    http::client_ip::{Peer, TrustedProxies},
-    oauth::INTROSPECT,
+    http::{
+        Routes,
+        client_ip::{Peer, TrustedProxies},
+    },
     random::Random,
 };
 use tokio::runtime::Runtime;
-use tower::ServiceExt;
 
 const SCOPES: [&str; 2] = [INTROSPECT, "orders:read"];
 const MAX_BODY: usize = 64 * 1024;
@@ -33,7 +34,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// The service with one client, and what that holds.
 struct Scene {
     runtime: Runtime,
-    router: Router,
+    routes: Routes,
     proxies: TrustedProxies,
     allowed: IpNet,
     audience: String,
@@ -68,8 +69,8 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
         (app, client, pair)
     });
     Scene {
-        audience: app.issuer.profile().audience().to_owned(),
-        router: rescind::http::public(app, proxies.clone()),
+        audience: app.memory.issuer.profile().audience().to_owned(),
+        routes: rescind::http::public(app, proxies.clone()),
         runtime,
         proxies,
         allowed,
@@ -90,9 +91,10 @@ impl Scene {
             .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
-    fn answer(&self, request: Request<Body>) -> (Response<()>, Vec<u8>) {
+    fn answer(&self, request: Request<Body>, peer: IpAddr) -> (Response<()>, Vec<u8>) {
+        let peer = Peer::direct(peer);
         self.runtime.block_on(async {
-            let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+            let (head, body) = self.routes.serve(request, &peer).await.into_parts();
             (Response::from_parts(head, ()), body.collect().await.unwrap().to_bytes().to_vec())
         })
     }
@@ -245,9 +247,8 @@ fuzz_target!(|input: &str| {
     *request.method_mut() = if verifies { Method::GET } else { Method::POST };
     *request.uri_mut() = if verifies { uri } else { Uri::from_static("/oauth2/introspect") };
     *request.headers_mut() = headers.clone();
-    request.extensions_mut().insert(Peer { address: peer, certificate: None });
 
-    let (answer, body) = SCENE.answer(request);
+    let (answer, body) = SCENE.answer(request, peer);
     assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");
     let id = answer.headers()["x-request-id"].as_bytes();
     assert!((1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic));

@@ -34,6 +34,9 @@ struct Cli {
     /// The folder with the archives of PostgreSQL 17 and 18 that `scripts/faults` fetches, for `upgraded`
     #[arg(long, value_name = "DIR", default_value = "target/postgresql")]
     archives: PathBuf,
+    /// The folder with the programs of the PostgreSQL to use [default: those of Debian's packages]
+    #[arg(long, value_name = "DIR")]
+    postgres: Option<PathBuf>,
     /// Fail on exceeded time limits too: for a machine without other work
     #[arg(long)]
     timed: bool,
@@ -86,7 +89,10 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
 
 async fn break_everything(cli: &Cli, seed: u64, folder: &TempDir) -> anyhow::Result<()> {
     let program = fs::canonicalize(&cli.rescind)?;
-    let setup = Setup { program, folder: folder.path().to_owned(), seed, archives: cli.archives.clone() };
+    let folder = folder.path().to_owned();
+    // The programs run in other folders than this one.
+    let postgres = cli.postgres.as_ref().map(fs::canonicalize).transpose().context("--postgres")?;
+    let setup = Setup { program, folder, seed, archives: cli.archives.clone(), postgres };
     let mut cluster = None;
     let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants() } else { &cli.scenarios };
     let kinds = if cli.fault.is_empty() { Fault::value_variants() } else { &cli.fault };

@@ -145,7 +145,7 @@ impl Caller {
 
     /// Revokes every token of the client, as an operator.
     pub(super) async fn logout_by_operator(&self, client: &Credential) -> Verdict {
-        self.take_back(client, &["client", "logout"]).await
+        self.take_back(client, &["--yes", "client", "logout"]).await
     }
 
     /// Deletes the client, which revokes every token too.

@@ -28,6 +28,8 @@ pub struct Setup {
     pub seed: u64,
     /// The folder with the archives of PostgreSQL's versions.
     pub archives: PathBuf,
+    /// The folder with PostgreSQL's programs. `None`: those of Debian's packages.
+    pub postgres: Option<PathBuf>,
 }
 
 impl Setup {
@@ -63,7 +65,8 @@ impl Cluster {
     ///
     /// Fails if a server cannot be started.
     pub async fn start(setup: &Setup) -> anyhow::Result<Cluster> {
-        Cluster::start_over(Postgres::start(&setup.folder).await?, setup, &[]).await
+        Cluster::start_over(Postgres::start(setup.postgres.as_deref(), &setup.folder).await?, setup, &[])
+            .await
     }
 
     /// Starts nodes over this database, with settings in addition to the common ones.

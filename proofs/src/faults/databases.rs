@@ -63,7 +63,7 @@ pub(super) async fn pgpool(setup: &Setup) -> anyhow::Result<String> {
 /// Logouts and logins wait, since the stand-by is cut off. Then `synchronous_standby_names` is emptied, so
 /// that these and further ones are answered. Then the stand-by, which has none of them, takes over.
 pub(super) async fn names_emptied(setup: &Setup) -> anyhow::Result<String> {
-    let postgres = Postgres::start(&setup.folder).await?;
+    let postgres = Postgres::start(setup.postgres.as_deref(), &setup.folder).await?;
     let mut cluster = Cluster::start_over(postgres, setup, &[]).await?;
     if knows(&cluster, "require_synchronous").await? {
         for node in &mut cluster.nodes {

@@ -21,10 +21,13 @@ pub(super) struct Installed {
 }
 
 impl Installed {
-    pub(super) fn find() -> anyhow::Result<Installed> {
-        // Debian keeps each version in its own folder, outside of the path.
-        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let binaries = versions.map(|version| version.path().join("bin")).max().unwrap_or_default();
+    /// The programs in this folder; without one, those of the newest version that Debian's packages have.
+    pub(super) fn find(binaries: Option<&Path>) -> anyhow::Result<Installed> {
+        let binaries = binaries.map(Path::to_owned).unwrap_or_else(|| {
+            // Debian keeps each version in its own folder, outside of the path.
+            let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+            versions.map(|version| version.path().join("bin")).max().unwrap_or_default()
+        });
         let owner =
             if geteuid().is_root() { Some(user("postgres").or_else(|_| user("nobody"))?) } else { None };
         Ok(Installed { binaries, owner })
@@ -38,7 +41,7 @@ impl Installed {
         if !command.status()?.success() {
             bail!("{} cannot be unpacked", archive.display());
         }
-        Ok(Installed { binaries: into.join("bin"), ..Installed::find()? })
+        Installed::find(Some(&into.join("bin")))
     }
 
     /// Creates an empty database whose primary, also after a fail-over, commits only with a stand-by.

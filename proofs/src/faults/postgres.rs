@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rand::{TryRng, rngs::SysRng};
 use rustix::process::Signal;
 
 use super::{
@@ -45,13 +46,15 @@ struct Server {
 }
 
 impl Postgres {
-    /// Starts both servers in this folder, with an empty database.
+    /// Starts both servers in this folder, with an empty database. `programs`: as [`Setup::postgres`].
     ///
     /// # Errors
     ///
     /// Fails if a server cannot be started.
-    pub async fn start(folder: &Path) -> anyhow::Result<Postgres> {
-        Postgres::start_with(Installed::find()?, folder).await
+    ///
+    /// [`Setup::postgres`]: super::Setup::postgres
+    pub async fn start(programs: Option<&Path>, folder: &Path) -> anyhow::Result<Postgres> {
+        Postgres::start_with(Installed::find(programs)?, folder).await
     }
 
     /// Starts both servers with these programs.
@@ -339,7 +342,14 @@ impl Server {
     }
 }
 
-/// A port that was free a moment ago.
+/// An address whose port was free a moment ago. The port is below those that the system gives to connections and to
+/// listeners that ask for any port, so that none of these takes it meanwhile.
 pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    loop {
+        let port = 20_000 + (SysRng.try_next_u32()? % 12_000) as u16;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use stateright::{
-    Checker, Expectation, HasDiscoveries, Model, Property,
+    Checker, Expectation, HasDiscoveries, Model, Path, Property,
     report::{ReportData, ReportDiscovery, Reporter},
 };
 
@@ -39,22 +39,21 @@ pub fn check(scenario: Scenario) -> Figures {
     Figures { states: checker.unique_state_count(), depth: checker.max_depth() - 1, took: watch.0, failures }
 }
 
+/// A way to break an invariant within `depth` states, if there is one.
+pub fn way(protocol: &Protocol, invariant: &'static str, depth: usize) -> Option<Vec<Action>> {
+    let checker = protocol.clone().checker().target_max_depth(depth);
+    let checker = checker.finish_when(HasDiscoveries::AnyOf([invariant].into()));
+    checker.spawn_bfs().join().discovery(invariant).map(Path::into_actions)
+}
+
 /// The shortest way to break an invariant, if there is one.
 pub fn shortest(protocol: &Protocol, invariant: &'static str) -> Option<Vec<Action>> {
     let mut shortest: Option<Vec<Action>> = None;
     loop {
         // The checker searches breadth first, but in blocks: the first result may not be the shortest.
-        let states = shortest.as_ref().map_or(usize::MAX, |steps| steps.len() + 1);
-        let found = protocol
-            .clone()
-            .checker()
-            .target_max_depth(states)
-            .finish_when(HasDiscoveries::AnyOf([invariant].into()))
-            .spawn_bfs()
-            .join()
-            .discovery(invariant);
-        match found {
-            Some(path) => shortest = Some(path.into_actions()),
+        let depth = shortest.as_ref().map_or(usize::MAX, |steps| steps.len() + 1);
+        match way(protocol, invariant, depth) {
+            Some(steps) => shortest = Some(steps),
             None => return shortest,
         }
     }

@@ -30,7 +30,7 @@ use std::array;
 use stateright::{Model, Property};
 
 pub use action::Action;
-pub use check::{Figures, check, listing, shortest};
+pub use check::{Figures, check, listing, shortest, way};
 pub use fault::Fault;
 pub use properties::{INV1, INV2, INV3, INV4, INV5, INV6};
 pub use scenario::{Asked, Scenario};

@@ -38,7 +38,7 @@ fn rows(postgres: &Postgres) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_committed_survives_crashes_and_promotion() {
     let folder = folder();
-    let mut postgres = Postgres::start(folder.path()).await.unwrap();
+    let mut postgres = Postgres::start(None, folder.path()).await.unwrap();
     assert!(sql(&postgres, PATIENCE, TABLE).status.success());
     assert!(insert(&postgres, PATIENCE, 1));
 
@@ -67,7 +67,7 @@ async fn what_is_committed_survives_crashes_and_promotion() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_committed_without_a_standby() {
     let folder = folder();
-    let mut postgres = Postgres::start(folder.path()).await.unwrap();
+    let mut postgres = Postgres::start(None, folder.path()).await.unwrap();
     assert!(sql(&postgres, PATIENCE, TABLE).status.success());
 
     postgres.pause_standby().unwrap();
