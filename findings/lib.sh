@@ -47,7 +47,10 @@ listening() {
 serve() {
     touch "$1.log"
     python3 - "$@" <<'PYTHON' &
-import http.server, sys
+import http.client, http.server, sys
+
+# The limit of a request, in Python 100.
+http.client._MAXHEADERS = 1000
 
 name, port, status = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
@@ -58,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
 
-    do_GET = do_DELETE = answer
+    do_GET = do_DELETE = do_PUT = answer
 
     def log_message(self, *_):
         pass
