@@ -3,18 +3,24 @@
 
 What logout has answered, the very next request meets; so does one after the example was stopped
 meanwhile. With the service gone everything is refused when the lease has run out; with the service
-back it recovers by itself. Closes on "N passed, N failed".
+back it recovers by itself. Then the same over TLS, with another certificate when the service is back.
+Closes on "N passed, N failed".
 """
 
 import http.client
 import json
 import os
 import signal
-import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "proxies"))
+
+from programs import certificate, free_port  # noqa: E402
 
 WAIT = 3.6  # the longest that a logout waits, and that a lease runs
 SLACK = 5.0  # for a busy machine
@@ -28,15 +34,12 @@ def check(what, good, told=""):
     print(f"{'ok    ' if good else 'FAILED'} {what} {told}".rstrip())
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def ask(port, method, path, token=None, body=None):
+def ask(port, method, path, token=None, body=None, tls=None):
     """The status and the body; None and nothing if nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    if tls:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=tls)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -57,6 +60,77 @@ def seconds_until(condition):
             return None
         time.sleep(0.005)
     return time.monotonic() - begun
+
+
+def over_tls(rescind, example):
+    folder = tempfile.TemporaryDirectory()
+    public, management, api = free_port(), free_port(), free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RESCIND_")}
+    made = []
+    for which in ("first", "second"):
+        os.mkdir(os.path.join(folder.name, which))
+        # rustls takes no authority's certificate for a server's.
+        made.append(certificate(os.path.join(folder.name, which), "-addext", "basicConstraints=critical,CA:FALSE"))
+    # Each certificate is self-signed, and both are trusted.
+    authorities = os.path.join(folder.name, "authorities.pem")
+    with open(authorities, "w") as both:
+        for name, _ in made:
+            with open(name) as one:
+                both.write(one.read())
+    tls = ssl.create_default_context(cafile=authorities)
+    config = os.path.join(folder.name, "rescind.toml")
+    running = []
+
+    def start(*command):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+        running.append(process)
+        return process
+
+    def serve(files):
+        with open(config, "w") as text:
+            text.write(f"""[server]
+data_dir = "{folder.name}/data"
+listen = "127.0.0.1:{public}"
+management_listen = "127.0.0.1:{management}"
+[tls]
+certificate = "{files[0]}"
+key = "{files[1]}"
+management = true
+""")
+        server = start(rescind, "serve", "--config", config)
+        seconds_until(lambda: ask(management, "GET", "/readyz", tls=tls)[0] == 200)
+        return server
+
+    def cli(*words):
+        return json.loads(subprocess.check_output([rescind, *words, "--json", "--config", config], env=environment))
+
+    def standing():
+        credentials = {"username": client["api_key"], "password": client["api_secret"]}
+        token = json.loads(ask(public, "POST", "/auth/login", body=credentials, tls=tls)[1])["data"]["access_token"]
+        return token if seconds_until(lambda: ask(api, "GET", "/", token)[0] == 200) is not None else None
+
+    try:
+        server = serve(made[0])
+        client = cli("client", "create", "--name", "billing")
+        verifier = cli("verifier", "create", "--name", "api", "--share-hs256")
+        follower = start(example, verifier["token"], f"https://127.0.0.1:{management}", f"127.0.0.1:{api}", authorities)
+        check("over TLS: a token stands", standing() is not None)
+        refused = 0
+        for _ in range(20):
+            token = standing()
+            answered = ask(public, "POST", "/auth/logout", token, tls=tls)[0]
+            refused += answered == 200 and ask(api, "GET", "/", token)[0] in (401, 503)
+        check("over TLS, 20 logouts: the very next request is refused", refused == 20)
+        server.terminate()
+        server.wait()
+        server = serve(made[1])
+        check("over TLS: with another certificate it recovers by itself", standing() is not None)
+        follower.send_signal(signal.SIGINT)
+        follower.wait()
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def main(rescind, example):
@@ -154,6 +228,7 @@ def main(rescind, example):
         for process in running:
             process.kill()
             process.wait()
+    over_tls(rescind, example)
     print(f"\n{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -56,6 +56,9 @@ contract() {
     invalid=$(error 401 UnauthorizedError UNAUTHORIZED 'Invalid token')
     for token in "$access" "$(field access_token <<<"$second")"; do
         expect 'after logout: verify' "$invalid" "$(answer "$URL/verify" -H "Authorization: Bearer $token")"
+        expect 'after logout: challenge' \
+            'Bearer realm="rescind", error="invalid_token", error_description="revoked: get a new token"' \
+            "$(header www-authenticate)"
         expect 'after logout: logout' "$(documented_error 'Invalid token')" "$(documented_logout "$token")"
     done
     for token in "$refresh" "$(field refresh_token <<<"$second")"; do
@@ -124,7 +127,7 @@ body_errors() {
 address_errors() {
     local key=$1 secret=$2 id=$3 access=$4 refresh=$5 denied
     denied="403 $(documented_error 'IP address not authorized')"
-    "$RESCIND" client allow add "$id" 203.0.113.0/24 --data-dir "$DATA" >"$WORK/allow"
+    "$RESCIND" client allow add "$id" 203.0.113.0/24 --yes --data-dir "$DATA" >"$WORK/allow"
     expect 'address: login' "$denied" "$(login "$key" "$secret")"
     expect 'address: a wrong secret comes first' "$(error 401 UnauthorizedError UNAUTHORIZED 'Invalid credentials')" \
         "$(login "$key" rs_wrong)"
@@ -133,7 +136,7 @@ address_errors() {
     expect 'address: logout' "${denied#403 }" "$(documented_logout "$access")"
     expect 'address: a header is not believed' "$denied" \
         "$(answer "$URL/verify" -H "Authorization: Bearer $access" -H 'X-Forwarded-For: 203.0.113.7')"
-    "$RESCIND" client allow add "$id" 127.0.0.1 --data-dir "$DATA" >"$WORK/allow"
+    "$RESCIND" client allow add "$id" 127.0.0.1 --yes --data-dir "$DATA" >"$WORK/allow"
     expect 'address: none of it changed anything' '200 ' "$(answer "$URL/verify" -H "Authorization: Bearer $access")"
 }
 

@@ -16,11 +16,12 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 
 sys.dont_write_bytecode = True
 
-from servers import Database, Far, Node, PgBouncer, Pgpool, owned, wait_for  # noqa: E402
+from servers import Answer, Database, Far, Node, PgBouncer, Pgpool, owned, wait_for  # noqa: E402
 
 ROUNDS = 20
 
@@ -121,6 +122,37 @@ class Checks:
         self.tell("pool_mode = transaction under a running node: no commit is believed", 200 not in answers, answers)
         wait_for("a line with what mends it", lambda: one.logged("pool_mode = session") > 0)
 
+    def crowded(self):
+        """PgBouncer has fewer connections by default than two nodes' pools may have, and starts again under logins."""
+        with self.database() as (database, folder, begin, node):
+            pgbouncer = begin(PgBouncer(database, folder, "session", pool_size=20))
+            nodes = [node(name, pgbouncer.url()).start() for name in ("one", "two")]
+            done, given = threading.Event(), []
+
+            def log_in(node, client):
+                while not done.is_set():
+                    given.append(not isinstance(node.login(client), Answer))
+
+            # Each its own client: the logins of one run one after the other.
+            work = [(nodes[i % 2], nodes[0].create_client()) for i in range(40)]
+            threads = [threading.Thread(target=log_in, args=each) for each in work]
+            for thread in threads:
+                thread.start()
+            # Longer than a new connection is waited for.
+            time.sleep(12)
+            refused = f"{given.count(False)} of {len(given)}"
+            self.tell("with too few connections for both pools, logins are answered", given and all(given), refused)
+            pgbouncer.stop()
+            wait_for("no lease", lambda: all(each.ready().status == 503 for each in nodes))
+            pgbouncer.start()
+            began = time.monotonic()
+            wait_for("both leases again", lambda: all(each.ready().status == 200 for each in nodes), 60)
+            took = time.monotonic() - began
+            self.tell("when it starts again, both nodes have a lease soon", took < 10, took)
+            done.set()
+            for thread in threads:
+                thread.join()
+
     def emptied(self):
         """The stand-by is lost, and something empties the names of those that commits wait for."""
         with self.database() as (database, _, begin, node):
@@ -173,7 +205,7 @@ class Checks:
 
 
 def main():
-    checks = {"balanced": ("pgpool", "pgpool2"), "pooled": ("pgbouncer", "pgbouncer"), "emptied": None}
+    checks = {"balanced": ("pgpool", "pgpool2"), "pooled": ("pgbouncer", "pgbouncer"), "crowded": ("pgbouncer", "pgbouncer"), "emptied": None}
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
     parser.add_argument("--only", choices=checks, action="append")

@@ -92,7 +92,10 @@ class Database:
         self.children[self.standby] = self.start(self.standby)
 
     def stop_standby(self):
-        self.children.pop(self.standby).process.send_signal(signal.SIGQUIT)
+        """It has ended when this returns: until then it may acknowledge a commit."""
+        standby = self.children.pop(self.standby).process
+        standby.send_signal(signal.SIGQUIT)
+        standby.wait(60)
 
     def signal_standby(self, number):
         """With all its processes, of which it starts no more meanwhile."""
@@ -177,11 +180,14 @@ class Pgpool:
 
 
 class PgBouncer:
-    def __init__(self, database, folder, mode):
+    def __init__(self, database, folder, mode, pool_size=60):
         self.port, self.folder = free_port(), folder_for(f"pgbouncer-{mode}", folder)
-        self.config, self.database = f"{self.folder}/pgbouncer.ini", database
+        self.config, self.database, self.pool_size = f"{self.folder}/pgbouncer.ini", database, pool_size
         write(f"{self.folder}/users.txt", f'"{USER}" ""\n')
         self.configure(mode)
+        self.start()
+
+    def start(self):
         self.child = Child(as_owner(["pgbouncer", self.config]), self.port, self.folder)
 
     def configure(self, mode):
@@ -189,7 +195,8 @@ class PgBouncer:
             self.config,
             f"[databases]\n{USER} = host=127.0.0.1 port={self.database.port} user={USER}\n[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\nauth_type = any\n"
-            f"pool_mode = {mode}\nmax_client_conn = 200\ndefault_pool_size = 60\n",
+            f"pool_mode = {mode}\nmax_client_conn = 200\n"
+            f"default_pool_size = {self.pool_size}\n",
         )
 
     def switch(self, mode):

@@ -2,9 +2,11 @@
 
 import os
 import re
+import sys
 import time
 
-from programs import CALLER, Proxy, wait_for
+from programs import Proxy, wait_for
+from traffic import Traffic
 from wire import Client, Impostor, ask, bearer
 
 NAME = "Büro & Söhne"
@@ -17,8 +19,8 @@ ALIASES = [
     *[name.replace("-", ".") for name in IDENTITY], "X_Rescind-Client", "X-Rescind_Client",
     "X.Rescind_Client", "X!Rescind!Client", "X~Rescind-Session", "X-Rescind-Client.Name",
 ]
-# Longer than any proxy waits for Rescind, shorter than any client waits for a proxy.
-SLOW = 8
+# Longer than any proxy waits for Rescind, and than Traefik does.
+SLOW, SLOW_TRAEFIK = 8, 35
 LOGOUT_SECONDS = 240
 
 
@@ -32,30 +34,31 @@ class World:
         self.client = rescind.create_client(NAME, "--scope", "orders:read", "--scope", "orders:write")
         self.plain = rescind.create_client("plain")
         self.listed = rescind.create_client("listed", "--allow", "127.0.0.2/32")
+        self.streaming = rescind.create_client("streaming")
         self.expired = rescind.login(self.client)
         rescind.stop()
         rescind.start()
         wait_for("expiry", lambda: b"Token expired" in self.verify(self.expired).body)
 
     def verify(self, token):
-        return ask(self.rescind.port, "GET", "/verify", [bearer(token), CALLER])
+        return ask(self.rescind.port, "GET", "/verify", [bearer(token), self.rescind.caller])
 
 
-class Checks:
-    def __init__(self):
-        self.passed = self.failed = 0
+class Checks(Traffic):
+    def __init__(self, label):
+        self.label, self.passed, self.failed, self.facts = label, 0, 0, {}
 
     def direct(self, world):
         """What the proxies count on, asked of Rescind itself."""
-        self.name, token = "rescind", world.rescind.login(world.client)
+        token = world.rescind.login(world.client)
         for path in ("/verify", "/verify/", "/verify/orders/7", "/verify?path=/orders"):
             for method in ("GET", "HEAD", "POST"):
-                answer = ask(world.rescind.port, method, path, [bearer(token), CALLER])
+                answer = ask(world.rescind.port, method, path, [bearer(token), world.rescind.caller])
                 got = (answer.status, answer.body, [len(answer.all(name)) for name in IDENTITY])
                 self.is_(f"{method} {path} is 200, empty, with the whole identity", got, (200, b"", [1] * 4))
                 self.is_(f"{method} {path} without a token is 401", ask(world.rescind.port, method, path).status, 401)
         for path in ("/verify?scope", "/verify?scope=", "/verify?scopes=x", "/verify?Scope=x", "/verify?scope=x&path=/y"):
-            answer = ask(world.rescind.port, "GET", path, [bearer(token), CALLER])
+            answer = ask(world.rescind.port, "GET", path, [bearer(token), world.rescind.caller])
             self.is_(f"{path} is 403 (105)", answer.status, 403)
         answer = ask(world.rescind.port, "GET", "/verify", [bearer(token)])
         self.is_("a proxy that names no caller is 403 (106)", answer.status, 403)
@@ -63,25 +66,48 @@ class Checks:
             answer = ask(world.rescind.port, "GET", "/verify", [bearer(token), (name, FORGED)], source="127.0.0.3")
             self.is_(f"{name} from a stranger is 403", answer.status, 403)
 
-    def proxy(self, name, world, logouts):
-        self.name, self.world, self.rescind, self.upstream = name, world, world.rescind, world.upstream
-        folder = os.path.join(world.folder, name)
-        scoped = Proxy(name, self.rescind, self.upstream, folder, "--scope", "orders:read")
-        self.is_("configuration with a scope is valid", scoped.validate(), "")
-        with scoped:
+    def proxy(self, program, world, logouts, turn):
+        """`turn` is held while the processor is needed, so that not all proxies need it at once."""
+        self.kind, self.world, self.rescind, self.upstream = program.kind, world, world.rescind, world.upstream
+
+        def run(name, *arguments, **options):
+            folder = os.path.join(world.folder, name)
+            proxy = Proxy(program, self.rescind, self.upstream, folder, *arguments, **options)
+            self.is_(f"{name}: the configuration is valid", proxy.validate(), "")
+            return proxy
+
+        with turn, run("scope", "--scope", "orders:read", "--scope", "orders:write") as scoped:
             self.port = scoped.port
             self.scope()
-        proxy = Proxy(name, self.rescind, self.upstream, folder)
-        self.is_("configuration is valid", proxy.validate(), "")
-        with proxy:
-            self.port = proxy.port
+        with turn, run("locations", "--location", "/orders=orders:read") as located:
+            self.port = located.port
+            self.locations()
+        with turn:
+            self.tls(run)
             self.token = self.rescind.login(world.client)
-            for check in (
-                self.good, self.bad_tokens, self.addresses, self.forged_identity, self.hop_by_hop, self.methods,
-                self.slow, self.away, self.not_rescind, self.back,
-            ):
-                check()
-            self.logouts(logouts)
+        with turn, run("http-2", http_2=True) as proxy:
+            self.port = proxy.port
+            self.http_2()
+        self.bounded(run, tuple(map(int, program.version.split("."))))
+        with run("proxy") as proxy:
+            self.port = proxy.port
+            streams = self.streams()
+            with turn:
+                for check in (
+                    self.good, self.bad_tokens, self.addresses, self.forged_identity, self.hop_by_hop, self.upgrades,
+                    self.methods, self.upload, self.preflight,
+                ):
+                    check()
+            self.slow()
+            with turn:
+                for check in (self.away, self.not_rescind, self.back):
+                    check()
+                self.logouts(logouts)
+            self.streamed(streams)
+            if self.kind == "traefik":
+                # One is about upstreams, and left to whoever knows them.
+                warnings = [line for line in proxy.said().splitlines() if "WRN" in line and "encoded characters" not in line]
+                self.is_("it warns of nothing", warnings, [])
 
     # The checks
 
@@ -92,7 +118,9 @@ class Checks:
         for path in ("/", "/?scope=", "/?", "/x?scope=none&a"):
             answer = self.send(plain, path=path)
             self.refused(f"{path}: a token without the scope is 403 (21)", answer, 403, 'error="insufficient_scope"')
-        self.let("the client's own query decides nothing (61)", self.send(scoped, path="/?scope=admin&aud=x"))
+        for query in ("scope=admin&aud=x", "a=1&scope=openid", "path=/&scope=x", "&scope", "scope=orders:read"):
+            self.let(f"the client's own query {query} decides nothing (61)", self.send(scoped, path=f"/?{query}"))
+            self.is_("  and arrives", self.last()["path"], f"/?{query}")
 
     def good(self):
         answer = self.send(self.token, path="/orders/7?a=1&scope=admin&aud=x")
@@ -116,7 +144,7 @@ class Checks:
         good, bad = bearer(self.token), bearer("nonsense")
         for what, pair in [("good, bad", (good, bad)), ("bad, good", (bad, good)), ("good, good", (good, good))]:
             self.denied(f"two Authorization headers: {what} (24)", self.send(None, pair), (400, 401))
-        if self.name == "nginx":
+        if self.kind == "nginx":
             self.denied("the location that asks is out of reach", self.send(self.token, path="/_rescind_verify"), (404,))
 
     def addresses(self):
@@ -132,17 +160,22 @@ class Checks:
         for source in ("127.0.0.3", "127.0.0.1"):
             for forged in forgeries:
                 answer = self.send(token, forged, source=source)
-                self.denied(f"{source} is 403, whatever it says: {forged}", answer, (403,))
+                # Envoy takes no Connection header that names this one.
+                refusals = (400, 403) if self.kind == "envoy" and len(forged) > 1 else (403,)
+                self.denied(f"{source} is 403, whatever it says: {forged}", answer, refusals)
         answer = self.send(token, [("X-Forwarded-For", "203.0.113.9")], source="127.0.0.2")
         self.is_("a forged address does no harm to its sender", answer.status, 200)
         self.is_("and does not reach the upstream", self.headers("x-forwarded-for"), ["127.0.0.2"])
+        claimed = [(name, "203.0.113.9") for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded")]
+        self.let("an address that the client claims", self.send(self.token, claimed))
+        self.is_("  reaches the upstream under no name", "203.0.113.9" in str(self.last()["headers"]), False)
 
     def forged_identity(self):
         for name in ALIASES:
             self.let(f"forged {name} does not arrive (60)", self.send(self.token, [(name, FORGED)]))
         self.let("all of them at once", self.send(self.token, [(name, FORGED) for name in ALIASES]))
         # nginx knows no pattern for names: of those without a meaning it strips the aliases alone.
-        if self.name != "nginx":
+        if self.kind != "nginx":
             self.let("forged X-Rescind-Admin does not arrive", self.send(self.token, [("X-Rescind-Admin", FORGED)]))
         forged = [("X-Rescind-Scopes", FORGED), ("X_Rescind_Scopes", FORGED)]
         answer = self.send(self.rescind.login(self.world.plain), forged)
@@ -157,6 +190,17 @@ class Checks:
             ["Upgrade", "X-Rescind-Client"], ["X-Rescind-Client", "upgrade"],
         ]:
             tricks = [("Connection", line) for line in lines] + [("Upgrade", "x")] * ("pgrade" in str(lines))
+            if self.kind == "envoy" and "pgrade" in str(lines):
+                self.denied(f"Connection: {' | '.join(lines)} with another Upgrade than a WebSocket is refused", self.send(self.token, tricks))
+                continue
+            if self.kind in ("traefik", "envoy") and "Authorization" in str(lines):
+                what = f"Connection: {' | '.join(lines)} takes the token away"
+                self.denied(what, self.send(self.token, tricks), (400, 401))
+                if "X-Forwarded-For" not in str(lines):
+                    self.facts["connection"] = str(self.answer.status)
+                continue
+            if "Authorization" in str(lines):
+                self.facts["connection"] = "passes"
             self.let(f"Connection: {' | '.join(lines)} strips nothing (59, CVE-2024-45410, GHSA-w9mr-28mw-j8hg)", self.send(self.token, tricks))
             at_upstream = ",".join(self.headers("connection")).lower()
             self.is_("  nor is it passed on", re.sub(r"close|keep-alive|upgrade|[ ,]", "", at_upstream), "")
@@ -174,6 +218,7 @@ class Checks:
         self.send(self.token, method="HEAD")
         self.is_("HEAD passes", (self.answer.status, self.last()["method"]), (200, "HEAD"))
         self.denied("HEAD without a token is 401", self.send(None, method="HEAD"), (401,))
+        self.let("98 headers pass", self.send(self.token, [(f"X-Client-Info-{number}", "x") for number in range(96)]))
 
     def slow(self):
         self.rescind.child.pause()
@@ -182,7 +227,10 @@ class Checks:
             answer = self.send(self.token)
             took = time.monotonic() - started
             self.denied(f"Rescind too slow: denied after {took:.1f} s (CVE-2024-23324)", answer)
-            self.is_(f"  that is, within {SLOW} s", took < SLOW, True)
+            limit, most = (30, SLOW_TRAEFIK) if self.kind == "traefik" else (2, SLOW)
+            self.is_("  that is, in time", limit - 0.1 < took < most, True)
+            # On a machine with other work an answer may come a little after the limit.
+            self.facts["hung"] = f"{answer.status} after {limit} s"
         finally:
             self.rescind.child.resume()
         self.let("and passes once it answers again", self.send(self.token))
@@ -191,13 +239,19 @@ class Checks:
         self.rescind.stop()
         for what, token in [("good token", self.token), ("bad token", "nonsense"), ("no token", None)]:
             self.denied(f"Rescind away: {what} denied (CVE-2024-23324)", self.send(token))
+        self.facts["stopped"] = str(self.answer.status)
 
     def not_rescind(self):
         for status in (201, 202, 204, 206, 207, 299, 302, 304, 400, 404, 429, 500, 503):
             identity = "".join(f"{name}: 1\r\n" for name in IDENTITY)
             head = f"HTTP/1.1 {status} X\r\n{identity}Location: /\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             with Impostor(self.rescind.port, head.encode()):
-                self.unmoved(f"the answer {status} opens nothing", self.send(self.token))
+                answer = self.send(self.token)
+                # Traefik cannot be told that 200 is the only yes.
+                if self.kind != "traefik" or status > 299:
+                    self.unmoved(f"the answer {status} opens nothing", answer)
+            if status == 503:
+                self.facts["503"] = str(answer.status)
         for what, text in [("nothing", b""), ("garbage", b"yes\r\n\r\n"), ("half a head", b"HTTP/1.1 200 OK\r\nX-Resc")]:
             with Impostor(self.rescind.port, text):
                 self.denied(f"{what} for an answer opens nothing", self.send(self.token))
@@ -226,6 +280,7 @@ class Checks:
                 wrong.append((done, before, after))
             done += 1
         took = time.monotonic() - started
+        self.facts["logouts"] = f"{len(wrong)} of {done}"
         self.is_(f"{done} logouts in {took:.1f} s, the very next request refused each time", (done, wrong), (count, []))
 
     # How they are made and told
@@ -277,7 +332,11 @@ class Checks:
 
     def is_(self, what, got, wanted):
         self.tell(what, got == wanted, f"{got!r} instead of {wanted!r}")
+        return got == wanted
 
     def tell(self, what, good, got):
         self.passed, self.failed = self.passed + bool(good), self.failed + (not good)
-        print(f"ok     {self.name}: {what}" if good else f"FAILED {self.name}: {what}\n       {got}", flush=True)
+        # In one piece: others write too.
+        line = f"ok     {self.label}: {what}\n" if good else f"FAILED {self.label}: {what}\n       {got}\n"
+        sys.stdout.write(line)
+        sys.stdout.flush()

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { auth } from 'express-oauth2-jwt-bearer'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
+import * as oauth4webapi from 'oauth4webapi'
 
 const { url, app, algorithm } = JSON.parse(readFileSync(process.argv[2]))
 const audience = 'https://api.example'
@@ -21,17 +22,28 @@ async function post(path, body) {
 }
 
 const keys = createRemoteJWKSet(new URL(jwksUri))
-const middleware = auth({ issuer: url, jwksUri, audience, tokenSigningAlg: algorithm })
+const found = await oauth4webapi.discoveryRequest(new URL(url), { algorithm: 'oauth2' })
+const server = await oauth4webapi.processDiscoveryResponse(new URL(url), found)
 const modules = {
-  jose: (token) => jwtVerify(token, keys, { issuer: url, audience }),
-  'express-oauth2-jwt-bearer': (token) =>
+  jose: (token) => jwtVerify(token, keys, { issuer: url, audience, typ: 'at+jwt' }),
+  // RFC 9068, with every claim that it requires.
+  oauth4webapi: (token) => {
+    const headers = { authorization: `Bearer ${token}` }
+    return oauth4webapi.validateJwtAccessToken(server, new Request(`${audience}/orders`, { headers }), audience)
+  },
+}
+// It does not know this name.
+if (algorithm !== 'Ed25519') {
+  // strict: RFC 9068 as well.
+  const middleware = auth({ issuer: url, jwksUri, audience, tokenSigningAlg: algorithm, strict: true })
+  modules['express-oauth2-jwt-bearer, strict'] = (token) =>
     new Promise((resolve, reject) => {
       // What express would hand it.
       const headers = { host: 'api.example', authorization: `Bearer ${token}` }
       const get = (name) => headers[name.toLowerCase()]
       const request = { method: 'GET', protocol: 'https', originalUrl: '/', headers, query: {}, body: {}, get, is: () => false }
       middleware(request, {}, (error) => (error ? reject(error) : resolve()))
-    }),
+    })
 }
 for (const [module, verify] of Object.entries(modules)) {
   const name = `${algorithm}: ${module}`
