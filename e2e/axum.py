@@ -24,7 +24,7 @@ from programs import certificate, free_port  # noqa: E402
 
 WAIT = 3.6  # the longest that a logout waits, and that a lease runs
 SLACK = 5.0  # for a busy machine
-PATIENCE = 30.0
+PATIENCE = 300.0
 passed = failed = 0
 
 
@@ -39,7 +39,7 @@ def ask(port, method, path, token=None, body=None, tls=None):
     if tls:
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=tls)
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if body is not None:
         headers["Content-Type"] = "application/json"

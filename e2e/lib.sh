@@ -28,7 +28,7 @@ like() {
 # answer CURL_ARGUMENTS...: "STATUS BODY"; the answer's head is left in $WORK/head.
 answer() {
     local status
-    status=$(curl -s --max-time 20 -D "$WORK/head" -o "$WORK/body" -w '%{http_code}' "$@") || true
+    status=$(curl -s --max-time 120 -D "$WORK/head" -o "$WORK/body" -w '%{http_code}' "$@") || true
     printf '%s %s' "$status" "$(cat "$WORK/body")"
 }
 

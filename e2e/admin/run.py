@@ -66,7 +66,7 @@ management = true
         fuzz(options.seconds, environment, folder)
     finally:
         server.process.terminate()
-        server.process.wait(timeout=60)
+        server.process.wait(timeout=300)
     failed = [line for line in pathlib.Path(server.log).read_text().splitlines() if '"error"' in line and '"failed"' in line]
     if failed:
         sys.exit("the server failed at:\n" + "\n".join(failed))

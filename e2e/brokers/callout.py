@@ -30,7 +30,7 @@ def signed(key, claims):
 def ask(config, **form):
     request = urllib.request.Request(config["ask"], urllib.parse.urlencode(form).encode())
     request.add_header("Authorization", "Basic " + base64.b64encode(config["credentials"].encode()).decode())
-    with urllib.request.urlopen(request, timeout=5, context=ssl.create_default_context(cafile=config["ca"])) as answer:
+    with urllib.request.urlopen(request, timeout=120, context=ssl.create_default_context(cafile=config["ca"])) as answer:
         return json.load(answer)
 
 
@@ -65,7 +65,7 @@ async def main(config):
     async def close(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         server, cid = head.split()[1].decode().strip("/").split("/")
-        await system.request(f"$SYS.REQ.SERVER.{server}.KICK", json.dumps({"cid": int(cid)}).encode(), timeout=2)
+        await system.request(f"$SYS.REQ.SERVER.{server}.KICK", json.dumps({"cid": int(cid)}).encode(), timeout=120)
         writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
         await writer.drain()
         writer.close()

@@ -59,7 +59,7 @@ async def join(server, token):
 
     try:
         connection = await nats.connect(server.url, token=token, allow_reconnect=False, closed_cb=closed,
-                                        error_cb=failed, connect_timeout=10)
+                                        error_cb=failed, connect_timeout=120)
     except Exception:
         return None
     connection.ended = ended
@@ -70,7 +70,7 @@ async def hears(connection):
     try:
         heard = await connection.subscribe("orders")
         await connection.publish("orders", b"1")
-        return (await heard.next_msg(timeout=5)).data == b"1"
+        return (await heard.next_msg(timeout=120)).data == b"1"
     except Exception:
         return False
 

@@ -49,7 +49,7 @@ service anvil {{
   chroot =
 }}
 """
-TTL = 8
+TTL = 15
 
 
 class Dovecot:
@@ -81,7 +81,7 @@ class Dovecot:
 
     def open(self, token):
         """None: it was refused."""
-        name, connection = claims(token)["sub"], imaplib.IMAP4("127.0.0.1", self.port, timeout=20)
+        name, connection = claims(token)["sub"], imaplib.IMAP4("127.0.0.1", self.port, timeout=120)
         said = f"n,a={name},\1host=127.0.0.1\1port={self.port}\1auth=Bearer {token}\1\1".encode()
         try:
             connection.authenticate("OAUTHBEARER", lambda _: said)
@@ -90,7 +90,7 @@ class Dovecot:
             return None
 
     def kick(self, name):
-        subprocess.run(["doveadm", "-c", self.config, "kick", name], check=True, capture_output=True, timeout=60)
+        subprocess.run(["doveadm", "-c", self.config, "kick", name], check=True, capture_output=True, timeout=300)
 
     def stop(self):
         self.child.stop()

@@ -70,7 +70,7 @@ class RabbitMQ:
             except OSError:
                 return False
         # Beside other tests it takes minutes; that it has ended is noticed at once.
-        wait_for("rabbitmq-server", answers, 300)
+        wait_for("rabbitmq-server", answers)
         self.version = self.api("GET", "/overview")[1]["rabbitmq_version"]
         self.api("PUT", "/queues/%2F/orders", b"{}")
 
@@ -87,7 +87,7 @@ class RabbitMQ:
 
     def evaluate(self, erlang):
         command = [os.path.join(PROGRAMS, "rabbitmqctl"), "eval", erlang]
-        subprocess.run(command, env=self.env, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, env=self.env, check=True, capture_output=True, timeout=300)
 
     def decide_by(self, backend):
         self.evaluate(f"application:set_env(rabbit, auth_backends, [{backend}, rabbit_auth_backend_internal]).")
@@ -104,7 +104,7 @@ def connect(rabbit, user, token):
     """A connection with a channel. None: it was refused."""
     credentials = pika.PlainCredentials(user, token)
     parameters = pika.ConnectionParameters("127.0.0.1", rabbit.port, credentials=credentials, heartbeat=0,
-                                           stack_timeout=20)
+                                           stack_timeout=120)
     try:
         connection = pika.BlockingConnection(parameters)
     except (pika.exceptions.AMQPConnectionError, pika.exceptions.ConnectionClosed):

@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.join(HERE, "../proxies"))
 from pinned import python  # noqa: E402
 
 # Of the tokens that are to expire.
-TTL = 6
+TTL = 15
 
 # The rest of this program runs with the packages of requirements.txt.
 PYTHON = str(python(HERE, "--no-deps", "--require-hashes"))

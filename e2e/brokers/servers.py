@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 DOCUMENT = os.path.join(HERE, "../../docs/relying-parties.md")
 ISSUER = "https://rescind.example"
 # An open connection that is to go on is looked at after this time, one that is to be closed for this long.
-GOES_ON, CLOSES = 2, 10
+GOES_ON, CLOSES = 2, 120
 
 
 def ask(method, url, headers=(), body=None, ca=None):
@@ -23,7 +23,7 @@ def ask(method, url, headers=(), body=None, ca=None):
     request = urllib.request.Request(url, body, dict(headers), method=method)
     context = ssl.create_default_context(cafile=ca) if ca else None
     try:
-        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=120, context=context) as answer:
             text = answer.read()
             return answer.status, json.loads(text) if text else None
     except urllib.error.HTTPError as error:
@@ -72,7 +72,7 @@ class Rescind:
 
     def run(self, *arguments):
         command = [self.binary, *arguments, "--json", "--config", self.config]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=300)
         if done.returncode:
             raise RuntimeError(f"{command}: {done.stderr}")
         return json.loads(done.stdout)

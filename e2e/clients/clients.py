@@ -217,14 +217,14 @@ def mcp():
 
 def log_out():
     body = {"username": KEY, "password": SECRET}
-    token = requests.post(f"{URL}/auth/login", json=body, timeout=20).json()["data"]["access_token"]
-    answer = requests.post(f"{URL}/auth/logout", headers={"Authorization": f"Bearer {token}"}, timeout=20)
+    token = requests.post(f"{URL}/auth/login", json=body, timeout=120).json()["data"]["access_token"]
+    answer = requests.post(f"{URL}/auth/logout", headers={"Authorization": f"Bearer {token}"}, timeout=120)
     assert answer.status_code == 200, answer.text
 
 
 def seen():
     """How many tokens the API has seen."""
-    return requests.get(f"{API}/seen", timeout=20).json()["tokens"]
+    return requests.get(f"{API}/seen", timeout=120).json()["tokens"]
 
 
 def later(seconds, call):

@@ -142,7 +142,7 @@ class World:
     def post(self, path, body, token=None):
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         request = urllib.request.Request(self.rescind.url + path, json.dumps(body).encode(), headers)
-        return json.load(urllib.request.urlopen(request, timeout=20, context=self.tls))
+        return json.load(urllib.request.urlopen(request, timeout=120, context=self.tls))
 
     def login(self):
         body = {"username": self.app["api_key"], "password": self.app["api_secret"]}
@@ -155,7 +155,7 @@ class World:
 def takes(port, token):
     request = urllib.request.Request(f"http://127.0.0.1:{port}/index.html", headers={"Authorization": f"Bearer {token}"})
     try:
-        return urllib.request.urlopen(request, timeout=20).status == 200
+        return urllib.request.urlopen(request, timeout=120).status == 200
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return False

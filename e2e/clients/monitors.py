@@ -39,7 +39,7 @@ class API(http.server.BaseHTTPRequestHandler):
         token = self.headers["Authorization"] or ""
         request = urllib.request.Request(f"{self.server.rescind.url}/verify", headers={"Authorization": token})
         try:
-            status = urllib.request.urlopen(request, timeout=20).status
+            status = urllib.request.urlopen(request, timeout=120).status
         except urllib.error.HTTPError as error:
             status = error.code
         self.server.seen.append((time.time(), token, status))
@@ -111,7 +111,7 @@ def alertmanager(world):
         request = urllib.request.Request(
             f"http://127.0.0.1:{world.port}/api/v2/alerts", alert, {"Content-Type": "application/json"}
         )
-        urllib.request.urlopen(request, timeout=20)
+        urllib.request.urlopen(request, timeout=120)
         return f"each notification fails until {world.early()} s before the token expires"
     finally:
         child.stop()
@@ -122,7 +122,7 @@ def blackbox(world):
     probe = f"http://127.0.0.1:{world.port}/probe?module=api&target=http://127.0.0.1:{world.api.server_port}/"
     try:
         for n in range(3):
-            with urllib.request.urlopen(probe, timeout=20) as answer:
+            with urllib.request.urlopen(probe, timeout=120) as answer:
                 assert b"\nprobe_success 1" in answer.read(), f"probe {n} fails"
             world.rescind.run("client", "logout", str(world.client), "--yes")
         assert len({token for _, token, _ in world.api.seen}) == 3, "a token was used twice"

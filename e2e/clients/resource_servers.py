@@ -66,7 +66,7 @@ LIBRARIES = {
 
 def login():
     body = {"username": APP["api_key"], "password": APP["api_secret"]}
-    return requests.post(f"{URL}/auth/login", json=body, timeout=20).json()["data"]["access_token"]
+    return requests.post(f"{URL}/auth/login", json=body, timeout=120).json()["data"]["access_token"]
 
 
 def measure(takes):
@@ -74,7 +74,7 @@ def measure(takes):
     token = login()
     assert takes(token), "it refuses every token"
     revoking = login()
-    assert requests.post(f"{URL}/auth/logout", headers={"Authorization": f"Bearer {revoking}"}, timeout=20).status_code == 200
+    assert requests.post(f"{URL}/auth/logout", headers={"Authorization": f"Bearer {revoking}"}, timeout=120).status_code == 200
     if not takes(token):
         return 0
     for seconds in NAMES["kept"]:

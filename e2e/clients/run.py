@@ -53,7 +53,7 @@ class API(http.server.BaseHTTPRequestHandler):
             return self.say(404, {})
         if self.path == "/seen":
             return self.say(200, {"tokens": len(self.server.tokens)})
-        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=20)
+        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=120)
         token = self.headers["Authorization"]
         self.server.tokens.add(token)
         connection.request("GET", "/verify", headers={"Authorization": token} if token else {})

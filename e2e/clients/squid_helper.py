@@ -18,7 +18,7 @@ for line in sys.stdin:
     form = urllib.parse.urlencode({"token": token}).encode()
     request = urllib.request.Request(f"{names['url']}/oauth2/introspect", form, headers)
     try:
-        active = json.load(urllib.request.urlopen(request, timeout=20, context=tls))["active"]
+        active = json.load(urllib.request.urlopen(request, timeout=120, context=tls))["active"]
     except Exception as error:
         print(error, file=sys.stderr)
         active = False

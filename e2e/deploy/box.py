@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 
-PATIENCE = 60
+PATIENCE = 300
 SETTINGS = pathlib.Path("/etc/rescind/rescind.toml")
 DATA = pathlib.Path("/var/lib/rescind")
 UNIT = pathlib.Path("/lib/systemd/system/rescind.service")

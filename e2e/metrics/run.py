@@ -31,7 +31,7 @@ def check(what, good, detail=""):
 
 
 def promtool(*arguments, text=None):
-    done = subprocess.run(["promtool", *arguments], input=text, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["promtool", *arguments], input=text, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -50,7 +50,7 @@ class Prometheus:
 
     def api(self, path, **form):
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(form)}"
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=120) as answer:
             return json.load(answer)["data"]
 
     def query(self, expression):

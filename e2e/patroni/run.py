@@ -99,7 +99,7 @@ class Member:
 
     def ask(self, path, body=None):
         request = urllib.request.Request(f"http://127.0.0.1:{self.api}{path}", body and json.dumps(body).encode())
-        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=60 if body else 1) as answer:
+        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=300 if body else 1) as answer:
             return json.loads(answer.read()) if path == "/cluster" else answer.status
 
     def stop(self):

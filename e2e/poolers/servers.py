@@ -50,7 +50,7 @@ def write(path, text):
 
 
 def run(*command, **more):
-    done = subprocess.run(as_owner([*command]), capture_output=True, text=True, timeout=60, cwd="/", **more)
+    done = subprocess.run(as_owner([*command]), capture_output=True, text=True, timeout=300, cwd="/", **more)
     if done.returncode:
         raise RuntimeError(f"{command}: {done.stderr}")
     return done.stdout.strip()
@@ -85,7 +85,7 @@ class Database:
         command = as_owner([f"{BINARIES}/postgres", "-D", data, "-p", str(self.ports[data])])
         child = Child(command, self.ports[data], self.folder)
         asked = [f"{BINARIES}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.ports[data])]
-        wait_for("a database", lambda: subprocess.run(asked, timeout=10).returncode == 0)
+        wait_for("a database", lambda: subprocess.run(asked, timeout=120).returncode == 0)
         return child
 
     def start_standby(self):
@@ -281,7 +281,7 @@ class Node:
         return done.stderr.splitlines()[-1]
 
     def run(self, *arguments):
-        done = subprocess.run(self.command(*arguments, "--json"), capture_output=True, text=True, env=self.env, timeout=60)
+        done = subprocess.run(self.command(*arguments, "--json"), capture_output=True, text=True, env=self.env, timeout=300)
         return json.loads(done.stdout) if done.stdout else None
 
     def create_client(self):

@@ -53,7 +53,7 @@ def free_port():
                 pass
 
 
-def wait_for(what, condition, seconds=20):
+def wait_for(what, condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
@@ -144,7 +144,7 @@ class Rescind:
 
     def run(self, *arguments):
         command = [self.binary, *arguments, "--config", self.config]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, env=self.env, timeout=300)
         if done.returncode:
             raise RuntimeError(f"{command}: {done.stderr}")
         return done.stdout
@@ -221,7 +221,7 @@ class Proxy:
         """Its own word on the configuration: nothing, or what is wrong with it."""
         if self.check is None:
             return ""
-        done = subprocess.run(self.check, capture_output=True, text=True, cwd=self.folder, env=self.env, timeout=60)
+        done = subprocess.run(self.check, capture_output=True, text=True, cwd=self.folder, env=self.env, timeout=300)
         return "" if done.returncode == 0 else done.stdout + done.stderr
 
     def __enter__(self):

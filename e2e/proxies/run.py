@@ -24,7 +24,7 @@ from programs import Rescind  # noqa: E402
 from wire import Upstream  # noqa: E402
 
 # A worker that was killed tells nothing.
-WORK_SECONDS = 600
+WORK_SECONDS = 1500
 PROXIES = ["nginx", "caddy", "haproxy", "traefik", "envoy"]
 COLUMNS = {
     "stopped": "Rescind stopped", "hung": "hung", "503": "answers 503", "preflight": "CORS preflight",

@@ -27,7 +27,7 @@ class Program:
     def __init__(self, kind, path):
         self.kind, self.path = kind, path
         option = {"nginx": "-v", "haproxy": "-v", "envoy": "--version"}.get(kind, "version")
-        done = subprocess.run([path, option], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([path, option], capture_output=True, text=True, timeout=300)
         # Envoy's has a hash in front of it.
         self.version = re.search(r"(?<![\w.])v?(\d+\.\d+\.\d+)(?!\w)", done.stdout + done.stderr)[1]
         self.label = f"{kind} {self.version}"

@@ -205,7 +205,7 @@ class Traffic:
         for thread in threads:
             thread.start()
         for _ in threads:
-            opened.acquire(timeout=20)
+            opened.acquire(timeout=120)
         self.rescind.logout(token)
         self.denied("their token is refused from now on", self.send(token), (401,))
         return threads, done

@@ -34,7 +34,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError  # noqa:
 
 from programs import Child, free_port  # noqa: E402
 
-PATIENCE = 60
+PATIENCE = 300
 
 
 def certificate(folder):

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What keeps Chromium from asking anything by itself. What it asks in spite of these goes to a proxy that is not there.

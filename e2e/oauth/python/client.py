@@ -45,7 +45,7 @@ def main():
                 of["api_secret"],
                 token_endpoint_auth_method=method,
                 revocation_endpoint_auth_method=method,
-                default_timeout=20,
+                default_timeout=120,
                 **more,
             )
 

@@ -49,7 +49,7 @@ def authlib(url, asking):
     class Validator(IntrospectTokenValidator):
         def introspect_token(self, token_string):
             form, credentials = {"token": token_string}, (asking["api_key"], asking["api_secret"])
-            return requests.post(f"{url}/oauth2/introspect", data=form, auth=credentials, timeout=20).json()
+            return requests.post(f"{url}/oauth2/introspect", data=form, auth=credentials, timeout=120).json()
 
     validator = Validator()
     return lambda token: validator.validate_token(validator.authenticate_token(token), ["orders:read"], None)

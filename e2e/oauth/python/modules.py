@@ -35,7 +35,7 @@ def apache(names, location):
 
     def takes(token):
         url = f"{names['apache']}/{location}/index.html"
-        answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+        answer = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=120)
         return answer.status_code == 200, (answer.status_code, answer.text)
 
     return takes
@@ -62,7 +62,7 @@ def authlib_rfc9068(names):
 
     class Validator(JWTBearerTokenValidator):
         def get_jwks(self):
-            return requests.get(f"{names['url']}/.well-known/jwks.json", timeout=20).json()
+            return requests.get(f"{names['url']}/.well-known/jwks.json", timeout=120).json()
 
     validator = Validator(names["url"], AUDIENCE)
 
@@ -86,7 +86,7 @@ def pyjwt(names, algorithms):
 
 
 def joserfc(names, algorithms):
-    keys = KeySet.import_key_set(requests.get(f"{names['url']}/.well-known/jwks.json", timeout=20).json())
+    keys = KeySet.import_key_set(requests.get(f"{names['url']}/.well-known/jwks.json", timeout=120).json())
     registry = jose.JWTClaimsRegistry(
         iss={"essential": True, "value": names["url"]}, aud={"essential": True, "value": AUDIENCE}
     )
@@ -106,7 +106,7 @@ def main():
 
     def login(client):
         body = {"username": client["api_key"], "password": client["api_secret"]}
-        return requests.post(f"{names['url']}/auth/login", json=body, timeout=20).json()["data"]
+        return requests.post(f"{names['url']}/auth/login", json=body, timeout=120).json()["data"]
 
     asking = {
         "mod_auth_openidc": apache(names, "mod_auth_openidc"),
@@ -135,7 +135,7 @@ def main():
         good, got = takes(pair["refresh_token"])
         check(f"{name} refuses a refresh token", not good, got)
         body = {"refresh_token": pair["refresh_token"]}
-        answer = requests.post(f"{names['url']}/auth/refresh", json=body, timeout=20)
+        answer = requests.post(f"{names['url']}/auth/refresh", json=body, timeout=120)
         check(f"{name}: which is a good one", answer.status_code == 200, answer.text)
     for name, takes in asking.items():
         # What a module does not look at, it cannot let in from anywhere.

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::time::sleep;
 
 /// The limit for waits that should end by themselves; much longer than needed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The pause between two checks of a condition.
 pub(super) const GLANCE: Duration = Duration::from_millis(25);
