@@ -67,11 +67,16 @@ class Bench:
             raise RuntimeError(f"{url}: not every answer was a 200: {errors}")
         return sample
 
-    def flood(self, url, seconds, headers):
-        """The same request over 32 connections, whatever the answers are, until the caller ends it."""
-        headers = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
-        command = [needed("wrk", "wrk"), "-t1", "-c32", f"-d{seconds}", *headers, url]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    @contextlib.contextmanager
+    def flood(self, url, tokens):
+        """Requests with the tokens of a file over 32 connections, whatever the answers are, for as long as the caller wants."""
+        command = [needed("wrk", "wrk"), "-t1", "-c32", "-d600", "-s", HERE / "tokens.lua", url, "--", tokens]
+        flood = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+        try:
+            yield
+        finally:
+            flood.kill()
+            flood.wait()
 
     def whole(self, seconds):
         """wrk counts in seconds."""

@@ -142,6 +142,11 @@ class Rescind(Program):
     def client(self, name="client", *words):
         return self.cli("client", "create", "--name", name, *words)
 
+    def counted(self, name):
+        """The sum of a metric."""
+        text = ask(self.management, "GET", "/metrics")[1]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith((name + "{", name + " ")))
+
     def clients(self, count):
         """A file with so many, for `load`."""
         return written(self.folder / "clients.json", [self.client(f"client {i}") for i in range(count)])
@@ -229,7 +234,7 @@ class Postgres:
 
 
 def ask(port, method, path, headers=None, body=None):
-    """The headers of a 200 and its JSON."""
+    """The headers of a 200 and its JSON, or its text if it is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         text = body if body is None or isinstance(body, str) else json.dumps(body)
@@ -238,7 +243,8 @@ def ask(port, method, path, headers=None, body=None):
         content = answer.read()
         if answer.status != 200:
             raise RuntimeError(f"{path}: {answer.status} {content.decode(errors='replace')}")
-        return answer.getheaders(), json.loads(content) if content else None
+        is_json = "json" in answer.getheader("Content-Type", "")
+        return answer.getheaders(), json.loads(content) if is_json else content.decode()
     finally:
         connection.close()
 

@@ -19,6 +19,8 @@ COLUMNS = {
     "ms": ("time", "{:,.1f} ms"),
     "bytes": ("resident, each", "{:,.0f} bytes"),
     "mb": ("resident, in all", "{:.1f} MB"),
+    "denied": ("denied", "{:,.0f}"),
+    "kept": ("kept at most", "{:,.0f}"),
     "instructions": ("instructions", "{:,.0f}"),
 }
 

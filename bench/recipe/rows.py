@@ -1,4 +1,4 @@
-"""Makes an embedded store large, by copies of rows that are there. Its server must have stopped."""
+"""Makes an embedded store large, by copies of rows that are there, and counts rows. Its server must have stopped."""
 
 import contextlib
 import sqlite3
@@ -36,6 +36,12 @@ def add_events(data, count, length):
     with changing(data) as store:
         event = copied(store, "audit", {"id": "NULL", "detail": f"substr(hex(zeroblob({length})), 1, {length})"})
         store.execute(f"{NUMBERS} INSERT INTO audit {event} FROM n CROSS JOIN (SELECT * FROM audit LIMIT 1)", (count,))
+
+
+def count(data, table):
+    """How many rows the table has. Its server may be serving."""
+    with contextlib.closing(sqlite3.connect(f"file:{data / 'rescind.db'}?mode=ro", uri=True)) as store:
+        return store.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
 
 def copied(store, table, other):

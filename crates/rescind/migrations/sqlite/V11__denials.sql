@@ -18,3 +18,6 @@ CREATE INDEX denial_request ON denial (request_id);
 CREATE INDEX denial_at ON denial (at);
 CREATE INDEX denial_owner ON denial (owner);
 CREATE INDEX denial_client ON denial (client_id);
+
+-- When every token that the client had was revoked last. NULL: never, or by a program from before.
+ALTER TABLE client ADD COLUMN tokens_revoked_at INTEGER;

@@ -124,12 +124,13 @@ pub async fn suspend(app: &Arc<App>, id: ClientId, wanted: NewSuspension) -> Res
         "expected a time after which the client is resumed, such as 2h".into()
     })?;
     let reason = wanted.reason.as_deref().map(|reason| checked_text("reason", reason)).transpose()?;
-    let until = wanted.lasts.map(|span| app.clock.now() + span.seconds());
+    let now = app.clock.now();
+    let until = wanted.lasts.map(|span| now + span.seconds());
     let rule = move |client: &mut Client| {
         // The tokens of a client that is suspended are revoked already.
         if client.status != Status::Suspended {
             client.status = Status::Suspended;
-            client.generation += 1;
+            client.revoke_tokens(now);
         }
         client.suspension = Suspension { until, reason };
         Ok(())
@@ -157,8 +158,9 @@ pub async fn resume(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
 ///
 /// As [`suspend`].
 pub async fn logout(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
-    let rule = |client: &mut Client| {
-        client.generation += 1;
+    let now = app.clock.now();
+    let rule = move |client: &mut Client| {
+        client.revoke_tokens(now);
         Ok(())
     };
     changed_view(change(app, id, "client logged out", rule).await?)
@@ -174,7 +176,7 @@ pub async fn delete(app: &Arc<App>, id: ClientId) -> Result<ClientView, Error> {
     let rule = move |client: &mut Client| {
         client.status = Status::Deleted;
         client.suspension = Suspension::default();
-        client.generation += 1;
+        client.revoke_tokens(now);
         for credential in &mut client.credentials {
             credential.revoked_at.get_or_insert(now);
         }

@@ -90,7 +90,7 @@ pub struct ExplainedDenial {
     /// The credential, as it is now.
     pub credential: Option<CredentialView>,
     /// The event of the audit log that led to the denial: the revocation or suspension, or the last change of the
-    /// allowlist. Absent: none is on record. A client's own logout is not.
+    /// allowlist. Absent: none is on record. A client's own logout is not: `client` has the time of the last.
     pub event: Option<EventView>,
     /// How many older denials with the same request id are kept.
     pub others: u64,
@@ -103,6 +103,8 @@ pub struct DeniedClient {
     /// `active`, `suspended` or `deleted`.
     pub status: String,
     pub generation: u64,
+    /// When every token that the client had was revoked last, by its own logout or by an operator.
+    pub tokens_revoked_at: Option<String>,
 }
 
 /// Returns the wanted denials, the newest first, and the `after` of the next page.
@@ -194,6 +196,7 @@ pub async fn denial(app: &App, request_id: &str) -> Result<ExplainedDenial, Erro
             }
             .to_owned(),
             generation: client.generation,
+            tokens_revoked_at: client.tokens_revoked_at.map(rfc3339),
         }),
         event: event.map(EventView::from),
         others,

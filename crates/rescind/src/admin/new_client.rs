@@ -119,6 +119,7 @@ async fn create(
         status: Status::Active,
         suspension: Suspension::default(),
         generation: 0,
+        tokens_revoked_at: None,
         revision: 0,
         allowlist,
         certificates,

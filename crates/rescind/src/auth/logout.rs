@@ -31,7 +31,7 @@ pub async fn logout(app: &Arc<App>, token: &str, caller: &Caller) -> Result<(), 
         if !asking.shows(&client.certificates, now) {
             return Err(Error::Uncertified);
         }
-        client.generation += 1;
+        client.revoke_tokens(now);
         Ok(())
     };
     let change = async move |app: Arc<App>| {

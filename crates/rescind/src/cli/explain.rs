@@ -15,7 +15,7 @@ use crate::{
     admin::{DenialQuery, DenialView, ExplainedDenial},
     clock::rfc3339,
     config::Past,
-    model::{Check, Hop, HopRole, PresentedToken, Revoked},
+    model::{Check, Hop, PresentedKind, PresentedToken, Revoked},
 };
 
 const WIDTH: usize = 13;
@@ -141,16 +141,21 @@ fn explained(found: &ExplainedDenial) -> String {
     });
     say("API key", details.api_key.as_ref().map(|key| format!("{key}{}", state.unwrap_or_default())));
     say("token", details.token.as_ref().map(|token| numbers(token, details.client_generation)));
+    let last = client.as_ref().and_then(|client| client.tokens_revoked_at.as_ref());
+    let last = last.map(|at| format!(", the last time at {at}")).unwrap_or_default();
     say("revoked", details.revoked.map(|what| {
         let (what, by_whom) = match what {
             Revoked::EveryToken => (
                 "every token of the client",
-                "No operator's event is on record: the client logged out itself, and the log has that.",
+                format!("No operator's event is on record: the client logged out itself{last}."),
             ),
-            Revoked::Credential => ("the token's credential", "It has ended, or the event is no longer on record."),
+            Revoked::Credential => {
+                ("the token's credential", "It has ended, or the event is no longer on record.".to_owned())
+            }
             Revoked::Session => (
                 "the token's session",
-                "No operator's event is on record: the client ended the session itself, or refreshed with a used token.",
+                "No operator's event is on record: the client ended the session itself, or refreshed with a used token."
+                    .to_owned(),
             ),
         };
         if event.is_some() { what.to_owned() } else { format!("{what}. {by_whom}") }
@@ -215,9 +220,12 @@ fn explained(found: &ExplainedDenial) -> String {
 fn numbers(token: &PresentedToken, present: Option<u64>) -> String {
     let generation = present.map(|present| format!(" (the client's was {present})")).unwrap_or_default();
     let key = token.kid.as_ref().map(|kid| format!(", key {kid}")).unwrap_or_default();
+    let kind = match token.kind {
+        PresentedKind::Access => "access",
+        PresentedKind::Refresh => "refresh",
+    };
     format!(
-        "{}, session {}, pair {}, generation {}{generation}, issued {}, expires {}{key}",
-        token.kind,
+        "{kind}, session {}, pair {}, generation {}{generation}, issued {}, expires {}{key}",
         token.session,
         token.pair,
         token.generation,
@@ -227,13 +235,7 @@ fn numbers(token: &PresentedToken, present: Option<u64>) -> String {
 }
 
 fn named(Hop { address, named_by, role }: &Hop) -> String {
-    let role = match role {
-        HopRole::Trusted => "trusted to name the one before it",
-        HopRole::Judged => "taken for the caller",
-        HopRole::Unreadable => "no address, so the caller is unknown",
-        HopRole::Ignored => "ignored: the hop that names it is not trusted",
-    };
-    format!("{address} ({named_by}): {role}")
+    format!("{address} ({named_by}): {}", role.explained())
 }
 
 fn nearest(entries: &[String]) -> String {

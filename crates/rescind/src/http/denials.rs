@@ -18,7 +18,8 @@ use crate::{
     auth::Caller,
     limits::network,
     model::{
-        AskedOfToken, Check, Denial, DenialDetails, Forwarded, Hop, HopRole, PresentedToken, Refusal, Revoked,
+        AskedOfToken, Check, Denial, DenialDetails, Forwarded, Hop, HopRole, PresentedKind, PresentedToken,
+        Refusal, Revoked,
     },
     secret,
     telemetry::metrics::Route,
@@ -185,7 +186,8 @@ fn revoked(app: &App, token: &PresentedToken, policy: &ClientPolicy, api_key: Op
     let known = api_key.and_then(|api_key| app.memory.registry.credential(api_key));
     let has_ended = known.is_none_or(|known| !known.credential.is_good(app.clock.now()));
     // An access token outlives the end of its credential, but not its revocation.
-    let is_refused = (has_ended && token.is_refresh()) || !policy.credentials.contains(&token.credential);
+    let is_refused = (has_ended && token.kind == PresentedKind::Refresh)
+        || !policy.credentials.contains(&token.credential);
     match token.generation < policy.generation {
         true => Revoked::EveryToken,
         false if is_refused => Revoked::Credential,

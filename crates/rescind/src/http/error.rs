@@ -324,7 +324,6 @@ impl IntoResponse for OAuthError {
 
 fn respond(error: &ApiError, body: impl Serialize) -> Response {
     let (status, ..) = error.class.parts();
-    let cause = error.cause.as_deref().map(|cause| with_causes(cause));
     let mut response = (status, Json(body)).into_response();
     let challenge = error.challenge.as_ref().and_then(|value| HeaderValue::try_from(value.as_ref()).ok());
     let encodings =
@@ -333,11 +332,11 @@ fn respond(error: &ApiError, body: impl Serialize) -> Response {
     headers.extend(challenge.map(|value| (WWW_AUTHENTICATE, value)));
     headers.extend(error.retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
     headers.extend(encodings.map(|value| (ACCEPT_ENCODING, value)));
-    match cause {
+    match error.cause.as_deref() {
         Some(cause) if status.is_server_error() => {
-            response.extensions_mut().insert(Failure(cause.into()));
+            response.extensions_mut().insert(Failure(with_causes(cause).into()));
         }
-        Some(cause) => debug!(%status, cause, "refused"),
+        Some(cause) => debug!(%status, cause = with_causes(cause), "refused"),
         None => debug!(%status, reason = &*error.message, "refused"),
     }
     response

@@ -72,7 +72,7 @@ pub struct Keyring {
 
 struct SigningKey {
     id: u64,
-    kid: String,
+    kid: Arc<str>,
     signs_from: UnixSeconds,
     verification: Verification,
     secret: Zeroizing<[u8; 32]>,
@@ -194,7 +194,7 @@ impl Keyring {
             };
             keys.push(SigningKey {
                 id: *id,
-                kid: kid.clone(),
+                kid: kid.as_str().into(),
                 signs_from: *signs_from,
                 rfc9068: *rfc9068,
                 access: writer(Kind::Access, *algorithm, &secret, profile)?,
@@ -239,10 +239,10 @@ impl Keyring {
     }
 
     /// The id of the present key that a token's header names.
-    pub fn kid_of(&self, token: &str) -> Option<&str> {
+    pub fn kid_of(&self, token: &str) -> Option<Arc<str>> {
         let names = |writer: &Writer| writer.is_of(token);
         let key = self.keys.iter().find(|key| names(&key.access) || names(&key.refresh));
-        key.map(|key| key.kid.as_str())
+        key.map(|key| Arc::clone(&key.kid))
     }
 
     /// The client of a token that one of our keys has signed, even if the token is expired or revoked.
@@ -271,7 +271,7 @@ impl Keyring {
 
     /// The public keys with their ids. HS256 keys have none.
     pub fn public_keys(&self) -> impl Iterator<Item = (&str, PublicKey)> {
-        self.keys.iter().filter_map(|key| Some((key.kid.as_str(), key.access.signer.public()?)))
+        self.keys.iter().filter_map(|key| Some((&*key.kid, key.access.signer.public()?)))
     }
 }
 

@@ -18,6 +18,7 @@ pub fn of_client(before: Option<&Client>, after: &Client, origin: &ChangeOrigin)
         status,
         suspension,
         generation,
+        tokens_revoked_at: _,
         revision: _,
         allowlist,
         certificates,

@@ -37,6 +37,8 @@ pub struct Client {
     pub suspension: Suspension,
     /// Tokens of an older generation are revoked.
     pub generation: u64,
+    /// When all tokens of that time were revoked last.
+    pub tokens_revoked_at: Option<UnixSeconds>,
     /// Raised by every change, so that the higher of two revisions is the newer.
     pub revision: u64,
     /// The networks from which the client may call.
@@ -114,6 +116,12 @@ impl Credential {
 }
 
 impl Client {
+    /// Revokes every token that the client has now.
+    pub fn revoke_tokens(&mut self, now: UnixSeconds) {
+        self.generation += 1;
+        self.tokens_revoked_at = Some(now);
+    }
+
     /// Returns the client's data that verification needs.
     pub fn policy(&self) -> ClientPolicy {
         let live = self.credentials.iter().filter(|c| c.revoked_at.is_none());

@@ -163,10 +163,10 @@ pub struct Refusal {
 /// The numbers of a token that was refused, as its issuer wrote them. The token itself is kept nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PresentedToken {
-    /// `access` or `refresh`.
-    pub kind: String,
+    pub kind: PresentedKind,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub kid: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub kid: Option<Arc<str>>,
     pub session: SessionId,
     pub pair: u64,
     pub generation: u64,
@@ -178,16 +178,24 @@ pub struct PresentedToken {
     pub exp: UnixSeconds,
 }
 
+/// What kind of token was presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PresentedKind {
+    Access,
+    Refresh,
+}
+
 impl PresentedToken {
     /// The numbers of a token with these claims.
-    pub fn new(claims: &Claims, kind: Kind, kid: Option<&str>) -> PresentedToken {
+    pub fn new(claims: &Claims, kind: Kind, kid: Option<Arc<str>>) -> PresentedToken {
         let kind = match kind {
-            Kind::Access => "access",
-            Kind::Refresh => "refresh",
+            Kind::Access => PresentedKind::Access,
+            Kind::Refresh => PresentedKind::Refresh,
         };
         PresentedToken {
-            kind: kind.to_owned(),
-            kid: kid.map(str::to_owned),
+            kind,
+            kid,
             session: claims.session,
             pair: claims.pair,
             generation: claims.generation,
@@ -195,11 +203,6 @@ impl PresentedToken {
             iat: claims.issued_at,
             exp: claims.expires_at,
         }
-    }
-
-    /// Whether it is a refresh token.
-    pub fn is_refresh(&self) -> bool {
-        self.kind == "refresh"
     }
 }
 
@@ -311,6 +314,18 @@ pub enum HopRole {
     Unreadable,
     /// Named by a hop that is not trusted, so that it says nothing.
     Ignored,
+}
+
+impl HopRole {
+    /// What the role means, for people.
+    pub fn explained(self) -> &'static str {
+        match self {
+            HopRole::Trusted => "trusted to name the one before it",
+            HopRole::Judged => "taken for the caller",
+            HopRole::Unreadable => "no address, so the caller is unknown",
+            HopRole::Ignored => "ignored: the hop that names it is not trusted",
+        }
+    }
 }
 
 /// The allowlist that an address was not on.

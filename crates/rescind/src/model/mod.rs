@@ -26,7 +26,7 @@ pub use chain::{AuditKey, Checkpoint, Cut, Deleted, Fault, Stretch, Walk};
 pub use client::{Client, Credential, CredentialUse, Status, Suspension};
 pub use denial::{
     AskedOfToken, Check, Denial, DenialDetails, DenialFilter, Forwarded, Hop, HopRole, MissedAllowlist,
-    PresentedToken, Refusal, Revoked,
+    PresentedKind, PresentedToken, Refusal, Revoked,
 };
 pub use event::{
     Actor, ChainHash, ChangeOrigin, Event, EventFilter, EventKind, Link, Page, Record, Retention,

@@ -83,7 +83,7 @@ impl Remembered {
         if disjoint && client.status == Status::Active {
             // Nothing is admitted by both, and an empty list would admit everybody, or tokens for another API.
             client.status = Status::Suspended;
-            client.generation += 1;
+            client.revoke_tokens(now);
         }
         if client.status == Status::Deleted {
             client.suspension = Suspension::default();

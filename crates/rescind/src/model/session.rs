@@ -219,6 +219,7 @@ mod tests {
             suspension: crate::model::Suspension::default(),
             status: Status::Active,
             generation: 4,
+            tokens_revoked_at: None,
             revision: 9,
             allowlist: Allowlist::default(),
             certificates: CertificateNames::default(),

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -19,6 +19,10 @@ use tokio::{
 
 use super::conn_limit::Holder;
 use crate::clock::Clock;
+
+/// After this time without a request a connection rests. So a quick caller finds it awake, and those that were opened and
+/// used at about the same time do not all have hyper's buffers at once.
+const REST_AFTER: Duration = Duration::from_millis(300);
 
 /// How long the service waits for a peer.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +41,8 @@ pub(super) struct ConnState {
     /// A `Doing`, as one word. So no request takes a lock, and a pool that looks at a connection delays nobody. Nothing
     /// else depends on the order of its changes.
     doing: AtomicU64,
+    /// A write waits for the peer.
+    is_stalled: AtomicBool,
     close: Notify,
 }
 
@@ -109,7 +115,13 @@ impl Phase {
 impl ConnState {
     pub(super) fn new(network: Option<IpAddr>, clock: Clock) -> ConnState {
         let doing = Doing { phase: Phase::Head, since: millis(clock.elapsed()), multiplexed: false };
-        ConnState { network, clock, doing: AtomicU64::new(doing.pack()), close: Notify::new() }
+        ConnState {
+            network,
+            clock,
+            doing: AtomicU64::new(doing.pack()),
+            is_stalled: AtomicBool::new(false),
+            close: Notify::new(),
+        }
     }
 
     /// Records that bytes were read.
@@ -157,6 +169,11 @@ impl ConnState {
         self.update(|doing| doing.change(-1, 0, || self.now()));
     }
 
+    /// Records whether a write waits for the peer.
+    pub(super) fn set_stalled(&self, is_stalled: bool) {
+        self.is_stalled.store(is_stalled, Ordering::Relaxed);
+    }
+
     /// Waits until the connection has to make room.
     pub(super) async fn closed(&self) {
         self.close.notified().await;
@@ -171,6 +188,13 @@ impl ConnState {
             Phase::Busy { .. } => return None,
         };
         Some(Duration::from_millis(doing.since) + limit)
+    }
+
+    /// Returns when a connection over HTTP/1.1 rests, if nothing happens until then.
+    fn rests_at(&self) -> Option<Duration> {
+        let Doing { phase, since, multiplexed } = self.doing();
+        let is_quiet = phase == Phase::Idle && !multiplexed && !self.is_stalled.load(Ordering::Relaxed);
+        is_quiet.then_some(Duration::from_millis(since) + REST_AFTER)
     }
 
     fn doing(&self) -> Doing {
@@ -213,20 +237,26 @@ impl Holder for ConnState {
     }
 }
 
-/// Waits until a connection has passed the deadline of its state.
+/// Waits until a connection has passed the deadline of its state, or rests.
 ///
 /// Poll it in the connection's own task: every event that brings the deadline nearer wakes that task. So the timer
 /// is set again only when it has fired or is too late, and not for each request.
 pub(super) struct ConnDeadline {
     slot: Arc<ConnState>,
-    timeouts: Timeouts,
+    /// `None`: it waits for the rest.
+    timeouts: Option<Timeouts>,
     /// Fires at this time by the clock, or somewhat later.
     timer: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 impl ConnDeadline {
     pub(super) fn new(slot: Arc<ConnState>, timeouts: Timeouts) -> ConnDeadline {
-        ConnDeadline { slot, timeouts, timer: None }
+        ConnDeadline { slot, timeouts: Some(timeouts), timer: None }
+    }
+
+    /// Waits until the connection has been idle for a short time.
+    pub(super) fn of_rest(slot: &Arc<ConnState>) -> ConnDeadline {
+        ConnDeadline { slot: Arc::clone(slot), timeouts: None, timer: None }
     }
 }
 
@@ -236,8 +266,9 @@ impl Future for ConnDeadline {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let ConnDeadline { slot, timeouts, timer } = &mut *self;
         loop {
+            let deadline = timeouts.map_or_else(|| slot.rests_at(), |timeouts| slot.deadline(&timeouts));
             // The connection is busy. The end of its last request wakes the task.
-            let Some(deadline) = slot.deadline(timeouts) else { return Poll::Pending };
+            let Some(deadline) = deadline else { return Poll::Pending };
             match timer {
                 Some((fires, sleep)) if *fires <= deadline => {
                     ready!(sleep.as_mut().poll(cx));

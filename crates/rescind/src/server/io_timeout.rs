@@ -50,10 +50,13 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let TimeoutIo { io, slot, limit, stalled } = &mut *self;
         if let Poll::Ready(written) = Pin::new(io).poll_write(cx, buf) {
-            *stalled = None;
+            if stalled.take().is_some() {
+                slot.set_stalled(false);
+            }
             slot.wrote();
             return Poll::Ready(written);
         }
+        slot.set_stalled(true);
         let stalled = stalled.get_or_insert_with(|| Box::pin(sleep(*limit)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

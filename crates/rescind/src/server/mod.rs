@@ -2,8 +2,10 @@
 
 mod accept;
 mod asked;
+mod conn_http;
 mod conn_limit;
 mod conn_state;
+mod endpoint;
 mod io_timeout;
 mod local;
 mod periodic;
@@ -36,9 +38,10 @@ use crate::{
     usage,
     webhooks::{self, Hook},
 };
-use accept::{Endpoint, accept_local, accept_tcp};
+use accept::{accept_local, accept_tcp};
 use conn_limit::{Bounds, ConnLimit, Newcomers};
 use conn_state::Timeouts;
+use endpoint::{Endpoint, Http};
 use local::LocalSocket;
 use periodic::{note_trends, sweep, tell_turned_away};
 use reload::Reload;
@@ -111,14 +114,14 @@ impl Server {
             proxies: TrustedProxies::default(),
             proxy_protocol: false,
             tls: None,
-            http: accept::http().http1_only(),
+            http: Http::only_1(),
             draining: drain.subscribe(),
         };
         let public = Endpoint {
             proxies: proxies.clone(),
             proxy_protocol: config.server.proxy_protocol,
             tls: tls.clone().map(|tls| (tls, Side::Public)),
-            http: accept::http(),
+            http: Http::of_either_version(),
             ..endpoint(
                 Listener::Public,
                 http::public(Arc::clone(&app), proxies),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::accept::{Endpoint, TurnedAway};
+use super::endpoint::{Endpoint, TurnedAway};
 use crate::{admin, app::App, telemetry::trends};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);

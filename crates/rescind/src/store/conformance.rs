@@ -5,6 +5,7 @@ mod audit;
 mod chain;
 mod cost;
 mod denials;
+mod home;
 mod management;
 mod operators;
 mod pepper;
@@ -17,15 +18,11 @@ use std::sync::Arc;
 use rescind_verifier::{Algorithm, Allowlist, State};
 use tokio::task::JoinSet;
 
-use super::{
-    Result, SigningKeyRecord, Store, StoreError, Swept,
-    postgres::tests::{Server, options},
-};
+use super::{Result, SigningKeyRecord, Store, StoreError, Swept};
 use crate::{
     model::{
         Actor, ChangeOrigin, Client, Credential, OnReuse, Phase, Session, Status, Suspension, TokenRules,
     },
-    random::Random,
     secret::SecretHash,
 };
 use administrators::*;
@@ -33,6 +30,7 @@ use audit::*;
 use chain::*;
 use cost::logout_writes_as_much_however_many_sessions_live;
 use denials::*;
+use home::Home;
 use management::*;
 use operators::*;
 use pepper::*;
@@ -47,31 +45,6 @@ pub(super) const RULES: TokenRules = TokenRules {
     refresh_grace: None,
     on_reuse: OnReuse::EndRefresh,
 };
-
-/// Where a store keeps its data.
-enum Home {
-    Folder(tempfile::TempDir),
-    Database(String),
-}
-
-impl Home {
-    fn folder() -> Home {
-        Home::Folder(tempfile::tempdir().unwrap())
-    }
-
-    async fn database() -> Home {
-        Home::Database(Server::shared().database().await)
-    }
-
-    async fn open(&self) -> Store {
-        match self {
-            Home::Folder(folder) => {
-                Store::open_file(&folder.path().join("rescind.db"), &Random::System).unwrap()
-            }
-            Home::Database(url) => Store::connect(&options(url)).await.unwrap(),
-        }
-    }
-}
 
 /// Makes a test of each function on every store.
 macro_rules! on_every_store {
@@ -160,6 +133,7 @@ pub(super) fn client(api_key: &str) -> Client {
         suspension: Suspension::default(),
         status: Status::Active,
         generation: 0,
+        tokens_revoked_at: Some(900),
         revision: 0,
         allowlist: Allowlist::from_iter(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]),
         certificates: "dns:api.example.com uri:spiffe://example.com/api".parse().unwrap(),
@@ -211,7 +185,7 @@ pub(super) async fn login(store: &Store, client: &Client, now: u64) -> Session {
 
 pub(super) async fn logout(store: &Store, client: &Client) -> Client {
     let rule = |client: &mut Client| {
-        client.generation += 1;
+        client.revoke_tokens(1500);
         Ok::<_, ()>(())
     };
     // The client itself logs out.
@@ -244,6 +218,7 @@ async fn a_change_is_one_revision_and_nothing_changes_on_an_error(home: &Home) {
     let saved = create(&store, "rk_1").await;
     let rule = |client: &mut Client| {
         client.name = "other".into();
+        client.revoke_tokens(1700);
         client.credentials[0].revoked_at = Some(1);
         client.credentials.push(credential("rk_2"));
         Ok::<_, ()>(5)

@@ -1,5 +1,5 @@
 //! What an operator changes leaves the same rows in the audit log and takes effect at the next verification, whether by the
-//! admin API over the network or by the command line.
+//! admin API over the network, by the command line, or by a form of the dashboard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,17 +8,19 @@ use std::{
 
 use regex::Regex;
 use reqwest::Method;
+use rescind::clock::Clock;
 use serde_json::Value;
 
 use crate::{
     api::{Api, Credential},
+    browser::Browser,
     process::{Server, cli},
 };
 
 const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
 const PREFIX: &str = "/admin/v1";
 
-/// One operation by both doors. `{…}` stands for what was prepared.
+/// One operation by every door. `{…}` stands for what was prepared.
 struct Row {
     operation: &'static str,
     /// What is done over the socket before: path and body.
@@ -175,9 +177,10 @@ type Said = (String, String, bool, bool, bool, Option<String>, u64);
 
 fn said(event: &Value, id: u64) -> Said {
     let text = |name: &str| event[name].as_str().map(str::to_owned);
-    let numbers =
-        Regex::new(r"\b[a-z2-7]{16}\b|(new|twin)-\d+|(viewer|operator)$|\d{4}-\d{2}-\d{2}T[\d:]+Z|^\d+|\d+$")
-            .unwrap();
+    let numbers = Regex::new(
+        r"\b[a-z2-7]{16}\b|(new|twin)-\d+|(viewer|operator|admin)$|\d{4}-\d{2}-\d{2}T[\d:]+Z|^\d+|\d+$",
+    )
+    .unwrap();
     (
         text("kind").unwrap(),
         text("by").unwrap(),
@@ -189,10 +192,29 @@ fn said(event: &Value, id: u64) -> Said {
     )
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Command,
+    Api,
+    Form,
+}
+
 struct Doors<'a> {
     dir: &'a Path,
     server: &'a Server,
     local: Api,
+    browser: Browser,
+}
+
+/// The fields of a form with this input.
+fn fields(input: &str) -> Vec<(String, String)> {
+    let members: BTreeMap<String, Value> = serde_json::from_str(input).unwrap();
+    let line = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| match value {
+        Value::Array(values) => values.iter().map(line).collect::<Vec<_>>().join("\n"),
+        value => line(value),
+    };
+    members.iter().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
 impl Doors<'_> {
@@ -209,7 +231,7 @@ impl Doors<'_> {
     }
 
     /// Carries out one operation by one door. Returns the rows that it has left, and the status of the next verification.
-    async fn pass(&self, row: &Row, door: &str) -> (BTreeSet<Said>, u16) {
+    async fn pass(&self, row: &Row, door: Door) -> (BTreeSet<Said>, u16) {
         let public = Api::new(&self.server.url);
         let credential = Credential::from_json(&self.local("/clients", r#"{"name":"twin"}"#).await);
         let token = public.login(&credential).await.access;
@@ -240,8 +262,8 @@ impl Doors<'_> {
         }
         let newest = self.read("/audit?limit=1").await["events"][0]["id"].as_u64().unwrap();
 
-        if door == "api" {
-            let (method, path, body) = row.request;
+        let (method, path, body) = row.request;
+        if door == Door::Api {
             let url = format!("{}{PREFIX}{}", self.server.management, fill(path));
             let request = reqwest::Client::new().request(method.parse().unwrap(), url);
             let request = request.bearer_auth(mine["token"].as_str().unwrap());
@@ -252,6 +274,16 @@ impl Doors<'_> {
             };
             let answer = request.send().await.unwrap();
             assert_eq!(answer.status(), 200, "{}: {}", row.operation, answer.text().await.unwrap());
+        } else if door == Door::Form {
+            let parameter = path.find('{').map(|at| path[at..].split('/').next().unwrap());
+            let parameter = parameter.map(|parameter| format!("/{}", fill(parameter))).unwrap_or_default();
+            let mut fields = fields(&fill(if body.is_empty() { "{}" } else { body }));
+            // What is destroyed is named.
+            fields.push(("_name".into(), "twin".into()));
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let page =
+                self.browser.post(&format!("/dashboard/do/{}{parameter}", row.operation), &fields).await;
+            assert_eq!(page.status, 200, "{}: {}", row.operation, page.body);
         } else {
             let command = fill(row.command);
             let ran = cli(self.dir, command.split(' ').chain(["--yes", "--json"]));
@@ -263,7 +295,8 @@ impl Doors<'_> {
         let events = events["events"].as_array().unwrap().clone();
         for event in &events {
             let operator = event["operator"].as_str().unwrap_or_default();
-            assert_eq!(operator.starts_with("management token "), door == "api", "{event}");
+            assert_eq!(operator.starts_with("management token "), door == Door::Api, "{event}");
+            assert_eq!(operator.starts_with("administrator "), door == Door::Form, "{event}");
             assert!(!operator.is_empty() && event["request_id"].is_string(), "{event}");
         }
         (events.iter().map(|event| said(event, id)).collect(), verified)
@@ -271,16 +304,22 @@ impl Doors<'_> {
 }
 
 #[tokio::test]
-async fn every_change_leaves_the_same_rows_and_takes_effect_by_either_door() {
+async fn every_change_leaves_the_same_rows_and_takes_effect_by_every_door() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     server.ready().await;
     let local = Api::local(&dir.path().join("rescind.sock"));
-    let doors = Doors { dir: dir.path(), server: &server, local };
+    let browser = Browser::new(server.management.clone(), Clock::System);
+    let doors = Doors { dir: dir.path(), server: &server, local, browser };
+    let invited = doors.local("/administrators", r#"{"name":"twin-0","role":"admin"}"#).await;
+    let page = doors.browser.enrol(invited["link"].as_str().unwrap(), None).await;
+    assert_eq!(page.status, 200, "{}", page.body);
     for row in &ROWS {
-        let by_command = doors.pass(row, "command").await;
-        let by_api = doors.pass(row, "api").await;
+        let by_form = doors.pass(row, Door::Form).await;
+        let by_command = doors.pass(row, Door::Command).await;
+        let by_api = doors.pass(row, Door::Api).await;
         assert_eq!(by_command, by_api, "{}", row.operation);
+        assert_eq!(by_form, by_api, "{}", row.operation);
         assert_eq!(by_api.1, row.verified, "{}", row.operation);
         assert!(!by_api.0.is_empty(), "{} leaves no row", row.operation);
         assert!(by_api.0.iter().all(|(_, by, ..)| by == "operator"), "{}: {by_api:?}", row.operation);

@@ -8,6 +8,9 @@ mod api;
 mod audit;
 mod audit_chain;
 mod backup;
+#[expect(dead_code, reason = "other tests look at pages more closely")]
+#[path = "../fixture/browser.rs"]
+mod browser;
 mod canary;
 mod cluster;
 mod commands;

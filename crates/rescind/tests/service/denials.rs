@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use rescind::{
     admin::{self, AllowChange, CertificateChange, NewManagementToken},
+    clock::rfc3339,
     model::{Check, Role},
 };
 use serde_json::{Value, json};
@@ -148,6 +149,7 @@ async fn every_reason_is_explained(postgres: bool) {
     app.logout(&renewed.access).await.is_logged_out();
     let told = seen.is(&app, "revoked", "refresh", &app.refresh(&renewed.refresh).await).await;
     assert_eq!((&told["revoked"], &told["event"]), (&json!("every-token"), &Value::Null));
+    assert_eq!(told["client"]["tokens_revoked_at"], rfc3339(app.clock.now()));
     let renewed = app.grant(&client).await;
     admin::suspend(&app.app, client.id, Default::default()).await.unwrap();
     let told = seen.is(&app, "client_inactive", "verify", &app.verify(&renewed.access).await).await;

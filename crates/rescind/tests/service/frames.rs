@@ -23,7 +23,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const CALM: u8 = 11;
 
 /// The time after which a test counts as hung.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A frame.
 #[derive(Debug, Clone)]

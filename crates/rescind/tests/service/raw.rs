@@ -10,7 +10,7 @@ use tokio::{
 use crate::reply::Reply;
 
 /// The time after which a test counts as hung.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends bytes and reads every answer to them, until the server has closed the connection.
 pub(crate) async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<Reply> {

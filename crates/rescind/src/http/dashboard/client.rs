@@ -12,10 +12,11 @@ use super::{
     form::Form,
     page::{check, field, hidden, lines, time, time_or},
     shown_client::ShownClient,
+    usage,
     visit::{Answered, Visit},
 };
 use crate::{
-    admin::{ClientView, CredentialView, SessionView, SessionsView, UseView},
+    admin::{ClientView, CredentialView, SessionView, SessionsView, UsageView, UseView},
     model::{Role::Operator, Status},
 };
 
@@ -51,6 +52,7 @@ async fn show(visit: Visit, Path(id): Path<u64>) -> Answered {
     let credentials: Vec<CredentialView> = visit.api.get(&format!("/clients/{id}/credentials")).await?;
     let uses: Vec<UseView> = visit.api.get(&format!("/clients/{id}/uses")).await?;
     let sessions: SessionsView = visit.api.get(&format!("/clients/{id}/sessions?limit=50")).await?;
+    let usage: UsageView = visit.api.get(&format!("/clients/{id}/usage?since=7d")).await?;
     let check = allowlist::tested(&visit, id).await?;
     let denied = allowlist::denied_lately(&visit, id).await?;
     let shown = ShownClient { visit: &visit, client: &client, id: id.to_string(), version: answer.version };
@@ -61,6 +63,7 @@ async fn show(visit: Visit, Path(id): Path<u64>) -> Answered {
         (credentials::section(&shown, &credentials, &uses))
         (allowlist::section(&shown, check, &denied))
         (sessions_of(&shown, &sessions))
+        (usage::section("Use, 7 days", &usage.hours))
         (properties(&shown))
         (danger(&shown, &sessions))
     };

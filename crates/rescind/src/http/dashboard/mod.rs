@@ -27,6 +27,7 @@ mod settings;
 mod shown_client;
 mod shown_once;
 mod signing_in;
+mod usage;
 mod visit;
 
 use std::sync::Arc;

@@ -9,9 +9,10 @@ use super::{
     Dashboard,
     chart::{Chart, Form, Line, STYLES},
     scale::{Unit, seconds},
+    usage,
     visit::{Answered, Visit},
 };
-use crate::admin::{IntervalView, StatusView, TrendsRange, TrendsView};
+use crate::admin::{HoursView, IntervalView, StatusView, TrendsRange, TrendsView};
 
 pub(super) const PATH: &str = "/dashboard/overview";
 
@@ -28,6 +29,8 @@ pub(super) fn routes() -> Router<Arc<Dashboard>> {
 async fn show(visit: Visit) -> Answered {
     let status: StatusView = visit.api.get("/status").await?;
     let trends: TrendsView = visit.api.get(&format!("/trends?{}", visit.query_with(&[]))).await?;
+    let since = if trends.range == TrendsRange::Week { "7d" } else { "24h" };
+    let hours: HoursView = visit.api.get(&format!("/usage?since={since}")).await?;
     let body = html! {
         div.title {
             h1 { "Overview" }
@@ -49,6 +52,7 @@ async fn show(visit: Visit) -> Answered {
             @if status.cluster.is_some() { "; each node has its own" }
             ". Verifiers in other processes decide by themselves, and are not counted here."
         }
+        (usage::section(if since == "7d" { "All nodes, 7 days" } else { "All nodes, 24 hours" }, &hours))
     };
     Ok(visit.view("Overview", body))
 }

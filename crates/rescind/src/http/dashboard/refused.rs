@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{Router, routing::get};
 use hyper::StatusCode;
 use maud::{Markup, html};
-use serde_json::Value;
 
 use super::{
     Dashboard,
@@ -13,7 +12,7 @@ use super::{
     visit::{Answered, Visit},
 };
 use crate::{
-    admin::DenialView,
+    admin::{DenialView, ExplainedDenial},
     http::admin::{Refused, segment},
 };
 
@@ -27,7 +26,7 @@ async fn show(visit: Visit) -> Answered {
     let id = visit.query("id").trim();
     let found = match id {
         "" => html! {},
-        id => match visit.api.get::<Value>(&format!("/denials/{}", segment(id))).await {
+        id => match visit.api.get::<ExplainedDenial>(&format!("/denials/{}", segment(id))).await {
             Ok(denial) => explanation(&denial),
             Err(Refused { status, detail, .. }) if status == StatusCode::NOT_FOUND => {
                 html! { p role="alert" { (detail) } }
@@ -80,61 +79,58 @@ fn query(id: &str) -> String {
     form_urlencoded::Serializer::new(String::new()).append_pair("id", id).finish()
 }
 
-/// What is known of a denial. What the page has no words for is shown as the admin API tells it.
-fn explanation(denial: &Value) -> Markup {
+/// What is known of a denial, and all of it as the admin API tells it.
+fn explanation(found: &ExplainedDenial) -> Markup {
+    let ExplainedDenial { denial, client, event, .. } = found;
+    let details = &denial.details;
     let facts = [
-        ("When", "at"),
-        ("Asked for", "operation"),
-        ("Answer", "status"),
-        ("Check that failed", "reason"),
-        ("Address", "address"),
-        ("API key", "api_key"),
-        ("Node", "node"),
+        ("When", Some(denial.at.clone())),
+        ("Asked for", Some(denial.operation.clone())),
+        ("Answer", Some(denial.status.to_string())),
+        ("Check that failed", Some(denial.reason.clone())),
+        ("Address", denial.address.clone()),
+        ("API key", details.api_key.clone()),
+        ("Node", Some(denial.node.clone())),
     ];
-    let list = |name: &str| denial[name].as_array().into_iter().flatten();
-    let (client, event, missed) = (&denial["client"], &denial["event"], &denial["allowlist"]);
     html! {
         section aria-labelledby="why" {
-            h2 #why { (text(&denial["what"])) }
-            p { (text(&denial["advice"])) }
+            h2 #why { (denial.what) }
+            p { (denial.advice) }
             dl {
-                @for (name, member) in facts {
-                    @if !denial[member].is_null() { dt { (name) } dd { (text(&denial[member])) } }
+                @for (name, value) in facts {
+                    @if let Some(value) = value { dt { (name) } dd { (value) } }
                 }
-                @if let Some(id) = denial["client_id"].as_u64() {
+                @if let Some(id) = denial.client_id {
                     dt { "Client" }
-                    dd { a href={ "/dashboard/clients/" (id) } { (id) } @if !client.is_null() { " " (text(&client["name"])) ", " (text(&client["status"])) } }
+                    dd { a href={ "/dashboard/clients/" (id) } { (id) } @if let Some(client) = client { " " (client.name) ", " (client.status) } }
                 }
-                @if !missed.is_null() {
+                @if let Some(at) = client.as_ref().and_then(|client| client.tokens_revoked_at.as_ref()) {
+                    dt { "All its tokens were revoked last" }
+                    dd { (time(at)) }
+                }
+                @if let Some(missed) = &details.allowlist {
                     dt { "Allowlist" }
                     dd {
-                        (text(&missed["entries"])) " entries; the nearest: "
-                        @for (i, entry) in missed["nearest"].as_array().into_iter().flatten().enumerate() { @if i > 0 { ", " } code { (text(entry)) } }
+                        (missed.entries) " entries; the nearest: "
+                        @for (i, entry) in missed.nearest.iter().enumerate() { @if i > 0 { ", " } code { (entry) } }
                     }
                 }
-                @if !event.is_null() {
+                @if let Some(event) = event {
                     dt { "Because of" }
-                    dd {
-                        (text(&event["kind"]).replace('_', " ")) ", " (time(&text(&event["at"])))
-                        " by " @if event["operator"].is_null() { (text(&event["by"])) } @else { (text(&event["operator"])) }
-                    }
+                    dd { (event.kind.replace('_', " ")) ", " (time(&event.at)) " by " (event.operator.as_ref().unwrap_or(&event.by)) }
                 }
             }
-            @if list("hops").next().is_some() {
+            @if !details.hops.is_empty() {
                 h3 { "The way of the request, the nearest hop first" }
-                ol { @for hop in list("hops") { li { code { (text(&hop["address"])) } " " (text(&hop["role"])) " (" (text(&hop["named_by"])) ")" } } }
+                ol { @for hop in &details.hops { li { code { (hop.address) } " (" (hop.named_by) "): " (hop.role.explained()) } } }
             }
-            details { summary { "All that is known" } pre tabindex="0" { (serde_json::to_string_pretty(denial).unwrap_or_default()) } }
+            details { summary { "All that is known" } pre tabindex="0" { (serde_json::to_string_pretty(found).unwrap_or_default()) } }
         }
     }
 }
 
 fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| value.to_string())
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -146,13 +142,16 @@ mod tests {
     #[test]
     fn an_explanation_names_the_check_the_way_and_the_range_that_was_missed() {
         let denial = json!({
+            "id": 1, "others": 0, "node": "n", "proven": true, "credential": null,
             "request_id": "r", "at": "2025-01-15T12:00:00Z", "operation": "verify", "status": 403, "reason": "address_not_allowed",
             "what": "The address is not on the allowlist", "advice": "Add it.", "address": "203.0.113.7", "client_id": 7,
-            "client": {"name": "<b>", "status": "active"}, "allowlist": {"entries": 2, "nearest": ["203.0.113.0/30"]},
+            "client": {"name": "<b>", "status": "active", "generation": 2, "tokens_revoked_at": null}, "allowlist": {"entries": 2, "nearest": ["203.0.113.0/30"]},
             "hops": [{"address": "10.0.0.1", "named_by": "connection", "role": "trusted"}],
-            "event": {"kind": "allowlist_changed", "at": "2025-01-15T11:00:00Z", "by": "operator", "operator": "ada"},
+            "event": {"kind": "allowlist_changed", "at": "2025-01-15T11:00:00Z", "by": "operator", "operator": "ada",
+                "id": 5, "client_id": 7, "api_key": null, "session": null, "address": null, "node": "n", "request_id": null,
+                "detail": null, "count": 1},
         });
-        let page = explanation(&denial).into_string();
+        let page = explanation(&serde_json::from_value(denial).unwrap()).into_string();
         for part in [
             "The address is not on the allowlist",
             "Add it.",
@@ -160,7 +159,7 @@ mod tests {
             "href=\"/dashboard/clients/7\"",
             "&lt;b&gt;, active",
             "2 entries; the nearest: <code>203.0.113.0/30</code>",
-            "<code>10.0.0.1</code> trusted (connection)",
+            "<code>10.0.0.1</code> (connection): trusted to name the one before it",
             "allowlist changed, ",
             " by ada",
         ] {

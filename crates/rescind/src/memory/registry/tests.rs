@@ -20,6 +20,7 @@ fn client(revision: u64, status: Status) -> Client {
         suspension: crate::model::Suspension::default(),
         status,
         generation: 0,
+        tokens_revoked_at: None,
         revision,
         allowlist: Allowlist::default(),
         certificates: CertificateNames::default(),

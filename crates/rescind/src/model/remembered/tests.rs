@@ -23,6 +23,7 @@ fn client() -> Client {
         suspension: Suspension::default(),
         status: Status::Active,
         generation: 4,
+        tokens_revoked_at: None,
         revision: 7,
         allowlist: list(&["10.0.0.0/8", "192.0.2.0/24"]),
         certificates: "dns:a.example dns:b.example".parse().unwrap(),

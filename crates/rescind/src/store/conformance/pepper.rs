@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     model::{EventFilter, ManagementToken, VerifierRecord},
+    random::Random,
     secret::{MasterKey, Peppers, SealedSecrets},
 };
 

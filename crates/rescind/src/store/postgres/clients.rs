@@ -21,13 +21,14 @@ use crate::{
 const INSERT_CLIENT: &str = "
     INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes,
                         resources, enforces_allowlist, introspect_lifetime, suspended_until,
-                        suspension_reason, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id";
+                        suspension_reason, tokens_revoked_at, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING id";
 pub(super) const UPDATE_CLIENT: &str = "
     UPDATE client SET name = $1, status = $2, generation = $3, revision = $4, allowlist = $5,
                       certificates = $6, scopes = $7, resources = $8, enforces_allowlist = $9,
-                      introspect_lifetime = $10, suspended_until = $11, suspension_reason = $12
-    WHERE id = $13";
+                      introspect_lifetime = $10, suspended_until = $11, suspension_reason = $12,
+                      tokens_revoked_at = $13
+    WHERE id = $14";
 const INSERT_CREDENTIAL: &str = "
     INSERT INTO credential (client_id, api_key, secret_hash, pepper, created_at, expires_at, revoked_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
@@ -54,6 +55,7 @@ macro_rules! client_values {
             &$client.introspect_lifetime.map(Number),
             &$client.suspension.until.map(Number),
             &$client.suspension.reason,
+            &$client.tokens_revoked_at.map(Number),
             $last,
         ]
     };

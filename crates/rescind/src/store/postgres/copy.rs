@@ -27,7 +27,7 @@ const TABLES: [(&str, &str); 20] = [
     (
         "client",
         "id, name, status, generation, revision, allowlist, certificates, scopes, resources, enforces_allowlist, \
-         introspect_lifetime, created_at, suspended_until, suspension_reason",
+         introspect_lifetime, created_at, suspended_until, suspension_reason, tokens_revoked_at",
     ),
     (
         "credential",

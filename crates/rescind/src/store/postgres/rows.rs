@@ -25,7 +25,7 @@ macro_rules! client {
     () => {
         "id, name, status, generation, revision, allowlist, certificates, scopes, resources, \
          enforces_allowlist, introspect_lifetime, created_at,
-         suspended_until, suspension_reason"
+         suspended_until, suspension_reason, tokens_revoked_at"
     };
 }
 macro_rules! credential {
@@ -162,6 +162,7 @@ fn client_alone(row: &Row) -> Result<Client> {
             until: maybe_number(row, "suspended_until")?,
             reason: get(row, "suspension_reason")?,
         },
+        tokens_revoked_at: maybe_number(row, "tokens_revoked_at")?,
         credentials: Vec::new(),
     })
 }

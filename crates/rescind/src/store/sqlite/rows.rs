@@ -20,7 +20,8 @@ use crate::{
 macro_rules! client {
     () => {
         "SELECT id, name, status, generation, revision, allowlist, certificates, scopes, resources, \
-         enforces_allowlist, introspect_lifetime, created_at, suspended_until, suspension_reason FROM client"
+         enforces_allowlist, introspect_lifetime, created_at, suspended_until, suspension_reason, \
+         tokens_revoked_at FROM client"
     };
 }
 macro_rules! credential {
@@ -78,9 +79,11 @@ pub(super) fn client_of_name(db: &Connection, name: &str) -> Result<Option<Clien
 pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<()> {
     db.prepare_cached(
         "INSERT INTO client (name, status, generation, revision, allowlist, certificates, scopes, resources,
-                             enforces_allowlist, introspect_lifetime, created_at, suspended_until, suspension_reason)
+                             enforces_allowlist, introspect_lifetime, created_at, suspended_until, suspension_reason,
+                             tokens_revoked_at)
          VALUES (:name, :status, :generation, :revision, :allowlist, :certificates, :scopes, :resources,
-                 :enforces_allowlist, :introspect_lifetime, :created_at, :suspended_until, :suspension_reason)",
+                 :enforces_allowlist, :introspect_lifetime, :created_at, :suspended_until, :suspension_reason,
+                 :tokens_revoked_at)",
     )?
     .execute(named_params! {
         ":name": client.name,
@@ -96,6 +99,7 @@ pub(super) fn insert_client(db: &Connection, client: &mut Client) -> Result<()> 
         ":created_at": client.created_at,
         ":suspended_until": client.suspension.until,
         ":suspension_reason": client.suspension.reason,
+        ":tokens_revoked_at": client.tokens_revoked_at,
     })?;
     client.id = db.last_insert_rowid().cast_unsigned();
     for credential in &mut client.credentials {
@@ -110,7 +114,8 @@ pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client
         "UPDATE client SET name = :name, status = :status, generation = :generation, revision = :revision,
          allowlist = :allowlist, certificates = :certificates, scopes = :scopes, resources = :resources,
          enforces_allowlist = :enforces_allowlist, introspect_lifetime = :introspect_lifetime,
-         suspended_until = :suspended_until, suspension_reason = :suspension_reason WHERE id = :id",
+         suspended_until = :suspended_until, suspension_reason = :suspension_reason,
+         tokens_revoked_at = :tokens_revoked_at WHERE id = :id",
     )?
     .execute(named_params! {
         ":id": after.id,
@@ -126,6 +131,7 @@ pub(super) fn update_client(db: &Connection, before: &Client, after: &mut Client
         ":introspect_lifetime": after.introspect_lifetime,
         ":suspended_until": after.suspension.until,
         ":suspension_reason": after.suspension.reason,
+        ":tokens_revoked_at": after.tokens_revoked_at,
     })?;
     for gone in before.credentials.iter().filter(|c| after.credentials.iter().all(|kept| kept.id != c.id)) {
         db.prepare_cached("DELETE FROM credential WHERE id = ?")?.execute([gone.id])?;
@@ -304,6 +310,7 @@ fn read_client(row: &Row<'_>) -> Result<Client> {
         introspect_lifetime: row.get(10)?,
         created_at: row.get(11)?,
         suspension: Suspension { until: row.get(12)?, reason: row.get(13)? },
+        tokens_revoked_at: row.get(14)?,
         credentials: Vec::new(),
     })
 }

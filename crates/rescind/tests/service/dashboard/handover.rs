@@ -6,7 +6,7 @@ use super::browser::Browser;
 use crate::app::TestApp;
 
 /// The link of a page.
-async fn link(browser: &Browser<'_>, key: &str, secret: &str) -> String {
+async fn link(browser: &Browser, key: &str, secret: &str) -> String {
     let page =
         browser.post("/dashboard/do/handOverSecret", &[("api_key", key), ("api_secret", secret)]).await;
     page.find(r"http://127\.0\.0\.1:\d+(/dashboard/handover/rh_[a-z2-7]+)")

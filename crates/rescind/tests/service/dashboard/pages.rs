@@ -57,9 +57,13 @@ async fn the_overview_draws_what_was_counted() {
     let page = viewer.get("/dashboard/overview").await;
     page.has("Denials by reason").has("revoked: 0.1/s now, 0.1/s at most.").has("granted: 0.1/s now");
     // Each chart is a picture with a name, and a table.
-    assert_eq!(page.body.matches("role=\"img\"").count(), 6, "{}", page.body);
-    assert_eq!(page.body.matches("As a table").count(), 6, "{}", page.body);
-    viewer.get("/dashboard/overview?range=7d").await.has("in 7 days");
+    assert_eq!(page.body.matches("role=\"img\"").count(), 8, "{}", page.body);
+    assert_eq!(page.body.matches("As a table").count(), 8, "{}", page.body);
+    // One login, and one verification that was refused, in this hour of the whole service.
+    page.has("All nodes, 24 hours")
+        .has("logins: 1 now, 1 at most. refreshes: 0 now, 0 at most. denials: 1 now, 1 at most.");
+    viewer.get("/dashboard/overview?range=7d").await.has("in 7 days").has("All nodes, 7 days");
+    viewer.get(&format!("/dashboard/clients/{}", client.id)).await.has("logins: 1 now, 1 at most.");
     viewer.get("/dashboard/overview?range=2h").await.is_refused(400, "range: expected one of");
 }
 
