@@ -21,6 +21,9 @@ COLUMNS = {
     "mb": ("resident, in all", "{:.1f} MB"),
     "denied": ("denied", "{:,.0f}"),
     "kept": ("kept at most", "{:,.0f}"),
+    "of_verify": ("a verification", "{:.0f} %"),
+    "of_login": ("a login", "{:.0f} %"),
+    "of_introspection": ("an introspection", "{:.0f} %"),
     "instructions": ("instructions", "{:,.0f}"),
 }
 

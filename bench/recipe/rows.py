@@ -32,9 +32,9 @@ def add_clients(data, count):
 
 
 def add_events(data, count, length):
-    """So many more in the audit log, with so much detail."""
+    """So many more in the audit log, with so much detail, from before the chains."""
     with changing(data) as store:
-        event = copied(store, "audit", {"id": "NULL", "detail": f"substr(hex(zeroblob({length})), 1, {length})"})
+        event = copied(store, "audit", {"id": "NULL", "number": "NULL", "hash": "NULL", "detail": f"substr(hex(zeroblob({length})), 1, {length})"})
         store.execute(f"{NUMBERS} INSERT INTO audit {event} FROM n CROSS JOIN (SELECT * FROM audit LIMIT 1)", (count,))
 
 

@@ -13,7 +13,6 @@ mod denials;
 use std::{
     cell::RefCell,
     net::IpAddr,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -21,7 +20,6 @@ use std::{
 use futures_util::future::Either;
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, warn};
 
 pub use attempts::Attempts;
@@ -35,7 +33,7 @@ use crate::{
 };
 
 /// How often the counted attempts are written.
-const WRITE_EVERY: Duration = Duration::from_secs(5);
+pub const WRITE_EVERY: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
     /// The request that this task answers.
@@ -197,24 +195,6 @@ impl Audit {
         // In a task of its own, so that a caller who disconnects does not lose them.
         if let Err(error) = tokio::spawn(in_current_request(write)).await {
             warn!(%error, "denials were lost");
-        }
-    }
-}
-
-/// Writes the counted attempts and the denials, every few seconds, and once more after `stop`.
-pub async fn run(audit: Arc<Audit>, store: Arc<Store>, stop: impl Future<Output = ()>) {
-    let mut stop = pin!(stop);
-    let mut ticks = interval(WRITE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let stopped = tokio::select! {
-            () = &mut stop => true,
-            _ = ticks.tick() => false,
-        };
-        // Outside of the `select!`, so that `stop` cannot cancel the write.
-        audit.write(&store).await;
-        if stopped {
-            return;
         }
     }
 }

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use rescind_verifier::{Claims, Denied, Kind, Scopes};
 
-use super::{Error, refusals::count_denied, stand};
+use super::{
+    Error,
+    verify::{Unverified, stand},
+};
 use crate::{
     app::App,
     model::{Client, ClientId, EventKind, Presented, UnixSeconds},
@@ -65,7 +68,9 @@ pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Op
             let allowlist = token.client().allowlist.clone();
             (Kind::Access, token.claims().clone(), token.scopes(), allowlist)
         }
-        Err(Error::InvalidToken(Denied::WrongKind)) if question.of_refresh_token => {
+        Err(Unverified { error: Error::InvalidToken(Denied::WrongKind), .. })
+            if question.of_refresh_token =>
+        {
             match stands_to_refresh(app, token, question.asking).await? {
                 Some((claims, client)) => {
                     let scopes = claims.scopes.intersection(&client.scopes);
@@ -74,10 +79,10 @@ pub async fn introspect(app: &App, token: &str, question: Question) -> Result<Op
                 None => return Ok(None),
             }
         }
-        Err(error @ Error::Store(_)) => return Err(error),
-        Err(error) => {
-            if let Some(reason) = error.denial() {
-                count_denied(app, token, reason);
+        Err(Unverified { error: error @ Error::Store(_), .. }) => return Err(error),
+        Err(Unverified { claims, .. }) => {
+            if let Some(claims) = claims {
+                app.usage.denied(claims.client, Some(claims.credential));
             }
             return Ok(None);
         }

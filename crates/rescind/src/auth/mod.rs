@@ -28,7 +28,7 @@ pub use logout::logout;
 pub use refresh::refresh;
 pub use refusals::lacks;
 pub use revoke::{NotRevoked, revoke};
-pub use verify::{stand, verify, verify_in_memory};
+pub use verify::{verify, verify_in_memory};
 
 use crate::{
     app::App,

@@ -94,15 +94,6 @@ pub(super) fn note_denied(app: &App, token: &str, error: &Error, claims: Option<
     note(app, error, Whose { client, credential, api_key: None, token });
 }
 
-/// Counts an access token that is not active for its client, if the issuer has signed the token. Its claims were read for
-/// the verdict, and are in the cache of tokens.
-pub(super) fn count_denied(app: &App, token: &str, reason: Denied) {
-    let read = || app.memory.issuer.keyring().authenticate_at_any_time(token, Kind::Access).ok();
-    if let Some(claims) = reason.is_authentic().then(read).flatten() {
-        app.usage.denied(claims.client, Some(claims.credential));
-    }
-}
-
 /// Logs and notes a refused verification: one line a second for each client and reason. The claims are those of a token
 /// whose issuer wrote them.
 pub(super) fn log_denied(

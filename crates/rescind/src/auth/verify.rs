@@ -10,9 +10,9 @@ use crate::{
 };
 
 /// Why a token is refused, and its claims if its issuer wrote them.
-struct Unverified {
-    error: Error,
-    claims: Option<Box<Claims>>,
+pub(super) struct Unverified {
+    pub(super) error: Error,
+    pub(super) claims: Option<Box<Claims>>,
 }
 
 impl Unverified {
@@ -33,12 +33,7 @@ impl From<StoreError> for Unverified {
 ///
 /// As [`stand`], or [`Error::AddressNotAllowed`] if the caller's address is not on the client's allowlist.
 pub async fn verify(app: &App, token: &str, caller: &Caller) -> Result<VerifiedToken, Error> {
-    let verdict = match stand_in_memory(app, token) {
-        Some(decided) => decided,
-        // Boxed, because nearly no request needs this large future.
-        None => Box::pin(look_up(app, token)).await,
-    };
-    presented(app, token, verdict, caller)
+    presented(app, token, stand(app, token).await, caller)
 }
 
 /// Like [`verify`], but never reads the store. `None`: the store must be read.
@@ -81,12 +76,12 @@ fn presented(
 ///
 /// [`Error::InvalidToken`] or [`Error::TokenExpired`]; [`Error::Store`] if the node has no lease, or a needed read of the
 /// store fails.
-pub async fn stand(app: &App, token: &str) -> Result<StandingToken, Error> {
-    let verdict = match stand_in_memory(app, token) {
+pub(super) async fn stand(app: &App, token: &str) -> Result<StandingToken, Unverified> {
+    match stand_in_memory(app, token) {
         Some(decided) => decided,
+        // Boxed, because nearly no request needs this large future.
         None => Box::pin(look_up(app, token)).await,
-    };
-    verdict.map_err(|unverified| unverified.error)
+    }
 }
 
 fn stand_in_memory(app: &App, token: &str) -> Option<Result<StandingToken, Unverified>> {

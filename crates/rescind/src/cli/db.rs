@@ -17,9 +17,7 @@ use crate::{
     app::OpenError,
     clock::Clock,
     config::{Config, Database},
-    files::{
-        PART, circumstances::circumstances, data_folder::DataFolder, flush_gently, folder_of, permissions,
-    },
+    files::{PART, circumstances::circumstances, data_folder::DataFolder, folder_of, gently, permissions},
     model::{Actor, ChangeOrigin},
     random::Random,
     secret::MasterKey,
@@ -93,7 +91,7 @@ impl Write for Gently<'_> {
         self.unflushed += written;
         if self.unflushed >= PART {
             self.unflushed = 0;
-            flush_gently(self.file)?;
+            gently(|| self.file.sync_data())?;
         }
         Ok(written)
     }

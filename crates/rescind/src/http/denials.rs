@@ -43,6 +43,16 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// The way of a request of which only the caller is still known.
+    pub(super) fn of_caller(caller: &Caller) -> Way {
+        Way { hops: first_hops(caller), ..Way::default() }
+    }
+
+    /// Whether more than the caller has to be known.
+    pub(super) fn needs_head(caller: &Caller, route: Route) -> bool {
+        caller.through_proxy || route == Route::Verify
+    }
+
     pub(super) fn of<B>(
         proxies: &TrustedProxies,
         caller: &Caller,
@@ -60,15 +70,23 @@ impl Way {
     }
 }
 
-fn hops(proxies: &TrustedProxies, caller: &Caller, headers: &HeaderMap) -> Vec<Hop> {
-    let hop = |address: String, named_by: &str, role| Hop { address, named_by: named_by.to_owned(), role };
+fn hop(address: String, named_by: &str, role: HopRole) -> Hop {
+    Hop { address, named_by: named_by.to_owned(), role }
+}
+
+/// The hops that the connection tells.
+fn first_hops(caller: &Caller) -> Vec<Hop> {
     let peer = caller.peer.to_canonical();
     let is_judged = caller.address == Some(peer) && !caller.through_proxy;
     let role = if is_judged { HopRole::Judged } else { HopRole::Trusted };
-    let mut hops = vec![hop(peer.to_string(), "connection", role)];
+    let named = caller.address.filter(|_| !is_judged && !caller.through_proxy);
+    let named = named.map(|named| hop(shown_address(named), "proxy-protocol", HopRole::Judged));
+    std::iter::once(hop(peer.to_string(), "connection", role)).chain(named).collect()
+}
+
+fn hops(proxies: &TrustedProxies, caller: &Caller, headers: &HeaderMap) -> Vec<Hop> {
+    let mut hops = first_hops(caller);
     if !caller.through_proxy {
-        let named = caller.address.filter(|_| !is_judged);
-        hops.extend(named.map(|named| hop(shown_address(named), "proxy-protocol", HopRole::Judged)));
         return hops;
     }
     let header = proxies.header.as_ref().map_or("", HeaderName::as_str);

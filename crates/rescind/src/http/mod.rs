@@ -135,13 +135,13 @@ pub struct Exchange {
     route: Route,
     is_head: bool,
     caller: Caller,
-    /// How the request came, for a denial. `None`: its head is still at hand.
+    /// How the request came, for a denial. `None`: its head is still at hand, or its caller tells all.
     way: Option<Box<Way>>,
     started: Duration,
     /// For traces.
     span: Span,
     /// For a line at level debug. The path may contain a token.
-    shown: Option<(Method, String)>,
+    shown: Option<Box<(Method, String)>>,
 }
 
 impl Routes {
@@ -173,7 +173,7 @@ impl Routes {
             way: None,
             started: app.clock.elapsed(),
             span: span.clone(),
-            shown: enabled!(Level::DEBUG).then(|| (request.method().clone(), secret::shown(path))),
+            shown: enabled!(Level::DEBUG).then(|| Box::new((request.method().clone(), secret::shown(path)))),
         };
         let answered = audit::REQUEST.sync_scope(audit::Request::new(id), || {
             let _entered = span.enter();
@@ -212,7 +212,7 @@ impl Routes {
         let app = Arc::clone(&self.app);
         exchange.id = HeaderValue::from_bytes(exchange.id.as_bytes()).unwrap_or(exchange.id);
         let (id, span, route) = (exchange.id.clone(), exchange.span.clone(), exchange.route);
-        if route.is_for_callers() {
+        if route.is_for_callers() && Way::needs_head(&exchange.caller, route) {
             exchange.way = Some(Box::new(Way::of(&self.proxies, &exchange.caller, route, &request)));
         }
         let asked = audit::Request::new(id);
@@ -231,8 +231,9 @@ impl Routes {
         let handled = AssertUnwindSafe(handled).catch_unwind();
         let answered = handled.map(move |answer| {
             let response = exchange.finish(&app, answer.unwrap_or_else(|panic| panicked(panic, route)));
-            let way = exchange.way.take().unwrap_or_default();
-            denials::keep(&app, &exchange, response.status(), || *way);
+            let way = exchange.way.take();
+            let of_caller = || Way::of_caller(&exchange.caller);
+            denials::keep(&app, &exchange, response.status(), || way.map_or_else(of_caller, |way| *way));
             response
         });
         audit::REQUEST.scope(asked, answered.instrument(span))
@@ -259,7 +260,7 @@ impl Exchange {
         }
         let (status, took) = (response.status().as_u16(), app.clock.elapsed().saturating_sub(*started));
         app.metrics.answered(*route, status, took);
-        if let Some((method, path)) = shown {
+        if let Some((method, path)) = shown.as_deref() {
             debug!(%method, path, status, took_us = took.as_micros(), "answered");
         }
         traces::answered(span, response.status());

@@ -26,7 +26,7 @@ use hyper::{
 };
 use hyper_util::{rt::TokioIo, server::graceful::GracefulConnection};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::timeout,
 };
 use tracing::debug;
@@ -77,13 +77,17 @@ impl Endpoint {
             let begun = tokio::select! {
                 biased;
                 begun = io.begins(http2.is_some()) => begun,
-                () = self.drained() => return,
-                () = &mut deadline => return,
+                () = self.drained() => Ok(Begun::Ended),
+                () = &mut deadline => Ok(Begun::Ended),
             };
             let service = service_fn(&answer);
             // Boxed, so that a connection at rest needs no memory for what hyper keeps.
             let ended = match (begun, http2) {
-                (Ok(Begun::Ended), _) => return,
+                // Over TLS the peer is told.
+                (Ok(Begun::Ended), _) => {
+                    _ = timeout(LAST_WORDS, io.shutdown()).await;
+                    return;
+                }
                 (Ok(Begun::Http2), Some(http2)) => {
                     let mut connection = Box::pin(http2.serve_connection(TokioIo::new(io), service));
                     Box::pin(self.converse(connection.as_mut(), &mut deadline)).await.map(|()| None)
@@ -276,7 +280,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Rewound<IO> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{DuplexStream, duplex};
 
     use super::*;
     use crate::{clock::Clock, random::Random};

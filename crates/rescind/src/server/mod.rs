@@ -43,7 +43,7 @@ use conn_limit::{Bounds, ConnLimit, Newcomers};
 use conn_state::Timeouts;
 use endpoint::{Endpoint, Http};
 use local::LocalSocket;
-use periodic::{note_trends, sweep, tell_turned_away};
+use periodic::{note_trends, sweep, tell_turned_away, write_every};
 use reload::Reload;
 pub use tasks::TaskEnded;
 use tasks::Tasks;
@@ -226,11 +226,13 @@ impl Server {
             tasks.run_to_end(NODE, keep_node(Arc::clone(&app), async { _ = giving_up.await }));
         }
         let (write_all, writing_all) = oneshot::channel::<()>();
-        let (audit, store) = (Arc::clone(&app.audit), Arc::clone(&app.store));
-        tasks.run_to_end(AUDIT, audit::run(audit, store, async { _ = writing_all.await }));
+        let audited = Arc::clone(&app);
+        let write = async move || audited.audit.write(&audited.store).await;
+        tasks.run_to_end(AUDIT, write_every(audit::WRITE_EVERY, write, async { _ = writing_all.await }));
         let (count_all, counting_all) = oneshot::channel::<()>();
-        let (usage, store) = (Arc::clone(&app.usage), Arc::clone(&app.store));
-        tasks.run_to_end(USAGE, usage::run(usage, store, async { _ = counting_all.await }));
+        let counted = Arc::clone(&app);
+        let write = async move || counted.usage.write(&counted.store).await;
+        tasks.run_to_end(USAGE, write_every(usage::WRITE_EVERY, write, async { _ = counting_all.await }));
         let endpoints = [&public.1, &management.1, &local.1].map(Arc::clone);
         tasks.run("public listener", accept_tcp(public.0, public.1));
         tasks.run("management listener", accept_tcp(management.0, management.1));

@@ -1,6 +1,6 @@
 //! What the process does again and again.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
@@ -31,6 +31,28 @@ pub(super) async fn tell_turned_away(endpoints: [Arc<Endpoint>; 3]) {
             let listener = endpoint.listener.name();
             warn!(listener, connections, requests, most_from, "turned away: there were too many");
             (*before, *next) = (so_far, now + TELL_EVERY);
+        }
+    }
+}
+
+/// Calls `write` again and again, and once more after `stop`.
+pub(super) async fn write_every(
+    period: Duration,
+    write: impl AsyncFn() + Send,
+    stop: impl Future<Output = ()> + Send,
+) {
+    let mut stop = pin!(stop);
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let stopped = tokio::select! {
+            () = &mut stop => true,
+            _ = ticks.tick() => false,
+        };
+        // Outside of the `select!`, so that `stop` cannot cancel the write.
+        write().await;
+        if stopped {
+            return;
         }
     }
 }

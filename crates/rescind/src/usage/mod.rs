@@ -7,13 +7,11 @@ mod uses;
 
 use std::{
     net::IpAddr,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rescind_verifier::{Claims, follow::usage::Counts};
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use crate::{
@@ -25,7 +23,7 @@ use crate::{
 use uses::Uses;
 
 /// How often the counts are written.
-const WRITE_EVERY: Duration = Duration::from_secs(10);
+pub const WRITE_EVERY: Duration = Duration::from_secs(10);
 /// What other nodes and followers have counted is known after this time, in seconds. A follower reports every 5 seconds
 /// at least.
 pub const LAG: u64 = WRITE_EVERY.as_secs() + 5;
@@ -172,22 +170,4 @@ fn with_totals(counted: &[Counted]) -> Vec<Counted> {
         rows.extend(hour.iter().filter(|counted| counted.client != 0).cloned());
     }
     rows
-}
-
-/// Writes what was counted every few seconds, and once more after `stop`.
-pub async fn run(usage: Arc<Usage>, store: Arc<Store>, stop: impl Future<Output = ()>) {
-    let mut stop = pin!(stop);
-    let mut ticks = interval(WRITE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let stopped = tokio::select! {
-            () = &mut stop => true,
-            _ = ticks.tick() => false,
-        };
-        // Outside of the `select!`, so that `stop` cannot cancel the write.
-        usage.write(&store).await;
-        if stopped {
-            return;
-        }
-    }
 }

@@ -10,10 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http_body_util::channel::Channel;
+use http_body_util::channel::{Channel, Sender};
 use hyper::{Method, header::CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, task::spawn_blocking};
+use tracing::warn;
 use utoipa::ToSchema;
 
 use super::{
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     admin::{self, CreatedManagementToken, CreatedVerifier},
     app::App,
+    files::delete_gently,
     model::Role::{Admin, Viewer},
 };
 
@@ -160,24 +162,31 @@ const CHUNK: usize = 64 * 1024;
 /// Streams the file of a new backup.
 async fn backup(app: Arc<App>) -> Result<Response, Problem> {
     let mut file = admin::backup(&app).await?;
-    let (mut sender, body) = Channel::<Bytes, io::Error>::new(1);
+    let (sender, body) = Channel::<Bytes, io::Error>::new(1);
     let runtime = Handle::current();
     spawn_blocking(move || {
-        loop {
-            let mut chunk = vec![0; CHUNK];
-            let sent = match file.read(&mut chunk) {
-                Ok(0) => return,
-                Ok(read) => {
-                    chunk.truncate(read);
-                    runtime.block_on(sender.send_data(chunk.into()))
-                }
-                Err(error) => return sender.abort(error),
-            };
-            // The caller has disconnected.
-            if sent.is_err() {
-                return;
-            }
+        send(&mut file, sender, &runtime);
+        if let Err(error) = delete_gently(file) {
+            warn!(%error, "the copy of a backup could not be deleted");
         }
     });
     Ok(([(CONTENT_TYPE, BACKUP)], Body::new(body)).into_response())
+}
+
+/// Sends a file, until its end or until the caller disconnects.
+fn send(file: &mut impl Read, mut sender: Sender<Bytes, io::Error>, runtime: &Handle) {
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let sent = match file.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(read) => {
+                chunk.truncate(read);
+                runtime.block_on(sender.send_data(chunk.into()))
+            }
+            Err(error) => return sender.abort(error),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
 }

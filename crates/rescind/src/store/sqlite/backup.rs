@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 
 use super::{Sqlite, connect, migrate::migrate, readers::Readers, refused_at, with_circumstances};
 use crate::{
-    files::flush_gently,
+    files::gently,
     store::{StoreError, ended},
 };
 
@@ -77,8 +77,10 @@ fn copy(readers: &Readers, to: &Path) -> Result<(), StoreError> {
     })?;
     let mut copied = Some(0);
     while let Some(after) = copied {
-        flush_gently(&file).map_err(refused_at(to))?;
-        copied = readers.beside_the_log(|| copy_events(&db, after, last_event))?;
+        copied = gently(|| {
+            file.sync_data().map_err(refused_at(to))?;
+            readers.beside_the_log(|| copy_events(&db, after, last_event))
+        })?;
     }
     file.sync_all().map_err(refused_at(to))
 }

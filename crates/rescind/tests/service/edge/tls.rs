@@ -289,6 +289,22 @@ async fn the_management_listener_speaks_tls_only_if_told() {
     assert_eq!(crate::raw::answer(app.management, ready).await.status, 200);
 }
 
+#[tokio::test]
+async fn a_peer_is_told_that_its_idle_connection_ends() {
+    let authority = Authority::new();
+    authority.issue();
+    let app = TestApp::in_real_time(|config| {
+        authority.configure(config);
+        config.server.idle_timeout = "1s".parse().unwrap();
+    })
+    .await;
+    let config = Arc::new(authority.client(&[&TLS13]).with_no_client_auth());
+    let mut stream = connect(app.address, &config).await.unwrap();
+    assert!(is_served(&mut stream).await);
+    // Without the word of its end, rustls fails: the connection might have been cut.
+    assert_eq!(timeout(PATIENCE, stream.read(&mut [0; 16])).await.expect("an end").unwrap(), 0);
+}
+
 // check 55
 #[tokio::test]
 async fn whoever_does_not_speak_it_is_let_go() {
