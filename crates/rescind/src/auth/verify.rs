@@ -31,7 +31,8 @@ impl From<StoreError> for Unverified {
 ///
 /// # Errors
 ///
-/// As [`stand`], or [`Error::AddressNotAllowed`] if the caller's address is not on the client's allowlist.
+/// [`Error::InvalidToken`] or [`Error::TokenExpired`]; [`Error::AddressNotAllowed`] if the caller's address is not on the client's
+/// allowlist; [`Error::Store`] if the node has no lease, or a needed read of the store fails.
 pub async fn verify(app: &App, token: &str, caller: &Caller) -> Result<VerifiedToken, Error> {
     presented(app, token, stand(app, token).await, caller)
 }
