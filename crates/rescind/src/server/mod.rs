@@ -273,6 +273,7 @@ impl Server {
         if timeout(drain_timeout, drain.closed()).await.is_err() {
             warn!(after = ?drain_timeout, "requests under way were cut off");
         }
+        webhooks::release(&app).await;
         drop((write_all, count_all));
         // The node gives up its lease only now, because the requests that were just answered needed it.
         drop(give_up);

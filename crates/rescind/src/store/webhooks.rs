@@ -23,6 +23,13 @@ impl Store {
         ask!(self, claim_webhook(name.to_owned(), node.to_owned(), now, until))
     }
 
+    /// Ends the claims of a node, which stops.
+    /// # Errors
+    /// Fails if the store is unavailable.
+    pub async fn release_webhooks(&self, node: &str) -> Result<()> {
+        ask!(self, release_webhooks(node.to_owned()))
+    }
+
     /// Saves the last record that was looked at, for a node that has the webhook. Returns whether it still has it.
     /// # Errors
     /// Fails if the store is unavailable.

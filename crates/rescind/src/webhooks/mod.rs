@@ -70,6 +70,15 @@ pub async fn run(app: Arc<App>, hooks: Vec<Hook>) -> Infallible {
     std::future::pending().await
 }
 
+/// Lets another node go on at once, when this one stops.
+pub async fn release(app: &App) {
+    if !app.webhooks.is_empty()
+        && let Err(error) = app.store.release_webhooks(app.audit.node()).await
+    {
+        warn!(%error, "another node will deliver webhooks when this one's claims have ended");
+    }
+}
+
 /// Opens every webhook of the configuration.
 ///
 /// # Errors

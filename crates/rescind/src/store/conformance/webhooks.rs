@@ -35,6 +35,10 @@ pub(super) async fn one_node_has_a_webhook_until_its_claim_ends(home: &Home) {
     let told: Vec<_> =
         states.iter().map(|state| (state.name.as_str(), state.cursor, state.claimed_by.as_str())).collect();
     assert_eq!(told, [("a", 7, "two"), ("b", 2, "one")]);
+    // A node that stops has none any more.
+    store.release_webhooks("two").await.unwrap();
+    assert_eq!(store.claim_webhook("a", "one", 1091, 2000).await.unwrap(), Some(7));
+    assert_eq!(store.claim_webhook("b", "two", 1091, 2000).await.unwrap(), None);
     // Of many that claim at once, one gets it.
     let store = Arc::new(store);
     let mut claims = JoinSet::new();

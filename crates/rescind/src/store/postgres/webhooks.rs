@@ -19,6 +19,7 @@ const CLAIM: &str = "
     ON CONFLICT (name) DO UPDATE SET claimed_by = excluded.claimed_by, claimed_until = excluded.claimed_until
         WHERE known.claimed_by = excluded.claimed_by OR known.claimed_until <= $3
     RETURNING cursor";
+const RELEASE: &str = "UPDATE webhook SET claimed_until = 0 WHERE claimed_by = $1";
 const SEEN: &str = "UPDATE webhook SET cursor = $3 WHERE name = $1 AND claimed_by = $2 RETURNING cursor";
 const SAVE: &str = "
     INSERT INTO webhook_delivery (webhook, event, tries, next_at, tried_at, error) VALUES ($1, $2, $3, $4, $5, $6)
@@ -57,6 +58,10 @@ impl Postgres {
     ) -> Result<Option<u64>> {
         let claimed = self.fetch(CLAIM, &[&name, &node, &Number(now), &Number(until)]).await?;
         claimed.first().map(|row| number(row, "cursor")).transpose()
+    }
+
+    pub(in crate::store) async fn release_webhooks(&self, node: String) -> Result<()> {
+        self.fetch(RELEASE, &[&node]).await.map(drop)
     }
 
     pub(in crate::store) async fn webhook_seen(

@@ -29,6 +29,11 @@ impl Sqlite {
         self.writer.write(claim).await
     }
 
+    pub(in crate::store) async fn release_webhooks(&self, node: String) -> Result<()> {
+        const RELEASE: &str = "UPDATE webhook SET claimed_until = 0 WHERE claimed_by = ?";
+        self.change(RELEASE, [node]).await.map(drop)
+    }
+
     pub(in crate::store) async fn webhook_seen(
         &self,
         name: String,
