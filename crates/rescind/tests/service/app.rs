@@ -151,6 +151,13 @@ impl TestApp {
         let running = tokio::spawn(async move {
             server.run(async { _ = stopped.await }).await.unwrap();
         });
+        // A node of a cluster answers once it has a lease.
+        let leased = async {
+            while config.database.url.is_some() && !app.is_ready() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, leased).await.expect("a lease");
         let names_caller = config.server.client_address_header.as_ref().is_some_and(|h| h == FORWARDED_FOR);
         let own = names_caller
             .then(|| (HeaderName::from_static(FORWARDED_FOR), HeaderValue::from_static("127.0.0.1")));

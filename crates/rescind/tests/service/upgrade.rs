@@ -269,9 +269,7 @@ async fn on_postgres(given: &Given, more: &str) -> (TestApp, tokio_postgres::Cli
         config.database.url = Some(url.parse().unwrap());
         config.database.accept_lost_commits = true;
     });
-    let app = app.await;
-    until("a lease", || app.app.is_ready()).await;
-    (app, db)
+    (app.await, db)
 }
 
 // check 92
