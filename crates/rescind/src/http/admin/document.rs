@@ -104,7 +104,8 @@ fn described(operation: &Operation, schemas: &mut Map<String, Value>) -> Value {
     let mut responses = Map::new();
     responses.insert("200".into(), success(operation, schemas));
     let applies = |status: &str| match status {
-        "404" => operation.parameter.is_some(),
+        // A filter may name a client, too.
+        "404" => operation.parameter.is_some() || operation.reach == Reach::Clients,
         "409" => *creates,
         "412" => changes_version,
         "413" | "415" => has_body,
