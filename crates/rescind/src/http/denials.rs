@@ -137,12 +137,11 @@ fn shown(text: &str) -> String {
 
 /// Keeps a denial, if the answer is one: OAuth answers some refusals with 400.
 pub(super) fn keep(app: &App, exchange: &Exchange, status: StatusCode, way: impl FnOnce() -> Way) {
+    if !status.is_client_error() || !exchange.route.is_for_callers() {
+        return;
+    }
     let noted = audit::refusal();
-    let is_denial = match status.as_u16() {
-        401 | 403 | 429 => true,
-        _ => noted.is_some() && status.is_client_error(),
-    };
-    if !is_denial || !exchange.route.is_for_callers() {
+    if noted.is_none() && ![401, 403, 429].contains(&status.as_u16()) {
         return;
     }
     let refusal = noted.map_or(Refusal::new(Check::Undecided), |refusal| *refusal);

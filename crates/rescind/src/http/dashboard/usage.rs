@@ -1,5 +1,7 @@
 //! How clients were used, by the hour: what all nodes have counted, and verifiers in other processes.
 
+use std::collections::HashMap;
+
 use maud::{Markup, html};
 
 use super::{
@@ -27,12 +29,10 @@ pub(super) fn section(title: &str, hours: &HoursView) -> Markup {
 
 fn charts(hours: &HoursView) -> [Chart<'static>; 2] {
     let (since, until) = (seconds(&hours.since), seconds(&hours.until));
-    let counted = |end: u64| {
-        let hour = hours.hours.iter().find(|hour| seconds(&hour.hour) + HOUR == end);
-        hour.map(|hour| hour.counts).unwrap_or_default()
-    };
+    let counted: HashMap<_, _> =
+        hours.hours.iter().map(|hour| (seconds(&hour.hour) + HOUR, hour.counts)).collect();
     let ends: Vec<_> = (since + HOUR..=until).step_by(HOUR as usize).collect();
-    let counts: Vec<_> = ends.iter().map(|&end| counted(end)).collect();
+    let counts: Vec<_> = ends.iter().map(|end| counted.get(end).copied().unwrap_or_default()).collect();
     let line = |name: &str, of: fn(&CountsView) -> u64| Line {
         name: name.to_owned(),
         values: counts.iter().map(|counts| Some(of(counts) as f64)).collect(),

@@ -2,8 +2,25 @@
 
 use rescind::{admin, model::Role, random::Random};
 
-use super::browser::{Browser, FIRST, PASSWORD, offered, secret};
+use super::browser::{Browser, FIRST, PASSWORD, Page, offered, secret};
 use crate::app::TestApp;
+
+/// A new administrator's browser, and the page of the link to enrol by.
+async fn bob(app: &TestApp) -> (Browser, Page) {
+    let new = admin::NewAdministrator { name: "bob".into(), role: Role::Viewer };
+    let invited = admin::create_administrator(&app.app, new).await.unwrap();
+    let browser = Browser::of(app);
+    let page = browser.get(&invited.link).await;
+    (browser, page)
+}
+
+async fn sign_in_as_bob(browser: &Browser, code: &str) -> Page {
+    browser.post("/dashboard/sign-in", &[("name", "bob"), ("password", PASSWORD), ("code", code)]).await
+}
+
+async fn is_in(browser: &Browser) -> bool {
+    browser.get("/dashboard/clients").await.path == "/dashboard/clients"
+}
 
 // check 80
 #[tokio::test]
@@ -75,16 +92,13 @@ async fn a_wrong_name_password_or_code_has_one_answer_and_attempts_are_bounded()
 #[tokio::test]
 async fn a_sign_in_has_a_new_cookie_and_a_code_is_good_once() {
     let app = TestApp::start().await;
-    let new = admin::NewAdministrator { name: "bob".into(), role: Role::Viewer };
-    let invited = admin::create_administrator(&app.app, new).await.unwrap();
-    let browser = Browser::of(&app);
-    let page = browser.get(&invited.link).await;
+    let (browser, page) = bob(&app).await;
     let secret = secret(&page);
     assert_eq!(browser.enrol_by(&page, None).await.status, 200);
     let first = browser.cookies.borrow()["__Host-rescind"].clone();
     let sign_in = async || {
         let code = browser.code(&secret);
-        browser.post("/dashboard/sign-in", &[("name", "bob"), ("password", PASSWORD), ("code", &code)]).await
+        sign_in_as_bob(&browser, &code).await
     };
     // The code of the enrolment was used.
     sign_in().await.is_refused(401, "was used before");
@@ -108,30 +122,27 @@ async fn a_sign_in_has_a_new_cookie_and_a_code_is_good_once() {
 async fn a_sign_in_ends_without_use_after_twelve_hours_and_with_the_administrators_role() {
     let app = TestApp::start().await;
     let browser = Browser::signed_in(&app, Role::Operator).await;
-    let is_in = async || browser.get("/dashboard/clients").await.path == "/dashboard/clients";
     for _ in 0..23 {
         app.clock.advance(29 * 60);
-        assert!(is_in().await);
+        assert!(is_in(&browser).await);
     }
     // 11 h 7 min; without use for half an hour.
     app.clock.advance(31 * 60);
-    assert!(!is_in().await);
+    assert!(!is_in(&browser).await);
     let browser = Browser::signed_in(&app, Role::Viewer).await;
-    let is_in = async || browser.get("/dashboard/clients").await.path == "/dashboard/clients";
     for _ in 0..26 {
         app.clock.advance(27 * 60);
-        assert!(is_in().await);
+        assert!(is_in(&browser).await);
     }
     // 11 h 42 min.
     app.clock.advance(18 * 60);
-    assert!(!is_in().await);
+    assert!(!is_in(&browser).await);
     let browser = Browser::signed_in(&app, Role::Admin).await;
-    let is_in = async || browser.get("/dashboard/clients").await.path == "/dashboard/clients";
     let cookie = browser.cookies.borrow()["__Host-rescind"].clone();
     let id = app.app.store.administrators().await.unwrap().iter().find(|of| of.name == "admin").unwrap().id;
-    assert!(is_in().await);
+    assert!(is_in(&browser).await);
     admin::change_role(&app.app, id, admin::NewRole { role: Role::Viewer }).await.unwrap();
-    assert!(!is_in().await);
+    assert!(!is_in(&browser).await);
     // What the store keeps of the cookie is no cookie, and it is swept.
     app.clock.advance(31 * 60);
     app.app.sweep().await.unwrap();
@@ -149,7 +160,7 @@ async fn an_administrator_changes_the_password_and_enrols_again() {
     browser.enrol_by(&page, None).await;
     app.clock.advance(30);
     let code = browser.code(&first);
-    other.post("/dashboard/sign-in", &[("name", "bob"), ("password", PASSWORD), ("code", &code)]).await;
+    sign_in_as_bob(&other, &code).await;
     app.clock.advance(30);
     let change = async |password: &str, code: &str| {
         let new = "another good password";
@@ -173,8 +184,7 @@ async fn an_administrator_changes_the_password_and_enrols_again() {
     app.clock.advance(30);
     let (old, new) = (browser.code(&first), browser.code(&second));
     for (code, status) in [(old, 401), (new, 200)] {
-        let fields = [("name", "bob"), ("password", PASSWORD), ("code", code.as_str())];
-        assert_eq!(Browser::of(&app).post("/dashboard/sign-in", &fields).await.status, status);
+        assert_eq!(sign_in_as_bob(&Browser::of(&app), &code).await.status, status);
     }
 }
 
@@ -202,10 +212,7 @@ async fn a_removed_or_reset_administrator_is_out_at_once() {
 #[tokio::test]
 async fn an_authenticator_is_good_under_the_next_master_key() {
     let app = TestApp::start().await;
-    let new = admin::NewAdministrator { name: "bob".into(), role: Role::Viewer };
-    let invited = admin::create_administrator(&app.app, new).await.unwrap();
-    let browser = Browser::of(&app);
-    let page = browser.get(&invited.link).await;
+    let (browser, page) = bob(&app).await;
     let secret = secret(&page);
     browser.enrol_by(&page, None).await;
     let origin = app.app.by_operator();
@@ -215,8 +222,7 @@ async fn an_authenticator_is_good_under_the_next_master_key() {
     let app = stopped.start_with(|_| {}).await;
     app.clock.advance(30);
     let browser = Browser::of(&app);
-    let fields = [("name", "bob"), ("password", PASSWORD), ("code", &browser.code(&secret))];
-    assert_eq!(browser.post("/dashboard/sign-in", &fields).await.path, FIRST);
+    assert_eq!(sign_in_as_bob(&browser, &browser.code(&secret)).await.path, FIRST);
 }
 
 #[tokio::test]
@@ -240,18 +246,15 @@ async fn who_looks_at_a_link_does_not_learn_the_authenticator_that_is_set_up_by_
     assert_eq!(browser.enrol_by(&page, None).await.path, FIRST);
     app.clock.advance(30);
     for (secret, status) in [(secret(&looked), 401), (secret(&page), 200)] {
-        let fields = [("name", "bob"), ("password", PASSWORD), ("code", &browser.code(&secret))];
-        assert_eq!(Browser::of(&app).post("/dashboard/sign-in", &fields).await.status, status);
+        let code = browser.code(&secret);
+        assert_eq!(sign_in_as_bob(&Browser::of(&app), &code).await.status, status);
     }
 }
 
 #[tokio::test]
 async fn another_password_ends_a_link_that_was_asked_for_with_the_old_one() {
     let app = TestApp::start().await;
-    let new = admin::NewAdministrator { name: "bob".into(), role: Role::Viewer };
-    let invited = admin::create_administrator(&app.app, new).await.unwrap();
-    let browser = Browser::of(&app);
-    let page = browser.get(&invited.link).await;
+    let (browser, page) = bob(&app).await;
     browser.enrol_by(&page, None).await;
     let code = || {
         app.clock.advance(30);
@@ -269,10 +272,7 @@ async fn another_password_ends_a_link_that_was_asked_for_with_the_old_one() {
 #[tokio::test]
 async fn codes_beside_the_right_password_are_bounded_for_a_name_whatever_the_network() {
     let app = TestApp::start().await;
-    let new = admin::NewAdministrator { name: "bob".into(), role: Role::Viewer };
-    let invited = admin::create_administrator(&app.app, new).await.unwrap();
-    let browser = Browser::of(&app);
-    let page = browser.get(&invited.link).await;
+    let (browser, page) = bob(&app).await;
     browser.enrol_by(&page, None).await;
     app.clock.advance(300);
     let attempt = async |network: u8, password: &str, code: &str| {
