@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rescind::config::{Config, Environment, Flags};
+use rescind_node::config::{Config, Environment, Flags};
 
 fuzz_target!(|settings: Vec<(u8, String)>| {
     const NAMES: [&str; 8] = [

@@ -14,18 +14,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, h
 use http_body_util::BodyExt;
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
-use rescind::{
-    admin::{self, NewClient},
-    app::App,
-    auth::{self, Caller, INTROSPECT},
-    clock::Clock,
-    config::Config,
-    http::{
+use rescind::{auth::{self, Caller, INTROSPECT}, http::{
         Routes,
         client_ip::{Peer, TrustedProxies},
-    },
-    random::Random,
-};
+    }};
+use rescind_admin::{self as admin, NewClient};
+use rescind_node::{app::App, config::Config};
+use rescind_base::{clock::Clock, random::Random};
 use tokio::runtime::Runtime;
 
 const SCOPES: [&str; 2] = [INTROSPECT, "orders:read"];

@@ -11,14 +11,12 @@ use std::{
 };
 
 use rescind::{
-    admin::{self, NewClient},
-    app::App,
     auth::{self, Caller},
-    clock::Clock,
-    config::Config,
-    random::Random,
     server::Server,
 };
+use rescind_admin::{self as admin, NewClient};
+use rescind_base::{clock::Clock, random::Random};
+use rescind_node::{app::App, config::Config};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::task::spawn_blocking;
 

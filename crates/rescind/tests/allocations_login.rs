@@ -8,14 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use rescind::{
-    admin::{self, CreatedClient, NewClient},
-    app::App,
-    auth::{self, Caller},
-    clock::Clock,
-    config::Config,
-    random::Random,
-};
+use rescind::auth::{self, Caller};
+use rescind_admin::{self as admin, CreatedClient, NewClient};
+use rescind_base::{clock::Clock, random::Random};
+use rescind_node::{app::App, config::Config};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]

@@ -16,15 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rescind::{
-    admin::{self, CreatedClient, NewClient},
-    app::App,
-    auth::{self, Caller, Grant},
+use rescind::auth::{self, Caller, Grant};
+use rescind_admin::{self as admin, CreatedClient, NewClient};
+use rescind_base::{
     clock::Clock,
-    config::Config,
     random::Random,
     secret::{ApiSecret, generate_api_key},
 };
+use rescind_node::{app::App, config::Config};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
+use rescind_base::model::{Phase, TokenRules};
+use rescind_node::{app::App, memory::KnownCredential};
 use rescind_verifier::{Resources, Scopes};
 
 use super::{Asked, Caller, Error, Grant, open_session};
-use crate::{
-    app::App,
-    memory::KnownCredential,
-    model::{Phase, TokenRules},
-};
 
 /// Issues an access token without a refresh token (RFC 6749 §4.4), for the given scopes and resources (RFC 8707) or for all
 /// of the client's.

@@ -2,15 +2,13 @@
 
 use std::net::IpAddr;
 
+use rescind_base::model::{Client, ClientId, EventKind, Presented, UnixSeconds};
+use rescind_node::app::App;
 use rescind_verifier::{Claims, Denied, Kind, Scopes};
 
 use super::{
     Error,
     verify::{Unverified, stand},
-};
-use crate::{
-    app::App,
-    model::{Client, ClientId, EventKind, Presented, UnixSeconds},
 };
 
 /// The scope that lets a client introspect the tokens of other clients.

@@ -2,20 +2,18 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use rescind_base::{
+    model::{Actor, ChangeOrigin, Client, EventKind, Session, VerifierRecord, changes},
+    secret::{Hashes, MANAGEMENT_PREFIX, is_well_formed},
+};
+use rescind_node::{app::App, cluster::Receipt, memory::KnownCredential};
+use rescind_store::StoreError;
 use rescind_verifier::{Claims, Denied, Kind, State as _};
 use tracing::warn;
 
 use super::{
     Caller, Error, Failed, failed, is_logged, is_on_record,
     refusals::{Whose, log_refused},
-};
-use crate::{
-    app::App,
-    cluster::Receipt,
-    memory::KnownCredential,
-    model::{Actor, ChangeOrigin, Client, EventKind, Session, VerifierRecord, changes},
-    secret::{Hashes, MANAGEMENT_PREFIX, is_well_formed},
-    store::StoreError,
 };
 
 /// What the report of a leak has revoked.

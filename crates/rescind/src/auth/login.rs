@@ -2,6 +2,15 @@
 
 use std::sync::Arc;
 
+use rescind_base::{
+    model::{Client, Phase, Session, TokenRules},
+    telemetry::metrics::Outcome,
+};
+use rescind_node::{
+    app::{App, Holder, run_to_completion},
+    memory::KnownCredential,
+};
+use rescind_store::StoreError;
 use rescind_verifier::{Denied, Resources, Scopes};
 use tracing::info;
 
@@ -9,13 +18,6 @@ use super::{
     Caller, Error, Failed, Grant, address_denied, failed, grant, is_logged, outcome, over_quota,
     refusals::{Whose, log_refused},
     shown, uncertified,
-};
-use crate::{
-    app::{App, Holder, run_to_completion},
-    memory::KnownCredential,
-    model::{Client, Phase, Session, TokenRules},
-    store::StoreError,
-    telemetry::metrics::Outcome,
 };
 
 /// Trades an API key and secret for a pair of tokens.

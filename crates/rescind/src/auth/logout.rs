@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
+use rescind_base::model::{Actor, Client};
+use rescind_node::{app::App, cluster::Receipt};
 use rescind_verifier::Denied;
 use tracing::info;
 
 use super::{Caller, Error, is_logged, refusals::note_denied, uncertified, verify};
-use crate::{
-    app::App,
-    cluster::Receipt,
-    model::{Actor, Client},
-};
 
 /// Revokes every token of this access token's client, by raising the client's generation.
 ///

@@ -30,14 +30,16 @@ pub use refusals::lacks;
 pub use revoke::{NotRevoked, revoke};
 pub use verify::{verify, verify_in_memory};
 
-use crate::{
+use rescind_base::{
+    model::{CertificateNames, Check, ClientId, EventKind, PeerCertificate, Session, UnixSeconds},
+    telemetry::metrics::Outcome,
+};
+use rescind_node::{
     app::App,
     limits::{OverQuota, Throttled},
     memory::Pair,
-    model::{CertificateNames, Check, ClientId, EventKind, PeerCertificate, Session, UnixSeconds},
-    store::StoreError,
-    telemetry::metrics::Outcome,
 };
+use rescind_store::StoreError;
 
 /// The log lines for one client's logins, refreshes and logouts.
 const LINES_PER_MINUTE: u32 = 60;

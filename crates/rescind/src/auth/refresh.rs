@@ -2,6 +2,11 @@
 
 use std::sync::Arc;
 
+use rescind_base::model::{
+    Actor, Client, EventKind, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds, changes,
+};
+use rescind_node::app::{App, run_to_completion};
+use rescind_store::StoreError;
 use rescind_verifier::{Claims, Denied, Kind, Refused};
 use tracing::{info, warn};
 
@@ -10,11 +15,6 @@ use super::{
     over_quota,
     refusals::{Whose, log_refused},
     refused, shown, uncertified,
-};
-use crate::{
-    app::{App, run_to_completion},
-    model::{Actor, Client, EventKind, OnReuse, Phase, Presented, Session, TokenRules, UnixSeconds, changes},
-    store::StoreError,
 };
 
 /// Trades a refresh token for the session's next pair. The token can be used once.

@@ -1,18 +1,15 @@
 //! What is known of refused logins, refreshes, token requests and verifications. It is said once: in the log, and in the
 //! denial that is kept. It is also counted for the client.
 
+use rescind_base::{
+    model::{ClientId, CredentialId, PresentedToken, Refusal},
+    secret::{ApiKey, KEY_PREFIX, is_well_formed},
+};
+use rescind_node::{app::App, audit, limits::network, memory::KnownCredential};
 use rescind_verifier::{Claims, Denied, Kind};
 use tracing::info;
 
 use super::{Caller, Error, shown};
-use crate::{
-    app::App,
-    audit,
-    limits::network,
-    memory::KnownCredential,
-    model::{ClientId, CredentialId, PresentedToken, Refusal},
-    secret::{ApiKey, KEY_PREFIX, is_well_formed},
-};
 
 /// Whose request was refused, as far as that is known.
 #[derive(Debug, Default)]

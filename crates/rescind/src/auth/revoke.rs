@@ -2,16 +2,13 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use rescind_base::model::{Client, ClientId, Session};
+use rescind_node::{app::App, cluster::Receipt};
+use rescind_store::StoreError;
 use rescind_verifier::Kind;
 use tracing::info;
 
 use super::{Error, is_logged};
-use crate::{
-    app::App,
-    cluster::Receipt,
-    model::{Client, ClientId, Session},
-    store::StoreError,
-};
 
 /// Why a token was not revoked.
 #[derive(Debug)]

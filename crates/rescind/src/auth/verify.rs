@@ -1,13 +1,10 @@
 //! Decides whether an access token is valid.
 
+use rescind_node::{app::App, memory::ReadStamp};
+use rescind_store::{Found, StoreError};
 use rescind_verifier::{Claims, Denied, Kind, Refused, StandingToken, VerifiedToken};
 
 use super::{Caller, Error, address_denied, refusals::log_denied, refused};
-use crate::{
-    app::App,
-    memory::ReadStamp,
-    store::{Found, StoreError},
-};
 
 /// Why a token is refused, and its claims if its issuer wrote them.
 pub(super) struct Unverified {

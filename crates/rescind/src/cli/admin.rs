@@ -4,6 +4,15 @@ use std::io::Read;
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use rescind_admin::{
+    ClusterView, CreatedVerifier, ExpiringView, KeyRotation, KeyView, NewVerifier, StatusView, TokenView,
+    VerifierView,
+};
+use rescind_base::files::data_folder;
+use rescind_node::{
+    app::ClockView,
+    config::{Config, Span},
+};
 use serde_json::json;
 
 use super::{
@@ -11,15 +20,6 @@ use super::{
     backend::Backend,
     output::{Output, facts, list, table},
     runtime,
-};
-use crate::{
-    admin::{
-        ClusterView, CreatedVerifier, ExpiringView, KeyRotation, KeyView, NewVerifier, StatusView, TokenView,
-        VerifierView,
-    },
-    app::ClockView,
-    config::{Config, Span},
-    files::data_folder,
 };
 
 #[derive(Debug, Subcommand)]

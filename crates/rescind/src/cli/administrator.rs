@@ -2,6 +2,8 @@
 
 use anyhow::anyhow;
 use clap::Subcommand;
+use rescind_admin::{AdministratorView, InvitedAdministrator, NewAdministrator, NewRole, StatusView};
+use rescind_base::model::Role;
 use serde_json::json;
 
 use super::{
@@ -9,10 +11,6 @@ use super::{
     backend::Backend,
     management_token::{self, ManagementTokenCommand},
     output::{Output, table},
-};
-use crate::{
-    admin::{AdministratorView, InvitedAdministrator, NewAdministrator, NewRole, StatusView},
-    model::Role,
 };
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,10 @@ use clap::{
     Args, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use rescind_admin::{self as admin, EventQuery, EventView, EventsView};
+use rescind_base::{clock::Clock, model::EventKind};
+use rescind_node::config::{Config, Past};
+use rescind_store::Store;
 use tokio::{signal::unix::SignalKind, time::sleep};
 
 use super::{
@@ -16,13 +20,6 @@ use super::{
     lookup::ClientRef,
     output::{Output, prose, table, terminal_width, wrapped},
     runtime, signals,
-};
-use crate::{
-    admin::{self, EventQuery, EventView, EventsView},
-    clock::Clock,
-    config::{Config, Past},
-    model::EventKind,
-    store::Store,
 };
 
 /// The pause between two requests of `--follow`.
@@ -213,7 +210,7 @@ fn follow_on(page: &EventsView, first: EventQuery, config: &Config, output: &Out
 
 /// Prints page after page, until interrupted or until nobody reads the output. Waits while the server is unavailable.
 async fn go_on(mut next: EventQuery, config: &Config, output: &Output) -> Result<(), Failure> {
-    let mut stop = pin!(signals::first_of([SignalKind::terminate(), SignalKind::interrupt()])?);
+    let mut stop = pin!(signals::first_of(&[SignalKind::terminate(), SignalKind::interrupt()])?);
     let mut database = None;
     let (mut pause, mut away) = (PAUSE, false);
     loop {

@@ -22,23 +22,25 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderName},
 };
 use hyper_util::rt::TokioIo;
+use rescind_base::{
+    clock::Clock,
+    files::{
+        circumstances::circumstances,
+        data_folder::{self, FolderError},
+    },
+    random::Random,
+};
+use rescind_node::{
+    app::{App, OpenError, WENT_BACK},
+    cluster,
+    config::{Config, Environment},
+};
 use rustix::process::getuid;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
 use super::output::prose;
-use crate::{
-    app::{App, OpenError, WENT_BACK},
-    clock::Clock,
-    cluster,
-    config::{Config, Environment},
-    files::{
-        circumstances::circumstances,
-        data_folder::{self, FolderError},
-    },
-    http::{self, Routes, SUDO_USER, client_ip::Peer},
-    random::Random,
-};
+use crate::http::{self, Routes, SUDO_USER, client_ip::Peer};
 
 /// How long a command waits for an answer, and what it says of the wait.
 #[derive(Clone, Copy)]

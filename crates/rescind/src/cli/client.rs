@@ -8,6 +8,12 @@ mod usage;
 use std::str::FromStr;
 
 use clap::{ArgAction, Subcommand, builder::BoolishValueParser};
+use rescind_admin::{
+    CertificateChange, ClientView, EnforcementChange, LifetimeChange, NewName, NewSuspension, ResourceChange,
+    ScopeChange,
+};
+use rescind_base::model::Status;
+use rescind_node::config::Span;
 use serde::Serialize;
 use serde_json::json;
 
@@ -16,14 +22,6 @@ use super::{
     backend::Backend,
     lookup::{ClientRef, called},
     output::{Output, facts, list, prose},
-};
-use crate::{
-    admin::{
-        CertificateChange, ClientView, EnforcementChange, LifetimeChange, NewName, NewSuspension,
-        ResourceChange, ScopeChange,
-    },
-    config::Span,
-    model::Status,
 };
 
 #[derive(Debug, Subcommand)]

@@ -9,14 +9,12 @@ use clap_complete::{
     engine::{ArgValueCandidates, CompletionCandidate},
     env::{CompleteEnv, Shells},
 };
+use rescind_admin::{ClientView, CredentialView, KeyView, ManagementTokenView, VerifierView};
+use rescind_node::config::{Config, Environment, Flags, words};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{backend::Backend, definition, runtime};
-use crate::{
-    admin::{ClientView, CredentialView, KeyView, ManagementTokenView, VerifierView},
-    config::{Config, Environment, Flags, words},
-};
 
 /// The variable in which a shell's script names the shell that asks.
 const ASKED_BY: &str = "_RESCIND_COMPLETE";

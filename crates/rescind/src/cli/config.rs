@@ -3,13 +3,13 @@
 mod check;
 
 use clap::Subcommand;
+use rescind_node::config::{Config, ConfigError, DEFAULTS, Environment};
 use serde_json::json;
 
 use super::{
     Failure,
     output::{Output, prose},
 };
-use crate::config::{Config, ConfigError, DEFAULTS, Environment};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {

@@ -4,6 +4,11 @@ use std::io::{Read, stdin};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use rescind_admin::{
+    CreatedCredential, CreatedHandover, CredentialView, Expiry, LastView, NewCredential, NewHandover,
+    NewNote, Rotation, StatusView, UsedCredential,
+};
+use rescind_node::config::{Span, Time};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -12,13 +17,6 @@ use super::{
     admin::percent_encoded,
     lookup::ClientRef,
     output::{Output, facts, table},
-};
-use crate::{
-    admin::{
-        CreatedCredential, CreatedHandover, CredentialView, Expiry, LastView, NewCredential, NewHandover,
-        NewNote, Rotation, StatusView, UsedCredential,
-    },
-    config::{Span, Time},
 };
 
 #[derive(Debug, Subcommand)]

@@ -8,21 +8,23 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Subcommand;
-use serde_json::json;
-use tempfile::NamedTempFile;
-
-use super::{Context, Failure, backend::Backend, output::prose, runtime};
-use crate::{
-    admin::{self, EndedTokens},
-    app::OpenError,
+use rescind_admin::{self as admin, EndedTokens};
+use rescind_base::{
     clock::Clock,
-    config::{Config, Database},
     files::{PART, circumstances::circumstances, data_folder::DataFolder, folder_of, gently, permissions},
     model::{Actor, ChangeOrigin},
     random::Random,
     secret::MasterKey,
-    store::Store,
 };
+use rescind_node::{
+    app::OpenError,
+    config::{Config, Database},
+};
+use rescind_store::Store;
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+use super::{Context, Failure, backend::Backend, output::prose, runtime};
 
 /// The number of sessions between two lines of progress.
 const SESSIONS: u64 = 100_000;

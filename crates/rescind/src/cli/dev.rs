@@ -2,16 +2,17 @@
 
 use std::net::Ipv4Addr;
 
+use rescind_admin::{self as admin, NewClient};
+use rescind_base::{clock::Clock, random::Random};
+use rescind_node::{
+    app::App,
+    config::{Config, Environment, Flags, LogLevel},
+};
 use tokio::signal::unix::SignalKind;
 
 use super::{Failure, log, output::Output, runtime, signals};
 use crate::{
-    admin::{self, NewClient},
-    app::App,
     auth::{self, Caller},
-    clock::Clock,
-    config::{Config, Environment, Flags, LogLevel},
-    random::Random,
     server::Server,
 };
 
@@ -29,10 +30,10 @@ pub(super) fn run(listen: &str, output: &Output) -> Result<(), Failure> {
     let _log = log::start(&config.log, &Environment::default())?;
 
     runtime()?.block_on(async {
-        signals::ignore([SignalKind::user_defined1(), SignalKind::user_defined2()])?;
+        signals::ignore(&[SignalKind::user_defined1(), SignalKind::user_defined2()])?;
         // The last is for a terminal that is closed.
         let stop =
-            signals::first_of([SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])?;
+            signals::first_of(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])?;
         let app = App::open(&config, None, Clock::System, Random::System).await?;
         let server = Server::bind(app.clone(), &config).await?;
         let client =

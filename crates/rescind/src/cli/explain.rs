@@ -4,18 +4,18 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use rescind_admin::{DenialQuery, DenialView, ExplainedDenial};
+use rescind_base::{
+    clock::rfc3339,
+    model::{Check, Hop, PresentedKind, PresentedToken, Revoked},
+};
+use rescind_node::config::Past;
 
 use super::{
     Context, Failure,
     admin::percent_encoded,
     lookup::ClientRef,
     output::{facts, prose, table},
-};
-use crate::{
-    admin::{DenialQuery, DenialView, ExplainedDenial},
-    clock::rfc3339,
-    config::Past,
-    model::{Check, Hop, PresentedKind, PresentedToken, Revoked},
 };
 
 const WIDTH: usize = 13;

@@ -8,6 +8,11 @@ use std::{
     sync::Arc,
 };
 
+use rescind_base::{
+    secret,
+    telemetry::{STEP, log_queue::LogQueue},
+};
+use rescind_node::config::{Environment, Log, LogFormat, LogLevel};
 use rustix::fs::fstat;
 use tracing::{error, warn};
 use tracing_subscriber::{
@@ -18,14 +23,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{
-    config::{Environment, Log, LogFormat, LogLevel},
-    secret,
-    telemetry::{
-        log_queue::LogQueue,
-        traces::{self, Traces},
-    },
-};
+use crate::traces::Traces;
 use line::{Form, Lines, Priorities};
 
 /// The targets of this program's own lines begin with this.
@@ -34,7 +32,7 @@ const OURS: &str = "rescind";
 /// Lets a command print warnings about files that other users may read.
 pub(super) fn warnings() {
     let lines = Lines::new(Form::Brief, Priorities(false), |line: &[u8]| _ = stderr().write_all(line));
-    let permissions = Targets::new().with_target("rescind::files::permissions", LevelFilter::WARN);
+    let permissions = Targets::new().with_target("rescind_base::files::permissions", LevelFilter::WARN);
     let _ = tracing_subscriber::registry().with(lines.with_filter(permissions)).try_init();
 }
 
@@ -120,5 +118,5 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(OURS, level);
-    targets.with_target(traces::STEP, LevelFilter::OFF)
+    targets.with_target(STEP, LevelFilter::OFF)
 }

@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 use anyhow::{Context, anyhow};
+use rescind_admin::ClientView;
+use rescind_base::{model::ClientId, secret};
 
 use super::{Failure, admin::percent_encoded, backend::Backend};
-use crate::{admin::ClientView, model::ClientId, secret};
 
 /// A client by its id or its name. A number is an id, as ids are written: no name is one.
 #[derive(Debug, Clone)]

@@ -1,13 +1,11 @@
 //! `rescind admin token`
 
 use clap::Subcommand;
+use rescind_admin::{CreatedManagementToken, ManagementTokenView, NewManagementToken};
+use rescind_base::model::{ClientId, Role};
+use rescind_node::config::Span;
 
 use super::{Context, Failure, output::table};
-use crate::{
-    admin::{CreatedManagementToken, ManagementTokenView, NewManagementToken},
-    config::Span,
-    model::{ClientId, Role},
-};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ManagementTokenCommand {

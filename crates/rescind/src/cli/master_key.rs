@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use clap::Subcommand;
-use rustix::process::getuid;
-use serde_json::json;
-
-use super::{Context, Failure, backend::Backend, runtime};
-use crate::{
-    admin::{self, KeptKey},
+use rescind_admin::{self as admin, KeptKey};
+use rescind_base::{
     clock::Clock,
     files::{permissions, users},
     model::{Actor, ChangeOrigin},
     random::Random,
     secret::{self, MasterKey},
 };
+use rustix::process::getuid;
+use serde_json::json;
+
+use super::{Context, Failure, backend::Backend, runtime};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MasterKeyCommand {

@@ -33,12 +33,9 @@ use clap::{
     Args, CommandFactory, Parser, Subcommand,
     error::{ContextKind, ContextValue},
 };
+use rescind_base::{files::permissions, secret};
+use rescind_node::config::{Config, Environment, Flags};
 
-use crate::{
-    config::{Config, Environment, Flags},
-    files::permissions,
-    secret,
-};
 use backend::Backend;
 use output::{Output, prose};
 

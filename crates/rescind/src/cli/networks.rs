@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use ipnet::IpNet;
+use rescind_admin::{NetworkProblem, parse_networks};
 
 use super::Failure;
-use crate::admin::{NetworkProblem, parse_networks};
 
 /// The most problems that a message names.
 const NAMED: usize = 8;

@@ -1,10 +1,10 @@
 //! `rescind pepper`
 
 use clap::Subcommand;
+use rescind_admin::{PepperRetirement, PepperView};
 use serde_json::json;
 
 use super::{Context, Failure, backend::Backend, output::table};
-use crate::admin::{PepperRetirement, PepperView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PepperCommand {

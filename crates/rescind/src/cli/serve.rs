@@ -2,20 +2,18 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use rescind_admin as admin;
+use rescind_base::{clock::Clock, random::Random, telemetry::with_causes};
+use rescind_node::{
+    app::{App, OpenError},
+    config::{Config, Environment, Flags},
+};
+use rescind_store::StoreError;
 use tokio::{signal::unix::SignalKind, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{Failure, log, output::Output, runtime, signals};
-use crate::{
-    admin,
-    app::{App, OpenError},
-    clock::Clock,
-    config::{Config, Environment, Flags},
-    random::Random,
-    server::Server,
-    store::StoreError,
-    telemetry::with_causes,
-};
+use crate::server::Server;
 
 /// How often a start asks for a database that is not available, and how often it says so.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,8 +25,8 @@ pub(super) fn run(flags: Flags, environment: Environment) -> Result<(), Failure>
     let level = log.level();
     runtime()?.block_on(async move {
         // The server has SIGHUP, as soon as there is one.
-        signals::ignore([SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()])?;
-        let signalled = signals::counted([SignalKind::terminate(), SignalKind::interrupt()])?;
+        signals::ignore(&[SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()])?;
+        let signalled = signals::counted(&[SignalKind::terminate(), SignalKind::interrupt()])?;
         let mut stop = pin!(signals::at_least(1, signalled.clone()));
         let master_key = environment.master_key()?;
         let master_key = master_key.as_deref().map(String::as_str);

@@ -1,15 +1,13 @@
 //! `rescind session`
 
 use clap::Subcommand;
+use rescind_admin::{SessionView, SessionsView};
+use rescind_base::model::SessionId;
 
 use super::{
     Context, Failure,
     lookup::{ClientRef, called},
     output::table,
-};
-use crate::{
-    admin::{SessionView, SessionsView},
-    model::SessionId,
 };
 
 #[derive(Debug, Subcommand)]

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 /// Waits for the first of these signals. All of them are caught as soon as this function returns.
-pub(super) fn first_of<const N: usize>(kinds: [SignalKind; N]) -> io::Result<impl Future<Output = ()>> {
-    let mut signals = kinds.into_iter().map(signal).collect::<io::Result<Vec<Signal>>>()?;
+pub(super) fn first_of(kinds: &[SignalKind]) -> io::Result<impl Future<Output = ()> + use<>> {
+    let mut signals = kinds.iter().copied().map(signal).collect::<io::Result<Vec<Signal>>>()?;
     Ok(async move {
         let received = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
         select_all(received).await;
@@ -18,9 +18,9 @@ pub(super) fn first_of<const N: usize>(kinds: [SignalKind; N]) -> io::Result<imp
 }
 
 /// Counts these signals, from the moment when this function returns. It is called in a runtime.
-pub(super) fn counted<const N: usize>(kinds: [SignalKind; N]) -> io::Result<watch::Receiver<u32>> {
+pub(super) fn counted(kinds: &[SignalKind]) -> io::Result<watch::Receiver<u32>> {
     let (sender, count) = watch::channel(0);
-    for kind in kinds {
+    for &kind in kinds {
         let (mut signals, sender) = (signal(kind)?, sender.clone());
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
@@ -39,7 +39,7 @@ pub(super) async fn at_least(wanted: u32, mut counted: watch::Receiver<u32>) {
 }
 
 /// Keeps these signals from ending the process.
-pub(super) fn ignore<const N: usize>(kinds: [SignalKind; N]) -> io::Result<()> {
+pub(super) fn ignore(kinds: &[SignalKind]) -> io::Result<()> {
     // Once a signal is caught, it stays caught.
-    kinds.into_iter().try_for_each(|kind| signal(kind).map(drop))
+    kinds.iter().try_for_each(|&kind| signal(kind).map(drop))
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::Request};
+use rescind_base::{clock::rfc3339, model::ClientId};
+use rescind_node::app::App;
 use serde::Serialize;
 
 use super::{
@@ -10,12 +12,7 @@ use super::{
     body::JsonObject,
     error::{ApiError, Class},
 };
-use crate::{
-    app::App,
-    auth::{self, Caller, Grant, Leaked},
-    clock::rfc3339,
-    model::ClientId,
-};
+use crate::auth::{self, Caller, Grant, Leaked};
 
 #[derive(Serialize)]
 pub(super) struct Success<T> {

@@ -4,10 +4,11 @@ use hyper::{
     HeaderMap,
     header::{AUTHORIZATION, HeaderValue},
 };
+use rescind_base::model::Check;
+use rescind_node::audit;
 use rescind_verifier::{BearerError, Denied, bearer_token};
 
 use super::error::ApiError;
-use crate::{audit, model::Check};
 
 /// The token in the `Authorization` header.
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {

@@ -16,6 +16,7 @@ use hyper::{
     body::Body as _,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
+use rescind_base::secret;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor},
@@ -24,7 +25,6 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::error::{ApiError, Class};
-use crate::secret;
 
 /// In bytes: about twenty times the longest useful body of a caller.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -49,22 +49,15 @@ pub enum BodyError {
 #[derive(Debug)]
 pub(super) struct JsonObject(pub(super) serde_json::Map<String, Value>);
 
-/// A request's JSON object, read into a type. Errors name the field.
+/// A request's JSON object, read into a type.
 #[derive(Debug)]
-pub(super) struct JsonBody<T, const MOST: usize = MAX_LENGTH>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for JsonBody<T, MOST> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     fn from_request(request: Request, _: &S) -> impl Future<Output = Result<Self, ApiError>> + Send {
-        JsonObject::read_up_to(request, MOST).map(|object| {
-            let JsonObject(object) = object?;
-            serde_path_to_error::deserialize(Value::Object(object)).map(JsonBody).map_err(|e| {
-                let path = e.path().to_string();
-                let problem = secret::without_value(&e.into_inner().to_string());
-                if path == "." { invalid(problem) } else { invalid(format!("{path}: {problem}")) }
-            })
-        })
+        JsonObject::read(request).map(|object| object?.into_type().map(JsonBody))
     }
 }
 
@@ -74,7 +67,8 @@ impl JsonObject {
         JsonObject::read_up_to(request, MAX_LENGTH)
     }
 
-    fn read_up_to(
+    /// Like [`JsonObject::read`], with at most so many bytes.
+    pub(super) fn read_up_to(
         request: Request,
         most: usize,
     ) -> impl Future<Output = Result<JsonObject, ApiError>> + Send {
@@ -87,6 +81,15 @@ impl JsonObject {
                 Value::Object(object) => Ok(JsonObject(object)),
                 _ => Err(invalid("Request body must be a JSON object")),
             }
+        })
+    }
+
+    /// Reads the object into a type. An error names the field.
+    pub(super) fn into_type<T: DeserializeOwned>(self) -> Result<T, ApiError> {
+        serde_path_to_error::deserialize(Value::Object(self.0)).map_err(|e| {
+            let path = e.path().to_string();
+            let problem = secret::without_value(&e.into_inner().to_string());
+            if path == "." { invalid(problem) } else { invalid(format!("{path}: {problem}")) }
         })
     }
 

@@ -13,18 +13,17 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, header::AUTHORIZATION};
-use tracing::level_filters::LevelFilter;
-
-use super::{body::JsonBody, client_ip::Peer, error::ApiError, other};
-use crate::{
-    admin::{self, NewClient},
-    app::App,
+use rescind_admin::{self as admin, NewClient};
+use rescind_base::{
     clock::Clock,
-    config::Config,
     model::{Actor, Client},
     random::Random,
     telemetry::metrics::Route,
 };
+use rescind_node::{app::App, config::Config};
+use tracing::level_filters::LevelFilter;
+
+use super::{body::JsonBody, client_ip::Peer, error::ApiError, other};
 
 #[derive(Clone, Default)]
 struct Logs(Arc<Mutex<Vec<u8>>>);

@@ -7,9 +7,10 @@ use std::{
 
 use hyper::{HeaderMap, header::HeaderName};
 use ipnet::IpNet;
+use rescind_base::model::PeerCertificate;
 use rescind_verifier::contains;
 
-use crate::{auth::Caller, model::PeerCertificate};
+use crate::auth::Caller;
 
 /// The proxies that are trusted to name the caller's address, and the header in which they do.
 #[derive(Debug, Clone, Default)]

@@ -9,14 +9,7 @@ use hyper::{
     HeaderMap, StatusCode, Uri,
     header::{HeaderName, HeaderValue},
 };
-use rescind_verifier::{ClientPolicy, Denied};
-
-use super::{Exchange, client_ip::TrustedProxies, verify};
-use crate::{
-    app::App,
-    audit::{self, Missed, Owner},
-    auth::Caller,
-    limits::network,
+use rescind_base::{
     model::{
         AskedOfToken, Check, Denial, DenialDetails, Forwarded, Hop, HopRole, PresentedKind, PresentedToken,
         Refusal, Revoked,
@@ -24,6 +17,15 @@ use crate::{
     secret,
     telemetry::metrics::Route,
 };
+use rescind_node::{
+    app::App,
+    audit::{self, Missed, Owner},
+    limits::network,
+};
+use rescind_verifier::{ClientPolicy, Denied};
+
+use super::{Exchange, client_ip::TrustedProxies, verify};
+use crate::auth::Caller;
 
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -10,17 +10,16 @@ use hyper::{
     StatusCode,
     header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use rescind_admin as admin;
+use rescind_base::telemetry::{metrics::Route, with_causes};
+use rescind_node::cluster::TooMany;
+use rescind_store::StoreError;
 use rescind_verifier::Denied;
 use serde::Serialize;
 use serde_json::json;
 use tracing::debug;
 
-use crate::{
-    admin, auth,
-    cluster::TooMany,
-    store::StoreError,
-    telemetry::{metrics::Route, with_causes},
-};
+use crate::auth;
 
 /// An answer other than success.
 #[derive(Debug)]

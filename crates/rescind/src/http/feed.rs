@@ -15,6 +15,14 @@ use hyper::{
     header::{CONNECTION, CONTENT_TYPE},
     http::request::Parts,
 };
+use rescind_base::model::{Counted, VerifierRecord};
+use rescind_node::{
+    app::{App, Holder, Stage},
+    audit,
+    cluster::{FollowerId, Lapsed},
+    memory::Changed,
+};
+use rescind_store::StoreError;
 use rescind_verifier::{
     Denied,
     follow::wire::{
@@ -32,14 +40,6 @@ use super::{
     bearer::bearer,
     body::JsonBody,
     error::{ApiError, Class},
-};
-use crate::{
-    app::{App, Holder, Stage},
-    audit,
-    cluster::{FollowerId, Lapsed},
-    memory::Changed,
-    model::{Counted, VerifierRecord},
-    store::StoreError,
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(1);

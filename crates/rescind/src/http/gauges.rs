@@ -7,12 +7,9 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-
-use crate::{
-    admin,
-    app::{App, ClockView},
-    telemetry::log_queue,
-};
+use rescind_admin as admin;
+use rescind_base::telemetry::log_queue;
+use rescind_node::app::{App, ClockView};
 
 /// Reads the present values from `App`.
 pub(super) struct Gauges(pub(super) Arc<App>);

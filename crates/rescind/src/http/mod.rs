@@ -49,20 +49,16 @@ pub use feed::Vouched;
 use panics::{caught, panicked};
 pub use raw_answers::{ErrorRewriter, too_many_connections};
 
-use crate::{
-    app::App,
-    audit,
-    auth::Caller,
+use rescind_base::{
     clock::Clock,
-    config::OnUnavailable,
     ksuid,
     random::Random,
     secret,
-    telemetry::{
-        metrics::Route,
-        traces::{self, step},
-    },
+    telemetry::{metrics::Route, step},
 };
+use rescind_node::{app::App, audit, config::OnUnavailable};
+
+use crate::{auth::Caller, traces};
 
 const REQUEST_ID: &str = "x-request-id";
 const HEADERS_TOO_LARGE: &str = "A request has at most 100 headers of at most 16384 bytes together";
@@ -341,9 +337,9 @@ fn new_request_id(clock: &Clock, random: &Random) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use axum::{body::to_bytes, extract::State, routing::any};
+    use rescind_node::{app::run_to_completion, config::Config};
 
     use super::*;
-    use crate::{app::run_to_completion, config::Config};
 
     const FAILED: &str = r#"{"error":{"name":"InternalServerError","code":"INTERNAL_SERVER_ERROR","message":"Internal server error"}}"#;
     const DENIED: &str = r#"{"error":{"name":"ForbiddenError","code":"FORBIDDEN","message":"Not able to decide on this request"}}"#;

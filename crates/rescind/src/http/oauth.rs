@@ -13,6 +13,8 @@ use hyper::{
     HeaderMap,
     header::{AUTHORIZATION, HeaderValue},
 };
+use rescind_base::model::{Check, ClientId, Refusal};
+use rescind_node::{app::App, audit, memory::KnownCredential};
 use rescind_verifier::{Claims, Denied, Kind, Profile, Resources, Scopes};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,13 +26,7 @@ use super::{
     error::{ApiError, Class, OAuthError},
     feed,
 };
-use crate::{
-    app::App,
-    audit,
-    auth::{self, Caller, INTROSPECT, NotRevoked, Question},
-    memory::KnownCredential,
-    model::{Check, ClientId, Refusal},
-};
+use crate::auth::{self, Caller, INTROSPECT, NotRevoked, Question};
 
 /// The parameters that an endpoint here reads.
 const PARAMETERS: [&str; 7] =

@@ -12,13 +12,16 @@ use hyper::{
     HeaderMap,
     header::{ACCEPT, CONTENT_TYPE, VARY},
 };
+use rescind_admin as admin;
+use rescind_base::telemetry::metrics::Format;
+use rescind_node::app::App;
+use rescind_store::Postgres;
 use serde_json::json;
 
 use super::{
     error::{ApiError, Class},
     gauges::Gauges,
 };
-use crate::{admin, app::App, store::Postgres, telemetry::metrics::Format};
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()

@@ -6,10 +6,10 @@ use std::{
 };
 
 use axum::response::Response;
+use rescind_base::{secret, telemetry::metrics::Route};
 use thiserror::Error;
 
 use super::error::ApiError;
-use crate::{secret, telemetry::metrics::Route};
 
 /// Answers with what `decide` returns, or if it panics with a fault.
 pub(super) fn caught(decide: impl FnOnce() -> Option<Response>, route: Route) -> Option<Response> {

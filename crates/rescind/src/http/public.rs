@@ -10,9 +10,11 @@ use hyper::{
     Method,
     header::{ALLOW, HeaderValue},
 };
+use rescind_base::telemetry::metrics::Route;
+use rescind_node::app::App;
 
 use super::{auth, method_not_allowed, not_found, oauth, verify, well_known::Document};
-use crate::{app::App, auth::Caller, telemetry::metrics::Route};
+use crate::auth::Caller;
 
 pub(super) fn route(path: &str) -> Route {
     match path {

@@ -9,13 +9,14 @@ use std::{
 
 use axum::response::IntoResponse;
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use rescind_base::{clock::Clock, random::Random};
+use rescind_node::app::App;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     REQUEST_ID,
     error::{ApiError, Class},
 };
-use crate::{app::App, clock::Clock, random::Random};
 
 /// A connection on which hyper's own answers are replaced.
 ///

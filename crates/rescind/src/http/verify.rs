@@ -22,6 +22,8 @@ use hyper::{
     HeaderMap, Uri,
     header::{HeaderName, HeaderValue},
 };
+use rescind_base::model::Check;
+use rescind_node::{app::App, audit, config::OnUnavailable};
 use rescind_verifier::{Denied, VerifiedToken};
 use tracing::warn;
 
@@ -29,13 +31,7 @@ use super::{
     bearer::bearer,
     error::{ApiError, Class},
 };
-use crate::{
-    app::App,
-    audit,
-    auth::{self, Caller},
-    config::OnUnavailable,
-    model::Check,
-};
+use crate::auth::{self, Caller};
 
 const IDENTITY_PREFIX: &str = "x-rescind-";
 const CLIENT: HeaderName = HeaderName::from_static("x-rescind-client");
@@ -211,7 +207,7 @@ fn slipped(app: &App, caller: &Caller, Slip(parameter): Slip<'_>) -> ApiError {
     ApiError::new(Class::Forbidden, "Unknown or empty query parameter")
 }
 
-fn undecided(answer: OnUnavailable, cause: crate::store::StoreError) -> ApiError {
+fn undecided(answer: OnUnavailable, cause: rescind_store::StoreError) -> ApiError {
     match answer {
         OnUnavailable::Forbidden => {
             ApiError::new(Class::Forbidden, "Not able to decide now").caused_by(cause)

@@ -4,9 +4,9 @@
 use axum::{Json, extract::Request};
 use data_encoding::BASE64URL_NOPAD;
 use hyper::{Uri, header::HOST};
+use rescind_base::model::ProtectedResource;
+use rescind_node::{app::App, memory::PublicKey};
 use serde_json::{Value, json};
-
-use crate::{app::App, memory::PublicKey, model::ProtectedResource};
 
 const WELL_KNOWN: &str = "/.well-known/";
 

@@ -2,6 +2,8 @@
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
+use rescind_base::model::PeerCertificate;
+use rescind_node::limits::network;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,11 +22,7 @@ use super::{
     proxy_protocol::read_header,
     tls::peer_certificate,
 };
-use crate::{
-    http::{self, client_ip::Peer},
-    limits::network,
-    model::PeerCertificate,
-};
+use crate::http::{self, client_ip::Peer};
 
 /// The pause after a failed accept. The machine lacks a resource then, and an immediate retry would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

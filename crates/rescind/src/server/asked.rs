@@ -13,10 +13,11 @@ use hyper::{
     Version,
     body::{Body, Bytes, Frame, Incoming, SizeHint},
 };
+use rescind_base::clock::Clock;
 use tokio::time::{Sleep, sleep};
 
 use super::{conn_limit::Holder, conn_state::ConnState};
-use crate::{clock::Clock, http::BodyError};
+use crate::http::BodyError;
 
 /// One request, from its head until it is dropped.
 #[derive(Debug)]

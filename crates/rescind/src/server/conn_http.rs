@@ -25,6 +25,7 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::{rt::TokioIo, server::graceful::GracefulConnection};
+use rescind_base::telemetry::metrics::Listener;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::timeout,
@@ -37,10 +38,7 @@ use super::{
     conn_state::{ConnDeadline, ConnState},
     endpoint::Endpoint,
 };
-use crate::{
-    http::{ErrorRewriter, Exchange, Vouched, client_ip::Peer},
-    telemetry::metrics::Listener,
-};
+use crate::http::{ErrorRewriter, Exchange, Vouched, client_ip::Peer};
 
 /// How long a graceful shutdown of a connection whose deadline has passed may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -280,10 +278,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Rewound<IO> {
 
 #[cfg(test)]
 mod tests {
+    use rescind_base::{clock::Clock, random::Random};
     use tokio::io::{DuplexStream, duplex};
 
     use super::*;
-    use crate::{clock::Clock, random::Random};
 
     fn pair() -> (Rewound<DuplexStream>, DuplexStream) {
         let (io, peer) = duplex(1024);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{random::Random, telemetry::metrics::Occupancy};
+use rescind_base::{random::Random, telemetry::metrics::Occupancy};
 
 /// The number of random places among which the one that makes room is chosen. A network with a fifth of all
 /// places is missed once in a thousand times.

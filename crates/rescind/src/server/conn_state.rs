@@ -12,13 +12,13 @@ use std::{
 };
 
 use hyper::Version;
+use rescind_base::clock::Clock;
 use tokio::{
     sync::Notify,
     time::{Sleep, sleep},
 };
 
 use super::conn_limit::Holder;
-use crate::clock::Clock;
 
 /// After this time without a request a connection rests. So a quick caller finds it awake, and those that were opened and
 /// used at about the same time do not all have hyper's buffers at once.

@@ -4,6 +4,8 @@ use std::{future::poll_fn, net::IpAddr, ops::Sub, pin::pin, sync::Arc, task::Pol
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rescind_base::telemetry::metrics::Listener;
+use rescind_node::{app::App, limits::network};
 use tokio::{sync::watch, task::unconstrained};
 
 use super::{
@@ -12,12 +14,7 @@ use super::{
     conn_state::{ConnState, Timeouts},
     tls::{Side, Tls},
 };
-use crate::{
-    app::App,
-    http::{Routes, client_ip::TrustedProxies},
-    limits::network,
-    telemetry::metrics::Listener,
-};
+use crate::http::{Routes, client_ip::TrustedProxies};
 
 /// hyper's limits for a head. The service's own limits are lower. The longest target that hyper reads fits in.
 const MAX_HEAD_BYTES: u32 = 68 * 1024;

@@ -9,13 +9,12 @@ use std::{
     time::Duration,
 };
 
+use rescind_base::files::folder_of;
 use tokio::{
     net::{UnixListener, UnixStream},
     time::{Interval, MissedTickBehavior, interval},
 };
 use tracing::{error, warn};
-
-use crate::files::folder_of;
 
 /// How often the service checks that its socket is still in the folder.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

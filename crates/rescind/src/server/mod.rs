@@ -19,6 +19,13 @@ use std::{future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc, time::
 
 use anyhow::{Context, anyhow};
 use futures_util::{FutureExt, future::BoxFuture};
+use rescind_base::{files::circumstances::circumstances, model::UnixSeconds, telemetry::metrics::Listener};
+use rescind_node::{
+    app::{App, Stage, Urls, rehash_in_passing},
+    audit, cluster,
+    config::{self, Config},
+    usage,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
@@ -28,14 +35,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    app::{App, Stage, Urls, rehash_in_passing},
-    audit, cluster,
-    config::{self, Config},
-    files::circumstances::circumstances,
     http::{self, Door, client_ip::TrustedProxies},
-    model::UnixSeconds,
-    telemetry::metrics::Listener,
-    usage,
     webhooks::{self, Hook},
 };
 use accept::{accept_local, accept_tcp};
@@ -350,8 +350,9 @@ async fn bind(key: &str, flag: &str, address: SocketAddr) -> anyhow::Result<TcpL
 mod tests {
     use std::future::pending;
 
+    use rescind_base::{clock::Clock, random::Random};
+
     use super::*;
-    use crate::{clock::Clock, random::Random};
 
     #[tokio::test]
     async fn a_task_that_panics_or_ends_stops_the_service_by_its_name() {

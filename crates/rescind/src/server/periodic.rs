@@ -2,11 +2,13 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use rescind_admin as admin;
+use rescind_base::telemetry::trends;
+use rescind_node::app::App;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::endpoint::{Endpoint, TurnedAway};
-use crate::{admin, app::App, telemetry::trends};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often the service checks for refused connections and requests, and how often it logs them at most.

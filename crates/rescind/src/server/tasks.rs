@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, future::pending};
 
+use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// `loops` run until the stop. `finishers` end by themselves after the stop, when their work is written.
+/// `loops` run until the stop. `finishers` end by themselves after the stop, when their work is written. Each is boxed, because the
+/// runtime's part of a task is compiled for each type of future.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     loops: JoinSet<()>,
@@ -24,12 +26,12 @@ pub struct TaskEnded {
 impl Tasks {
     /// Runs a task that never ends by itself and may be aborted at any time.
     pub(super) fn run(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.names.insert(self.loops.spawn(task).id(), name);
+        self.names.insert(self.loops.spawn(task.boxed()).id(), name);
     }
 
     /// Runs a task that ends by itself some time after it was asked to.
     pub(super) fn run_to_end(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.names.insert(self.finishers.spawn(task).id(), name);
+        self.names.insert(self.finishers.spawn(task.boxed()).id(), name);
     }
 
     /// Waits for the first task that ends. Before the stop no task may end.

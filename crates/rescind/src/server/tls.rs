@@ -8,6 +8,18 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use rescind_base::{
+    clock::rfc3339,
+    files::{
+        pem::{self, PemError},
+        permissions::{self, PermissionError},
+    },
+    model::{CertificateName, PeerCertificate},
+};
+use rescind_node::{
+    app::{App, Validity},
+    config::{self, ClientCertificates},
+};
 use rustls::{
     InconsistentKeys, RootCertStore, ServerConfig, ServerConnection,
     crypto::{CryptoProvider, ring},
@@ -22,17 +34,6 @@ use x509_cert::{
     Certificate,
     der::Decode,
     ext::pkix::{SubjectAltName, name::GeneralName},
-};
-
-use crate::{
-    app::{App, Validity},
-    clock::rfc3339,
-    config::{self, ClientCertificates},
-    files::{
-        pem::{self, PemError},
-        permissions::{self, PermissionError},
-    },
-    model::{CertificateName, PeerCertificate},
 };
 
 const HTTP1: &[u8] = b"http/1.1";

@@ -26,13 +26,13 @@ pub use operate::{
 };
 pub use send::{Hook, HookError, SendError};
 
-use crate::{
-    admin,
-    app::App,
+use rescind_admin as admin;
+use rescind_base::{
     model::{Delivery, EventFilter, Page, Record, UnixSeconds},
     random::Random,
-    store::StoreError,
 };
+use rescind_node::app::App;
+use rescind_store::StoreError;
 
 /// The pause between two looks at the log.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

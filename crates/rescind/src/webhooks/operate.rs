@@ -1,17 +1,16 @@
 //! What operators do with webhooks.
 
+use rescind_admin::Error;
+use rescind_base::{
+    clock::rfc3339,
+    ksuid,
+    model::{Delivery, EventFilter, EventKind, Record, WebhookState},
+};
+use rescind_node::{app::App, config::Webhook};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Hook, body};
-use crate::{
-    admin::Error,
-    app::App,
-    clock::rfc3339,
-    config::Webhook,
-    ksuid,
-    model::{Delivery, EventFilter, EventKind, Record, WebhookState},
-};
 
 const DEFAULT_DEAD: u64 = 100;
 const MAX_DEAD: u64 = 1000;

@@ -12,6 +12,8 @@ use hyper::{
     header::{CONTENT_TYPE, HOST, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
+use rescind_base::{files::pem, model::UnixSeconds, secret};
+use rescind_node::config::Webhook;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use sha2::Sha256;
 use thiserror::Error;
@@ -23,8 +25,6 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tracing::warn;
 use zeroize::Zeroizing;
-
-use crate::{config::Webhook, files::pem, model::UnixSeconds, secret};
 
 /// How long a receiver may take, from the connection to the head of its answer.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rescind::cluster::Receipt;
+use rescind_node::cluster::Receipt;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{

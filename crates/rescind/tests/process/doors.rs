@@ -8,7 +8,7 @@ use std::{
 
 use regex::Regex;
 use reqwest::Method;
-use rescind::clock::Clock;
+use rescind_base::clock::Clock;
 use serde_json::Value;
 
 use crate::{

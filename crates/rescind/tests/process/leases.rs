@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use rescind::clock::Clock;
+use rescind_base::clock::Clock;
 use rescind_verifier::follow::wire::ACK_PATH;
 use rustix::process::Signal;
 use serde_json::json;

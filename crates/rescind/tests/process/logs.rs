@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rescind::clock::Clock;
+use rescind_base::clock::Clock;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::timeout;

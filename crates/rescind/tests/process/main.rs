@@ -26,7 +26,7 @@ mod disk_faults;
 mod doors;
 mod exit_codes;
 mod files;
-#[path = "../fixture/postgres.rs"]
+#[path = "../../../rescind-store/tests/fixture/postgres.rs"]
 mod fixture;
 mod history;
 mod json;

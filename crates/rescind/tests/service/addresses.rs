@@ -1,6 +1,6 @@
 //! Callers' addresses and allowlists.
 
-use rescind::admin::{self, AllowChange};
+use rescind_admin::{self as admin, AllowChange};
 
 use crate::{
     app::{FORWARDED_FOR, Pair, TestApp, trust_proxy},
@@ -23,7 +23,7 @@ async fn status(app: &TestApp, pair: &Pair, header: &str, lines: &[&str]) -> u16
 }
 
 /// A service with a client that may call only from 203.0.113.7, and the client's tokens.
-async fn at_one_address(change: impl FnOnce(&mut rescind::config::Config)) -> (TestApp, Pair) {
+async fn at_one_address(change: impl FnOnce(&mut rescind_node::config::Config)) -> (TestApp, Pair) {
     let app = TestApp::with(|config| {
         trust_proxy(config);
         change(config);
@@ -175,7 +175,7 @@ async fn mapped_addresses_are_ipv4_and_ports_and_brackets_are_left_off() {
 // check 67: RFC 7239
 #[tokio::test]
 async fn forwarded_is_read_if_it_is_the_configured_header() {
-    let forwarded = |config: &mut rescind::config::Config| {
+    let forwarded = |config: &mut rescind_node::config::Config| {
         config.server.client_address_header = Some("forwarded".parse().unwrap());
     };
     let (app, pair) = at_one_address(forwarded).await;

@@ -1,6 +1,6 @@
 //! The admin API over the data folder's socket, and the probes.
 
-use rescind::app::Stage;
+use rescind_node::app::Stage;
 use serde_json::{Value, json};
 
 use crate::{app::TestApp, raw, reply::Reply};
@@ -292,7 +292,7 @@ async fn keys() {
 #[tokio::test]
 async fn tokens_and_status() {
     let app = TestApp::start().await;
-    let client = app.client_of(rescind::admin::NewClient {
+    let client = app.client_of(rescind_admin::NewClient {
         name: "a".into(),
         scopes: vec!["s".into()],
         ..Default::default()

@@ -6,15 +6,10 @@ use reqwest::{
     Method, RequestBuilder,
     header::{HeaderName, HeaderValue},
 };
-use rescind::{
-    admin::{self, NewClient},
-    app::App,
-    clock::Clock,
-    config::Config,
-    model,
-    random::Random,
-    server::Server,
-};
+use rescind::server::Server;
+use rescind_admin::{self as admin, NewClient};
+use rescind_base::{clock::Clock, model, random::Random};
+use rescind_node::{app::App, config::Config};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
@@ -232,7 +227,7 @@ impl TestApp {
     }
 
     /// The newest pair of a session, as it was or would be issued.
-    pub(crate) fn pair_of(&self, session: &model::Session) -> rescind::memory::Pair {
+    pub(crate) fn pair_of(&self, session: &model::Session) -> rescind_node::memory::Pair {
         let memory = &self.app.memory;
         let api_key = memory.registry.api_key(session.credential).unwrap_or_default();
         memory.issuer.pair(session, &api_key).unwrap()

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
-use rescind::{admin, model::EventKind};
+use rescind_admin as admin;
+use rescind_base::model::EventKind;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! The `Authorization` header, at both endpoints that read it: logout and verification.
 
 use reqwest::{Method, header::HeaderValue};
-use rescind::admin;
+use rescind_admin as admin;
 
 use crate::{
     app::{DAY, HOUR, TestApp},

@@ -8,7 +8,8 @@ use std::{
 
 use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use reqwest::Method;
-use rescind::{admin, model::Role};
+use rescind_admin as admin;
+use rescind_base::model::Role;
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;

@@ -8,12 +8,10 @@ use std::{
 
 use rcgen::{CertificateParams, KeyPair, SanType, date_time_ymd};
 use reqwest::header::CONTENT_TYPE;
-use rescind::{
-    admin::{self, CertificateChange, NewClient},
-    auth::INTROSPECT,
-    config::{ClientCertificates, Config},
-    model::{EventFilter, EventKind},
-};
+use rescind::auth::INTROSPECT;
+use rescind_admin::{self as admin, CertificateChange, NewClient};
+use rescind_base::model::{EventFilter, EventKind};
+use rescind_node::config::{ClientCertificates, Config};
 use rustls::{
     ClientConfig, HandshakeKind, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer},

@@ -1,19 +1,26 @@
-//! Clocks that are set back or forward, and callers that disconnect.
+//! Clocks that are set back or forward or differ between nodes, and callers that disconnect.
 
-use rescind::{
-    admin::{self, KeyRotation},
-    model::EventFilter,
-};
+use std::sync::Arc;
+
+use rescind::auth::{self, Caller};
+use rescind_admin::{self as admin, KeyRotation, NewClient};
+use rescind_base::{clock::Clock, model::EventFilter, random::Random};
+use rescind_node::{app::App, cluster, config::Config};
+use rescind_store::StoreError;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::oneshot,
 };
 
 use crate::{
     app::{DAY, HOUR, TestApp},
+    fixture::Server,
     reply::Reply,
 };
+
+const MASTER_KEY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
 
 // check 91
 #[tokio::test]
@@ -203,4 +210,68 @@ async fn a_request_under_way_is_answered_when_the_server_stops() {
     let pair = reply.checked().pair();
     assert!(app.stands(&pair.access).await);
     app.renew(&pair).await;
+}
+
+struct Node {
+    app: Arc<App>,
+    clock: Clock,
+    _folder: tempfile::TempDir,
+    _stop: oneshot::Sender<()>,
+}
+
+async fn node(database: &str, ahead: i64) -> Node {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.server.data_dir = folder.path().join("data");
+    config.database.url = Some(database.parse().unwrap());
+    // The boot clock stands still, so the lease does not end.
+    let clock = Clock::manual(Clock::System.now());
+    clock.set_ahead(ahead);
+    let app = App::open(&config, Some(MASTER_KEY), clock.clone(), Random::System).await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = Arc::clone(&app);
+    tokio::spawn(async move {
+        let postgres = running.store.postgres().unwrap();
+        cluster::run(&running.cluster, postgres, async { _ = stopped.await }).await;
+    });
+    while app.cluster.lease.check().is_err() {
+        tokio::task::yield_now().await;
+    }
+    Node { app, clock, _folder: folder, _stop: stop }
+}
+
+// check 103
+#[tokio::test]
+async fn a_node_eight_days_ahead_deletes_nobodys_sessions_and_gives_no_tokens() {
+    let database = Server::shared().database().await;
+    let right = node(&database, 0).await;
+    let new = NewClient { name: "c".into(), ..NewClient::default() };
+    let client = admin::create_client(&right.app, new).await.unwrap();
+    let caller = Caller::direct([127, 0, 0, 1].into());
+    let login =
+        async |node: &Node| auth::login(&node.app, &client.api_key, &client.api_secret, &caller).await;
+    let token = login(&right).await.unwrap().pair;
+    right.app.sweep().await.unwrap();
+
+    let wrong = node(&database, 8 * DAY).await;
+    assert_eq!(wrong.app.sweep().await.unwrap(), 0);
+    let found = right.app.store.find(client.client_id, 1).await.unwrap();
+    assert!(found.session.is_some());
+    assert!(!wrong.app.is_ready() && right.app.is_ready());
+    let status = admin::status(&wrong.app).clock;
+    assert!(status.in_doubt && status.ahead_of_database_seconds.unwrap() > 7 * DAY, "{status:?}");
+    let refused = |error| matches!(error, auth::Error::Store(StoreError::Unavailable(_)));
+    assert!(refused(login(&wrong).await.unwrap_err()));
+    assert!(refused(auth::refresh(&wrong.app, &token.refresh_token, &caller).await.unwrap_err()));
+    assert!(auth::verify(&right.app, &token.access_token, &caller).await.is_ok());
+
+    // Once its clock is right, the node issues tokens.
+    wrong.clock.set_ahead(-8 * DAY);
+    while !wrong.app.is_ready() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    login(&wrong).await.unwrap();
+    wrong.app.sweep().await.unwrap();
+    assert!(!admin::status(&wrong.app).clock.in_doubt);
+    auth::refresh(&wrong.app, &token.refresh_token, &caller).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Creation, rotation and revocation of credentials and signing keys.
 
-use rescind::admin::{self, NewCredential, Rotation};
+use rescind_admin::{self as admin, NewCredential, Rotation};
 
 use crate::app::{Client, DAY, HOUR, TestApp};
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use rescind::{
-    admin::{self, AllowChange, CertificateChange, NewManagementToken},
+use rescind_admin::{self as admin, AllowChange, CertificateChange, NewManagementToken};
+use rescind_base::{
     clock::rfc3339,
     model::{Check, Role},
 };

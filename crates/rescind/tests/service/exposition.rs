@@ -1,9 +1,7 @@
 //! How the metrics are written, and those that are read when they are asked for.
 
-use rescind::{
-    admin::{self, NewCredential, Rotation},
-    clock::Clock,
-};
+use rescind_admin::{self as admin, NewCredential, Rotation};
+use rescind_base::clock::Clock;
 
 use crate::{
     app::{HOUR, TestApp},

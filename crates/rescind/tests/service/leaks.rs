@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 use reqwest::Method;
-use rescind::{
-    admin::{self, KeyRotation, NewManagementToken, NewVerifier},
+use rescind_admin::{self as admin, KeyRotation, NewManagementToken, NewVerifier};
+use rescind_base::{
     model::{EventFilter, EventKind, Record, Role},
     random::Random,
     secret::{ApiSecret, MANAGEMENT_PREFIX, VERIFIER_PREFIX, generate_api_key, is_well_formed},

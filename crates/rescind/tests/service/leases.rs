@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rescind::{admin, config::Config, model::Actor};
+use rescind_admin as admin;
+use rescind_base::model::Actor;
+use rescind_node::config::Config;
 use tokio::time::timeout;
 
 use crate::{

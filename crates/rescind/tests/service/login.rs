@@ -1,6 +1,6 @@
 //! `POST /auth/login`
 
-use rescind::admin::{self, NewCredential};
+use rescind_admin::{self as admin, NewCredential};
 use serde_json::{Value, json};
 
 use crate::{

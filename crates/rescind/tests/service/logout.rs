@@ -1,6 +1,6 @@
 //! `POST /auth/logout`
 
-use rescind::admin;
+use rescind_admin as admin;
 
 use crate::{
     app::{HOUR, TestApp},

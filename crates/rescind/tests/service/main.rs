@@ -17,7 +17,7 @@ mod denials;
 mod edge;
 mod envelope;
 mod exposition;
-#[path = "../fixture/postgres.rs"]
+#[path = "../../../rescind-store/tests/fixture/postgres.rs"]
 mod fixture;
 mod follow;
 mod frames;
@@ -39,6 +39,7 @@ mod raw;
 mod refresh;
 mod reply;
 mod reuse;
+mod sweep;
 mod throttling;
 mod trends;
 mod upgrade;

@@ -1,11 +1,9 @@
 //! The admin API over the network, for holders of a management token.
 
 use reqwest::{Method, RequestBuilder};
-use rescind::{
-    admin::{self, NewManagementToken},
-    config::Webhook,
-    model::Role,
-};
+use rescind_admin::{self as admin, NewManagementToken};
+use rescind_base::model::Role;
+use rescind_node::config::Webhook;
 use serde_json::{Value, json};
 
 use crate::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use reqwest::Method;
-use rescind::admin::{self, KeyRotation, NewVerifier};
+use rescind_admin::{self as admin, KeyRotation, NewVerifier};
 
 use crate::{
     app::{Client, HOUR, Pair, TestApp, trust_proxy},

@@ -1,9 +1,7 @@
 //! What ends by itself.
 
-use rescind::{
-    admin::{self, NewCredential, NewSuspension},
-    auth::{self, Caller},
-};
+use rescind::auth::{self, Caller};
+use rescind_admin::{self as admin, NewCredential, NewSuspension};
 
 use crate::app::{DAY, HOUR, TestApp};
 

@@ -1,6 +1,6 @@
 //! Connections that begin with a header of the PROXY protocol.
 
-use rescind::config::Config;
+use rescind_node::config::Config;
 
 use crate::{app::TestApp, raw};
 

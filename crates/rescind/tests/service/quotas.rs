@@ -1,7 +1,7 @@
 //! Quotas: too many successes.
 
 use reqwest::Method;
-use rescind::admin;
+use rescind_admin as admin;
 
 use crate::{
     app::{Client, TestApp, trust_proxy},

@@ -5,11 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use rescind::{
-    admin,
-    app::App,
-    auth::{self, Caller, Error, Grant, login, logout, refresh},
-};
+use rescind::auth::{self, Caller, Error, Grant, login, logout, refresh};
+use rescind_admin as admin;
+use rescind_node::app::App;
 use rescind_verifier::Kind;
 use tokio::{
     sync::Barrier,

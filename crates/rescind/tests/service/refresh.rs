@@ -1,9 +1,7 @@
 //! `POST /auth/refresh`
 
-use rescind::{
-    admin::{self, NewCredential},
-    model,
-};
+use rescind_admin::{self as admin, NewCredential};
+use rescind_base::model;
 use serde_json::json;
 
 use crate::{

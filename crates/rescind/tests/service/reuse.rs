@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use rescind::model::OnReuse;
+use rescind_base::model::OnReuse;
 use serde_json::json;
 use tokio::{sync::Barrier, task::JoinSet};
 

@@ -1,6 +1,6 @@
 //! Throttling: too many failures.
 
-use rescind::admin::{self, KeyRotation};
+use rescind_admin::{self as admin, KeyRotation};
 
 use crate::{
     app::{Client, DAY, TestApp, trust_proxy},

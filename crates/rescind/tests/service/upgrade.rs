@@ -6,10 +6,8 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use data_encoding::BASE64URL_NOPAD;
-use rescind::{
-    admin::{self, KeyRotation},
-    model::{EventFilter, EventKind, SigningKeyRecord},
-};
+use rescind_admin::{self as admin, KeyRotation};
+use rescind_base::model::{EventFilter, EventKind, SigningKeyRecord};
 use serde_json::{Value, json};
 
 use crate::{

@@ -1,15 +1,19 @@
 //! How clients are used: counted, written now and then, and told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::Method;
-use rescind::{
-    admin::{
-        self, ClientQuery, CountsView, NewCredential, NewManagementToken, Rotation, UsageQuery, UsageView,
-    },
-    app::Validity,
-    model::{EventFilter, Hours, Role},
+use rescind_admin::{
+    self as admin, ClientQuery, CountsView, NewCredential, NewManagementToken, Rotation, UsageQuery,
+    UsageView,
 };
+use rescind_base::{
+    clock::Clock,
+    model::{self, EventFilter, Hours, Role},
+    random::Random,
+};
+use rescind_node::{app::Validity, usage::Usage};
+use rescind_store::Store;
 use rescind_verifier::follow::{Mode, wire::ACK_PATH};
 use serde_json::{Value, json};
 use tokio::{task::yield_now, time::timeout};
@@ -329,4 +333,31 @@ async fn the_status_says_how_many_credentials_expire_soon() {
     app.advance(DAY);
     let expected = json!({"count": 1, "next_at": "2025-02-15T12:00:00Z"});
     assert_eq!(status().await["expiring_credentials"], expected);
+}
+
+#[tokio::test]
+async fn the_counts_of_many_clients_are_written_in_batches_and_kept_while_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rescind.db");
+    let store = Arc::new(Store::open_file(&path, &Random::seeded(1)).unwrap());
+    let usage = Arc::new(Usage::new(Clock::manual(5 * model::HOUR)));
+    for client in 1..=2500 {
+        usage.denied(client, Some(client));
+    }
+    let hours = Hours { since: 5, until: 6 };
+    let denials = async |client| {
+        let counted = store.usage_of(client, None, hours).await.unwrap();
+        counted.first().map_or(0, |(_, tally)| tally.denials)
+    };
+    let database = rusqlite::Connection::open(&path).unwrap();
+    // The third batch fails.
+    let refuse = "CREATE TRIGGER full BEFORE INSERT ON usage WHEN new.client_id = 2001
+                  BEGIN SELECT RAISE(FAIL, 'full'); END";
+    database.execute_batch(refuse).unwrap();
+    usage.write(&store).await;
+    assert_eq!((denials(0).await, denials(2000).await, denials(2001).await), (2000, 1, 0));
+    database.execute_batch("DROP TRIGGER full").unwrap();
+    usage.denied(2500, Some(2500));
+    usage.write(&store).await;
+    assert_eq!((denials(0).await, denials(2001).await, denials(2500).await), (2501, 1, 2));
 }

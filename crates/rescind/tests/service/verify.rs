@@ -1,7 +1,7 @@
 //! `/verify`, as reverse proxies use it.
 
 use reqwest::Method;
-use rescind::admin::NewClient;
+use rescind_admin::NewClient;
 
 use crate::app::{HOUR, TestApp};
 
@@ -125,7 +125,7 @@ async fn tokens_that_memory_does_not_hold_are_decided_by_the_store() {
 async fn a_session_ended_by_reuse_stays_ended_when_memory_has_forgotten_it() {
     let app = TestApp::with(|config| {
         config.server.sessions_in_memory = 1;
-        config.tokens.on_reuse = rescind::model::OnReuse::EndSession;
+        config.tokens.on_reuse = rescind_base::model::OnReuse::EndSession;
     })
     .await;
     let client = app.client().await;

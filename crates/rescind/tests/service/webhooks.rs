@@ -6,13 +6,15 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rescind::{
-    app::App,
+use rescind::webhooks::{self, DeadQuery, Delivering, Hook, ReplayQuestion};
+use rescind_base::{
     clock::Clock,
-    config::{Config, Webhook},
     model::{Actor, EventKind},
     random::Random,
-    webhooks::{self, DeadQuery, Delivering, Hook, ReplayQuestion},
+};
+use rescind_node::{
+    app::App,
+    config::{Config, Webhook},
 };
 use serde_json::Value;
 use tempfile::TempDir;

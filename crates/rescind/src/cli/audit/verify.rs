@@ -3,15 +3,15 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use rescind_admin::{
+    AuditProblem, AuditProof, ChainView, CheckpointView, CheckpointsView, FaultView, ProofView,
+};
+use rescind_base::clock::Clock;
 use serde::Serialize;
 
 use super::super::{
     Context, Failure,
     output::{prose, table},
-};
-use crate::{
-    admin::{AuditProblem, AuditProof, ChainView, CheckpointView, CheckpointsView, FaultView, ProofView},
-    clock::Clock,
 };
 
 /// The time between two lines on how far verification has come.

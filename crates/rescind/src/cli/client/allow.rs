@@ -3,16 +3,14 @@
 use anyhow::anyhow;
 use clap::Subcommand;
 use ipnet::IpNet;
+use rescind_admin::{self as admin, AddressCheck, AllowChange, UseView};
+use rescind_base::clock::Clock;
+use rescind_node::config::Time;
 use rescind_verifier::{Allowlist, parse_cidr};
 use serde::Serialize;
 
 use super::{Backend, ClientRef, ClientView, Failure, Output, called, change};
-use crate::{
-    admin::{self, AddressCheck, AllowChange, UseView},
-    cli::{admin::percent_encoded, networks, output::table},
-    clock::Clock,
-    config::Time,
-};
+use crate::cli::{admin::percent_encoded, networks, output::table};
 
 /// Addresses that were seen in this time are named before a change shuts them out, in seconds.
 const LATELY: u64 = 24 * 3600;

@@ -1,13 +1,11 @@
 //! `rescind client create`
 
 use clap::Args;
+use rescind_admin::{CreatedClient, EnsuredClient, NewClient, StatusView};
+use rescind_node::config::Span;
 
 use super::{Backend, Context, Failure, called, shown};
-use crate::{
-    admin::{CreatedClient, EnsuredClient, NewClient, StatusView},
-    cli::{networks, output::prose},
-    config::Span,
-};
+use crate::cli::{networks, output::prose};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -4,17 +4,15 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use rescind_admin::{ClientQuery, ClientSort, ClientView};
+use rescind_base::model::Status;
+use rescind_node::config::Span;
 use serde::de::DeserializeOwned;
 
 use super::{Backend, Failure, Output, status_text};
-use crate::{
-    admin::{ClientQuery, ClientSort, ClientView},
-    cli::{
-        admin::percent_encoded,
-        output::{first, prose, table},
-    },
-    config::Span,
-    model::Status,
+use crate::cli::{
+    admin::percent_encoded,
+    output::{first, prose, table},
 };
 
 #[derive(Debug, Args)]

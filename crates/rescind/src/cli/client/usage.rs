@@ -1,18 +1,16 @@
 //! `rescind client usage`
 
 use clap::Args;
+use rescind_admin::{CountsView, HourView, LastView, UsageView};
+use rescind_base::model::HOUR;
+use rescind_node::config::Time;
 
 use super::{Backend, Failure, Output};
-use crate::{
-    admin::{CountsView, HourView, LastView, UsageView},
-    cli::{
-        admin::percent_encoded,
-        credential::api_key,
-        lookup::{ClientRef, called},
-        output::{facts, table},
-    },
-    config::Time,
-    model::HOUR,
+use crate::cli::{
+    admin::percent_encoded,
+    credential::api_key,
+    lookup::{ClientRef, called},
+    output::{facts, table},
 };
 
 /// The hours in the row of bars, which fits 80 columns.
@@ -110,8 +108,10 @@ fn bars(numbers: &[u64], most: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rescind_admin::HoursView;
+    use rescind_base::clock::rfc3339;
+
     use super::*;
-    use crate::{admin::HoursView, clock::rfc3339};
 
     #[test]
     fn the_usage_of_a_client_fits_80_columns() {

@@ -2,17 +2,11 @@
 
 use anyhow::{Context, bail};
 use hyper::Uri;
+use rescind_base::{clock::Clock, files::data_folder, secret::MasterKey};
+use rescind_node::config::{Config, Environment};
+use rescind_store::Store;
 
-use crate::{
-    cli::runtime,
-    clock::Clock,
-    config::{Config, Environment},
-    files::data_folder,
-    secret::MasterKey,
-    server,
-    store::Store,
-    webhooks::Hook,
-};
+use crate::{cli::runtime, server, webhooks::Hook};
 
 /// Access tokens that live no longer than this make clients log in all the time.
 const SHORT: u64 = 60;

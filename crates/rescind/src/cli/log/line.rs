@@ -5,6 +5,7 @@ use std::{
     fmt::{self, Debug, Display, Write},
 };
 
+use rescind_node::audit;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -17,8 +18,6 @@ use tracing_subscriber::{
     },
     layer::Context,
 };
-
-use crate::audit;
 
 thread_local! {
     /// The memory of this thread's last line, which the next one uses.

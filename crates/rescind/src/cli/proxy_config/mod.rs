@@ -9,12 +9,13 @@ use serde::Serialize;
 mod origin;
 mod template;
 
+use rescind_node::config::Config;
+
 use self::{
     origin::Origin,
     template::{Ends, Locations},
 };
 use super::{Failure, output::Output};
-use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub(super) struct ProxyConfig {
@@ -68,7 +69,7 @@ struct Printed {
 
 pub(super) fn run(
     command: ProxyConfig,
-    load: impl FnOnce() -> Result<Config, crate::config::ConfigError>,
+    load: impl FnOnce() -> Result<Config, rescind_node::config::ConfigError>,
     output: &Output,
 ) -> Result<(), Failure> {
     let ProxyConfig { proxy, rescind, rescind_ca, upstream, listen, scope, location, part } = command;

@@ -20,6 +20,18 @@ use hyper::{
     body::Body as _,
     header::{HOST, HeaderName, HeaderValue, IF_MATCH, ORIGIN},
 };
+use rescind_admin as admin;
+use rescind_base::{
+    files::users,
+    model::{Administrator, ManagementToken, Role},
+    secret,
+};
+use rescind_node::{
+    app::{ASKED, App, Asked},
+    audit,
+    cluster::{Lapsed, Receipt},
+};
+use rescind_store::StoreError;
 use rescind_verifier::Denied;
 
 use super::{
@@ -27,21 +39,13 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    admin,
-    app::{ASKED, App, Asked},
-    audit,
     auth::Caller,
-    cluster::{Lapsed, Receipt},
-    files::users,
     http::{
         Uid,
         bearer::bearer,
         body,
         error::{ApiError, Class},
     },
-    model::{Administrator, ManagementToken, Role},
-    secret,
-    store::StoreError,
 };
 
 /// The way by which requests reach the admin API.

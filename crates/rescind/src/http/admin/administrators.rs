@@ -1,12 +1,13 @@
 //! Operations on administrators.
 
 use hyper::Method;
+use rescind_admin::InvitedAdministrator;
+use rescind_base::model::Role::Admin;
 
 use super::{
     clients::act,
     operation::{Operation, Reach::Everything},
 };
-use crate::{admin::InvitedAdministrator, model::Role::Admin};
 
 pub(super) fn operations() -> Vec<Operation> {
     let new = |method, path, says| Operation::new(method, path, says, Admin, Everything);

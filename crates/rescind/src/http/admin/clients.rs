@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use hyper::Method;
+use rescind_admin::{self as admin, CreatedClient, CreatedCredential};
+use rescind_base::model::Role::{Operator, Viewer};
+use rescind_node::app::App;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -10,43 +13,38 @@ use super::operation::{
     Operation,
     Reach::{Clients, Everything},
 };
-use crate::{
-    admin::{self, CreatedClient, CreatedCredential},
-    app::App,
-    model::Role::{Operator, Viewer},
-};
 
 /// Makes a handler of an operator's action. Its arguments are the path's one parameter (`id`, or `&name` for a text) and
 /// the `input`.
 macro_rules! act {
     ($action:ident()) => {
-        |app: std::sync::Arc<crate::app::App>, (), _: super::operation::Nothing| async move {
-            crate::admin::$action(&app).await
+        |app: std::sync::Arc<rescind_node::app::App>, (), _: super::operation::Nothing| async move {
+            rescind_admin::$action(&app).await
         }
     };
     ($action:ident(input)) => {
-        |app: std::sync::Arc<crate::app::App>, (), input| async move {
-            crate::admin::$action(&app, input).await
+        |app: std::sync::Arc<rescind_node::app::App>, (), input| async move {
+            rescind_admin::$action(&app, input).await
         }
     };
     ($action:ident(id)) => {
-        |app: std::sync::Arc<crate::app::App>, id: u64, _: super::operation::Nothing| async move {
-            crate::admin::$action(&app, id).await
+        |app: std::sync::Arc<rescind_node::app::App>, id: u64, _: super::operation::Nothing| async move {
+            rescind_admin::$action(&app, id).await
         }
     };
     ($action:ident(id, input)) => {
-        |app: std::sync::Arc<crate::app::App>, id: u64, input| async move {
-            crate::admin::$action(&app, id, input).await
+        |app: std::sync::Arc<rescind_node::app::App>, id: u64, input| async move {
+            rescind_admin::$action(&app, id, input).await
         }
     };
     ($action:ident(&name)) => {
-        |app: std::sync::Arc<crate::app::App>, name: String, _: super::operation::Nothing| async move {
-            crate::admin::$action(&app, &name).await
+        |app: std::sync::Arc<rescind_node::app::App>, name: String, _: super::operation::Nothing| async move {
+            rescind_admin::$action(&app, &name).await
         }
     };
     ($action:ident(&name, input)) => {
-        |app: std::sync::Arc<crate::app::App>, name: String, input| async move {
-            crate::admin::$action(&app, &name, input).await
+        |app: std::sync::Arc<rescind_node::app::App>, name: String, input| async move {
+            rescind_admin::$action(&app, &name, input).await
         }
     };
 }

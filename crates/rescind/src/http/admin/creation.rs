@@ -9,19 +9,18 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use hyper::HeaderMap;
+use rescind_admin as admin;
+use rescind_base::model::{Creation, CreationKey};
+use rescind_node::app::{ASKED, App, spawn_as_asked};
+use rescind_store::StoreError;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::problem::Problem;
-use crate::{
-    admin,
-    app::{ASKED, App, spawn_as_asked},
-    http::error::{ApiError, Class},
-    model::{Creation, CreationKey},
-    store::StoreError,
-};
+use crate::http::error::{ApiError, Class};
 
 pub(super) const HEADER: &str = "idempotency-key";
 
@@ -54,14 +53,16 @@ impl Once {
     }
 }
 
-/// Creates, at most once for each key.
-pub(super) async fn create<A: Send + 'static>(
+/// The path of what was created, and the answer's text.
+type Created = (String, Result<Vec<u8>, ApiError>);
+
+/// Creates, at most once for each key. Returns the answer's text.
+pub(super) async fn create(
     app: Arc<App>,
     once: Option<Once>,
-    create: impl Future<Output = Result<A, admin::Error>> + Send + 'static,
-    path_of: fn(&A) -> String,
-) -> Result<A, Problem> {
-    let Some(Once { key, request }) = once else { return Ok(create.await?) };
+    create: BoxFuture<'static, Result<Created, admin::Error>>,
+) -> Result<Vec<u8>, Problem> {
+    let Some(Once { key, request }) = once else { return Ok(create.await?.1?) };
     // In a task of its own: a caller that disconnects, and then repeats the request, must find the outcome.
     let created = spawn_as_asked(async move {
         if let Some(known) = app.store.reserve_creation(key.clone(), request, app.clock.now()).await? {
@@ -69,7 +70,7 @@ pub(super) async fn create<A: Send + 'static>(
         }
         let created = create.await;
         let settled = match &created {
-            Ok(created) => app.store.settle_creation(key, Some(path_of(created))).await,
+            Ok((path, _)) => app.store.settle_creation(key, Some(path.clone())).await,
             Err(admin::Error::Store(_) | admin::Error::Seal(_) | admin::Error::Keys(_)) => Ok(()),
             Err(_) => app.store.settle_creation(key, None).await,
         };
@@ -77,7 +78,7 @@ pub(super) async fn create<A: Send + 'static>(
         if let Err(error) = settled {
             warn!(%error, "the outcome under an idempotency key was not noted");
         }
-        Ok::<_, Problem>(created?)
+        Ok::<_, Problem>(created?.1?)
     });
     created.await.map_err(|e| ApiError::from(StoreError::Unavailable(e.into())))?
 }

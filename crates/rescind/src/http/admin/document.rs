@@ -1,6 +1,7 @@
 //! The description of the admin API (OpenAPI 3.1), from its operations.
 
 use hyper::Method;
+use rescind_base::model::Role;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 
@@ -8,7 +9,6 @@ use super::{
     PREFIX, creation,
     operation::{Operation, Output, Reach, Shape},
 };
-use crate::model::Role;
 
 const ABOUT: &str = "What operators do: the same operations as the command line's. Over the network, each request has a management \
     token (`rescind admin token create`) in its `Authorization` header. A change is answered when every node and \

@@ -13,6 +13,8 @@ use hyper::{
     HeaderMap, Method, StatusCode,
     header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH, LINK, RETRY_AFTER},
 };
+use rescind_base::model::{Administrator, Role};
+use rescind_node::{app::App, cluster::Receipt};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -24,11 +26,8 @@ use super::{
     operation_routes, operations,
 };
 use crate::{
-    app::App,
     auth::Caller,
-    cluster::Receipt,
     http::error::{ApiError, Failure},
-    model::{Administrator, Role},
 };
 
 /// The operations, for whoever has signed in.

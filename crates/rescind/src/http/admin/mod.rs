@@ -23,8 +23,7 @@ pub(super) use access::{from_another_origin, suffices, suspicion};
 pub(super) use inside::{Answer, Api, Beside, Inside, Known, Refused, segment};
 use operation::Operation;
 use problem::Problem;
-
-use crate::app::App;
+use rescind_node::app::App;
 
 const PREFIX: &str = "/admin/v1";
 
@@ -70,7 +69,7 @@ fn operation_routes(app: &Arc<App>, door: Door) -> Router<Arc<App>> {
     for operation in operations() {
         let rule = access::Rule::of(&operation, app, door);
         routes =
-            routes.route(operation.path, operation.handler.layer(from_fn_with_state(rule, access::allowed)));
+            routes.route(operation.path, operation.route().layer(from_fn_with_state(rule, access::allowed)));
     }
     routes
         .fallback(async || Problem(super::not_found()))

@@ -4,19 +4,19 @@
 use std::{error::Error as _, sync::Arc};
 
 use axum::{
-    Json,
-    extract::{
-        FromRequest, OriginalUri, Path, Query, Request, State,
-        rejection::{PathRejection, QueryRejection},
-    },
-    handler::Handler,
+    extract::{FromRequestParts, OriginalUri, Path, Query, Request, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
+use futures_util::{FutureExt, future::BoxFuture};
 use hyper::{
-    HeaderMap, Method,
-    header::{ETAG, HeaderValue, LINK},
+    Method,
+    header::{CONTENT_TYPE, ETAG, HeaderValue, LINK},
+    http::request::Parts,
 };
+use rescind_admin as admin;
+use rescind_base::{model::Role, secret};
+use rescind_node::app::App;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -24,15 +24,10 @@ use utoipa::{
 };
 
 use super::{creation, problem::Problem};
-use crate::{
-    admin,
-    app::App,
-    http::{
-        body::{JsonBody, MAX_ADMIN_LENGTH},
-        error::{ApiError, Class},
-    },
-    model::Role,
-    secret,
+use crate::http::{
+    body::{JsonObject, MAX_ADMIN_LENGTH},
+    error::{ApiError, Class},
+    not_found,
 };
 
 /// What an operation is about.
@@ -62,8 +57,12 @@ pub(super) struct Operation {
     pub(super) parameter: Option<RefOr<Schema>>,
     pub(super) input: Option<Shape>,
     pub(super) output: Output,
-    pub(super) handler: MethodRouter<Arc<App>>,
+    pub(super) handler: Handler,
 }
+
+/// What carries out an operation. It is boxed, because the router's part of a handler is compiled for each type of handler.
+pub(super) type Handler = Box<dyn Fn(Arc<App>, Given) -> Answered + Send + Sync>;
+pub(super) type Answered = BoxFuture<'static, Result<Response, Problem>>;
 
 /// What an operation answers with.
 pub(super) enum Output {
@@ -89,27 +88,42 @@ fn shape<T: ToSchema>() -> Shape {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Nothing {}
 
-/// A path's one parameter, or `()`.
-type GivenPath<P> = Result<Path<P>, PathRejection>;
-
-/// A parameter that cannot be read is answered with 404.
-fn parameter<P>(path: GivenPath<P>) -> Result<P, Problem> {
-    path.map(|Path(value)| value).map_err(|_| ApiError::new(Class::NotFound, "No such path").into())
+/// What a request gives to an operation: its path with a parameter, its headers, and the query of a GET or DELETE, or else the
+/// JSON body.
+pub(super) struct Given {
+    parts: Parts,
+    body: Option<JsonObject>,
 }
 
-/// A request's input: the query of a GET or DELETE, or else the JSON body.
-pub(super) struct Input<T>(T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if [Method::GET, Method::HEAD, Method::DELETE].contains(request.method()) {
-            let query = Query::try_from_uri(request.uri()).map_err(|rejection| in_words(&rejection))?;
-            return Ok(Input(query.0));
+impl Given {
+    async fn read(request: Request) -> Result<Given, Problem> {
+        let (parts, body) = request.into_parts();
+        if [Method::GET, Method::HEAD, Method::DELETE].contains(&parts.method) {
+            return Ok(Given { parts, body: None });
         }
-        let JsonBody::<_, MAX_ADMIN_LENGTH>(body) = JsonBody::from_request(request, state).await?;
-        Ok(Input(body))
+        let request = Request::from_parts(parts.clone(), body);
+        let body = JsonObject::read_up_to(request, MAX_ADMIN_LENGTH).await?;
+        Ok(Given { parts, body: Some(body) })
+    }
+
+    /// Takes the input.
+    fn input<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
+        if let Some(body) = self.body.take() {
+            return Ok(body.into_type()?);
+        }
+        let query = Query::try_from_uri(&self.parts.uri).map_err(|rejection| in_words(&rejection))?;
+        Ok(query.0)
+    }
+
+    /// The path's one parameter, or `()`. A parameter that cannot be read is answered with 404.
+    async fn parameter<P: DeserializeOwned + Send>(&mut self) -> Result<P, Problem> {
+        let read = Path::from_request_parts(&mut self.parts, &()).await;
+        read.map(|Path(value)| value).map_err(|_| not_found().into())
+    }
+
+    /// The path as it was asked for.
+    fn path(&self) -> &str {
+        self.parts.extensions.get::<OriginalUri>().map_or(&self.parts.uri, |OriginalUri(uri)| uri).path()
     }
 }
 
@@ -143,7 +157,7 @@ impl Operation {
             parameter: None,
             input: None,
             output: Output::File("application/json"),
-            handler: MethodRouter::new(),
+            handler: Box::new(|_, _| async { Err(not_found().into()) }.boxed()),
         }
     }
 
@@ -162,14 +176,19 @@ impl Operation {
         Fut: Future<Output = Result<A, admin::Error>> + Send,
     {
         let versioned = self.versioned;
-        let handler = async move |State(app): State<Arc<App>>, path: GivenPath<P>, Input(input): Input<B>| {
-            let outcome = action(app, parameter(path)?, input).await?;
-            let version = versioned.then(|| etag(&outcome)).flatten();
-            let mut response = Json(outcome).into_response();
-            response.headers_mut().extend(version.map(|version| (ETAG, version)));
-            Ok::<_, Problem>(response)
+        let handler = move |app, mut given: Given| {
+            let action = action.clone();
+            async move {
+                let input = given.input()?;
+                let outcome = text(&action(app, given.parameter().await?, input).await?)?;
+                let version = versioned.then(|| etag(&outcome)).flatten();
+                let mut response = json(outcome);
+                response.headers_mut().extend(version.map(|version| (ETAG, version)));
+                Ok(response)
+            }
+            .boxed()
         };
-        self.with::<P, B, _>(Output::Json(Box::new(shape::<A>())), handler)
+        self.with::<P, B>(Output::Json(Box::new(shape::<A>())), handler)
     }
 
     /// Like [`Operation::acts`], for a creation, which a caller may repeat under one idempotency key. `path_of` returns
@@ -182,17 +201,22 @@ impl Operation {
         F: Fn(Arc<App>, P, B) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<A, admin::Error>> + Send + 'static,
     {
-        let handler = async move |State(app): State<Arc<App>>,
-                                  path: GivenPath<P>,
-                                  OriginalUri(uri): OriginalUri,
-                                  headers: HeaderMap,
-                                  Input(input): Input<B>| {
-            let path = parameter(path)?;
-            let once = creation::Once::read(&headers, uri.path(), &input)?;
-            let create = action(Arc::clone(&app), path, input);
-            Ok::<_, Problem>(Json(creation::create(app, once, create, path_of).await?))
+        let handler = move |app: Arc<App>, mut given: Given| {
+            let action = action.clone();
+            async move {
+                let input = given.input()?;
+                let path = given.parameter().await?;
+                let once = creation::Once::read(&given.parts.headers, given.path(), &input)?;
+                let create = action(Arc::clone(&app), path, input);
+                let create = async move {
+                    let created = create.await?;
+                    Ok((path_of(&created), text(&created)))
+                };
+                creation::create(app, once, create.boxed()).await.map(json)
+            }
+            .boxed()
         };
-        Operation { creates: true, ..self.with::<P, B, _>(Output::Json(Box::new(shape::<A>())), handler) }
+        Operation { creates: true, ..self.with::<P, B>(Output::Json(Box::new(shape::<A>())), handler) }
     }
 
     /// Like [`Operation::acts`], for a list that is read in pages. With a page, `action` returns the `after` of the next one.
@@ -204,43 +228,63 @@ impl Operation {
         F: Fn(Arc<App>, B) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<(Vec<A>, Option<u64>), admin::Error>> + Send,
     {
-        let handler = async move |State(app): State<Arc<App>>,
-                                  OriginalUri(uri): OriginalUri,
-                                  Input(input): Input<B>| {
-            let (page, next) = action(app, input).await?;
-            let link = next.and_then(|after| next_page(uri.path(), uri.query(), after));
-            let mut response = Json(page).into_response();
-            response.headers_mut().extend(link.map(|link| (LINK, link)));
-            Ok::<_, Problem>(response)
+        let handler = move |app, mut given: Given| {
+            let action = action.clone();
+            async move {
+                let (page, next) = action(app, given.input()?).await?;
+                let link = next.and_then(|after| next_page(given.path(), given.parts.uri.query(), after));
+                let mut response = json(text(&page)?);
+                response.headers_mut().extend(link.map(|link| (LINK, link)));
+                Ok(response)
+            }
+            .boxed()
         };
-        Operation { pages: true, ..self.with::<(), B, _>(Output::Json(Box::new(shape::<Vec<A>>())), handler) }
+        Operation { pages: true, ..self.with::<(), B>(Output::Json(Box::new(shape::<Vec<A>>())), handler) }
     }
 
     /// Answers with a file of this media type.
     pub(super) fn sends<F, Fut>(self, media_type: &'static str, send: F) -> Operation
     where
-        F: Fn(Arc<App>) -> Fut + Clone + Send + Sync + 'static,
+        F: Fn(Arc<App>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Response, Problem>> + Send + 'static,
     {
-        let handler = async move |State(app): State<Arc<App>>| send(app).await;
-        self.with::<(), Nothing, _>(Output::File(media_type), handler)
+        self.with::<(), Nothing>(Output::File(media_type), move |app, _| send(app).boxed())
     }
 
-    fn with<P: DeserializeOwned + PartialSchema + Send + 'static, B: ToSchema, T: 'static>(
+    fn with<P: PartialSchema, B: ToSchema>(
         self,
         output: Output,
-        handler: impl Handler<T, Arc<App>>,
+        handler: impl Fn(Arc<App>, Given) -> Answered + Send + Sync + 'static,
     ) -> Operation {
         let input = Some(shape::<B>()).filter(|shape| shape.name != Nothing::name());
-        // A GET's handler serves HEAD too.
-        let filter = MethodFilter::try_from(self.method.clone()).unwrap_or(MethodFilter::GET);
         let parameter = self.path.contains('{').then(P::schema);
-        Operation { parameter, input, output, handler: on(filter, handler), ..self }
+        Operation { parameter, input, output, handler: Box::new(handler), ..self }
+    }
+
+    /// The operation's route.
+    pub(super) fn route(self) -> MethodRouter<Arc<App>> {
+        // A GET's handler serves HEAD too.
+        let filter = MethodFilter::try_from(self.method).unwrap_or(MethodFilter::GET);
+        let handler = Arc::new(self.handler);
+        on(filter, async move |State(app): State<Arc<App>>, request: Request| {
+            handler(app, Given::read(request).await?).await
+        })
     }
 }
 
-fn etag(outcome: &impl Serialize) -> Option<HeaderValue> {
-    HeaderValue::try_from(format!("\"{}\"", admin::version(outcome))).ok()
+/// The JSON text of an answer.
+fn text(outcome: &impl Serialize) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(outcome).map_err(ApiError::internal)
+}
+
+fn json(text: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+}
+
+/// The version of the client that an answer shows.
+fn etag(text: &[u8]) -> Option<HeaderValue> {
+    let shown = serde_json::from_slice(text).ok()?;
+    HeaderValue::try_from(format!("\"{}\"", admin::version(shown))).ok()
 }
 
 /// The link to the next page (RFC 8288).

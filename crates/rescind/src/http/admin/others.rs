@@ -12,6 +12,12 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::channel::{Channel, Sender};
 use hyper::{Method, header::CONTENT_TYPE};
+use rescind_admin::{self as admin, CreatedManagementToken, CreatedVerifier};
+use rescind_base::{
+    files::delete_gently,
+    model::Role::{Admin, Viewer},
+};
+use rescind_node::app::App;
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, task::spawn_blocking};
 use tracing::warn;
@@ -24,12 +30,6 @@ use super::{
         Reach::{Clients, Everything},
     },
     problem::Problem,
-};
-use crate::{
-    admin::{self, CreatedManagementToken, CreatedVerifier},
-    app::App,
-    files::delete_gently,
-    model::Role::{Admin, Viewer},
 };
 
 /// A token to look into.

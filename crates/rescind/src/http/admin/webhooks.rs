@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use hyper::Method;
+use rescind_base::model::Role::{Operator, Viewer};
+use rescind_node::app::App;
 
 use super::operation::{Nothing, Operation, Reach::Everything};
-use crate::{
-    app::App,
-    model::Role::{Operator, Viewer},
-    webhooks,
-};
+use crate::webhooks;
 
 pub(super) fn operations() -> Vec<Operation> {
     let reads = |path, says| Operation::new(Method::GET, path, says, Viewer, Everything);

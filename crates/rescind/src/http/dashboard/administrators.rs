@@ -9,6 +9,8 @@ use axum::{
     routing::{get, post},
 };
 use maud::{Markup, html};
+use rescind_admin::{self as admin, AdministratorView, Shown};
+use rescind_base::model::Role;
 use zeroize::Zeroizing;
 
 use super::{
@@ -18,11 +20,7 @@ use super::{
     signing_in::{code_field, shown},
     visit::{self, Answered, Visit},
 };
-use crate::{
-    admin::{self, AdministratorView, Shown},
-    http::error::{ApiError, Class},
-    model::Role,
-};
+use crate::http::error::{ApiError, Class};
 
 const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
 const ACCOUNT: &str = "/dashboard/account";

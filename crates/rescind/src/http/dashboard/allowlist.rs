@@ -10,6 +10,9 @@ use axum::{
 };
 use ipnet::IpNet;
 use maud::{Markup, html};
+use rescind_admin::{AddressCheck, ClientView, DenialView, UseView, shut_out};
+use rescind_base::model::Role::Operator;
+use rescind_node::config::Time;
 use rescind_verifier::{Allowlist, Denied, parse_cidr};
 
 use super::{
@@ -19,12 +22,7 @@ use super::{
     shown_client::ShownClient,
     visit::{Answered, Visit},
 };
-use crate::{
-    admin::{AddressCheck, ClientView, DenialView, UseView, shut_out},
-    config::Time,
-    http::error::ApiError,
-    model::Role::Operator,
-};
+use crate::http::error::ApiError;
 
 /// In seconds: who was seen in this time is named before a list shuts them out.
 const LATELY: u64 = 24 * 3600;

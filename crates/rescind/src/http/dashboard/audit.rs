@@ -10,17 +10,15 @@ use hyper::{
     header::{CONTENT_DISPOSITION, CONTENT_TYPE},
 };
 use maud::{Markup, html};
+use rescind_admin::{CSV_HEADING, EventView, EventsView, csv};
+use rescind_base::model::EventKind;
 
 use super::{
     Dashboard,
     page::{field, time},
     visit::{Answered, Visit},
 };
-use crate::{
-    admin::{CSV_HEADING, EventView, EventsView, csv},
-    http::admin::Refused,
-    model::EventKind,
-};
+use crate::http::admin::Refused;
 
 pub(super) const PATH: &str = "/dashboard/audit";
 /// Rows of a page.

@@ -2,9 +2,9 @@
 //! permits no style in the markup.
 
 use maud::{Markup, html};
+use rescind_base::{clock::rfc3339, model::UnixSeconds};
 
 use super::scale::{Unit, label, place, ticks};
-use crate::{clock::rfc3339, model::UnixSeconds};
 
 /// Values over time.
 pub(super) struct Chart<'a> {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::{Router, extract::Path, routing::get};
 use maud::{Markup, html};
+use rescind_admin::{ClientView, CredentialView, SessionView, SessionsView, UsageView, UseView};
+use rescind_base::model::{Role::Operator, Status};
 
 use super::{
     Dashboard, allowlist,
@@ -14,10 +16,6 @@ use super::{
     shown_client::ShownClient,
     usage,
     visit::{Answered, Visit},
-};
-use crate::{
-    admin::{ClientView, CredentialView, SessionView, SessionsView, UsageView, UseView},
-    model::{Role::Operator, Status},
 };
 
 pub(super) fn routes() -> Router<Arc<Dashboard>> {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::{Router, routing::get};
 use maud::{Markup, html};
+use rescind_admin::ClientView;
+use rescind_base::model::Status;
 
 use super::{
     Dashboard,
     page::{field, time, time_or},
     visit::{Answered, Visit},
 };
-use crate::{admin::ClientView, model::Status};
 
 pub(super) const PATH: &str = "/dashboard/clients";
 /// Rows of a page.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{Router, routing::get};
 use maud::{Markup, html};
+use rescind_admin::{ClusterView, FollowerView, NodeView, StatusView, VerifierView};
 
 use super::{
     Dashboard,
@@ -11,7 +12,6 @@ use super::{
     page::{field, time},
     visit::{Answered, Visit},
 };
-use crate::admin::{ClusterView, FollowerView, NodeView, StatusView, VerifierView};
 
 pub(super) fn routes() -> Router<Arc<Dashboard>> {
     Router::new().route("/cluster", get(show))

@@ -1,15 +1,13 @@
 //! The credentials of a client, and when and from where each was used last.
 
 use maud::{Markup, html};
+use rescind_admin::{CredentialView, UseView};
+use rescind_base::model::Role::Operator;
 
 use super::{
     form::Form,
     page::{field, hidden, time, time_or},
     shown_client::ShownClient,
-};
-use crate::{
-    admin::{CredentialView, UseView},
-    model::Role::Operator,
 };
 
 pub(super) fn section(shown: &ShownClient<'_>, credentials: &[CredentialView], uses: &[UseView]) -> Markup {

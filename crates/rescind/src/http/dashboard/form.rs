@@ -16,19 +16,17 @@ use hyper::{
 };
 use ipnet::IpNet;
 use maud::{Markup, html};
+use rescind_admin::parse_networks;
 use serde_json::{Map, Value};
 
 use super::{
     Dashboard, page, shown_once,
     visit::{self, Answered, Visit},
 };
-use crate::{
-    admin::parse_networks,
-    http::{
-        admin::{Answer, Beside, Known, Refused, suffices},
-        body::{self, MAX_ADMIN_LENGTH},
-        error::{ApiError, Class},
-    },
+use crate::http::{
+    admin::{Answer, Beside, Known, Refused, suffices},
+    body::{self, MAX_ADMIN_LENGTH},
+    error::{ApiError, Class},
 };
 
 /// Operations whose form asks for the client's name, so that nobody asks for them by mistake.
@@ -187,7 +185,7 @@ impl Visit {
     pub(super) async fn form(
         &mut self,
         request: Request,
-        needed: crate::model::Role,
+        needed: rescind_base::model::Role,
     ) -> Result<Fields, ApiError> {
         suffices(needed, self.administrator().role, "your role")?;
         let fields = Fields::read(request).await?;

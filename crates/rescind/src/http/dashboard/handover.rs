@@ -9,6 +9,8 @@ use axum::{
     routing::get,
 };
 use maud::html;
+use rescind_admin::{self as admin, LinkState};
+use rescind_base::clock::rfc3339;
 
 use super::{
     Dashboard,
@@ -16,11 +18,7 @@ use super::{
     shown_once,
     visit::Answered,
 };
-use crate::{
-    admin::{self, LinkState},
-    auth::Caller,
-    clock::rfc3339,
-};
+use crate::auth::Caller;
 
 pub(super) fn routes() -> Router<Arc<Dashboard>> {
     Router::new().route("/handover/{link}", get(ask).post(read))

@@ -1,9 +1,9 @@
 //! The lives of signing keys as inline SVG: published, then signing, then verifying until the key is retired.
 
 use maud::{Markup, html};
+use rescind_base::{clock::rfc3339, model::UnixSeconds};
 
 use super::scale::{label, place};
-use crate::{clock::rfc3339, model::UnixSeconds};
 
 const DAY: UnixSeconds = 86_400;
 

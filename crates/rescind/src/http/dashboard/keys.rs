@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::{Router, routing::get};
 use maud::{Markup, html};
+use rescind_admin::KeyView;
+use rescind_base::model::UnixSeconds;
 
 use super::{
     Dashboard,
@@ -13,7 +15,6 @@ use super::{
     scale::seconds,
     visit::{Answered, Visit},
 };
-use crate::{admin::KeyView, model::UnixSeconds};
 
 pub(super) fn routes() -> Router<Arc<Dashboard>> {
     Router::new().route("/keys", get(show))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{Router, routing::get};
 use maud::{Markup, html};
+use rescind_admin::ManagementTokenView;
 
 use super::{
     Dashboard,
@@ -11,7 +12,6 @@ use super::{
     page::{field, time, time_or},
     visit::{Answered, Visit},
 };
-use crate::admin::ManagementTokenView;
 
 pub(super) fn routes() -> Router<Arc<Dashboard>> {
     Router::new().route("/management-tokens", get(show))

@@ -46,12 +46,12 @@ use hyper::{
         X_CONTENT_TYPE_OPTIONS,
     },
 };
+use rescind_node::app::App;
 
 use super::{
     admin::{Door, Inside, from_another_origin, suspicion},
     error::{ApiError, Class},
 };
-use crate::app::App;
 
 pub(super) const PREFIX: &str = "/dashboard";
 

@@ -4,6 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use axum::{Router, routing::get};
 use maud::{Markup, html};
+use rescind_admin::{HoursView, IntervalView, StatusView, TrendsRange, TrendsView};
 
 use super::{
     Dashboard,
@@ -12,7 +13,6 @@ use super::{
     usage,
     visit::{Answered, Visit},
 };
-use crate::admin::{HoursView, IntervalView, StatusView, TrendsRange, TrendsView};
 
 pub(super) const PATH: &str = "/dashboard/overview";
 

@@ -6,16 +6,14 @@ use hyper::{
     header::{HeaderName, HeaderValue, RETRY_AFTER},
 };
 use maud::{DOCTYPE, Markup, html};
+use rescind_base::model::{
+    Administrator,
+    Role::{self, Admin, Viewer},
+};
+use rescind_node::cluster::Receipt;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cluster::Receipt,
-    http::admin::Refused,
-    model::{
-        Administrator,
-        Role::{self, Admin, Viewer},
-    },
-};
+use crate::http::admin::Refused;
 
 /// The pages in the navigation, and the least role that they are of use to.
 const PAGES: [(&str, &str, Role); 9] = [

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use axum::{Router, routing::get};
 use hyper::StatusCode;
 use maud::{Markup, html};
+use rescind_admin::{DenialView, ExplainedDenial};
 
 use super::{
     Dashboard,
     page::{field, time},
     visit::{Answered, Visit},
 };
-use crate::{
-    admin::{DenialView, ExplainedDenial},
-    http::admin::{Refused, segment},
-};
+use crate::http::admin::{Refused, segment};
 
 const PATH: &str = "/dashboard/refused";
 

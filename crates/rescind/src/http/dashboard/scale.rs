@@ -1,6 +1,7 @@
 //! Numbers and times as charts show them: units, round ticks, places.
 
-use crate::{clock::rfc3339, config::Time, model::UnixSeconds};
+use rescind_base::{clock::rfc3339, model::UnixSeconds};
+use rescind_node::config::Time;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {

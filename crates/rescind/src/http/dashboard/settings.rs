@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::{Router, routing::get};
 use maud::html;
+use rescind_admin::{SettingView, StatusView};
 
 use super::{
     Dashboard,
     visit::{Answered, Visit},
 };
-use crate::admin::{SettingView, StatusView};
 
 pub(super) fn routes() -> Router<Arc<Dashboard>> {
     Router::new().route("/settings", get(show))

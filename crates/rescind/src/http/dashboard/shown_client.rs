@@ -1,9 +1,9 @@
 //! The client that a page shows.
 
 use maud::Markup;
+use rescind_admin::ClientView;
 
 use super::{form::Form, visit::Visit};
-use crate::admin::ClientView;
 
 /// A client, and the version of it that a page shows.
 pub(super) struct ShownClient<'a> {

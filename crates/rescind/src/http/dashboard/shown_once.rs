@@ -2,10 +2,10 @@
 
 use axum::response::Response;
 use maud::{Markup, html};
+use rescind_node::app::App;
 use serde_json::Value;
 
 use super::{credentials, visit::Visit};
-use crate::app::App;
 
 /// The page with the secret of what was created, if it has one. It is left by a button that says that the secret is stored.
 pub(super) fn page(visit: &Visit, created: &Value, then: &str) -> Option<Response> {

@@ -11,6 +11,8 @@ use axum::{
 use hyper::HeaderMap;
 use maud::{Markup, html};
 use qrcodegen::{QrCode, QrCodeEcc};
+use rescind_admin::{self as admin, Invited, OfferedSecret, Shown, SignInError};
+use rescind_base::secret::ApiSecret;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -21,13 +23,11 @@ use super::{
     visit::{self, Answered, Visit},
 };
 use crate::{
-    admin::{self, Invited, OfferedSecret, Shown, SignInError},
     auth::Caller,
     http::{
         admin::Refused,
         error::{ApiError, Class},
     },
-    secret::ApiSecret,
 };
 
 pub(super) fn routes() -> Router<Arc<Dashboard>> {

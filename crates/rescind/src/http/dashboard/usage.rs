@@ -3,14 +3,12 @@
 use std::collections::HashMap;
 
 use maud::{Markup, html};
+use rescind_admin::{CountsView, HoursView};
+use rescind_base::model::HOUR;
 
 use super::{
     chart::{Chart, Form, Line},
     scale::{Unit, seconds},
-};
-use crate::{
-    admin::{CountsView, HoursView},
-    model::HOUR,
 };
 
 /// The hours as a section of a page.
@@ -63,8 +61,9 @@ fn charts(hours: &HoursView) -> [Chart<'static>; 2] {
 
 #[cfg(test)]
 mod tests {
+    use rescind_admin::HourView;
+
     use super::*;
-    use crate::admin::HourView;
 
     #[test]
     fn an_hour_without_any_use_is_drawn_as_zero() {

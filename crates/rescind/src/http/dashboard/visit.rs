@@ -16,20 +16,20 @@ use hyper::{
     http::request::Parts,
 };
 use maud::Markup;
+use rescind_admin as admin;
+use rescind_base::model::{Administrator, Role};
+use rescind_node::cluster::Receipt;
 
 use super::{
     Dashboard,
     page::{self, Said, Whose},
 };
 use crate::{
-    admin,
     auth::Caller,
-    cluster::Receipt,
     http::{
         admin::{Api, Refused},
         error::{ApiError, Class},
     },
-    model::{Administrator, Role},
 };
 
 /// The cookie of a sign-in.

@@ -5,12 +5,13 @@ use std::{
 
 use hyper::Version;
 use proptest::prelude::*;
+use rescind_base::clock::Clock;
 
 use super::{
     super::{asked::Asked, conn_state::ConnState},
     *,
 };
-use crate::{clock::Clock, http::BodyError};
+use crate::http::BodyError;
 
 fn pool<G: Holder>(in_all: usize, per_network: usize, newcomers: Newcomers) -> Arc<ConnLimit<G>> {
     let bounds = Bounds { in_all, per_network, aside: 2, newcomers };

@@ -3,7 +3,8 @@
 #[path = "../../fixture/browser.rs"]
 mod fixture;
 
-use rescind::{admin, model::Role};
+use rescind_admin as admin;
+use rescind_base::model::Role;
 
 pub(crate) use fixture::{Browser, FIRST, PASSWORD, Page, offered, secret};
 

@@ -1,6 +1,6 @@
 //! What operators do with clients by the pages.
 
-use rescind::model::Role;
+use rescind_base::model::Role;
 
 use super::browser::{Browser, Page};
 use crate::app::{Client, HOUR, TestApp};

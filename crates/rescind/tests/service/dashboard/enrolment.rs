@@ -1,6 +1,7 @@
 //! How administrators enrol, sign in and sign out.
 
-use rescind::{admin, model::Role, random::Random};
+use rescind_admin as admin;
+use rescind_base::{model::Role, random::Random};
 
 use super::browser::{Browser, FIRST, PASSWORD, Page, offered, secret};
 use crate::app::TestApp;
@@ -82,7 +83,7 @@ async fn a_wrong_name_password_or_code_has_one_answer_and_attempts_are_bounded()
     // Another name is not kept out.
     attempt("nobody", PASSWORD, "000000").await.is_refused(401, refused);
     app.app.audit.write(&app.app.store).await;
-    let newest = rescind::model::EventFilter::newest(100);
+    let newest = rescind_base::model::EventFilter::newest(100);
     let records = app.app.store.records(newest).await.unwrap().records;
     let counted: u64 = records.iter().filter(|r| r.kind == "sign_in_refused").map(|r| r.count).sum();
     assert_eq!(counted, 13);

@@ -1,7 +1,8 @@
 //! Forms do what operations of the admin API do, and no more.
 
 use reqwest::Method;
-use rescind::{admin, model::Role};
+use rescind_admin as admin;
+use rescind_base::model::Role;
 use serde_json::{Value, json};
 
 use super::browser::{Browser, FIRST};
@@ -29,7 +30,7 @@ fn changes() -> Vec<(String, String, String, String)> {
 /// What a viewer must not change.
 async fn state(app: &TestApp) -> Value {
     let store = &app.app.store;
-    let events = store.records(rescind::model::EventFilter::newest(1000)).await.unwrap().records;
+    let events = store.records(rescind_base::model::EventFilter::newest(1000)).await.unwrap().records;
     // An attempt that was refused is no change.
     let events: Vec<_> = events.iter().map(|record| (record.id, record.kind.clone())).collect();
     json!([
@@ -152,7 +153,7 @@ async fn an_operation_leaves_the_same_row_by_a_form_the_api_and_the_socket() {
         refused.push(app.stands(&pair.access).await);
     }
     assert_eq!(refused, [false, false, false]);
-    let newest = rescind::model::EventFilter::newest(100);
+    let newest = rescind_base::model::EventFilter::newest(100);
     let records = app.app.store.records(newest).await.unwrap().records;
     let rows: Vec<_> = records.iter().filter(|r| r.kind == "client_logged_out").collect();
     let same: Vec<_> = rows.iter().map(|r| (r.by.as_str(), r.client, r.detail.clone(), r.count)).collect();

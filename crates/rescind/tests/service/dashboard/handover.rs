@@ -1,6 +1,6 @@
 //! A secret that is handed to somebody by a link.
 
-use rescind::model::{EventFilter, Role};
+use rescind_base::model::{EventFilter, Role};
 
 use super::browser::Browser;
 use crate::app::TestApp;

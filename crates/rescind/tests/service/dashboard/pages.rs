@@ -1,9 +1,7 @@
 //! The pages on what is no client's: the overview, the audit log, keys, verifiers, management tokens, settings.
 
-use rescind::{
-    admin::{self, NewClient},
-    model::Role,
-};
+use rescind_admin::{self as admin, NewClient};
+use rescind_base::model::Role;
 
 use super::browser::Browser;
 use crate::app::TestApp;

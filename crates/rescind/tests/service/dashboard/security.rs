@@ -2,10 +2,8 @@
 
 use regex::Regex;
 use reqwest::Method;
-use rescind::{
-    admin::{self, NewClient},
-    model::Role,
-};
+use rescind_admin::{self as admin, NewClient};
+use rescind_base::model::Role;
 
 use super::browser::Browser;
 use crate::{app::TestApp, raw};

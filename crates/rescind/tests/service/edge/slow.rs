@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use reqwest::Method;
-use rescind::{config::Config, telemetry::metrics::Listener};
+use rescind_base::telemetry::metrics::Listener;
+use rescind_node::config::Config;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use rescind::config::{Config, OnUnavailable};
+use rescind_node::config::{Config, OnUnavailable};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -110,7 +110,7 @@ async fn of_one_addresss_requests_the_one_that_has_waited_longest_makes_room() {
     // A place was given back with that answer, and another address has its own.
     held.push(waiting("127.0.0.1", &app).await);
     assert!(is_served(&mut from("127.0.0.2", app.address).await).await);
-    let metrics = app.app.metrics.requests_under_way(rescind::telemetry::metrics::Listener::Public);
+    let metrics = app.app.metrics.requests_under_way(rescind_base::telemetry::metrics::Listener::Public);
     assert_eq!((metrics.taken.get(), metrics.turned_away.get()), (3, 1));
     drop(held);
 }
@@ -156,7 +156,7 @@ async fn a_request_that_is_worked_on_makes_room_for_nobody() {
         // It is waited for, until its lease has run out: so is the logout's answer.
         renew(&app, &verifier_token(&app, true).await, "silent").await;
         let under_way =
-            app.app.metrics.requests_under_way(rescind::telemetry::metrics::Listener::Public).taken;
+            app.app.metrics.requests_under_way(rescind_base::telemetry::metrics::Listener::Public).taken;
         let logout = async {
             app.logout(&token).await.is_logged_out();
         };

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use reqwest::{Method, header::AUTHORIZATION};
-use rescind::{admin, auth, memory::Changed};
+use rescind::auth;
+use rescind_admin as admin;
+use rescind_node::memory::Changed;
 use rescind_verifier::follow::{
     FeedError,
     sse::{Event, Parser},

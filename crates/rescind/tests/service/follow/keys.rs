@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use rescind::{
-    admin::{self, KeyRotation, KeyView},
-    memory::Changed,
-};
+use rescind_admin::{self as admin, KeyRotation, KeyView};
+use rescind_node::memory::Changed;
 use rescind_verifier::{
     Denied,
     follow::wire::{Position, What, event_id},

@@ -18,12 +18,9 @@ use std::{
     time::Duration,
 };
 
-use rescind::{
-    admin::{self, AllowChange, KeyRotation, NewVerifier},
-    auth,
-    clock::Clock,
-    model::OnReuse,
-};
+use rescind::auth;
+use rescind_admin::{self as admin, AllowChange, KeyRotation, NewVerifier};
+use rescind_base::{clock::Clock, model::OnReuse};
 use rescind_verifier::{
     Denied,
     follow::{Follower, Mode, Options},

@@ -1,6 +1,6 @@
 //! Allowlists at introspection: to which callers a token with an allowlist is active.
 
-use rescind::admin::{self, AllowChange, EnforcementChange, NewClient, NewVerifier};
+use rescind_admin::{self as admin, AllowChange, EnforcementChange, NewClient, NewVerifier};
 use serde_json::json;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use data_encoding::BASE64;
 use reqwest::header::AUTHORIZATION;
-use rescind::admin::{self, NewClient, NewCredential};
+use rescind_admin::{self as admin, NewClient, NewCredential};
 
 use crate::{
     app::{Client, TestApp, trust_proxy},

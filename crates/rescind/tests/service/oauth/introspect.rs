@@ -1,6 +1,6 @@
 //! The introspection endpoint (RFC 7662).
 
-use rescind::admin::{self, LifetimeChange, NewClient, NewVerifier};
+use rescind_admin::{self as admin, LifetimeChange, NewClient, NewVerifier};
 use rescind_verifier::Denied;
 use serde_json::{Value, json};
 

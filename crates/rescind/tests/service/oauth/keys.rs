@@ -4,7 +4,8 @@ use data_encoding::BASE64URL_NOPAD;
 use hmac::Mac;
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode, decode_header, jwk::JwkSet};
 use reqwest::Method;
-use rescind::{admin, secret::hmac_sha256};
+use rescind_admin as admin;
+use rescind_base::secret::hmac_sha256;
 use serde_json::{Value, json};
 
 use crate::{

@@ -12,7 +12,8 @@ mod revoke;
 mod token;
 
 use reqwest::{RequestBuilder, header::CONTENT_TYPE};
-use rescind::{admin::NewClient, auth::INTROSPECT};
+use rescind::auth::INTROSPECT;
+use rescind_admin::NewClient;
 
 use crate::{
     app::{Client, TestApp},

@@ -2,10 +2,8 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use reqwest::Method;
-use rescind::{
-    admin::{self, NewClient, ResourceChange},
-    model::{EventFilter, EventKind},
-};
+use rescind_admin::{self as admin, NewClient, ResourceChange};
+use rescind_base::model::{EventFilter, EventKind};
 use rescind_verifier::{
     Denied,
     follow::{Follower, Options},

@@ -1,6 +1,6 @@
 //! The revocation endpoint (RFC 7009).
 
-use rescind::admin;
+use rescind_admin as admin;
 use rescind_verifier::follow::wire::EndedSession;
 
 use crate::{

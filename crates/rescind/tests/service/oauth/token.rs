@@ -1,7 +1,7 @@
 //! The token endpoint (RFC 6749 §4.4).
 
 use reqwest::Method;
-use rescind::admin::{self, AllowChange};
+use rescind_admin::{self as admin, AllowChange};
 use serde_json::json;
 
 use crate::{

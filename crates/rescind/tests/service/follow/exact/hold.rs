@@ -9,11 +9,9 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use rescind::{
-    admin::{self, AllowChange, KeyRotation},
-    auth,
-    cluster::Outcome,
-};
+use rescind::auth;
+use rescind_admin::{self as admin, AllowChange, KeyRotation};
+use rescind_node::cluster::Outcome;
 use rescind_verifier::{
     Denied,
     follow::{Hold, Mode},

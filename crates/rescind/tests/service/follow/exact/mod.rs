@@ -7,11 +7,9 @@ mod race;
 use std::{net::SocketAddr, time::Duration};
 
 use reqwest::Method;
-use rescind::{
-    admin::{self, AllowChange, KeyRotation},
-    auth,
-    cluster::Outcome,
-};
+use rescind::auth;
+use rescind_admin::{self as admin, AllowChange, KeyRotation};
+use rescind_node::cluster::Outcome;
 use rescind_verifier::{
     Denied,
     follow::{FeedError, Follower, Mode, Options, wire::ACK_PATH},
