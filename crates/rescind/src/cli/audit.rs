@@ -2,7 +2,7 @@
 
 mod verify;
 
-use std::{mem::replace, path::PathBuf, pin::pin, time::Duration};
+use std::{mem::replace, path::PathBuf, time::Duration};
 
 use clap::{
     Args, Subcommand,
@@ -210,7 +210,7 @@ fn follow_on(page: &EventsView, first: EventQuery, config: &Config, output: &Out
 
 /// Prints page after page, until interrupted or until nobody reads the output. Waits while the server is unavailable.
 async fn go_on(mut next: EventQuery, config: &Config, output: &Output) -> Result<(), Failure> {
-    let mut stop = pin!(signals::first_of(&[SignalKind::terminate(), SignalKind::interrupt()])?);
+    let mut stop = signals::first_of(&[SignalKind::terminate(), SignalKind::interrupt()])?;
     let mut database = None;
     let (mut pause, mut away) = (PAUSE, false);
     loop {

@@ -1,6 +1,6 @@
 //! `rescind serve`
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rescind_admin as admin;
 use rescind_base::{clock::Clock, random::Random, telemetry::with_causes};
@@ -27,7 +27,7 @@ pub(super) fn run(flags: Flags, environment: Environment) -> Result<(), Failure>
         // The server has SIGHUP, as soon as there is one.
         signals::ignore(&[SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()])?;
         let signalled = signals::counted(&[SignalKind::terminate(), SignalKind::interrupt()])?;
-        let mut stop = pin!(signals::at_least(1, signalled.clone()));
+        let mut stop = signals::at_least(1, signalled.clone());
         let master_key = environment.master_key()?;
         let master_key = master_key.as_deref().map(String::as_str);
         // The embedded store is a file, which does not start later.

@@ -2,19 +2,23 @@
 
 use std::{future::pending, io};
 
-use futures_util::future::select_all;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, select_all},
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 
 /// Waits for the first of these signals. All of them are caught as soon as this function returns.
-pub(super) fn first_of(kinds: &[SignalKind]) -> io::Result<impl Future<Output = ()> + use<>> {
+pub(super) fn first_of(kinds: &[SignalKind]) -> io::Result<BoxFuture<'static, ()>> {
     let mut signals = kinds.iter().copied().map(signal).collect::<io::Result<Vec<Signal>>>()?;
-    Ok(async move {
+    let first = async move {
         let received = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
         select_all(received).await;
-    })
+    };
+    Ok(first.boxed())
 }
 
 /// Counts these signals, from the moment when this function returns. It is called in a runtime.
@@ -32,10 +36,13 @@ pub(super) fn counted(kinds: &[SignalKind]) -> io::Result<watch::Receiver<u32>> 
 }
 
 /// Waits until this many signals were counted.
-pub(super) async fn at_least(wanted: u32, mut counted: watch::Receiver<u32>) {
-    if counted.wait_for(|&count| count >= wanted).await.is_err() {
-        pending::<()>().await;
-    }
+pub(super) fn at_least(wanted: u32, mut counted: watch::Receiver<u32>) -> BoxFuture<'static, ()> {
+    let wanted = async move {
+        if counted.wait_for(|&count| count >= wanted).await.is_err() {
+            pending::<()>().await;
+        }
+    };
+    wanted.boxed()
 }
 
 /// Keeps these signals from ending the process.

@@ -60,8 +60,8 @@ pub(super) struct Operation {
     pub(super) handler: Handler,
 }
 
-/// What carries out an operation. It is boxed, because the router's part of a handler is compiled for each type of handler.
-pub(super) type Handler = Box<dyn Fn(Arc<App>, Given) -> Answered + Send + Sync>;
+/// What carries out an operation. It has one type, because the router's part of a handler is compiled for each type.
+pub(super) type Handler = Arc<dyn Fn(Arc<App>, Given) -> Answered + Send + Sync>;
 pub(super) type Answered = BoxFuture<'static, Result<Response, Problem>>;
 
 /// What an operation answers with.
@@ -157,7 +157,7 @@ impl Operation {
             parameter: None,
             input: None,
             output: Output::File("application/json"),
-            handler: Box::new(|_, _| async { Err(not_found().into()) }.boxed()),
+            handler: Arc::new(|_, _| async { Err(not_found().into()) }.boxed()),
         }
     }
 
@@ -258,14 +258,14 @@ impl Operation {
     ) -> Operation {
         let input = Some(shape::<B>()).filter(|shape| shape.name != Nothing::name());
         let parameter = self.path.contains('{').then(P::schema);
-        Operation { parameter, input, output, handler: Box::new(handler), ..self }
+        Operation { parameter, input, output, handler: Arc::new(handler), ..self }
     }
 
     /// The operation's route.
     pub(super) fn route(self) -> MethodRouter<Arc<App>> {
         // A GET's handler serves HEAD too.
         let filter = MethodFilter::try_from(self.method).unwrap_or(MethodFilter::GET);
-        let handler = Arc::new(self.handler);
+        let handler = self.handler;
         on(filter, async move |State(app): State<Arc<App>>, request: Request| {
             handler(app, Given::read(request).await?).await
         })
