@@ -268,12 +268,14 @@ class Load:
 @contextlib.contextmanager
 def haproxy(mode, nodes, proxy=""):
     """Yields the port, and a function that waits for a server's state. Nothing is asked twice."""
-    [port], control = free_ports(1), f"/tmp/haproxy-{nodes[0][0]}"
+    control, path = f"/tmp/haproxy-{nodes[0][0]}", pathlib.Path(f"/tmp/haproxy-{nodes[0][0]}.cfg")
     check = "check port {1} inter 100ms fall 1 rise 1" if mode == "http" else ""
     servers = [f"server {name} 127.0.0.1:{{0}} {check} {proxy}".format(*node) for name, node in zip(("one", "two"), nodes)]
     lines = "\n    ".join(["option httpchk GET /readyz" if mode == "http" else "", *servers])
-    path = pathlib.Path(f"/tmp/haproxy-{nodes[0][0]}.cfg")
-    path.write_text(f"""
+
+    def start():
+        [port] = free_ports(1)
+        path.write_text(f"""
 global
     stats socket {control} level admin
 defaults
@@ -288,20 +290,32 @@ frontend front
 backend nodes
     {lines}
 """)
-    process = subprocess.Popen(["haproxy", "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
+        return port, subprocess.Popen(["haproxy", "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
+
+    def says(question):
+        """What HAProxy answers, which it does once it listens. The socket of one that has ended answers nothing."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            if connection.connect_ex(control):
+                return ""
+            connection.sendall(question)
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def state(server, wanted):
-        def is_there():
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(control)
-                connection.sendall(b"show stat\n")
-                text = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-            return any(line.split(",")[1:2] == [server] and line.split(",")[17].startswith(wanted)
-                       for line in text.splitlines())
-        until(f"{server} is {wanted}", is_there)
+        until(f"{server} is {wanted}", lambda: any(
+            line.split(",")[1:2] == [server] and line.split(",")[17].startswith(wanted)
+            for line in says(b"show stat\n").splitlines()))
+
+    port, process = start()
+
+    def listens():
+        nonlocal port, process
+        # Another process may have taken the port meanwhile.
+        if process.poll() is not None:
+            port, process = start()
+        return says(b"show info\n")
 
     try:
-        until("HAProxy listens", lambda: is_open(port) and os.path.exists(control))
+        until("HAProxy listens", listens)
         yield port, state
     finally:
         process.kill()
@@ -341,11 +355,6 @@ def status(port, path):
         return connection.getresponse().status
     except OSError:
         return None
-
-
-def is_open(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def until(what, holds):

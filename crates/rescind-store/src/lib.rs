@@ -1,4 +1,4 @@
-//! The durable database. All SQL of the service is in this folder.
+//! The durable database. All SQL of the service is in this crate.
 //!
 //! The store knows no rules. It loads values under a lock, lets a rule change them, and saves the changes, all in one
 //! transaction. An operation returns only when its commit is on the disk.

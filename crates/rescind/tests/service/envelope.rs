@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use reqwest::Method;
+use reqwest::{Method, redirect::Policy};
 
 use crate::{app::TestApp, raw};
 
@@ -59,6 +59,25 @@ async fn methods_that_a_path_has_not_are_405_with_those_that_it_has() {
         }
     }
     assert!(app.stands(&pair.access).await);
+}
+
+// Load balancers ask for health by HEAD too.
+#[tokio::test]
+async fn a_head_at_the_management_listener_is_that_of_the_get() {
+    let app = TestApp::start().await;
+    let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    for (path, status) in [
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/nowhere", 404),
+        ("/admin/v1/clients", 401),
+        ("/dashboard", 303),
+    ] {
+        let url = format!("http://{}{path}", app.management);
+        let (get, head) = (app.send(http.get(&url)).await, app.send(http.head(&url)).await);
+        assert_eq!((get.status, head.status, head.body.as_str()), (status, status, ""), "{path}");
+        assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+    }
 }
 
 // check 62: an echo would show what scripts must not see

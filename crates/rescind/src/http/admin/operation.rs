@@ -33,7 +33,7 @@ use crate::http::{
 /// What an operation is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Clients: the rules (`admin/`) show a bound token only its own.
+    /// Clients: the rules (`rescind-admin`) show a bound token only its own.
     Clients,
     /// More than clients: a bound token is refused.
     Everything,
