@@ -17,6 +17,9 @@ use tracing::warn;
 
 use super::circumstances::circumstances;
 
+/// The target of the warnings about files that other users may read.
+pub const TARGET: &str = module_path!();
+
 const OTHERS: u32 = 0o007;
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use rescind_base::{
+    files::permissions,
     secret,
     telemetry::{STEP, log_queue::LogQueue},
 };
@@ -32,8 +33,8 @@ const OURS: &str = "rescind";
 /// Lets a command print warnings about files that other users may read.
 pub(super) fn warnings() {
     let lines = Lines::new(Form::Brief, Priorities(false), |line: &[u8]| _ = stderr().write_all(line));
-    let permissions = Targets::new().with_target("rescind_base::files::permissions", LevelFilter::WARN);
-    let _ = tracing_subscriber::registry().with(lines.with_filter(permissions)).try_init();
+    let targets = Targets::new().with_target(permissions::TARGET, LevelFilter::WARN);
+    let _ = tracing_subscriber::registry().with(lines.with_filter(targets)).try_init();
 }
 
 /// Whether standard error is the stream that systemd has opened to its journal (systemd.exec(5)).
