@@ -292,14 +292,16 @@ impl Doors<'_> {
         let verified = public.verify(&token).await.0;
 
         let events = self.read(&format!("/audit?after={newest}&limit=1000")).await;
-        let events = events["events"].as_array().unwrap().clone();
+        // What callers are refused is written later, by the audit's task: such a row can be of any verification until now.
+        let of_the_change = |event: &&Value| event["by"] != "caller";
+        let events: Vec<_> = events["events"].as_array().unwrap().iter().filter(of_the_change).collect();
         for event in &events {
             let operator = event["operator"].as_str().unwrap_or_default();
             assert_eq!(operator.starts_with("management token "), door == Door::Api, "{event}");
             assert_eq!(operator.starts_with("administrator "), door == Door::Form, "{event}");
             assert!(!operator.is_empty() && event["request_id"].is_string(), "{event}");
         }
-        (events.iter().map(|event| said(event, id)).collect(), verified)
+        (events.into_iter().map(|event| said(event, id)).collect(), verified)
     }
 }
 
