@@ -85,6 +85,12 @@ impl FromStr for DatabaseUrl {
         if !matches!(scheme, "postgres" | "postgresql") {
             return Err(EXPECTED.into());
         }
+        // The driver ends the user and password at the first `@` of the whole text, and libpq at that of the host's part: one
+        // that only a parameter has would be another host, and a password that is shown.
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        if rest.contains('@') && !authority.contains('@') {
+            return Err(EXPECTED.into());
+        }
         let mut config: Config = for_driver(text)?.parse().map_err(|_| EXPECTED)?;
         let is_host = |host: &Host| match host {
             Host::Tcp(name) => !name.contains(['@', ' ']) && !name.is_empty(),
@@ -242,6 +248,9 @@ mod tests {
             "postgres://u:can@ary@db/x",
             "postgres://u:canary",
             "postgres://u:p@db/x?sslmode=canary",
+            "postgres://db/x?user=u&password=can@ary",
+            "postgres://db?password=can@ary",
+            "postgres:///x@canary?host=/run/postgresql",
             "postgres://u:p@db/x?canary=1",
         ] {
             let error = text.parse::<DatabaseUrl>().unwrap_err();

@@ -81,13 +81,11 @@ impl TrustedProxies {
         let lines = self.header.iter().flat_map(|header| headers.get_all(header).iter().rev());
         let hops = lines.flat_map(move |line| {
             match line.to_str() {
-                Ok(line) if is_forwarded => split(line, ','),
-                Ok(line) => line.split(',').collect(),
+                Ok(line) if is_forwarded => rsplit_unquoted(line, ','),
+                Ok(line) => line.rsplit(',').collect(),
                 // A line with other characters than visible ASCII is no list of addresses.
                 Err(_) => vec![""],
             }
-            .into_iter()
-            .rev()
         });
         hops.map(move |hop| {
             let named = if is_forwarded { forwarded_for(hop) } else { Some(hop) };
@@ -101,23 +99,27 @@ impl TrustedProxies {
     }
 }
 
-/// Splits at a separator outside quoted strings.
-fn split(text: &str, separator: char) -> Vec<&str> {
-    let mut quoted = false;
-    let mut escaped = false;
-    text.split(|c| {
-        let at_separator = c == separator && !quoted;
-        quoted ^= c == '"' && !escaped;
-        escaped = c == '\\' && quoted && !escaped;
-        at_separator
-    })
-    .collect()
+/// Splits at a separator outside quoted strings, from the right end on, and returns the parts in that order. The left
+/// end is the caller's, and a quote that it leaves open there must not take in what a proxy has written after it.
+fn rsplit_unquoted(text: &str, separator: char) -> Vec<&str> {
+    let (mut parts, mut end, mut quoted) = (vec![], text.len(), false);
+    for (at, c) in text.char_indices().rev() {
+        if c == '"' {
+            let escapes = text[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
+            quoted = quoted && escapes % 2 == 1 || !quoted;
+        } else if c == separator && !quoted {
+            parts.push(&text[at + 1..end]);
+            end = at;
+        }
+    }
+    parts.push(&text[..end]);
+    parts
 }
 
 /// The one `for` of a `Forwarded` element (RFC 7239 §4).
 fn forwarded_for(element: &str) -> Option<&str> {
     let mut found = None;
-    for pair in split(element, ';') {
+    for pair in rsplit_unquoted(element, ';') {
         let (name, value) = pair.split_once('=')?;
         if name.trim().eq_ignore_ascii_case("for") && found.replace(value.trim()).is_some() {
             return None;
@@ -253,6 +255,21 @@ mod tests {
         assert_eq!(xff("::ffff:10.0.0.1", &["203.0.113.7"]).as_deref(), Some("203.0.113.7"));
     }
 
+    // check 64
+    #[test]
+    fn an_open_quote_of_the_caller_hides_no_hop() {
+        for own in
+            ["for=203.0.113.7", "for=\"203.0.113.7:55\"", "for=203.0.113.7;host=\";for=198.51.100.9;y=\""]
+        {
+            for forged in
+                ["for=198.51.100.9;x=\"", "for=198.51.100.9;\"", "for=198.51.100.9;x=\"\\", "\"", "\\"]
+            {
+                let line = format!("{forged}, {own}");
+                assert_eq!(told("forwarded", PROXY, &[&line]).as_deref(), Some("203.0.113.7"), "{line}");
+            }
+        }
+    }
+
     #[test]
     fn forwarded() {
         let forwarded = |line: &str| told("forwarded", PROXY, &[line]);
@@ -284,15 +301,23 @@ mod tests {
 
         // The proxies write the right end. Text that a client writes to its left changes nothing.
         #[test]
-        fn what_a_client_writes_changes_nothing(forged in "[ -~]{0,60}", address in any::<u32>(), hops in 0usize..3) {
+        fn what_a_client_writes_changes_nothing(
+            forged in "[ -~]{0,60}",
+            // A proxy that names the host quotes what the client has sent.
+            forged_host in "[a-z.;,=]{0,20}",
+            address in any::<u32>(),
+            hops in 0usize..3,
+        ) {
             let address = IpAddr::from(Ipv4Addr::from(address));
             prop_assume!(!proxies("x-forwarded-for").trusts(address));
             let line = format!("{forged}, {address}{}", ", 10.1.1.1".repeat(hops));
             prop_assert_eq!(xff(PROXY, &[&line]), Some(address.to_string()));
-            // An open quote from the client can make a Forwarded list unreadable, but not change the result.
-            let line = format!("{forged}, for={address}{}", ", for=10.1.1.1".repeat(hops));
-            let told = told("forwarded", PROXY, &[&line]);
-            prop_assert!(told.is_none() || told == Some(address.to_string()), "{:?}", told);
+            for own in [format!("for={address}"), format!("by=\"{forged_host}\";for=\"{address}:80\"")] {
+                for open in ["", "for=192.0.2.1;x=\"", "for=192.0.2.1;x=\"\\"] {
+                    let line = format!("{forged}{open}, {own}{}", ", for=10.1.1.1".repeat(hops));
+                    prop_assert_eq!(told("forwarded", PROXY, &[&line]), Some(address.to_string()), "{}", line);
+                }
+            }
         }
 
         #[test]
