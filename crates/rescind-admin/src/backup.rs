@@ -4,12 +4,15 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rescind_base::{
-    files::data_folder::{DataFolder, FolderError},
+    files::{
+        data_folder::{DataFolder, FolderError},
+        replacement::NEW_STORE,
+    },
     model::{ChangeOrigin, EventKind},
     random::Random,
     secret::{MasterKey, Peppers, SealError},
@@ -37,19 +40,41 @@ pub struct Restored {
     pub dropped_verifiers: Vec<String>,
     /// The new signing key, which replaces all earlier ones.
     pub kid: String,
+    /// The folder with the store that was there before.
+    pub replaced: Option<PathBuf>,
 }
 
 /// Why a backup was not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    #[error("it is no backup that this version can read: {0}")]
-    Store(#[from] StoreError),
+    #[error("it is no database, or is damaged")]
+    Damaged,
+    #[error("it is no backup that this version can read")]
+    Store(#[source] StoreError),
     #[error("it holds no pepper: it is no backup")]
     Empty,
-    #[error("it was sealed under another master key: {0}")]
-    Sealed(#[from] SealError),
+    #[error(
+        "it was sealed under another master key: set that one (RESCIND_MASTER_KEY or RESCIND_MASTER_KEY_FILE)"
+    )]
+    Sealed,
     #[error(transparent)]
     Folder(#[from] FolderError),
+}
+
+impl From<StoreError> for RestoreError {
+    fn from(error: StoreError) -> RestoreError {
+        match error {
+            // It names the copy, and advises to restore a backup.
+            StoreError::Damaged(_) => RestoreError::Damaged,
+            error => RestoreError::Store(error),
+        }
+    }
+}
+
+impl From<SealError> for RestoreError {
+    fn from(_: SealError) -> RestoreError {
+        RestoreError::Sealed
+    }
 }
 
 impl From<EndError> for RestoreError {
@@ -104,7 +129,7 @@ pub async fn restore(
         move |e| FolderError::Io(path, e)
     };
     let place = folder.temporary_folder().map_err(at(&folder.store()))?;
-    let file = place.path().join("rescind.db");
+    let file = place.path().join(NEW_STORE);
     let mut copy =
         OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file).map_err(at(&file))?;
     io::copy(&mut from, &mut copy).map_err(at(&file))?;
@@ -118,9 +143,10 @@ pub async fn restore(
     store.embedded().map_or(Ok(()), Sqlite::confirm)?;
     // Closing the store removes its log file, so one file is all of it.
     drop(store);
-    folder.replace_store(&file)?;
+    let replaced = folder.replace_store(&place)?;
 
     Ok(Restored {
+        replaced,
         clients: loaded.clients.len(),
         credentials: loaded.clients.iter().map(|client| client.credentials.len()).sum(),
         dropped_verifiers: loaded.verifiers.into_iter().map(|verifier| verifier.name).collect(),

@@ -23,6 +23,8 @@ pub enum RotateError {
     Seal(#[from] SealError),
     #[error("the store is empty: it has no secrets to be sealed")]
     Empty,
+    #[error("the new master key is the present one: make another one with `openssl rand -hex 32`")]
+    Same,
 }
 
 /// Where a master key is kept.
@@ -55,6 +57,9 @@ pub async fn rotate_master_key(
     }
     let (present, next, in_folder) = match kept {
         KeptKey::Folder => (folder.master_key(false, random)?, MasterKey::generate(random), true),
+        KeptKey::Operator(present, next) if present.to_text() == next.to_text() => {
+            return Err(RotateError::Same);
+        }
         KeptKey::Operator(present, next) => (present, next, false),
     };
     let mut secrets = SealedSecrets::new();

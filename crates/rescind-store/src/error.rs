@@ -1,6 +1,9 @@
 //! Why an operation of the store fails.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
 
 use thiserror::Error;
 
@@ -13,6 +16,9 @@ pub enum StoreError {
     /// The store holds data that this version cannot read.
     #[error("the store holds what this version cannot read: {0}")]
     Unreadable(String),
+    /// The file of the embedded store is no database, or SQLite cannot read it.
+    #[error("{} is no database, or is damaged: put it back as it was, or `rescind db restore` a backup", .0.display())]
+    Damaged(PathBuf),
     /// The database is set up wrongly, and only its operator can change that.
     #[error("the database cannot be used: {0}")]
     Unsuitable(String),

@@ -9,12 +9,14 @@ use std::{
 
 use tempfile::{NamedTempFile, TempDir};
 use thiserror::Error;
+use tracing::warn;
 
 use crate::{
     files::{
         circumstances::circumstances,
         folder_of,
         permissions::{self, PermissionError},
+        replacement,
     },
     random::Random,
     secret::{self, MasterKey, SealError},
@@ -32,6 +34,9 @@ pub struct DataFolder {
 /// The file of a master key under which the store may have been sealed already.
 const NEXT_KEY: &str = "master.key.next";
 
+/// How the names of temporary files and folders begin. They are of no use to another process.
+const TEMPORARY: &str = "rescind.tmp-";
+
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
 pub enum FolderError {
@@ -48,15 +53,12 @@ pub enum FolderError {
     Io(PathBuf, io::Error),
     /// The master key is missing, and the store is sealed under it.
     #[error(
-        "{0} is missing, and the store beside it is sealed under it: put it back, or set RESCIND_MASTER_KEY or RESCIND_MASTER_KEY_FILE"
+        "{0} is missing, and the store is sealed under it: put it back, or set RESCIND_MASTER_KEY or RESCIND_MASTER_KEY_FILE"
     )]
     KeyMissing(PathBuf),
     /// Other users may read or write what is for this user alone.
     #[error(transparent)]
     Permissions(#[from] PermissionError),
-    /// A file that a restore would create exists.
-    #[error("{0} is there, from a restore before: move it away")]
-    Replaced(PathBuf),
     /// The file does not contain a key.
     #[error("{0}: {1}")]
     KeyUnreadable(PathBuf, SealError),
@@ -91,6 +93,10 @@ impl DataFolder {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
         let file = lock(options.open(path.join("rescind.lock")))?;
+        if let Some(kept) = replacement::finish(path).map_err(io)? {
+            warn!(kept = %kept.display(), "a restore that was cut off was completed: the former store is kept in this folder");
+        }
+        remove_temporary(path).map_err(io)?;
         Ok(DataFolder { path: path.to_owned(), _locks: [folder, file] })
     }
 
@@ -99,36 +105,13 @@ impl DataFolder {
         self.path.join("rescind.db")
     }
 
-    /// Replaces the store by the closed one at `with`, and its mark. The former store is kept as
-    /// `rescind.db.replaced` and `rescind.mark.replaced`.
+    /// Replaces the store by the closed one in this folder, whose file is [`replacement::NEW_STORE`], and its mark.
+    /// Returns the folder in which the former store is kept, if there was one.
     ///
     /// # Errors
-    /// Fails if a former store is already kept there, or a file cannot be renamed.
-    pub fn replace_store(&self, with: &Path) -> Result<(), FolderError> {
-        let replaced = self.path.join("rescind.db.replaced");
-        if replaced.exists() {
-            return Err(FolderError::Replaced(replaced));
-        }
-        let rename = |from: PathBuf, to: PathBuf| {
-            let renamed = fs::rename(&from, to).and_then(|()| File::open(&self.path)?.sync_all());
-            renamed.map_err(|e| FolderError::Io(from, e))
-        };
-        // Each rename is flushed before the next, wherever this is cut off. The store comes before its log, because a
-        // log without its store is never opened. The mark comes last: it shows that a store without its log is
-        // incomplete.
-        for (from, to) in [
-            ("rescind.db", "rescind.db.replaced"),
-            ("rescind.db-wal", "rescind.db.replaced-wal"),
-            ("rescind.db-shm", "rescind.db.replaced-shm"),
-            ("rescind.mark", "rescind.mark.replaced"),
-        ] {
-            match rename(self.path.join(from), self.path.join(to)) {
-                Err(FolderError::Io(_, e)) if e.kind() == io::ErrorKind::NotFound => {}
-                renamed => renamed?,
-            }
-        }
-        rename(with.with_extension("mark"), self.path.join("rescind.mark"))?;
-        rename(with.to_owned(), self.store())
+    /// Fails if a file cannot be renamed.
+    pub fn replace_store(&self, with: &TempDir) -> Result<Option<PathBuf>, FolderError> {
+        replacement::replace(&self.path, with.path()).map_err(|e| FolderError::Io(self.path.clone(), e))
     }
 
     /// Creates a file beside the store, for its owner alone, that is removed when dropped.
@@ -136,7 +119,7 @@ impl DataFolder {
     /// # Errors
     /// Fails if the file cannot be created.
     pub fn temporary_file(&self) -> io::Result<NamedTempFile> {
-        NamedTempFile::with_prefix_in("backup-", &self.path)
+        NamedTempFile::with_prefix_in(TEMPORARY, &self.path)
     }
 
     /// Creates such a folder.
@@ -144,7 +127,7 @@ impl DataFolder {
     /// # Errors
     /// Fails if the folder cannot be created.
     pub fn temporary_folder(&self) -> io::Result<TempDir> {
-        TempDir::with_prefix_in("restore-", &self.path)
+        TempDir::with_prefix_in(TEMPORARY, &self.path)
     }
 
     /// Returns the path of the file with the newest change known of a shared database.
@@ -223,8 +206,9 @@ impl DataFolder {
 /// Fails if the key is missing beside a store, or cannot be read.
 pub fn check_master_key(data_dir: &Path) -> Result<(), FolderError> {
     let path = data_dir.join("master.key");
+    let has_store = replacement::has_store(data_dir).map_err(|e| FolderError::Io(data_dir.to_owned(), e))?;
     match read_key(&path)? {
-        None if data_dir.join("rescind.db").exists() => Err(FolderError::KeyMissing(path)),
+        None if has_store => Err(FolderError::KeyMissing(path)),
         _ => Ok(()),
     }
 }
@@ -242,8 +226,24 @@ fn read_key(path: &Path) -> Result<Option<MasterKey>, FolderError> {
 
 /// Returns whether a file of this name is for this user alone: the store and the files beside it, the lock, the key.
 fn is_ours(name: &str) -> bool {
-    ["rescind.db", "rescind.mark", "rescind.known"].iter().any(|ours| name.starts_with(ours))
+    ["rescind.db", "rescind.mark", "rescind.known", "rescind.repl", TEMPORARY]
+        .iter()
+        .any(|ours| name.starts_with(ours))
         || matches!(name, "rescind.lock" | "master.key" | NEXT_KEY)
+}
+
+/// Removes what processes that were killed have left.
+fn remove_temporary(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Flushes the folder around a new folder: otherwise a power cut may remove the new one. A folder that cannot be
@@ -296,6 +296,20 @@ mod tests {
         assert!(matches!(DataFolder::take(&path), Err(FolderError::InUse(_))));
         drop(older);
         assert!(DataFolder::take(&path).is_ok());
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::take(dir.path()).unwrap();
+        fs::write(folder.temporary_folder().unwrap().keep().join("new.db"), "").unwrap();
+        folder.temporary_file().unwrap().keep().unwrap();
+        fs::write(dir.path().join("backup-1.db"), "of an operator").unwrap();
+        drop(folder);
+        drop(DataFolder::take(dir.path()).unwrap());
+        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["backup-1.db", "rescind.lock"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod circumstances;
 pub mod data_folder;
 pub mod pem;
 pub mod permissions;
+pub mod replacement;
 pub mod users;
 
 /// Returns the folder that a file is in, which is the current one for a bare name.

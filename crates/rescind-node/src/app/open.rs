@@ -48,13 +48,19 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0}: set the master key that it was sealed under")]
-    Sealed(#[from] SealError),
-    #[error("{0}")]
+    Sealed(SealError),
+    #[error(transparent)]
     Keys(#[from] KeyringError),
     #[error(transparent)]
     WentBack(#[from] EndError),
     #[error("tokens.issuer or tokens.audience cannot be written in a token")]
     Profile,
+}
+
+impl From<SealError> for OpenError {
+    fn from(error: SealError) -> OpenError {
+        OpenError::Sealed(error)
+    }
 }
 
 /// Returns the folder's master key. A rotation that was cut off after the store was sealed under the next key is

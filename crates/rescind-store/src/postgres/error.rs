@@ -63,6 +63,7 @@ pub(super) fn why(error: &StoreError) -> String {
     match error {
         StoreError::Unavailable(why) => why.to_string(),
         StoreError::Unreadable(why) | StoreError::Unsuitable(why) => why.clone(),
+        StoreError::Damaged(_) => error.to_string(),
     }
 }
 

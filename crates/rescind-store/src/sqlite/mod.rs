@@ -73,24 +73,29 @@ impl Sqlite {
     }
 
     fn open_files(path: &Path, random: &Random) -> Result<Sqlite> {
+        let lost = |beside: &Path| {
+            StoreError::Unreadable(format!(
+                "{} is here, and {} that it belongs to is not: put that back, or `rescind db restore` a backup",
+                beside.display(),
+                path.display()
+            ))
+        };
+        let mark = mark::mark_of(path);
+        if !path.exists() && mark.exists() {
+            return Err(lost(&mark));
+        }
         let made = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path);
         let made = made.map_err(refused_at(path))?;
         let length = made.metadata().map_err(refused_at(path))?.len();
         let log = log::write_again(path).map_err(refused_at(&mark::log_of(path)))?;
-        let before = Before::look(path, &made).map_err(refused_at(&mark::mark_of(path)))?;
+        let before = Before::look(path, &made).map_err(refused_at(&mark))?;
         // Closed before SQLite opens it: closing it later would end SQLite's locks.
         drop(made);
         if let (0, 1..) = (length, log) {
-            return Err(StoreError::Unreadable(format!(
-                "{0}-wal is here, and {0} that it belongs to is not: put that back",
-                path.display()
-            )));
+            return Err(lost(&mark::log_of(path)));
         }
         let damaged = |error: StoreError| match is_damaged(&error) {
-            true => StoreError::Unreadable(format!(
-                "{} is no database, or is damaged: put it back as it was, or `rescind db restore` a backup",
-                path.display()
-            )),
+            true => StoreError::Damaged(path.to_owned()),
             false => error,
         };
         let mut connection = connect(path).map_err(damaged)?;
@@ -98,7 +103,7 @@ impl Sqlite {
         migrate(&mut connection).map_err(damaged)?;
         let readers = Arc::new(Readers::new(path));
         let log = Log::watch(&mut connection, Arc::clone(&readers.reading))?;
-        let marker = Marker::open(path, before, newest, random).map_err(refused_at(&mark::mark_of(path)))?;
+        let marker = Marker::open(path, before, newest, random).map_err(refused_at(&mark))?;
         let marker = Arc::new(Mutex::new(marker));
         let commits = Commits::none();
         let writer =

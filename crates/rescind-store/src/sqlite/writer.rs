@@ -241,7 +241,7 @@ fn commit(connection: &Connection, jobs: Vec<Job>, marker: &Mutex<Marker>) -> Co
     let (last, next) = marker.next();
     let outcome: Outcome = begun.map_err(Into::into).and_then(|()| {
         if changed {
-            marker.catch_up()?;
+            marker.catch_up().map_err(|e| format!("rescind.mark, beside it: {e}"))?;
             next.write(last, connection)?;
         }
         Ok(run_cached(connection, "COMMIT")?)

@@ -27,6 +27,7 @@ use rescind_base::{
     files::{
         circumstances::circumstances,
         data_folder::{self, FolderError},
+        replacement::has_store,
     },
     random::Random,
 };
@@ -210,14 +211,21 @@ impl Backend {
     }
 }
 
+/// Refuses a data folder without a store, which a command would otherwise make in a folder that is not meant.
+pub(super) fn require_data(data_dir: &Path) -> anyhow::Result<()> {
+    if has_store(data_dir).map_err(|e| FolderError::Io(data_dir.to_owned(), e))? {
+        return Ok(());
+    }
+    bail!(
+        "there is no data in {}: start `rescind serve` there, or name the folder with --data-dir",
+        data_dir.display()
+    );
+}
+
 /// Opens the data folder or the database in this process.
 async fn open_here(config: &Config, environment: &Environment, make: bool) -> anyhow::Result<Arc<App>> {
-    let data_dir = &config.server.data_dir;
-    if !make && config.database.url.is_none() && !data_dir.join("rescind.db").exists() {
-        bail!(
-            "there is no data in {}: start `rescind serve` there, or name the folder with --data-dir",
-            data_dir.display()
-        );
+    if !make && config.database.url.is_none() {
+        require_data(&config.server.data_dir)?;
     }
     let master_key = environment.master_key()?;
     match App::open(config, master_key.as_deref().map(String::as_str), Clock::System, Random::System).await {

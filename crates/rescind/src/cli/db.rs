@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use clap::Subcommand;
 use rescind_admin::{self as admin, EndedTokens};
 use rescind_base::{
@@ -23,8 +23,14 @@ use rescind_node::{
 use rescind_store::Store;
 use serde_json::json;
 use tempfile::NamedTempFile;
+use tokio::{select, signal::unix::SignalKind};
 
-use super::{Context, Failure, backend::Backend, output::prose, runtime};
+use super::{
+    Context, Failure,
+    backend::{Backend, require_data},
+    output::prose,
+    runtime, signals,
+};
 
 /// The number of sessions between two lines of progress.
 const SESSIONS: u64 = 100_000;
@@ -57,7 +63,13 @@ pub(super) enum DbCommand {
 pub(super) fn run(command: DbCommand, context: Context<'_>) -> Result<(), Failure> {
     match command {
         DbCommand::Migrate => runtime()?.block_on(migrate(&context)),
-        DbCommand::Backup { file } => runtime()?.block_on(backup(&context, &file)),
+        DbCommand::Backup { file } => {
+            let runtime = runtime()?;
+            let done = runtime.block_on(backup(&context, &file));
+            // A copy that is made in this process is not waited for once the command was stopped.
+            runtime.shutdown_background();
+            done
+        }
         DbCommand::Restore { file } => {
             let prepared = prepare(&context, &file)?;
             runtime()?.block_on(restore(&context, prepared))
@@ -110,13 +122,19 @@ async fn backup(context: &Context<'_>, file: &Path) -> Result<(), Failure> {
         backend.download("/backup", &mut stdout().lock()).await?;
         return Ok(());
     }
+    // A partial file is deleted when this function ends.
+    let stopped =
+        signals::first_of(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])?;
     if file.exists() {
         return Err(anyhow!("{} is there already: name a new file", file.display()).into());
     }
     let at = |e| anyhow!("{}: {e}{}", file.display(), circumstances(file, &e));
     let mut partial = NamedTempFile::with_prefix_in(".backup-", folder_of(file)).map_err(at)?;
     let mut gently = Gently { file: partial.as_file_mut(), unflushed: 0 };
-    let bytes = backend.download("/backup", &mut gently).await?;
+    let bytes = select! {
+        bytes = backend.download("/backup", &mut gently) => bytes?,
+        () = stopped => return Err(anyhow!("stopped: {} was not written", file.display()).into()),
+    };
     partial.as_file().sync_all().map_err(at)?;
     partial.persist_noclobber(file).map_err(|e| at(e.error))?;
     File::open(folder_of(file)).and_then(|folder| folder.sync_all()).map_err(at)?;
@@ -181,10 +199,13 @@ async fn restore(Context { config, output, .. }: &Context<'_>, from: Restoration
                 dropped.join(", ")
             ),
         };
+        let replaced = restored.replaced.as_ref().map_or_else(String::new, |replaced| {
+            format!("\nThe store that was there before is in {}.", replaced.display())
+        });
         format!(
             "Restored {} clients and {} credentials.\n\
              Every token has ended: clients log in again. Credentials that were revoked since the backup are good again, and\n\
-             allowlists are what they were then: look through them before the server is reached by others.{verifiers}",
+             allowlists are what they were then: look through them before the server is reached by others.{verifiers}{replaced}",
             restored.clients, restored.credentials
         )
     })
@@ -238,9 +259,6 @@ async fn copy(Context { mut config, output, .. }: Context<'_>, to: Option<String
 
 /// Locks the data folder, which must contain a store.
 fn existing(config: &Config) -> anyhow::Result<DataFolder> {
-    let path = &config.server.data_dir;
-    if !path.join("rescind.db").exists() {
-        bail!("there is no store in {}: name its folder with --data-dir", path.display());
-    }
-    Ok(DataFolder::take(path)?)
+    require_data(&config.server.data_dir)?;
+    Ok(DataFolder::take(&config.server.data_dir)?)
 }

@@ -15,7 +15,11 @@ use rescind_base::{
 use rustix::process::getuid;
 use serde_json::json;
 
-use super::{Context, Failure, backend::Backend, runtime};
+use super::{
+    Context, Failure,
+    backend::{Backend, require_data},
+    runtime,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MasterKeyCommand {
@@ -55,6 +59,9 @@ pub(super) fn run(command: MasterKeyCommand, context: &Context) -> Result<(), Fa
     };
     let is_own = matches!(kept, KeptKey::Operator(..));
     output.confirm("The store's secrets will be sealed under another master key. Backups made before still need the present one: keep it as long as them.")?;
+    if config.database.url.is_none() {
+        require_data(&config.server.data_dir)?;
+    }
     let operator = users::named(getuid().as_raw(), environment.sudo_user());
     // Like a restore: root has opened the keys, and leaves no file of root's in the folder. No thread has started yet.
     permissions::become_owner(&config.server.data_dir)?;

@@ -106,7 +106,7 @@ fn rsplit_unquoted(text: &str, separator: char) -> Vec<&str> {
     for (at, c) in text.char_indices().rev() {
         if c == '"' {
             let escapes = text[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
-            quoted = quoted && escapes % 2 == 1 || !quoted;
+            quoted = !quoted || escapes % 2 == 1;
         } else if c == separator && !quoted {
             parts.push(&text[at + 1..end]);
             end = at;

@@ -348,7 +348,7 @@ impl From<StoreError> for ApiError {
                 let message = "The service cannot answer safely now. Retry after 1 seconds.";
                 ApiError::new(Class::Unavailable, message).retry_after(1).caused_by(error)
             }
-            StoreError::Unreadable(_) => ApiError::internal(error),
+            StoreError::Unreadable(_) | StoreError::Damaged(_) => ApiError::internal(error),
         }
     }
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     api::{Api, Credential, ok, unauthorized},
-    process::{Server, cli, json, rescind, run, serve},
+    process::{Process, Server, cli, json, rescind, run, serve},
 };
 
 /// A data folder with a client, and a folder for backups beside it.
@@ -90,18 +90,38 @@ async fn everything_is_back_but_tokens() {
     assert_eq!(Credential::from_json(&json(&data, "client create --name next")).client_id, 2);
     drop(server);
 
-    // What was there before is kept, and is a whole store.
-    let replaced = dir.path().join("replaced");
-    DirBuilder::new().mode(0o700).create(&replaced).unwrap();
-    for (from, to) in [
-        ("rescind.db.replaced", "rescind.db"),
-        ("rescind.db.replaced-wal", "rescind.db-wal"),
-        ("master.key", "master.key"),
-    ] {
-        let _ = fs::copy(data.join(from), replaced.join(to));
+    // What was there before is kept, and is a whole store, whose tokens end if it is put back.
+    for kept in ["rescind.replaced-1", "rescind.replaced-2"] {
+        let replaced = data.join(kept);
+        fs::copy(data.join("master.key"), replaced.join("master.key")).unwrap();
+        let listed = cli(&replaced, ["client", "list", "--json"]);
+        assert!(listed.stderr.contains("every token has been ended"), "{listed:?}");
+        let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+        assert_eq!(listed[1]["name"], if kept.ends_with('1') { "later" } else { "next" });
+        if kept.ends_with('1') {
+            assert_eq!(restore(&data, &file)["replaced"], data.join("rescind.replaced-2").to_str().unwrap());
+        }
     }
-    assert_eq!(json(&replaced, "client list")[1]["name"], "later");
-    cli(&data, ["--yes", "db", "restore", file.to_str().unwrap()]).refused(1, "rescind.db.replaced is there");
+}
+
+#[tokio::test]
+async fn a_backup_that_is_stopped_leaves_no_file() {
+    let (dir, data, _) = folders();
+    let server = Server::start(&data);
+    let target = dir.path().join("backups");
+    fs::create_dir(&target).unwrap();
+    server.signal(Signal::STOP);
+    let mut command = rescind();
+    command.arg("--data-dir").arg(&data).args(["db", "backup"]).arg(target.join("b.db"));
+    let mut backup = Process::spawn(&mut command);
+    // It has its file when it says that it waits.
+    backup.wait_for("line", |line| line.contains("waiting for the server").then_some(()));
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
+    backup.signal(Signal::INT);
+    let (status, lines) = backup.ended().await;
+    assert!(status.code() == Some(1) && lines.last().unwrap().contains("b.db was not written"), "{lines:?}");
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    server.signal(Signal::CONT);
 }
 
 // check 98
@@ -224,10 +244,19 @@ fn what_is_no_backup_changes_nothing() {
         fs::write(&bad, bytes).unwrap();
         cli(&data, ["--yes", "db", "restore", bad.to_str().unwrap()]).refused(1, "it");
         assert_eq!(json(&data, "client show 1")["name"], "backed-up", "{what}");
-        assert!(!data.join("rescind.db.replaced").exists(), "{what}");
+        let beside =
+            fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(
+            beside.into_iter().all(|name| !name.starts_with("rescind.repl") && !name.contains("tmp")),
+            "{what}"
+        );
     }
-    // A log that lost its store is not begun anew.
+    // A store that was lost is not begun anew, be it its mark or its log that tells of it.
     fs::remove_file(data.join("rescind.db")).unwrap();
+    for _ in 0..2 {
+        run(rescind().arg("serve").arg("--data-dir").arg(&data)).refused(1, "rescind.mark is here, and");
+    }
+    fs::remove_file(data.join("rescind.mark")).unwrap();
     let log = OpenOptions::new().write(true).create_new(true).mode(0o600).open(data.join("rescind.db-wal"));
     log.unwrap().write_all(b"what was answered").unwrap();
     run(rescind().arg("serve").arg("--data-dir").arg(&data)).refused(1, "put that back");

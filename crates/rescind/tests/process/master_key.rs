@@ -92,7 +92,7 @@ async fn the_folders_own_key_is_missed_and_kept_from_others() {
 
     fs::remove_file(&key).unwrap();
     let missing = run(&mut serve(dir.path()));
-    missing.refused(1, "master.key is missing, and the store beside it is sealed under it: put it back");
+    missing.refused(1, "master.key is missing, and the store is sealed under it: put it back");
     cli(dir.path(), ["client", "create", "--name", "c"]).refused(1, "master.key is missing");
     assert!(!key.exists(), "a new key would hide that the old one is lost");
 
@@ -158,6 +158,12 @@ async fn a_key_of_ones_own_is_rotated_to_another_one() {
         run(command.env("RESCIND_MASTER_KEY", KEY))
     };
     rotate(&[]).refused(2, "--new");
+    let present = dir.path().join("present.key");
+    fs::write(&present, format!("{KEY}\n")).unwrap();
+    rotate(&["--new", present.to_str().unwrap()]).refused(1, "the new master key is the present one");
+    let elsewhere = dir.path().join("elsewhere");
+    cli(&elsewhere, ["master-key", "rotate", "--yes"]).refused(1, "there is no data in");
+    assert!(!elsewhere.exists());
     cli(dir.path(), ["master-key", "rotate", "--yes", "--new", new.to_str().unwrap()]).refused(2, "--new");
     assert_eq!(rotate(&["--new", new.to_str().unwrap()]).code, Some(0));
     rotate(&["--new", new.to_str().unwrap()]).refused(1, "the store was sealed under another master key");
