@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::{Error, client::checked_name, ensure};
+use super::{Error, client::checked_name, ensure, find, invalid};
 
 /// The most clients that one token is bound to.
 const MAX_CLIENTS: usize = 64;
@@ -78,8 +78,10 @@ pub async fn create_management_token(
         "expected a time in which the token can be used, such as 90d".into()
     })?;
     for &id in &clients {
-        let known = app.store.find(id, 0).await?.client.is_some();
-        ensure(known, "clients", || format!("there is no client {id}"))?;
+        find(app, id).await.map_err(|error| match error {
+            Error::NotFound(_) => invalid("clients", format!("there is no client {id}")),
+            error => error,
+        })?;
     }
     let text = ApiSecret::generate_token(MANAGEMENT_PREFIX, &app.random);
     let now = app.clock.now();

@@ -515,3 +515,31 @@ async fn a_token_that_is_revoked_while_a_body_arrives_does_nothing_by_it() {
     let head = head.replace(&manager.token, "x");
     raw::answer(app.management, &head).await.is_error(401, "Invalid token");
 }
+
+#[tokio::test]
+async fn a_token_is_bound_only_to_clients_that_are_there() {
+    let app = TestApp::start().await;
+    let (there, deleted) = (app.client().await, app.client().await);
+    let manager = Manager::new(&app, Role::Admin, &[]).await;
+    let reply = manager.ask("DELETE", &format!("/clients/{}", deleted.id), &Value::Null).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let beyond = i64::MAX as u64 + 1;
+    for id in [deleted.id, 99, beyond, u64::MAX] {
+        let new = json!({"name": "ci", "role": "viewer", "clients": [there.id, id]});
+        let create = manager.request(Method::POST, "/management-tokens").header("idempotency-key", id);
+        let reply = manager.send(create.json(&new)).await;
+        reply.is_error(400, &format!("clients: there is no client {id}"));
+    }
+    assert_eq!(manager.get("/management-tokens").await.as_array().unwrap().len(), 1);
+    // No other id that is beyond the stores' own is a failure of the store.
+    for operation in operations() {
+        let path = operation.path.replace("{id}", &beyond.to_string());
+        if path == operation.path {
+            continue;
+        }
+        for body in [Value::Null, json!({}), json!({"role": "viewer"}), json!({"name": "x"})] {
+            let reply = manager.ask(&operation.method, &path, &body).await;
+            assert!([400, 404].contains(&reply.status), "{} {path}: {reply:?}", operation.method);
+        }
+    }
+}
