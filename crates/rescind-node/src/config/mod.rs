@@ -25,6 +25,7 @@ pub use log::{Log, LogFormat, LogLevel};
 pub use settings::Setting;
 use settings::Sources;
 pub use source::Flags;
+pub use urls::port_of;
 pub use values::{Brief, Kept, Past, Span, Time};
 pub use webhook::{Webhook, WebhookUrl};
 

@@ -1,6 +1,8 @@
-//! The URLs of this process's listeners.
+//! The URLs of this process's listeners, and the ports of others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use hyper::http::uri::Authority;
 
 use super::Config;
 
@@ -13,6 +15,14 @@ impl Config {
     /// The same of the management listener.
     pub fn management_url(&self, address: SocketAddr) -> String {
         url(self.tls.management, address)
+    }
+}
+
+/// Returns the port that a URL's authority names, or else the other one. `None`: it names what is no port.
+pub fn port_of(authority: &Authority, otherwise: u16) -> Option<u16> {
+    match &authority.as_str()[authority.host().len()..] {
+        "" => Some(otherwise),
+        _ => authority.port_u16(),
     }
 }
 

@@ -6,6 +6,8 @@ use hyper::Uri;
 use rescind_base::model::EventKind;
 use serde::{Deserialize, Serialize};
 
+use super::urls::port_of;
+
 /// A receiver of events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +67,8 @@ impl TryFrom<String> for WebhookUrl {
         Ok(WebhookUrl {
             is_https,
             host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
+            port: port_of(authority, if is_https { 443 } else { 80 })
+                .ok_or("expected a port between 0 and 65535 after the host")?,
             authority: authority.as_str().to_owned(),
             target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
         })
@@ -130,6 +133,10 @@ mod tests {
             "https://",
             "https://a/#b",
             "/a",
+            "http://127.0.0.1:99999/",
+            "https://[::1]:65536/",
+            "https://example.com:/",
+            "https://example.com:x/",
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }

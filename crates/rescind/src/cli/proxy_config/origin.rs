@@ -7,6 +7,7 @@ use std::{
 };
 
 use hyper::Uri;
+use rescind_node::config::port_of;
 
 /// A scheme, host and port.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ impl FromStr for Origin {
             Some("https") if is_plain && !is_address => (true, 443),
             _ => return Err(EXPECTED),
         };
-        Ok(Origin { tls, host: host.to_owned(), port: authority.port_u16().unwrap_or(port) })
+        Ok(Origin { tls, host: host.to_owned(), port: port_of(authority, port).ok_or(EXPECTED)? })
     }
 }
 
@@ -108,6 +109,8 @@ mod tests {
             "http://a/b",
             "http://a?b",
             "http://u@a",
+            "http://a:99999",
+            "https://a:",
             "http://a;b",
             "http://a b",
             "http://$a",
