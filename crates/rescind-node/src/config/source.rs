@@ -196,9 +196,20 @@ fn form_of(default: &Value) -> String {
 }
 
 fn table(path: PathBuf, text: &str) -> Result<Table, ConfigError> {
-    text.parse().map_err(|e: toml::de::Error| {
+    let syntax = |e: &toml::de::Error| {
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        ConfigError::Syntax(path, before.matches('\n').count() + 1, secret::shown(e.message()))
+        ConfigError::Syntax(path.clone(), before.matches('\n').count() + 1, secret::shown(e.message()))
+    };
+    let parsed = toml::Deserializer::parse(text).map_err(|e| syntax(&e))?;
+    serde_path_to_error::deserialize(parsed).map_err(|e| match e.inner().message() {
+        // Of all that the form permits, only a larger number cannot be taken over.
+        problem if problem.starts_with("invalid type: integer") => ConfigError::Key {
+            key: secret::shown(&e.path().to_string()),
+            shown: String::new(),
+            origin: ValueSource::File(path.clone()),
+            problem: "expected a whole number of 64 bits".into(),
+        },
+        _ => syntax(e.inner()),
     })
 }
 

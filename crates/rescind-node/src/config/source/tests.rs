@@ -76,6 +76,10 @@ fn a_bad_key_or_value_is_named_with_what_would_be_right() {
             "tokens.refresh_grace = \"0s\" (/rescind.toml): expected at least 1s",
         ),
         (
+            "[limits]\nfailed_logins_per_minute = 99999999999999999999",
+            "limits.failed_logins_per_minute (/rescind.toml): expected a whole number of 64 bits",
+        ),
+        (
             "[tokens]\non_reuse = 'explode'",
             "tokens.on_reuse = \"explode\" (/rescind.toml): expected `end-refresh` or `end-session`",
         ),
