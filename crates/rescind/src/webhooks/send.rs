@@ -12,7 +12,11 @@ use hyper::{
     header::{CONTENT_TYPE, HOST, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
-use rescind_base::{files::pem, model::UnixSeconds, secret};
+use rescind_base::{
+    files::{circumstances::circumstances, pem},
+    model::UnixSeconds,
+    secret,
+};
 use rescind_node::config::Webhook;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use sha2::Sha256;
@@ -34,8 +38,8 @@ const SECRET_PREFIX: &str = "whsec_";
 /// Why a webhook cannot be used. No text has the secret, or the query of the URL.
 #[derive(Debug, Error)]
 pub enum HookError {
-    #[error("webhook {0}: secret_file: {1}")]
-    SecretFile(String, io::Error),
+    #[error("webhook {0}: secret_file: {1}: {2}")]
+    SecretFile(String, String, String),
     #[error(
         "webhook {0}: secret_file: expected whsec_ and 24 to 64 bytes in base64, as `printf 'whsec_%s' \"$(openssl rand -base64 32)\"` prints them"
     )]
@@ -85,7 +89,12 @@ impl Hook {
     /// The key of the signatures. It is read for each delivery, so that it can be replaced without a restart.
     fn secret(&self) -> Result<Zeroizing<Vec<u8>>, HookError> {
         let name = || self.config.name.clone();
-        let text = secret::read(&self.config.secret_file).map_err(|e| HookError::SecretFile(name(), e))?;
+        let path = &self.config.secret_file;
+        let text = secret::read(path).map_err(|e| {
+            // In the place of the path there may be the secret.
+            let problem = format!("{e}{}", circumstances(path, &e));
+            HookError::SecretFile(name(), secret::shown(&path.display().to_string()), problem)
+        })?;
         let key = text.trim().strip_prefix(SECRET_PREFIX).and_then(|key| BASE64.decode(key.as_bytes()).ok());
         let key = key.map(Zeroizing::new).filter(|key| (24..=64).contains(&key.len()));
         key.ok_or_else(|| HookError::Secret(name()))
@@ -160,7 +169,8 @@ fn connector(Webhook { name, ca, .. }: &Webhook) -> Result<TlsConnector, HookErr
     let mut roots = RootCertStore::empty();
     match ca {
         Some(path) => {
-            let bad = |problem: String| HookError::Authorities(name.clone(), problem);
+            let file = secret::shown(&path.display().to_string());
+            let bad = |problem: String| HookError::Authorities(name.clone(), format!("{file}: {problem}"));
             for certificate in certificates(path).map_err(bad)? {
                 let added = roots.add(certificate);
                 added.map_err(|_| bad("it has a certificate that is damaged, or is none of X.509".into()))?;
