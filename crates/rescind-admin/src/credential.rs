@@ -246,15 +246,15 @@ pub async fn note_credential(
     Ok(change(app, known.client, "credential's note changed", rule).await?.outcome)
 }
 
-/// Returns a credential that was not revoked, with its uses.
+/// Returns a credential with its uses, also one that was revoked: after a leak this is asked.
 ///
 /// # Errors
 ///
 /// If there is no such credential, or the store is unavailable.
 pub async fn credential(app: &App, api_key: &str) -> Result<UsedCredential, Error> {
-    let known = app.memory.registry.credential(api_key).ok_or(Error::NotFound("credential"))?;
-    let client = find(app, known.client).await?;
-    let credential = client.credentials.iter().find(|c| c.id == known.credential.id);
+    let client = app.store.client_of_credential(api_key).await?.ok_or(Error::NotFound("credential"))?;
+    let client = find(app, client).await?;
+    let credential = client.credentials.iter().find(|c| c.api_key == api_key);
     let credential = credential.ok_or(Error::NotFound("credential"))?;
     let last_verification = LastUse::read(app, &client, Some(credential.id)).await?.verification;
     let mut uses = uses(app, client.id).await?;

@@ -41,6 +41,13 @@ impl Store {
         ask!(self, client_of_session(session))
     }
 
+    /// Returns the client of a credential, also of one that was revoked.
+    /// # Errors
+    /// Fails if the store is unavailable.
+    pub async fn client_of_credential(&self, api_key: &str) -> Result<Option<ClientId>> {
+        ask!(self, client_of_credential(api_key))
+    }
+
     /// Returns some of the suspended clients that are to be resumed at `now`.
     /// # Errors
     /// Fails if the store is unavailable.

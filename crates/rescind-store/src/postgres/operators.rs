@@ -27,6 +27,7 @@ const RESEAL_SECRET: &str = "UPDATE sealed_secret SET sealed = $2 WHERE name = $
 const RESEAL_KEY: &str = "UPDATE signing_key SET sealed = $2, refresh_sealed = $3 WHERE id = $1";
 const RESEAL_AUTHENTICATOR: &str = "UPDATE administrator SET totp = $2 WHERE id = $1";
 const CLIENT_OF_SESSION: &str = decisive!("client_id", "FROM session WHERE id = $1");
+const CLIENT_OF_CREDENTIAL: &str = decisive!("client_id", "FROM credential WHERE api_key = $1");
 const SUSPENDED_UNTIL: &str =
     decisive!("id", "FROM client WHERE suspended_until <= $1 AND status = 'suspended' LIMIT $2");
 const WITH_ENDED_CREDENTIALS: &str = decisive!(
@@ -109,6 +110,11 @@ impl Postgres {
 
     pub(crate) async fn client_of_session(&self, session: SessionId) -> Result<Option<ClientId>> {
         let found = self.fetch(CLIENT_OF_SESSION, &[&Number(session)]).await?;
+        found.first().map(|row| number(row, "client_id")).transpose()
+    }
+
+    pub(crate) async fn client_of_credential(&self, api_key: &str) -> Result<Option<ClientId>> {
+        let found = self.fetch(CLIENT_OF_CREDENTIAL, &[&api_key]).await?;
         found.first().map(|row| number(row, "client_id")).transpose()
     }
 

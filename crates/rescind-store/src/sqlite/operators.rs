@@ -56,6 +56,15 @@ impl Sqlite {
         .await
     }
 
+    pub(crate) async fn client_of_credential(&self, api_key: &str) -> Result<Option<ClientId>> {
+        let api_key = api_key.to_owned();
+        self.read(move |db| {
+            let mut query = db.prepare_cached("SELECT client_id FROM credential WHERE api_key = ?")?;
+            Ok(query.query_row([api_key], |row| row.get(0)).optional()?)
+        })
+        .await
+    }
+
     pub(crate) async fn suspended_until(&self, now: UnixSeconds) -> Result<Vec<ClientId>> {
         let due = "SELECT id FROM client WHERE suspended_until <= ? AND status = 'suspended' LIMIT ?";
         self.read(move |db| ids(db, due, now)).await
