@@ -243,6 +243,22 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// Returns whether a word of the text looks like a secret of this service or like one of its tokens.
+pub fn is_within(text: &str) -> bool {
+    const BEGINNINGS: [&str; 7] = [
+        SECRET_PREFIX,
+        VERIFIER_PREFIX,
+        MANAGEMENT_PREFIX,
+        ENROLMENT_PREFIX,
+        SIGN_IN_PREFIX,
+        HANDOVER_PREFIX,
+        // Of the base64url of `{"`.
+        "eyJ",
+    ];
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
+    words.any(|word| word.len() >= SECRET_LENGTH && BEGINNINGS.iter().any(|prefix| word.starts_with(prefix)))
+}
+
 /// Returns serde's message about a bad value, without the value that serde quotes.
 pub fn without_value(problem: &str) -> String {
     let quotes = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];

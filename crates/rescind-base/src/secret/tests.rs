@@ -2,6 +2,22 @@ use super::*;
 
 // check 108
 #[test]
+fn a_secret_or_token_of_ours_is_found_within_a_text() {
+    let random = Random::seeded(6);
+    let secret = ApiSecret::generate(&random);
+    let [secret, key] = [secret.expose().to_owned(), generate_api_key(&random)];
+    let token = format!("eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiIx.{}", "x".repeat(43));
+    for text in [&secret, &token, &secret[..40], &format!("billing ({secret})"), &format!("x={token}")] {
+        assert!(is_within(text), "{text}");
+    }
+    for text in [&key, "rs_", "rs_is_the_prefix", "key_rotation", "", "/home/rs_1/eyJ", &format!("x{secret}")]
+    {
+        assert!(!is_within(text), "{text}");
+    }
+}
+
+// check 108
+#[test]
 fn what_might_be_a_secret_is_not_shown() {
     let random = Random::seeded(5);
     let secret = ApiSecret::generate(&random);

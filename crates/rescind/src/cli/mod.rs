@@ -27,10 +27,14 @@ mod session;
 mod signals;
 mod webhook;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{ErrorKind, Write, stdout},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{
-    Args, CommandFactory, Parser, Subcommand,
+    ArgMatches, Args, CommandFactory, FromArgMatches, Id, Parser, Subcommand,
     error::{ContextKind, ContextValue},
 };
 use rescind_base::{files::permissions, secret};
@@ -188,7 +192,12 @@ pub fn run() -> ExitCode {
         prose(&format!("warning: core dumps stay on: {error}"));
     }
     completions::answer();
-    let Cli { command, global } = match Cli::try_parse() {
+    let given = definition().try_get_matches();
+    if given.as_ref().is_ok_and(holds_secret) {
+        prose(SECRET_GIVEN);
+        return ExitCode::from(2);
+    }
+    let Cli { command, global } = match given.and_then(|given| Cli::from_arg_matches(&given)) {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
@@ -218,11 +227,35 @@ fn misused(error: &clap::Error) -> ExitCode {
     let kinds = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
     let hidden: Vec<String> = kinds.into_iter().filter_map(hidden).collect();
     if hidden.is_empty() {
-        error.exit();
+        let printed = error.print().and_then(|()| stdout().flush());
+        return match printed {
+            // What was asked for, such as the help, was not printed.
+            Err(e) if !error.use_stderr() && e.kind() != ErrorKind::BrokenPipe => {
+                prose(&format!("error: {e}"));
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+        };
     }
     let text = hidden.iter().fold(error.to_string(), |text, given| text.replace(given, "…"));
     prose(text.trim_end());
     ExitCode::from(2)
+}
+
+/// The arguments that may be a token, or a URL with a password.
+const MAY_BE_SECRET: [&str; 3] = ["token", "database_url", "to"];
+
+const SECRET_GIVEN: &str = "error: an argument has a secret or token in it, and this command takes none there. Other users can see \
+    command lines, and shells keep them: revoke it if it may have been seen";
+
+/// Whether another argument contains a secret or token of ours, which questions and answers would repeat.
+fn holds_secret(given: &ArgMatches) -> bool {
+    let holds = |id: &str| {
+        let mut values = given.try_get_raw(id).ok().flatten().into_iter().flatten();
+        values.any(|value| secret::is_within(&value.to_string_lossy()))
+    };
+    given.ids().map(Id::as_str).filter(|id| !MAY_BE_SECRET.contains(id)).any(holds)
+        || given.subcommand().is_some_and(|(_, given)| holds_secret(given))
 }
 
 fn execute(command: Command, global: &Global, output: &Output) -> Result<(), Failure> {

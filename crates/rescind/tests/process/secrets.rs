@@ -157,6 +157,7 @@ fn an_argument_in_a_wrong_place_is_not_repeated() {
     let token =
         "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJjYW5hcnkiOiJjYW5hcnkifQ.Y2FuYXJ5LWNhbmFyeS1jYW5hcnk";
     let secret = "rs_jbswy3dpeblw64tmmqqq2ylbpbswy3dpeblw64tmmqqq2ylbpbswy3dpebl";
+    let name = format!("billing ({secret})");
     let url = format!("postgres://u:{PASSWORD}@db/x");
     let canaries = [Canary::new(token), Canary::new(secret), Canary::new(PASSWORD)];
     for args in [
@@ -172,6 +173,16 @@ fn an_argument_in_a_wrong_place_is_not_repeated() {
         vec!["credential", "rotate", "rk_x", "--overlap", secret],
         vec!["completions", secret],
         vec![secret],
+        // In the place of a name, and within a text.
+        vec!["key", "retire", secret],
+        vec!["key", "retire", token],
+        vec!["admin", "remove", secret],
+        vec!["admin", "create", secret, "--role", "viewer"],
+        vec!["admin", "reset", token],
+        vec!["webhook", "test", secret],
+        vec!["client", "create", "--name", &name],
+        vec!["client", "suspend", "c", "--reason", &name],
+        vec!["explain", secret],
     ] {
         let outcome = cli(dir.path(), &args);
         canaries.iter().for_each(|canary| canary.assert_absent(&outcome.stderr));
