@@ -210,9 +210,10 @@ pub async fn denial(app: &App, request_id: &str) -> Result<ExplainedDenial, Erro
 fn why_none(app: &App) -> String {
     let Retention { keep, max_rows } = app.audit.denial_retention;
     format!(
-        "no denial of this request is kept. Denials are those that the public listener answered with 401, 403 or 429; they are \
-         kept for {}, and {max_rows} of them; another node writes its own within 5 seconds; of many denials of one client or \
-         network within 5 seconds, only some are kept",
+        "no denial of this request is kept. Denials are those that the public listener answered with 401, 403 or 429, \
+         or with 400 of the OAuth endpoints where the client or what it may have is the reason; they are kept for {}, and \
+         {max_rows} of them; another node writes its own within 5 seconds; of many denials of one client or network within 5 \
+         seconds, only some are kept",
         Span::of_seconds(keep)
     )
 }

@@ -1,7 +1,7 @@
 //! The audit log: who changed what, and who tried what.
 //!
 //! The store writes a change's events in the same transaction, from the values before and after
-//! (`model/changes.rs`). So each change has its record. Attempts of callers are counted in memory and written
+//! (`changes.rs` of `rescind-base`). So each change has its record. Attempts of callers are counted in memory and written
 //! every few seconds (`attempts.rs`). So no caller can fill the table, or has to wait for it. No event holds
 //! a secret, a token, or any text of a caller but the request id.
 //!

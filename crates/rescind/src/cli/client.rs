@@ -95,7 +95,7 @@ pub(super) enum ClientCommand {
         #[arg(value_name = "DURATION|off")]
         lifetime: Lifetime,
     },
-    /// The certificates of which a client must show one
+    /// The certificates, one of which a client must show
     #[command(subcommand)]
     Certificate(CertificateCommand),
     /// The APIs that a client's tokens may be for, by their URIs. If it loses one, all its tokens are revoked

@@ -1,4 +1,4 @@
-//! What of a refused request is kept, so that an operator can say why it was refused (`model/denial.rs`).
+//! What of a refused request is kept, so that an operator can say why it was refused (`rescind_base::model`).
 //!
 //! No token, no secret and no claim of an unverified token is kept, and of the texts that callers write only the short and
 //! harmless ones of the few headers here.

@@ -19,7 +19,7 @@ const MAX_DEAD: u64 = 1000;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct WebhookView {
     pub name: String,
-    /// Without its query.
+    /// With `…` for its path and query, which may be secrets.
     pub url: String,
     /// The kinds of events that are sent; empty: every kind.
     pub events: Vec<String>,

@@ -1,7 +1,7 @@
 //! The metrics. docs/metrics.md lists all of them for operators.
 //!
 //! Metrics counted as events occur are here, and each event costs one or two atomic additions. Those that every request
-//! raises are counted for each core. Metrics that are read on request are in `http/gauges.rs` and, of the process, in
+//! raises are counted for each core. Metrics that are read on request are in `gauges.rs` of `rescind` and, of the process, in
 //! `process.rs`. All are always reported in the same order.
 
 mod counted;
