@@ -17,7 +17,8 @@ use serde_json::json;
 
 use super::{
     Context, Failure,
-    backend::Backend,
+    backend::{Backend, percent_encoded},
+    lookup::id,
     output::{Output, facts, list, table},
     runtime,
 };
@@ -54,7 +55,10 @@ pub(super) enum VerifierCommand {
     /// List every verifier
     List,
     /// Revoke a verifier: it can no longer follow this service
-    Revoke { id: u64 },
+    Revoke {
+        #[arg(value_parser = id("verifier list"))]
+        id: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,23 +75,23 @@ pub(super) fn key(command: KeyCommand, context: &Context) -> Result<(), Failure>
     if let KeyCommand::Retire { kid } = &command {
         output.confirm(&format!("Every token signed with {kid} will be refused. This cannot be undone."))?;
     }
-    context.with_backend(false, async |backend| {
-        let keys: Vec<KeyView> = match command {
-            KeyCommand::List => backend.get("/keys").await?,
-            KeyCommand::Rotate { algorithm, publish_ahead } => {
-                backend.post("/keys/rotate", &KeyRotation { algorithm, publish_ahead }).await?
-            }
-            KeyCommand::Retire { kid } => {
-                backend.post(&format!("/keys/{}/retire", percent_encoded(&kid)), &json!({})).await?
-            }
-        };
-        output.data(&keys, |keys| {
-            let rows = keys.iter().map(|k| {
-                let retires = k.retires_at.clone().unwrap_or("-".into());
-                [k.kid.clone(), k.algorithm.clone(), k.status.clone(), k.signs_from.clone(), retires]
-            });
-            table(["KID", "ALGORITHM", "STATUS", "SIGNS FROM", "RETIRES"], rows)
-        })
+    let list = |keys: &Vec<KeyView>| {
+        let rows = keys.iter().map(|k| {
+            let retires = k.retires_at.clone().unwrap_or("-".into());
+            [k.kid.clone(), k.algorithm.clone(), k.status.clone(), k.signs_from.clone(), retires]
+        });
+        table(["KID", "ALGORITHM", "STATUS", "SIGNS FROM", "RETIRES"], rows)
+    };
+    context.with_backend(false, async |backend| match command {
+        KeyCommand::List => output.data(&backend.get("/keys").await?, list),
+        KeyCommand::Rotate { algorithm, publish_ahead } => {
+            let keys = backend.post("/keys/rotate", &KeyRotation { algorithm, publish_ahead }).await?;
+            output.done("the signing key was rotated", &keys, list)
+        }
+        KeyCommand::Retire { kid } => {
+            let keys = backend.post(&format!("/keys/{}/retire", percent_encoded(&kid)), &json!({})).await?;
+            output.done(&format!("key {kid} was retired"), &keys, list)
+        }
     })
 }
 
@@ -123,7 +127,8 @@ pub(super) fn verifier(command: VerifierCommand, context: &Context) -> Result<()
         }
         VerifierCommand::List => output.data(&backend.get("/verifiers").await?, list),
         VerifierCommand::Revoke { id } => {
-            output.data(&backend.delete(&format!("/verifiers/{id}")).await?, list)
+            let left = backend.delete(&format!("/verifiers/{id}")).await?;
+            output.done(&format!("verifier {id} was revoked"), &left, list)
         }
     })
 }
@@ -137,7 +142,7 @@ pub(super) fn token(command: TokenCommand, context: &Context) -> Result<(), Fail
     }
     context.with_backend(false, async |backend| {
         let body = json!({ "token": token.trim() });
-        let token: TokenView = backend.post("/tokens/inspect", &body).await?;
+        let token: TokenView = backend.inquire("/tokens/inspect", &body).await?;
         output.data(&token, |t| {
             let number = |n: Option<u64>| n.map(|n| n.to_string());
             let rows = [
@@ -228,10 +233,4 @@ fn cluster(cluster: &ClusterView) -> String {
     });
     let nodes = table(["NODE", "NAME", "ACKNOWLEDGED", "LAG", "HEARD"], rows);
     format!("{}\n{nodes}", facts(20, about))
-}
-
-/// Encodes a text as one segment of a path, or as a value in a query (RFC 3986 §2.1).
-pub(super) fn percent_encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -51,24 +51,28 @@ pub(super) fn run(command: AdminCommand, context: &Context) -> Result<(), Failur
     }
     context.with_backend(false, async |backend| match command {
         AdminCommand::Create { name, role } => {
+            let server = backend.get("/status").await?;
             let invited = backend.post("/administrators", &NewAdministrator { name, role }).await?;
-            invite(backend, output, "created", invited).await
+            invite(output, "created", invited, server)
         }
         AdminCommand::Reset { name } => {
             let id = find(backend, &name).await?.administrator_id;
+            let server = backend.get("/status").await?;
             let invited = backend.post(&format!("/administrators/{id}/reset"), &json!({})).await?;
-            invite(backend, output, "reset", invited).await
+            invite(output, "reset", invited, server)
         }
         AdminCommand::Role { name, role } => {
             let id = find(backend, &name).await?.administrator_id;
             let path = format!("/administrators/{id}/role");
             let changed: AdministratorView = backend.post(&path, &NewRole { role }).await?;
-            output.data(&changed, |of| format!("Administrator {:?} is {}", of.name, of.role.name()))
+            let done = format!("administrator {:?} is {} now", changed.name, changed.role.name());
+            output.done(&done, &changed, |of| format!("Administrator {:?} is {}", of.name, of.role.name()))
         }
         AdminCommand::Remove { name } => {
             let id = find(backend, &name).await?.administrator_id;
             let removed: AdministratorView = backend.delete(&format!("/administrators/{id}")).await?;
-            output.data(&removed, |of| format!("Administrator {:?} removed", of.name))
+            let done = format!("administrator {:?} was removed", removed.name);
+            output.done(&done, &removed, |of| format!("Administrator {:?} removed", of.name))
         }
         AdminCommand::List | AdminCommand::Token(_) => {
             let all: Vec<AdministratorView> = backend.get("/administrators").await?;
@@ -96,15 +100,15 @@ async fn find(backend: &mut Backend, name: &str) -> Result<AdministratorView, Fa
     Ok(found.ok_or_else(|| anyhow!("there is no administrator {name:?}: see `rescind admin list`"))?)
 }
 
-/// Prints the link, with the address of the server that runs.
-async fn invite(
-    backend: &mut Backend,
+/// Prints the link, with the address of the server that runs. That was asked before the change, after which nothing may come
+/// between the link and its reader.
+fn invite(
     output: &Output,
     what: &str,
     mut invited: InvitedAdministrator,
+    server: StatusView,
 ) -> Result<(), Failure> {
-    let status: StatusView = backend.get("/status").await?;
-    let url = status.management_url.unwrap_or_default();
+    let url = server.management_url.unwrap_or_default();
     let is_whole = !url.is_empty();
     invited.link = url + &invited.link;
     let done = format!(

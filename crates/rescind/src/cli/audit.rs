@@ -17,7 +17,7 @@ use tokio::{signal::unix::SignalKind, time::sleep};
 use super::{
     Context, Failure,
     backend::Backend,
-    lookup::ClientRef,
+    lookup::{ClientRef, id},
     output::{Output, prose, table, terminal_width, wrapped},
     runtime, signals,
 };
@@ -38,7 +38,7 @@ pub(super) enum AuditCommand {
         #[command(flatten)]
         which: Which,
         /// The oldest events after this event, instead of the newest
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = id("audit list"))]
         after: Option<u64>,
         /// At most this many events, or all
         #[arg(long, value_name = "N|all", default_value = "100", value_parser = limit)]
@@ -176,8 +176,7 @@ impl Which {
         let Which { kind, client, since, until } = self;
         let client = match client {
             None => None,
-            Some(ClientRef::Id(id)) => Some(id),
-            Some(name) => Some(name.find(backend).await?.client_id),
+            Some(client) => Some(client.id(backend).await?),
         };
         Ok(EventQuery { kind, client, since, until, ..first })
     }

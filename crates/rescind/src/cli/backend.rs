@@ -6,7 +6,7 @@ use std::{
         ErrorKind::{ConnectionRefused, NotADirectory, NotFound},
         Write,
     },
-    path::Path,
+    path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -46,24 +46,38 @@ use crate::http::{self, Routes, SUDO_USER, client_ip::Peer};
 /// How long a command waits for an answer, and what it says of the wait.
 #[derive(Clone, Copy)]
 struct Patience {
-    most: Duration,
+    /// `None`: for as long as the server answers other requests, because then it works on this one.
+    most: Option<Duration>,
     reason: &'static str,
+    /// What may be so if no answer comes.
+    otherwise: &'static str,
 }
 
+/// A long list, or a large audit log, takes its time.
+const READ: Patience = Patience { most: None, reason: "", otherwise: "" };
 /// Longer than any lease that a change may have to wait for.
-const PATIENCE: Patience = Patience {
-    most: Duration::from_secs(150),
-    reason: "a change is answered when every node and verifier has it, or its lease has ended",
+const CHANGE: Patience = Patience {
+    most: Some(Duration::from_secs(150)),
+    reason: "; a change is answered when every node and verifier has it, or its lease has ended",
+    otherwise: "; a change that was asked for may have been made",
 };
 /// The copy is made before the first byte is sent.
-const PATIENCE_WITH_COPIES: Patience =
-    Patience { most: Duration::from_secs(6 * 3600), reason: "a backup is sent when its copy is made" };
+const COPY: Patience = Patience {
+    most: Some(Duration::from_secs(6 * 3600)),
+    reason: "; a backup is sent when its copy is made",
+    otherwise: "",
+};
+const PART_OF_COPY: Patience = Patience { most: CHANGE.most, ..COPY };
 /// After this time the command says that it waits, and then each time that this has passed again.
 const SOON: Duration = Duration::from_secs(3);
 const THEN_EVERY: Duration = Duration::from_secs(10);
+/// How long a server that works may take for an answer from its memory.
+const AT_ONCE: Duration = Duration::from_secs(7);
 
 pub(super) struct Backend {
     answers: Answers,
+    /// The folder of the server that answers. `None`: this process does.
+    server: Option<PathBuf>,
     /// The user who has become this one by sudo.
     sudo_user: Option<String>,
 }
@@ -101,7 +115,7 @@ impl Backend {
     }
 
     fn here(app: Arc<App>) -> Backend {
-        Backend { answers: Answers::Here(http::local(app)), sudo_user: None }
+        Backend { answers: Answers::Here(http::local(app)), server: None, sudo_user: None }
     }
 
     fn asked_by(self, environment: &Environment) -> Backend {
@@ -118,15 +132,25 @@ impl Backend {
         };
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Some(Backend { answers: Answers::Server(requests), sudo_user: None }))
+        let server = Some(data_dir.to_owned());
+        Ok(Some(Backend { answers: Answers::Server(requests), server, sudo_user: None }))
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
-        self.call(Method::GET, path, Body::empty()).await
+        self.call(Method::GET, path, Body::empty(), READ).await
+    }
+
+    /// Asks a question that needs a body. Nothing is changed.
+    pub(super) async fn inquire<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        question: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.call(Method::POST, path, Body::from(serde_json::to_vec(question)?), READ).await
     }
 
     pub(super) async fn delete<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
-        self.call(Method::DELETE, path, Body::empty()).await
+        self.call(Method::DELETE, path, Body::empty(), CHANGE).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -134,16 +158,14 @@ impl Backend {
         path: &str,
         body: &impl Serialize,
     ) -> anyhow::Result<T> {
-        self.call(Method::POST, path, Body::from(serde_json::to_vec(body)?)).await
+        self.call(Method::POST, path, Body::from(serde_json::to_vec(body)?), CHANGE).await
     }
 
     /// Writes the answer to `to`, and returns its number of bytes.
     pub(super) async fn download(&mut self, path: &str, to: &mut impl Write) -> anyhow::Result<u64> {
-        let mut body = self.ask(Method::GET, path, Body::empty(), PATIENCE_WITH_COPIES).await?;
+        let mut body = self.ask(Method::GET, path, Body::empty(), COPY).await?;
         let (mut written, mut told) = (0, Clock::System.elapsed());
-        while let Some(frame) =
-            patiently(body.frame(), Patience { most: PATIENCE.most, ..PATIENCE_WITH_COPIES }).await?
-        {
+        while let Some(frame) = patiently(&self.server, PART_OF_COPY, body.frame()).await? {
             if let Ok(data) = frame?.into_data() {
                 to.write_all(&data)?;
                 written += data.len() as u64;
@@ -161,10 +183,11 @@ impl Backend {
         method: Method,
         path: &str,
         body: Body,
+        patience: Patience,
     ) -> anyhow::Result<T> {
-        let body = self.ask(method, path, body, PATIENCE).await?;
+        let body = self.ask(method, path, body, patience).await?;
         // The cause is not reported, because its text may contain a secret of the answer.
-        let answer = serde_json::from_slice(&whole(body).await?);
+        let answer = serde_json::from_slice(&self.whole(body, patience).await?);
         answer.map_err(|_| {
             anyhow!("the server's answer cannot be read: it is of another version than this command")
         })
@@ -179,36 +202,45 @@ impl Backend {
         body: Body,
         patience: Patience,
     ) -> anyhow::Result<Body> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("/admin/v1{path}"))
-            .header("host", "rescind")
-            .header(CONTENT_TYPE, "application/json")
-            .body(body)?;
+        let mut request = request(method, path, body)?;
         let sudo_user = self.sudo_user.as_deref().and_then(|name| name.parse().ok());
         request.headers_mut().extend(sudo_user.map(|name| (HeaderName::from_static(SUDO_USER), name)));
         let response = match &mut self.answers {
             Answers::Server(requests) => {
                 // After an answer the connection takes a moment until it is ready again.
                 requests.ready().await.context("the server went away")?;
-                patiently(requests.send_request(request), patience)
-                    .await?
-                    .context("the server went away; a change that was asked for may have been made")?
-                    .map(Body::new)
+                let answer = patiently(&self.server, patience, requests.send_request(request)).await?;
+                answer.with_context(|| format!("the server went away{}", patience.otherwise))?.map(Body::new)
             }
             Answers::Here(routes) => {
                 let user = Peer { uid: Some(getuid().as_raw()), ..Peer::LOCAL };
-                patiently(routes.serve(request, &user), patience).await?
+                patiently(&self.server, patience, routes.serve(request, &user)).await?
             }
         };
         let (status, body) = (response.status(), response.into_body());
         if status == StatusCode::OK {
             return Ok(body);
         }
-        let answer: serde_json::Value = serde_json::from_slice(&whole(body).await?).unwrap_or_default();
+        let body = self.whole(body, patience).await?;
+        let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let message = answer["error"]["message"].as_str();
         Err(message.map_or_else(|| anyhow!("the server answered {status}"), |message| anyhow!("{message}")))
     }
+
+    async fn whole(&self, body: Body, patience: Patience) -> anyhow::Result<Bytes> {
+        Ok(patiently(&self.server, patience, body.collect()).await??.to_bytes())
+    }
+}
+
+/// Encodes a text as one segment of a path, or as a value in a query (RFC 3986 §2.1).
+pub(super) fn percent_encoded(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn request(method: Method, path: &str, body: Body) -> anyhow::Result<Request<Body>> {
+    let request = Request::builder().method(method).uri(format!("/admin/v1{path}"));
+    Ok(request.header("host", "rescind").header(CONTENT_TYPE, "application/json").body(body)?)
 }
 
 /// Refuses a data folder without a store, which a command would otherwise make in a folder that is not meant.
@@ -244,7 +276,11 @@ async fn open_here(config: &Config, environment: &Environment, make: bool) -> an
 }
 
 /// Waits, and tells the user if that takes long.
-async fn patiently<T>(answer: impl Future<Output = T>, patience: Patience) -> anyhow::Result<T> {
+async fn patiently<T>(
+    server: &Option<PathBuf>,
+    patience: Patience,
+    answer: impl Future<Output = T>,
+) -> anyhow::Result<T> {
     let mut answer = pin!(answer);
     let (began, mut pause) = (Clock::System.elapsed(), SOON);
     loop {
@@ -252,17 +288,35 @@ async fn patiently<T>(answer: impl Future<Output = T>, patience: Patience) -> an
             return Ok(answer);
         }
         let waited = Clock::System.elapsed().saturating_sub(began);
-        if waited >= patience.most {
-            bail!("the server does not answer; a change that was asked for may have been made");
-        }
         match pause {
-            SOON => prose(&format!("waiting for the server; {}", patience.reason)),
+            SOON => prose(&format!("waiting for the server{}", patience.reason)),
             _ => prose(&format!("still waiting, for {} s now", waited.as_secs())),
+        }
+        let goes_on = async {
+            match patience.most {
+                Some(most) => waited < most,
+                None => works(server).await,
+            }
+        };
+        tokio::select! {
+            answer = &mut answer => return Ok(answer),
+            goes_on = goes_on => if !goes_on {
+                bail!("the server does not answer{}", patience.otherwise);
+            }
         }
         pause = THEN_EVERY;
     }
 }
 
-async fn whole(body: Body) -> anyhow::Result<Bytes> {
-    Ok(patiently(body.collect(), PATIENCE).await??.to_bytes())
+/// Whether the server answers another request. This process does work.
+async fn works(server: &Option<PathBuf>) -> bool {
+    let Some(data_dir) = server else { return true };
+    let answered = async {
+        let Some(Backend { answers: Answers::Server(mut requests), .. }) = Backend::running(data_dir).await?
+        else {
+            bail!("nobody is there");
+        };
+        anyhow::Ok(requests.send_request(request(Method::GET, "/status", Body::empty())?).await?)
+    };
+    matches!(timeout(AT_ONCE, answered).await, Ok(Ok(_)))
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, stdin};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use rescind_admin::{
     CreatedCredential, CreatedHandover, CredentialView, Expiry, LastView, NewCredential, NewHandover,
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Context, Failure,
-    admin::percent_encoded,
+    backend::percent_encoded,
     lookup::ClientRef,
     output::{Output, facts, table},
 };
@@ -131,7 +131,8 @@ pub(super) fn run(command: CredentialCommand, context: &Context) -> Result<(), F
                     ("created", Some(c.credential.created_at.clone())),
                     ("kept", c.credential.note.clone()),
                     ("replaced", c.credential.replaced_at.clone()),
-                    ("ends", end(&c.credential)),
+                    ("revoked", c.credential.revoked_at.clone()),
+                    ("ends", c.credential.expires_at.clone().filter(|_| c.credential.revoked_at.is_none())),
                     ("verified", c.last_verification.as_ref().map(verified)),
                 ];
                 let about = facts(12, about.into_iter().filter_map(|(name, value)| Some((name, value?))));
@@ -168,8 +169,9 @@ pub(super) fn run(command: CredentialCommand, context: &Context) -> Result<(), F
             let mut text = Zeroizing::new(String::new());
             stdin().read_to_string(&mut text).context("standard input")?;
             let new = NewHandover { api_key, api_secret: text.trim().to_owned() };
-            let mut created: CreatedHandover = backend.post("/handovers", &new).await?;
+            // Before the change, after which nothing may come between the link and its reader.
             let status: StatusView = backend.get("/status").await?;
+            let mut created: CreatedHandover = backend.post("/handovers", &new).await?;
             created.link = status.management_url.unwrap_or_default() + &created.link;
             output.secret("a link was made and is lost: it ends in a day", &created, |created| {
                 format!("{}\n(good once, until {})", created.link, created.link_until)
@@ -177,6 +179,9 @@ pub(super) fn run(command: CredentialCommand, context: &Context) -> Result<(), F
         }
         CredentialCommand::Revoke { api_key } => {
             let shown: UsedCredential = backend.get(&path(&api_key, "")).await?;
+            if let Some(at) = shown.credential.revoked_at {
+                return Err(anyhow!("{api_key} was revoked at {at}").into());
+            }
             output.confirm(&format!(
                 "Credential {api_key} of client {} \"{}\" and every token of its sessions will end. This cannot be undone.",
                 shown.client_id, shown.client_name

@@ -89,7 +89,9 @@ async fn migrate(Context { config, output, .. }: &Context<'_>) -> Result<(), Fai
         }
     };
     let version = store.version().await?;
-    output.data(&json!({ "version": version }), |_| format!("The tables are those of version {version}."))
+    output.done("the tables are up to date", &json!({ "version": version }), |_| {
+        format!("The tables are those of version {version}.")
+    })
 }
 
 /// Writes a long copy in parts.
@@ -138,7 +140,8 @@ async fn backup(context: &Context<'_>, file: &Path) -> Result<(), Failure> {
     partial.as_file().sync_all().map_err(at)?;
     partial.persist_noclobber(file).map_err(|e| at(e.error))?;
     File::open(folder_of(file)).and_then(|folder| folder.sync_all()).map_err(at)?;
-    output.data(&json!({ "file": file, "bytes": bytes }), |_| {
+    let done = format!("the backup is in {}", file.display());
+    output.done(&done, &json!({ "file": file, "bytes": bytes }), |_| {
         format!(
             "Backed up to {}, {bytes} bytes.\n\
              It is of no use without the master key, which is not in it: keep that somewhere else.",
@@ -189,7 +192,7 @@ async fn restore(Context { config, output, .. }: &Context<'_>, from: Restoration
     let origin = ChangeOrigin::new(Clock::System.now(), Actor::Operator, &config.node_name());
     let restored = admin::restore(&folder, from.file, &master, origin, &random).await;
     let restored = restored.with_context(|| from.name.display().to_string())?;
-    output.data(&restored, |restored| {
+    output.done("the backup was restored", &restored, |restored| {
         let verifiers = match restored.dropped_verifiers.as_slice() {
             [] => String::new(),
             dropped => format!(
@@ -215,7 +218,7 @@ async fn restored(Context { config, environment, output }: &Context<'_>) -> Resu
     output.confirm("Every token ends, and clients log in again. Every verifier is dropped.")?;
     let mut backend = Backend::open_unconfirmed(config, environment).await?;
     let ended: EndedTokens = backend.post("/restored", &json!({})).await?;
-    output.data(&ended, |ended| {
+    output.done("every token has ended", &ended, |ended| {
         format!(
             "Every token has ended: clients log in again ({}).\n\
              The signing key is {}. Create verifiers again. Credentials that were revoked since the database was as it is\n\
@@ -243,7 +246,7 @@ async fn copy(Context { mut config, output, .. }: Context<'_>, to: Option<String
         }
     };
     let copied = Store::copy(&folder.store(), &to, &Random::System, progress).await?;
-    output.data(&copied, |copied| {
+    output.done("the store was copied", &copied, |copied| {
         format!(
             "Copied {} clients, {} credentials, {} sessions and {} events to {}.\n\
              Every node needs this database.url and the master key of {}.",

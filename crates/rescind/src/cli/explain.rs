@@ -13,8 +13,8 @@ use rescind_node::config::Past;
 
 use super::{
     Context, Failure,
-    admin::percent_encoded,
-    lookup::ClientRef,
+    backend::percent_encoded,
+    lookup::{ClientRef, at_least},
     output::{facts, prose, table},
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Explain {
     #[arg(long, value_name = "TIME")]
     until: Option<Past>,
     /// At most this many
-    #[arg(long, value_name = "N", default_value = "100")]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = at_least(1_u64))]
     limit: u64,
 }
 
@@ -63,8 +63,7 @@ pub(super) fn run(wanted: Explain, context: &Context) -> Result<(), Failure> {
         }
         let client = match client {
             None => None,
-            Some(ClientRef::Id(id)) => Some(id),
-            Some(name) => Some(name.find(backend).await?.client_id),
+            Some(client) => Some(client.id(backend).await?),
         };
         let wanted = DenialQuery {
             limit: Some(limit),

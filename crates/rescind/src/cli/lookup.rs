@@ -1,12 +1,15 @@
-//! Which client an operator means.
+//! Which client, or which other id or number, an operator means.
 
-use std::str::FromStr;
+use std::{fmt::Display, str::FromStr};
 
 use anyhow::{Context, anyhow};
 use rescind_admin::ClientView;
 use rescind_base::{model::ClientId, secret};
 
-use super::{Failure, admin::percent_encoded, backend::Backend};
+use super::{
+    Failure,
+    backend::{Backend, percent_encoded},
+};
 
 /// A client by its id or its name. A number is an id, as ids are written: no name is one.
 #[derive(Debug, Clone)]
@@ -31,6 +34,14 @@ impl FromStr for ClientRef {
 }
 
 impl ClientRef {
+    /// The client's id.
+    pub(super) async fn id(&self, backend: &mut Backend) -> Result<ClientId, Failure> {
+        match self {
+            ClientRef::Id(id) => Ok(*id),
+            ClientRef::Name(_) => Ok(self.find(backend).await?.client_id),
+        }
+    }
+
     /// Finds the client.
     pub(super) async fn find(&self, backend: &mut Backend) -> Result<ClientView, Failure> {
         let name = match self {
@@ -57,6 +68,22 @@ impl ClientRef {
             .into()),
             (None, _) => Err(anyhow!("no client has the name {name:?}; `rescind client list` shows them").into()),
         }
+    }
+}
+
+/// Reads an id. Of what is none, it says which command shows them.
+pub(super) fn id(shown_by: &'static str) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| text.parse().map_err(|_| format!("expected an id: `rescind {shown_by}` shows them"))
+}
+
+/// Reads a whole number that is at least this one.
+pub(super) fn at_least<T>(least: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Clone,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| *number >= least);
+        number.ok_or_else(|| format!("expected a whole number, {least} or more"))
     }
 }
 

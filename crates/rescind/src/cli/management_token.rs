@@ -2,10 +2,14 @@
 
 use clap::Subcommand;
 use rescind_admin::{CreatedManagementToken, ManagementTokenView, NewManagementToken};
-use rescind_base::model::{ClientId, Role};
+use rescind_base::model::Role;
 use rescind_node::config::Span;
 
-use super::{Context, Failure, output::table};
+use super::{
+    Context, Failure,
+    lookup::{ClientRef, id},
+    output::table,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ManagementTokenCommand {
@@ -17,9 +21,9 @@ pub(super) enum ManagementTokenCommand {
         /// viewer: reads; operator: also changes clients and their credentials; admin: everything
         #[arg(long)]
         role: Role,
-        /// The only clients that the token may see and change [default: all]
-        #[arg(long = "client", value_name = "ID")]
-        clients: Vec<ClientId>,
+        /// The only clients that the token may see and change, each by id or name [default: all]
+        #[arg(long = "client", value_name = "CLIENT")]
+        clients: Vec<ClientRef>,
         /// Time after which the token is refused, such as 90d [default: never]
         #[arg(long, value_name = "DURATION")]
         expires_in: Option<Span>,
@@ -27,7 +31,10 @@ pub(super) enum ManagementTokenCommand {
     /// List every management token, and when each was used last
     List,
     /// Revoke a management token, at once
-    Revoke { id: u64 },
+    Revoke {
+        #[arg(value_parser = id("admin token list"))]
+        id: u64,
+    },
 }
 
 pub(super) fn run(command: ManagementTokenCommand, context: &Context) -> Result<(), Failure> {
@@ -37,7 +44,11 @@ pub(super) fn run(command: ManagementTokenCommand, context: &Context) -> Result<
     }
     context.with_backend(false, async |backend| match command {
         ManagementTokenCommand::Create { name, role, clients, expires_in } => {
-            let new = NewManagementToken { name, role, clients, expires_in };
+            let mut ids = vec![];
+            for client in clients {
+                ids.push(client.id(backend).await?);
+            }
+            let new = NewManagementToken { name, role, clients: ids, expires_in };
             let created: CreatedManagementToken = backend.post("/management-tokens", &new).await?;
             let done = format!(
                 "management token {0} was created and its text is lost: revoke it with `rescind admin token revoke {0}`",
@@ -73,7 +84,8 @@ pub(super) fn run(command: ManagementTokenCommand, context: &Context) -> Result<
         }
         ManagementTokenCommand::Revoke { id } => {
             let revoked: ManagementTokenView = backend.delete(&format!("/management-tokens/{id}")).await?;
-            output.data(&revoked, |t| format!("Management token {} revoked", t.management_token_id))
+            let done = format!("management token {id} was revoked");
+            output.done(&done, &revoked, |t| format!("Management token {} revoked", t.management_token_id))
         }
     })
 }

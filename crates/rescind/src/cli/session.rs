@@ -6,7 +6,7 @@ use rescind_base::model::SessionId;
 
 use super::{
     Context, Failure,
-    lookup::{ClientRef, called},
+    lookup::{ClientRef, at_least, called, id},
     output::table,
 };
 
@@ -18,14 +18,14 @@ pub(super) enum SessionCommand {
         /// Id or name
         client: ClientRef,
         /// At most this many
-        #[arg(long, value_name = "N", default_value = "100")]
+        #[arg(long, value_name = "N", default_value = "100", value_parser = at_least(0_usize))]
         limit: usize,
     },
     /// Revoke one session and its tokens, at once. The client's other sessions go on
     #[command(after_help = "Example:\n  rescind session revoke 1834")]
     Revoke {
         /// As `session list`, `token inspect` and `audit list` show it
-        #[arg(value_name = "SESSION")]
+        #[arg(value_name = "SESSION", value_parser = id("session list CLIENT"))]
         id: SessionId,
     },
 }

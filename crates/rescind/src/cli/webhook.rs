@@ -5,6 +5,8 @@ use clap::Subcommand;
 
 use super::{
     Context, Failure,
+    backend::percent_encoded,
+    lookup::id,
     output::{list, table},
 };
 use crate::webhooks::{DeadView, DeliveryView, ReplayQuestion, Replayed, Tested, WebhookView};
@@ -22,7 +24,7 @@ pub(super) enum WebhookCommand {
     Replay {
         name: String,
         /// Only this event [default: all]
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = id("webhook dead NAME"))]
         event: Option<u64>,
     },
     /// Send an event of the kind webhook_test, now
@@ -31,6 +33,7 @@ pub(super) enum WebhookCommand {
 
 pub(super) fn run(command: WebhookCommand, context: &Context) -> Result<(), Failure> {
     let Context { output, .. } = context;
+    let path = |name: &str, what: &str| format!("/webhooks/{}/{what}", percent_encoded(name));
     context.with_backend(false, async |backend| match command {
         WebhookCommand::List => {
             let webhooks: Vec<WebhookView> = backend.get("/webhooks").await?;
@@ -53,8 +56,8 @@ pub(super) fn run(command: WebhookCommand, context: &Context) -> Result<(), Fail
             let mut all: Vec<DeliveryView> = vec![];
             loop {
                 let after = all.last().map_or(0, |delivery| delivery.event);
-                let path = format!("/webhooks/{name}/dead?after={after}&limit={PAGE}");
-                let DeadView { deliveries, more } = backend.get(&path).await?;
+                let dead = path(&name, &format!("dead?after={after}&limit={PAGE}"));
+                let DeadView { deliveries, more } = backend.get(&dead).await?;
                 all.extend(deliveries);
                 if !more {
                     break;
@@ -70,16 +73,15 @@ pub(super) fn run(command: WebhookCommand, context: &Context) -> Result<(), Fail
         }
         WebhookCommand::Replay { name, event } => {
             let question = ReplayQuestion { event };
-            let replayed: Replayed = backend.post(&format!("/webhooks/{name}/replay"), &question).await?;
+            let replayed: Replayed = backend.post(&path(&name, "replay"), &question).await?;
             output.done(&format!("{} events are sent anew", replayed.events), &replayed, |replayed| {
                 format!("{} events are sent anew", replayed.events)
             })
         }
         WebhookCommand::Test { name } => {
-            let tested: Tested =
-                backend.post(&format!("/webhooks/{name}/test"), &serde_json::json!({})).await?;
+            let tested: Tested = backend.inquire(&path(&name, "test"), &serde_json::json!({})).await?;
             if output.json || tested.accepted {
-                output.data(&tested, |_| "The receiver has accepted it".into())?;
+                output.done("the event was sent", &tested, |_| "The receiver has accepted it".into())?;
             }
             match (tested.error, output.json) {
                 (None, _) => Ok(()),

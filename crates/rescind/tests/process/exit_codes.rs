@@ -1,8 +1,11 @@
 //! The exit codes. 0 done, 1 failed, 2 bad usage; `status`: 0 ready, 1 error, 2 not ready.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    os::unix::fs::PermissionsExt,
+    io::{Read, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     process::Stdio,
 };
 
@@ -118,6 +121,35 @@ async fn status_is_0_when_ready_and_2_when_not() {
     cli(dir.path(), ["status", "--config", "/nowhere.toml"]).refused(1, "/nowhere.toml");
 }
 
+#[test]
+fn what_is_expected_in_the_place_of_an_argument_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    json(dir.path(), "client create --name c");
+    let verifier = "expected an id: `rescind verifier list` shows them";
+    cli(dir.path(), ["verifier", "revoke", "abc"]).refused(2, verifier);
+    let token = "expected an id: `rescind admin token list` shows them";
+    cli(dir.path(), ["admin", "token", "revoke", "abc"]).refused(2, token);
+    let session = "expected an id: `rescind session list CLIENT` shows them";
+    cli(dir.path(), ["session", "revoke", "abc"]).refused(2, session);
+    cli(dir.path(), ["audit", "list", "--after", "abc"]).refused(2, "expected an id: `rescind audit list`");
+    cli(dir.path(), ["webhook", "replay", "siem", "--event", "abc"])
+        .refused(2, "expected an id: `rescind webhook dead NAME` shows them");
+    for command in ["client list", "session list c", "explain"] {
+        let limit = command.split(' ').chain(["--limit", "abc"]);
+        cli(dir.path(), limit).refused(2, "expected a whole number");
+    }
+    // A client is found by its name here too.
+    let create = ["admin", "token", "create", "--name", "ci", "--role", "viewer", "--client"];
+    cli(dir.path(), create.into_iter().chain(["billing2"])).refused(1, "no client has the name \"billing2\"");
+    let created = cli(dir.path(), create.into_iter().chain(["c", "--json"])).json();
+    assert_eq!(created["clients"], serde_json::json!([1]));
+    for name in ["a b", "a/b", "a?b", "ä"] {
+        for command in ["test", "dead", "replay"] {
+            cli(dir.path(), ["webhook", command, name]).refused(1, "no such webhook");
+        }
+    }
+}
+
 // check 86
 #[test]
 fn what_cannot_be_done_is_1() {
@@ -178,18 +210,50 @@ async fn a_server_that_has_stopped_answering_is_not_waited_for_without_end() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     server.signal(Signal::STOP);
-    let mut command = rescind();
-    command.args(["status", "--data-dir"]).arg(dir.path()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let stderr = child.stderr.take().unwrap();
-    let said = tokio::task::spawn_blocking(move || BufReader::new(stderr).lines().next());
-    let said = tokio::time::timeout(std::time::Duration::from_secs(30), said).await;
-    if said.is_err() {
-        child.kill().unwrap();
+    let reads = ["status", "client list", "client show c", "token inspect x", "audit verify"];
+    let waiting = reads.map(|command| {
+        let mut rescind = rescind();
+        rescind.arg("--data-dir").arg(dir.path()).args(command.split(' '));
+        (command, tokio::task::spawn_blocking(move || run(&mut rescind)))
+    });
+    for (command, outcome) in waiting {
+        let outcome = outcome.await.unwrap();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{command}: {outcome:?}");
+        // Nothing was asked to change.
+        let said = "waiting for the server\nerror: the server does not answer\n";
+        assert_eq!(outcome.stderr, said, "{command}");
     }
-    let code = child.wait().unwrap().code();
     server.signal(Signal::CONT);
-    assert!(said.is_ok() && code.is_some_and(|code| code != 0), "{code:?}");
+}
+
+#[test]
+fn a_server_that_works_on_a_long_answer_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(dir.path().join("rescind.sock")).unwrap();
+    let server = std::thread::spawn(move || {
+        let asked = || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap();
+            (stream, String::from_utf8_lossy(&request[..length]).into_owned())
+        };
+        let answer = |mut stream: UnixStream, body: &str| {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        };
+        let (long, wanted) = asked();
+        // The command asks whether anybody is there before it gives up.
+        let (other, question) = asked();
+        answer(other, "{}");
+        answer(long, "[]");
+        [wanted, question]
+    });
+    let listed = cli(dir.path(), ["client", "list", "--json"]);
+    assert_eq!((listed.code, listed.stdout.as_str()), (Some(0), "[]\n"), "{listed:?}");
+    assert_eq!(listed.stderr, "waiting for the server\n");
+    let [wanted, question] = server.join().unwrap();
+    assert!(wanted.starts_with("GET /admin/v1/clients?"), "{wanted}");
+    assert!(question.starts_with("GET /admin/v1/status "), "{question}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod exit_codes;
 mod files;
 #[path = "../../../rescind-store/tests/fixture/postgres.rs"]
 mod fixture;
+mod full_output;
 mod history;
 mod json;
 mod leases;

@@ -36,7 +36,7 @@ pub(super) fn verify(checkpoint: Option<&Path>, context: &Context) -> Result<(),
         let mut question = AuditProof { cursor: None, checkpoints };
         let mut told = Clock::System.elapsed();
         loop {
-            let part: ProofView = backend.post("/audit/verify", &question).await?;
+            let part: ProofView = backend.inquire("/audit/verify", &question).await?;
             outcome.rows += part.rows;
             outcome.unchained += part.unchained.unwrap_or(0);
             outcome.chains.extend(part.chain);

@@ -10,7 +10,7 @@ use rescind_verifier::{Allowlist, parse_cidr};
 use serde::Serialize;
 
 use super::{Backend, ClientRef, ClientView, Failure, Output, called, change};
-use crate::cli::{admin::percent_encoded, networks, output::table};
+use crate::cli::{backend::percent_encoded, networks, output::table};
 
 /// Addresses that were seen in this time are named before a change shuts them out, in seconds.
 const LATELY: u64 = 24 * 3600;

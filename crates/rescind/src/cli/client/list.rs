@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Backend, Failure, Output, status_text};
 use crate::cli::{
-    admin::percent_encoded,
+    backend::percent_encoded,
+    lookup::at_least,
     output::{first, prose, table},
 };
 
@@ -33,7 +34,7 @@ pub(in crate::cli) struct List {
     #[arg(long, default_value = "id", value_parser = one_of::<ClientSort, 4>(["id", "name", "created", "last-used"]))]
     sort: ClientSort,
     /// At most this many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least(1_usize))]
     limit: Option<usize>,
 }
 

@@ -7,7 +7,7 @@ use rescind_node::config::Time;
 
 use super::{Backend, Failure, Output};
 use crate::cli::{
-    admin::percent_encoded,
+    backend::percent_encoded,
     credential::api_key,
     lookup::{ClientRef, called},
     output::{facts, table},
