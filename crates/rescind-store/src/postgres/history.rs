@@ -29,9 +29,13 @@ const POSITION: &str = decisive!(
                LEFT JOIN lost ON lost.history = $2"
 );
 
-/// Begins a transaction that excludes all other changes. It locks the tables before the head, as all transactions do.
+/// Begins a transaction that excludes all other changes. It locks the tables before the head, as all transactions do: every
+/// table that it may write.
 const BEGIN_ALONE: &str = "
-    BEGIN; LOCK TABLE client, credential, signing_key, verifier, session IN EXCLUSIVE MODE; SELECT FROM head FOR UPDATE";
+    BEGIN;
+    LOCK TABLE client, credential, signing_key, verifier, session, administrator, sign_in, management_token, handover
+        IN EXCLUSIVE MODE;
+    SELECT FROM head FOR UPDATE";
 /// Begins a new history, whose numbers are higher than all that are known to have been used.
 const BEGIN_HISTORY: &str = "UPDATE head SET history = gen_random_uuid(), seq = greatest(seq, $1)";
 const LOST: &str = "

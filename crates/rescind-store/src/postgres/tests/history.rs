@@ -268,3 +268,23 @@ async fn changes_at_the_same_time_come_before_or_after_and_none_is_lost() {
     assert!(repeated.is_some());
     assert!(store.clients().await.unwrap()[0].generation >= 20);
 }
+
+// A change locks what it writes first, and the head last.
+#[tokio::test]
+async fn a_change_that_has_begun_and_the_end_of_every_token_do_not_wait_for_each_other() {
+    let url = Server::shared().database().await;
+    let store = Arc::new(Store::connect(&options(&url)).await.unwrap());
+    let (change, watch) = (connect(&url).await, connect(&url).await);
+    for table in ["administrator", "sign_in", "management_token", "handover"] {
+        let lock = format!("BEGIN; LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE");
+        change.batch_execute(&lock).await.unwrap();
+        let ending = Arc::clone(&store);
+        let end =
+            tokio::spawn(
+                async move { ending.end_tokens(conformance::key(table), conformance::origin()).await },
+            );
+        until(&watch, WAITS_FOR_A_LOCK).await;
+        change.batch_execute(&format!("{}; COMMIT", audit::LOCK_HEAD)).await.expect(table);
+        assert_eq!(end.await.unwrap().expect(table).len(), 1);
+    }
+}

@@ -19,8 +19,11 @@ use tokio_postgres::Client as Session;
 
 pub(crate) use fixture::{Server, connect};
 
-use super::{Number, PostgresOptions};
+use super::{Number, PostgresOptions, audit};
 use crate::{Store, conformance};
+
+const WAITS_FOR_A_LOCK: &str = "SELECT count(*) > 0 FROM pg_stat_activity
+                                WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 pub(crate) fn options(url: &str) -> PostgresOptions {
     PostgresOptions {

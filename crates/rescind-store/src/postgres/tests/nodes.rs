@@ -12,8 +12,6 @@ use super::*;
 use crate::{ChangedRow, NodeRow, postgres::migrate::NEWEST_KNOWN};
 
 const WAIT: Duration = Duration::from_millis(3600);
-const WAITS_FOR_A_LOCK: &str = "SELECT count(*) > 0 FROM pg_stat_activity
-                                WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 async fn store() -> (String, Store) {
     let url = Server::shared().database().await;
@@ -276,7 +274,7 @@ async fn nothing_is_put_on_record_before_what_has_the_number_before() {
     let store = Arc::new(store);
     let slow = connect(&url).await;
     slow.batch_execute("BEGIN").await.unwrap();
-    slow.batch_execute(super::super::audit::LOCK_HEAD).await.unwrap();
+    slow.batch_execute(audit::LOCK_HEAD).await.unwrap();
     let insert = "INSERT INTO audit (at, kind, actor, node, count) VALUES (1, 'first', 'operator', 'n', 1)";
     slow.batch_execute(insert).await.unwrap();
     let recording = tokio::spawn({
