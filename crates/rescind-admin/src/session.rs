@@ -17,6 +17,8 @@ use utoipa::ToSchema;
 use super::{Error, find};
 
 const DEFAULT_SESSIONS: usize = 100;
+/// How many sessions of all clients are looked at in one read.
+const SESSIONS_READ: u64 = 20_000;
 
 /// Which sessions are wanted.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -59,11 +61,20 @@ pub struct SessionView {
 /// If there is no such client, or the store is unavailable.
 pub async fn sessions(app: &App, id: ClientId, wanted: SessionQuery) -> Result<SessionsView, Error> {
     let (client, now) = (find(app, id).await?, app.clock.now());
-    let mut live = app.store.sessions_of(id).await?;
-    live.retain(|session| is_live(&client, session, now));
-    let shown = live.iter().take(wanted.limit.unwrap_or(DEFAULT_SESSIONS));
-    let sessions = shown.map(|session| view(&client, session)).collect();
-    Ok(SessionsView { client_id: id, live: live.len(), sessions })
+    let limit = wanted.limit.unwrap_or(DEFAULT_SESSIONS);
+    let mut found = SessionsView { client_id: id, live: 0, sessions: vec![] };
+    let mut before = Some(SessionId::MAX >> 1);
+    while let Some(end) = before {
+        let part = app.store.sessions_of(id, end, SESSIONS_READ).await?;
+        for session in part.sessions.iter().filter(|session| is_live(&client, session, now)) {
+            found.live += 1;
+            if found.sessions.len() < limit {
+                found.sessions.push(view(&client, session));
+            }
+        }
+        before = part.next;
+    }
+    Ok(found)
 }
 
 /// Revokes a session, with all its tokens.

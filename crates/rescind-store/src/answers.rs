@@ -51,6 +51,15 @@ impl State for Found {
     }
 }
 
+/// The sessions of a client in a part of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPart {
+    /// The newest first.
+    pub sessions: Vec<Session>,
+    /// Before which session the next part begins; `None` at the end of the table.
+    pub next: Option<SessionId>,
+}
+
 /// The result of one batch of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swept {

@@ -24,7 +24,7 @@ use rescind_base::{
 use rescind_verifier::{Algorithm, Allowlist, State};
 use tokio::task::JoinSet;
 
-use super::{Result, SigningKeyRecord, Store, StoreError, Swept};
+use super::{Result, SessionPart, SigningKeyRecord, Store, StoreError, Swept};
 use administrators::*;
 use audit::*;
 use chain::*;

@@ -38,7 +38,7 @@ use rescind_base::{
 };
 use tracing::Instrument;
 
-pub use answers::{Copied, Found, Loaded, Swept};
+pub use answers::{Copied, Found, Loaded, SessionPart, Swept};
 pub use chain::{Chains, Unchained};
 pub use error::{Result, StoreError};
 use error::{ended, guarded};

@@ -1,16 +1,13 @@
 //! Operations for operators' questions, and for what ends by itself.
 
 use rescind_base::{
-    model::{
-        ChangeOrigin, ClientId, CredentialId, CredentialUse, Session, SessionId, SigningKeyRecord,
-        UnixSeconds,
-    },
+    model::{ChangeOrigin, ClientId, CredentialId, CredentialUse, SessionId, SigningKeyRecord, UnixSeconds},
     secret::SealedSecrets,
     telemetry::step,
 };
 use tracing::Instrument;
 
-use super::{Result, Store, ask};
+use super::{Result, SessionPart, Store, ask};
 
 impl Store {
     /// Replaces the sealed secrets by the same ones sealed under another master key: the store's own, these signing keys, and the
@@ -27,11 +24,14 @@ impl Store {
         ask!(self, reseal(secrets, keys, authenticators, origin))
     }
 
-    /// Returns every session of a client, the newest first. This reads the whole table.
+    /// Looks at the newest `rows` sessions of all clients before `before`, and returns those of this client.
+    ///
+    /// There is no index by client, which every login would have to write. So all sessions of a client are found only by a
+    /// walk over the whole table, in parts, between which changes go on.
     /// # Errors
     /// Fails if the store is unavailable.
-    pub async fn sessions_of(&self, client: ClientId) -> Result<Vec<Session>> {
-        ask!(self, sessions_of(client))
+    pub async fn sessions_of(&self, client: ClientId, before: SessionId, rows: u64) -> Result<SessionPart> {
+        ask!(self, sessions_of(client, before, rows))
     }
 
     /// Returns the client of a session.

@@ -69,10 +69,21 @@ pub(super) async fn the_sessions_of_a_client_are_listed(home: &Home) {
     let two = create(&store, "rk_2").await;
     let (first, other, second) =
         (login(&store, &one, 2000).await, login(&store, &two, 2001).await, login(&store, &one, 2002).await);
-    assert_eq!(store.sessions_of(one.id).await.unwrap(), [second.clone(), first]);
-    assert_eq!(store.sessions_of(99).await.unwrap(), []);
+    let part = async |client: &Client, before| store.sessions_of(client.id, before, 2).await.unwrap();
+    let of = |sessions: &[&Session], next| SessionPart {
+        sessions: sessions.iter().map(|&session| session.clone()).collect(),
+        next,
+    };
+    let newest = u64::MAX >> 1;
+    assert_eq!(part(&one, newest).await, of(&[&second], Some(other.id)));
+    // Changes go on between two parts.
+    let third = login(&store, &one, 2003).await;
+    assert_eq!(part(&one, other.id).await, of(&[&first], Some(first.id)));
+    assert_eq!(part(&one, first.id).await, of(&[], None));
+    assert_eq!(part(&one, newest).await, of(&[&third, &second], Some(second.id)));
+    assert_eq!(part(&two, newest).await, of(&[], Some(second.id)));
     assert_eq!(store.client_of_session(other.id).await.unwrap(), Some(two.id));
-    assert_eq!(store.client_of_session(second.id + 1).await.unwrap(), None);
+    assert_eq!(store.client_of_session(third.id + 1).await.unwrap(), None);
     assert_eq!(store.client_of_credential("rk_2").await.unwrap(), Some(two.id));
     assert_eq!(store.client_of_credential("rk_3").await.unwrap(), None);
 }

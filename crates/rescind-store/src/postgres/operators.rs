@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rescind_base::{
     model::{
-        ChangeOrigin, ClientId, CredentialId, CredentialUse, EventKind, Session, SessionId, SigningKeyRecord,
+        ChangeOrigin, ClientId, CredentialId, CredentialUse, EventKind, SessionId, SigningKeyRecord,
         UnixSeconds,
     },
     secret::SealedSecrets,
@@ -13,11 +13,12 @@ use tokio_postgres::Row;
 
 use super::{
     Postgres, audit,
-    rows::{self, Number, get, number},
+    connection::Parameters,
+    rows::{self, Number, get, maybe_number, number},
     statements::decisive,
 };
 use crate::{
-    Result, StoreError,
+    Result, SessionPart, StoreError,
     values::{BATCH, USES_KEPT, USES_TOLD, address_text, read_address},
 };
 
@@ -26,6 +27,10 @@ const NODES: &str = decisive!("count(*) AS nodes", "FROM node");
 const RESEAL_SECRET: &str = "UPDATE sealed_secret SET sealed = $2 WHERE name = $1";
 const RESEAL_KEY: &str = "UPDATE signing_key SET sealed = $2, refresh_sealed = $3 WHERE id = $1";
 const RESEAL_AUTHENTICATOR: &str = "UPDATE administrator SET totp = $2 WHERE id = $1";
+const SESSIONS_BEFORE: &str = decisive!(
+    "min(id) AS first",
+    "FROM (SELECT id FROM session WHERE id < $1 ORDER BY id DESC LIMIT $2) AS part"
+);
 const CLIENT_OF_SESSION: &str = decisive!("client_id", "FROM session WHERE id = $1");
 const CLIENT_OF_CREDENTIAL: &str = decisive!("client_id", "FROM credential WHERE api_key = $1");
 const SUSPENDED_UNTIL: &str =
@@ -104,8 +109,22 @@ impl Postgres {
         tx.commit_and_record(&record, &[origin.event(EventKind::MasterKeyRotated)]).await
     }
 
-    pub(crate) async fn sessions_of(&self, client: ClientId) -> Result<Vec<Session>> {
-        rows::read(&self.fetch(rows::SESSIONS_OF_CLIENT, &[&Number(client)]).await?, rows::session)
+    pub(crate) async fn sessions_of(
+        &self,
+        client: ClientId,
+        before: SessionId,
+        rows: u64,
+    ) -> Result<SessionPart> {
+        let first = rows::one(self.fetch(SESSIONS_BEFORE, &[&Number(before), &Number(rows)]).await?)?;
+        let next = maybe_number(&first, "first")?;
+        let sessions = match next {
+            Some(first) => {
+                let which: Parameters<'_> = &[&Number(client), &Number(first), &Number(before)];
+                rows::read(&self.fetch(rows::SESSIONS_OF_CLIENT, which).await?, rows::session)?
+            }
+            None => vec![],
+        };
+        Ok(SessionPart { sessions, next })
     }
 
     pub(crate) async fn client_of_session(&self, session: SessionId) -> Result<Option<ClientId>> {

@@ -51,7 +51,7 @@ pub(super) const CREDENTIALS_OF_CLIENT: &str =
 pub(super) const CREDENTIALS: &str = decisive!(credential!(), "FROM credential", "client_id, id");
 pub(super) const SESSION: &str = decisive!(session!(), "FROM session WHERE id = $1");
 pub(super) const SESSIONS_OF_CLIENT: &str =
-    decisive!(session!(), "FROM session WHERE client_id = $1", "id DESC");
+    decisive!(session!(), "FROM session WHERE client_id = $1 AND id >= $2 AND id < $3", "id DESC");
 pub(super) const ENDED: &str = decisive!("id, refresh_expires_at", "FROM session WHERE phase = 2");
 pub(super) const KEYS: &str = decisive!(
     "id, kid, algorithm, sealed, refresh_sealed, rfc9068, created_at, signs_from, retire_at",

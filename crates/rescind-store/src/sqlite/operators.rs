@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rescind_base::{
     model::{
-        ChangeOrigin, ClientId, CredentialId, CredentialUse, EventKind, Session, SessionId, SigningKeyRecord,
+        ChangeOrigin, ClientId, CredentialId, CredentialUse, EventKind, SessionId, SigningKeyRecord,
         UnixSeconds,
     },
     secret::SealedSecrets,
@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Sqlite, audit, rows};
 use crate::{
-    Result,
+    Result, SessionPart,
     values::{BATCH, USES_KEPT, USES_TOLD, address_text, read_address},
 };
 
@@ -43,9 +43,13 @@ impl Sqlite {
         self.writer.write(job).await
     }
 
-    pub(crate) async fn sessions_of(&self, client: ClientId) -> Result<Vec<Session>> {
-        // There is no index by client, which every login would have to write.
-        self.readers.read_long(move |db| rows::sessions_of(db, client)).await
+    pub(crate) async fn sessions_of(
+        &self,
+        client: ClientId,
+        before: SessionId,
+        rows: u64,
+    ) -> Result<SessionPart> {
+        self.readers.read_long(move |db| rows::sessions_of(db, client, before, rows)).await
     }
 
     pub(crate) async fn client_of_session(&self, session: SessionId) -> Result<Option<ClientId>> {
@@ -161,4 +165,43 @@ fn ids(db: &Connection, query: &str, bound: u64) -> Result<Vec<u64>> {
     let mut query = db.prepare_cached(query)?;
     let ids = query.query_map((bound, BATCH), |row| row.get(0))?;
     Ok(ids.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rescind_base::random::Random;
+
+    use super::*;
+    use crate::sqlite::connect;
+
+    #[tokio::test]
+    async fn the_log_can_be_copied_between_two_parts_of_a_list_of_sessions() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rescind.db");
+        let store = Sqlite::open(&path, &Random::seeded(1)).unwrap();
+        let other = connect(&path).unwrap();
+        let login = || {
+            other
+                .execute_batch(
+                    "INSERT INTO session (client_id, credential_id, key_id, generation, scopes, pair, phase, started_at,
+                                          issued_at, access_expires_at, refresh_expires_at)
+                     VALUES (1, 1, 1, 0, '', 1, 0, 0, 0, 0, 0)",
+                )
+                .unwrap();
+        };
+        (0..5).for_each(|_| login());
+        let (mut ids, mut before) = (vec![], Some(6));
+        while let Some(end) = before {
+            let part = store.sessions_of(1, end, 2).await.unwrap();
+            assert!(part.sessions.len() <= 2);
+            ids.extend(part.sessions.iter().map(|session| session.id));
+            before = part.next;
+            login();
+            let of_log = other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                Ok((row.get::<_, bool>("busy")?, row.get::<_, i64>("log")?))
+            });
+            assert_eq!(of_log, Ok((false, 0)));
+        }
+        assert_eq!(ids, [5, 4, 3, 2, 1]);
+    }
 }

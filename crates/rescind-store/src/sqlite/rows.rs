@@ -10,7 +10,7 @@ use rescind_verifier::follow::wire::EndedSession;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
-    Result, StoreError,
+    Result, SessionPart, StoreError,
     values::{allowlist_text, parsed, read_algorithm, read_allowlist, read_phase, read_status, status_text},
 };
 
@@ -33,6 +33,8 @@ macro_rules! session {
          access_expires_at, refresh_expires_at, resources FROM session"
     };
 }
+
+pub(super) const SESSIONS_BEFORE: &str = concat!(session!(), " WHERE id < ? ORDER BY id DESC LIMIT ?");
 
 impl From<rusqlite::Error> for StoreError {
     fn from(e: rusqlite::Error) -> Self {
@@ -178,10 +180,23 @@ pub(super) fn session(db: &Connection, id: SessionId) -> Result<Option<Session>>
     query.query_and_then([id], read_session)?.next().transpose()
 }
 
-/// Reads the sessions of a client, the newest first.
-pub(super) fn sessions_of(db: &Connection, client: ClientId) -> Result<Vec<Session>> {
-    let mut query = db.prepare(concat!(session!(), " WHERE client_id = ? ORDER BY id DESC"))?;
-    query.query_and_then([client], read_session)?.collect()
+/// Reads the sessions of a client among the newest rows before `before`.
+pub(super) fn sessions_of(
+    db: &Connection,
+    client: ClientId,
+    before: SessionId,
+    rows: u64,
+) -> Result<SessionPart> {
+    let mut query = db.prepare_cached(SESSIONS_BEFORE)?;
+    let mut found = query.query((before, rows))?;
+    let mut part = SessionPart { sessions: vec![], next: None };
+    while let Some(row) = found.next()? {
+        part.next = Some(row.get(0)?);
+        if row.get::<_, ClientId>(1)? == client {
+            part.sessions.push(read_session(row)?);
+        }
+    }
+    Ok(part)
 }
 
 /// Inserts a session, and numbers it unless `id` is given.

@@ -1,7 +1,8 @@
 //! What ends by itself.
 
 use rescind::auth::{self, Caller};
-use rescind_admin::{self as admin, NewCredential, NewSuspension};
+use rescind_admin::{self as admin, NewCredential, NewSuspension, SessionQuery};
+use rusqlite::Connection;
 
 use crate::app::{DAY, HOUR, TestApp};
 
@@ -55,4 +56,27 @@ async fn a_credential_that_ended_is_deleted_after_thirty_days() {
     let caller = Caller::direct([127, 0, 0, 1].into());
     assert!(auth::login(&app.app, &second.api_key, &second.api_secret, &caller).await.is_err());
     assert!(auth::login(&app.app, &client.key, &client.secret, &caller).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_list_of_sessions_counts_all_and_shows_the_newest() {
+    let app = TestApp::start().await;
+    let (client, other) = (app.client().await, app.client().await);
+    app.grant(&client).await;
+    let store = Connection::open(app.app.folder().store()).unwrap();
+    // More than one read looks at.
+    let columns = "client_id, credential_id, key_id, generation, scopes, pair, phase, started_at, issued_at,
+                   access_expires_at, refresh_expires_at, resources";
+    let copy = format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+         INSERT INTO session ({columns}) SELECT {columns} FROM session, n"
+    );
+    store.execute_batch(&copy).unwrap();
+    app.grant(&other).await;
+    app.grant(&client).await;
+    let listed = admin::sessions(&app.app, client.id, SessionQuery { limit: Some(2) }).await.unwrap();
+    let shown: Vec<_> = listed.sessions.iter().map(|session| session.session_id).collect();
+    assert_eq!((listed.live, shown), (40_002, vec![40_003, 40_001]));
+    let of_other = admin::sessions(&app.app, other.id, SessionQuery::default()).await.unwrap();
+    assert_eq!((of_other.live, of_other.sessions.len()), (1, 1));
 }
