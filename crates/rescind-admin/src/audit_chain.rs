@@ -162,7 +162,8 @@ pub async fn verify(app: &App, AuditProof { cursor, checkpoints }: AuditProof) -
     let mut proof = ProofView::default();
     let (name, after) = match cursor {
         Some(cursor) => {
-            read_cursor(&cursor).ok_or_else(|| invalid("cursor", "expected that of the answer before"))?
+            let known = read_cursor(&cursor).filter(|(chain, _)| names.contains(chain));
+            known.ok_or_else(|| invalid("cursor", "expected that of the answer before"))?
         }
         None => {
             let unchained = app.store.unchained().await?;

@@ -312,6 +312,10 @@ async fn a_query_is_read_as_numbers_and_names_and_nothing_else() {
         let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(reply.status == 400 && message.starts_with(problem), "{query}: {message}");
     }
+    // A verification goes on in a chain that there is.
+    let cursor = format!("0.{}.a\0b", "0".repeat(64));
+    let reply = ask(&app, "POST", "/audit/verify", json!({ "cursor": cursor })).await;
+    reply.is_error(400, "cursor: expected that of the answer before");
     assert_eq!(events(&app, "after=0").await, before);
 
     // Page by page it is the whole, whatever the size of the pages.
