@@ -16,7 +16,7 @@ use super::{
     rows::{self, Number, get, maybe_number, number},
     statements::decisive,
 };
-use crate::{Result, StoreError, guarded, values::parsed};
+use crate::{Result, guarded, values::parsed};
 
 macro_rules! administrator {
     () => {
@@ -125,16 +125,6 @@ impl Postgres {
     }
 }
 
-impl Postgres {
-    /// Runs one statement, in a transaction that a former primary cannot commit.
-    async fn write(&self, sql: &'static str, with: Parameters<'_>) -> Result<()> {
-        let mut tx = self.transaction().await?;
-        tx.batch("BEGIN").await?;
-        tx.run(sql, with).await?;
-        tx.commit().await
-    }
-}
-
 async fn save(db: &mut Connection, administrator: &Administrator) -> Result<()> {
     let Administrator { id, name, role, generation, proofs, totp_used, enrolment, created_at, signed_in_at } =
         administrator;
@@ -164,9 +154,6 @@ async fn save(db: &mut Connection, administrator: &Administrator) -> Result<()> 
 }
 
 pub(super) fn administrator(row: &Row) -> Result<Administrator> {
-    let hash = get::<Option<Vec<u8>>>(row, "enrolment_hash")?;
-    let wrong = |_| StoreError::Unreadable("enrolment_hash of another length".into());
-    let hash = hash.map(|hash| hash.try_into().map(TicketHash).map_err(wrong)).transpose()?;
     Ok(Administrator {
         id: number(row, "id")?,
         name: get(row, "name")?,
@@ -177,9 +164,11 @@ pub(super) fn administrator(row: &Row) -> Result<Administrator> {
             _ => None,
         },
         totp_used: number(row, "totp_used")?,
-        enrolment: match (hash, maybe_number(row, "enrolment_until")?) {
-            (Some(hash), Some(until)) => Some(Enrolment { hash, until }),
-            _ => None,
+        enrolment: match maybe_number(row, "enrolment_until")? {
+            Some(until) => {
+                Some(Enrolment { hash: TicketHash(rows::hash_bytes(row, "enrolment_hash")?), until })
+            }
+            None => None,
         },
         created_at: number(row, "created_at")?,
         signed_in_at: maybe_number(row, "signed_in_at")?,

@@ -17,7 +17,7 @@ use super::{
     statements::decisive,
 };
 use crate::{
-    Result, StoreError,
+    Result,
     values::{CREATION_KEPT, clients_text, parsed, read_clients},
 };
 
@@ -123,13 +123,10 @@ impl Postgres {
         CreationKey { token, key }: CreationKey,
         created: Option<String>,
     ) -> Result<()> {
-        let mut tx = self.transaction().await?;
-        tx.batch("BEGIN").await?;
         match created {
-            Some(created) => tx.run(SETTLE, &[&Number(token), &key, &created]).await?,
-            None => tx.run(RELEASE, &[&Number(token), &key]).await?,
-        };
-        tx.commit().await
+            Some(created) => self.write(SETTLE, &[&Number(token), &key, &created]).await,
+            None => self.write(RELEASE, &[&Number(token), &key]).await,
+        }
     }
 }
 
@@ -147,7 +144,5 @@ pub(super) fn token(row: &Row) -> Result<ManagementToken> {
 }
 
 fn creation(row: &Row) -> Result<Creation> {
-    let wrong = |_| StoreError::Unreadable("request of another length".into());
-    let request = get::<Vec<u8>>(row, "request")?.try_into().map_err(wrong)?;
-    Ok(Creation { request, created: get(row, "created")? })
+    Ok(Creation { request: rows::hash_bytes(row, "request")?, created: get(row, "created")? })
 }

@@ -208,6 +208,14 @@ impl Postgres {
         Ok(rows)
     }
 
+    /// Runs one statement, in a transaction that a former primary cannot commit.
+    async fn write(&self, sql: &'static str, with: Parameters<'_>) -> Result<()> {
+        let mut tx = self.transaction().await?;
+        tx.batch("BEGIN").await?;
+        tx.run(sql, with).await?;
+        tx.commit().await
+    }
+
     async fn transaction(&self) -> Result<Transaction> {
         Ok(Transaction::on(self.connection().await?, None, &self.commits, &self.newest))
     }
