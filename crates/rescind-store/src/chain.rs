@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use super::{Result, Store, ask};
 
-/// The most rows of a chain that are read at once.
+/// The most rows and the most cuts of a chain that are read at once.
 pub(super) const STRETCH: u64 = 5000;
 
 /// What there is of chains.

@@ -107,6 +107,7 @@ on_every_store![
     a_changed_removed_or_moved_row_is_found,
     a_checkpoint_proves_the_end_and_all_before_it,
     what_is_swept_leaves_the_rest_verifiable,
+    a_chain_is_walked_in_parts_however_many_cuts_it_has,
     rows_without_a_place_are_old_or_were_added,
     a_sweep_signs_nothing_for_a_row_that_was_changed,
     one_node_has_a_webhook_until_its_claim_ends,

@@ -150,6 +150,20 @@ pub struct Deleted {
 }
 
 impl Deleted {
+    /// Sorts deleted rows by their chains.
+    pub fn by_chain(rows: Vec<Record>) -> BTreeMap<String, Deleted> {
+        let mut chains = BTreeMap::<String, Deleted>::new();
+        for row in rows.into_iter().filter(|row| row.link.is_some()) {
+            chains.entry(row.node.clone()).or_default().rows.push(row);
+        }
+        chains
+    }
+
+    /// Returns the numbers of the rows.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.rows.iter().filter_map(|row| Some(row.link?.number))
+    }
+
     /// Makes the cuts, which take in those beside them. What does not follow from the row before, or is not what the row
     /// after follows from, is in no cut: whoever has changed a row so that it is swept must not get a signature for that.
     pub fn cuts(self, key: &AuditKey, chain: &str) -> Vec<Cut> {
@@ -270,7 +284,7 @@ pub struct Walk<'a> {
     pub faults: Vec<Fault>,
 }
 
-/// The next rows of a chain, and the cuts between and behind them.
+/// The next rows of a chain, and the cuts between and behind them; both up to the same number.
 #[derive(Debug, Clone, Default)]
 pub struct Stretch {
     /// In the order of their numbers.
@@ -279,6 +293,22 @@ pub struct Stretch {
     pub cuts: Vec<Cut>,
     /// There are more rows.
     pub more: bool,
+}
+
+impl Stretch {
+    /// Makes it of the next records and the next cuts, of which at most so many were read each. What lies behind the end of
+    /// those that were not read to their end is left to the next stretch.
+    pub fn of(mut records: Vec<Record>, mut cuts: Vec<Cut>, most: u64) -> Stretch {
+        let number = |record: &Record| record.link.map_or(0, |link| link.number);
+        let of_records = records.last().map(number).filter(|_| records.len() as u64 == most);
+        let of_cuts = cuts.last().map(|cut| cut.last.number).filter(|_| cuts.len() as u64 == most);
+        let end = of_records.into_iter().chain(of_cuts).min();
+        if let Some(end) = end {
+            records.retain(|record| number(record) <= end);
+            cuts.retain(|cut| cut.last.number <= end);
+        }
+        Stretch { records, cuts, more: end.is_some() }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -313,8 +343,8 @@ impl<'a> Walk<'a> {
             }
             self.at(link);
         }
+        self.cross(cuts, begun, u64::MAX);
         if !more {
-            self.cross(cuts, begun, u64::MAX);
             let signed = self.signed.iter().map(|checkpoint| checkpoint.link.number).max().unwrap_or(0);
             if signed > self.last.number {
                 self.missing(signed);

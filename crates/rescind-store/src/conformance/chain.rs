@@ -203,6 +203,45 @@ pub(super) async fn what_is_swept_leaves_the_rest_verifiable(home: &Home) {
     assert_eq!(walk(&store, "node", &[]).await.0, [Fault::BadSignature { number: 80 }]);
 }
 
+pub(super) async fn a_chain_is_walked_in_parts_however_many_cuts_it_has(home: &Home) {
+    let store = home.open().await;
+    let mixed = (0..40).map(|i| if i % 4 == 0 { of_node("node", 1).remove(0) } else { noted(1, 2000 + i) });
+    store.record(mixed.collect()).await.unwrap();
+    let retention = Retention { keep: 1_000_000, max_rows: 20 };
+    while !store.sweep_records(retention, 3000, audit_key()).await.unwrap() {}
+    let all = store.stretch("node", Link::default()).await.unwrap();
+    assert_eq!((all.records.len(), all.cuts.len(), all.more), (30, 4, false));
+    let (whole, key) = (walk(&store, "node", &[]).await, audit_key());
+    for most in 1..=31 {
+        let mut walk = Walk::after(Link::default(), &key, &[]);
+        let mut more = true;
+        while more {
+            let last = walk.last.number;
+            let records = all.records.iter().filter(|record| record.link.unwrap().number > last);
+            let cuts = all.cuts.iter().filter(|cut| cut.last.number > last);
+            let (records, cuts) = (records.take(most).cloned(), cuts.take(most).cloned());
+            let stretch = Stretch::of(records.collect(), cuts.collect(), most as u64);
+            walk.go(&stretch);
+            more = stretch.more;
+        }
+        assert_eq!((walk.faults, walk.last), whole, "{most}");
+    }
+
+    let nothing = match home {
+        Home::Folder(_) => "x''",
+        Home::Database(_) => "decode('', 'hex')",
+    };
+    let insert = format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= 5000)
+         INSERT INTO audit_cut (chain, first, last, before, hash, signature)
+         SELECT 'many', i, i, {nothing}, {nothing}, {nothing} FROM n"
+    );
+    beside(home, &insert).await.unwrap();
+    let part = store.stretch("many", Link::default()).await.unwrap();
+    assert_eq!((part.cuts.len(), part.more), (5000, true));
+    assert_eq!(walk(&store, "many", &[]).await.1.number, 5001);
+}
+
 pub(super) async fn rows_without_a_place_are_old_or_were_added(home: &Home) {
     let store = home.open().await;
     let insert = "INSERT INTO audit (at, kind, actor, node, count) VALUES (1, 'old', 'operator', 'a', 1)";

@@ -1,7 +1,5 @@
 //! The chains of the audit log. `audit_link`, a trigger, links each new row to the row before.
 
-use std::collections::BTreeMap;
-
 use rescind_base::model::{AuditKey, Checkpoint, Cut, Deleted, Link, Record, Stretch};
 use tokio_postgres::Row;
 
@@ -58,7 +56,7 @@ const RECORDS: &str = decisive!(
 );
 const CUTS: &str = decisive!(
     "chain, first, last, before, hash, signature",
-    "FROM audit_cut WHERE chain = $1 AND last > $2",
+    "FROM (SELECT * FROM audit_cut WHERE chain = $1 AND last > $2 ORDER BY last LIMIT $3) AS stretch",
     "last"
 );
 const SAVE: &str = "
@@ -114,20 +112,16 @@ impl Postgres {
     pub(crate) async fn stretch(&self, chain: String, after: u64) -> Result<Stretch> {
         let mut tx = self.transaction().await?;
         let [records, cuts] = tx.prepared([RECORDS, CUTS]).await?;
-        let (after, limit) = (Number(after), Number(STRETCH));
-        let of_records: Parameters<'_> = &[&chain, &after, &limit];
-        let of_cuts: Parameters<'_> = &[&chain, &after];
+        let next: Parameters<'_> = &[&chain, &Number(after), &Number(STRETCH)];
         let ((), records, cuts, ()) = tokio::try_join!(
             biased;
             tx.batch(SNAPSHOT),
-            tx.query(&records, of_records),
-            tx.query(&cuts, of_cuts),
+            tx.query(&records, next),
+            tx.query(&cuts, next),
             tx.batch("COMMIT"),
         )?;
         tx.done();
-        let records = rows::read(&records, record)?;
-        let more = records.len() as u64 == STRETCH;
-        Ok(Stretch { records, cuts: rows::read(&cuts, cut)?, more })
+        Ok(Stretch::of(rows::read(&records, record)?, rows::read(&cuts, cut)?, STRETCH))
     }
 
     pub(crate) async fn save_checkpoint(&self, checkpoint: Checkpoint) -> Result<()> {
@@ -139,12 +133,8 @@ impl Postgres {
 
 /// Writes the cuts of deleted rows, and takes in those that lie next to them.
 pub(super) async fn cut_out(tx: &mut Transaction, key: &AuditKey, deleted: Vec<Record>) -> Result<()> {
-    let mut chains = BTreeMap::<String, Deleted>::new();
-    for row in deleted.into_iter().filter(|row| row.link.is_some()) {
-        chains.entry(row.node.clone()).or_default().rows.push(row);
-    }
-    for (chain, mut deleted) in chains {
-        let numbers: Vec<_> = deleted.rows.iter().filter_map(|row| Some(Number(row.link?.number))).collect();
+    for (chain, mut deleted) in Deleted::by_chain(deleted) {
+        let numbers: Vec<_> = deleted.numbers().map(Number).collect();
         deleted.beside = rows::read(&tx.fetch(ROWS_BESIDE, &[&numbers, &chain]).await?, record)?;
         deleted.cuts = rows::read(&tx.fetch(CUTS_BESIDE, &[&numbers, &chain]).await?, cut)?;
         let cuts = deleted.cuts(key, &chain);

@@ -1,8 +1,6 @@
 //! The chains of the audit log.
 
-use std::collections::BTreeMap;
-
-use rescind_base::model::{AuditKey, Checkpoint, Cut, Deleted, Link, Record, Stretch};
+use rescind_base::model::{AuditKey, Checkpoint, Cut, Deleted, Link, Record, Stretch, UnixSeconds};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Sqlite;
@@ -12,28 +10,52 @@ use crate::{
     values::chain_hash,
 };
 
+pub(super) const AFTER: &str =
+    "SELECT id, at, number IS NULL AS is_added FROM audit WHERE id > ? ORDER BY id LIMIT ?";
+/// The most rows without a place that are told of.
+const ADDED_TOLD: usize = 100;
+pub(super) const RECORDS: &str = "SELECT * FROM audit WHERE node = ? AND number > ? ORDER BY number LIMIT ?";
+pub(super) const CUTS: &str = "SELECT * FROM audit_cut WHERE chain = ? AND last > ? ORDER BY last LIMIT ?";
+pub(super) const NEWEST: &str = "
+    SELECT * FROM (
+        SELECT number, hash FROM audit WHERE node = ?1 AND number IS NOT NULL
+        UNION ALL SELECT last, hash FROM audit_cut WHERE chain = ?1)
+    ORDER BY number DESC LIMIT 1";
+pub(super) const ROWS_BESIDE: &str = "
+    SELECT * FROM audit WHERE node = ?1
+      AND number IN (SELECT value - 1 FROM json_each(?2) UNION ALL SELECT value + 1 FROM json_each(?2))";
+// With OR, SQLite would look at every cut of the chain.
+pub(super) const CUTS_BESIDE: &str = "
+    DELETE FROM audit_cut WHERE chain = ?1 AND last IN (
+        SELECT value - 1 FROM json_each(?2)
+        UNION ALL
+        SELECT last FROM audit_cut WHERE chain = ?1 AND first IN (SELECT value + 1 FROM json_each(?2)))
+    RETURNING *";
+
 impl Sqlite {
     pub(crate) async fn chains(&self) -> Result<Chains> {
         self.readers.read_long(|db| chains(&*db.unchecked_transaction()?)).await
     }
 
     pub(crate) async fn unchained(&self) -> Result<Unchained> {
-        self.readers.read_long(|db| unchained(&*db.unchecked_transaction()?)).await
+        let (first, older) = self.readers.read_long(|db| older(&*db.unchecked_transaction()?)).await?;
+        let (mut added, mut next) = (vec![], Some(first));
+        while let Some(after) = next.filter(|_| added.len() < ADDED_TOLD) {
+            let (found, last) = self.readers.read_long(move |db| added_after(db, after)).await?;
+            added.extend(found);
+            next = last;
+        }
+        added.truncate(ADDED_TOLD);
+        Ok(Unchained { older, added })
     }
 
     pub(crate) async fn stretch(&self, chain: String, after: u64) -> Result<Stretch> {
         let read = move |db: &Connection| {
-            let db = db.unchecked_transaction()?;
-            let mut records = db.prepare_cached(
-                "SELECT * FROM audit WHERE node = ? AND number > ? ORDER BY number LIMIT ?",
-            )?;
-            let records = records.query_map(params![chain, after, STRETCH], record)?;
-            let records = records.collect::<rusqlite::Result<Vec<_>>>()?;
-            let mut cuts =
-                db.prepare_cached("SELECT * FROM audit_cut WHERE chain = ? AND last > ? ORDER BY last")?;
-            let cuts = cuts.query_map(params![chain, after], cut)?.collect::<rusqlite::Result<_>>()?;
-            let more = records.len() as u64 == STRETCH;
-            Ok(Stretch { records, cuts, more })
+            let (db, next) = (db.unchecked_transaction()?, params![chain, after, STRETCH]);
+            let records =
+                db.prepare_cached(RECORDS)?.query_map(next, record)?.collect::<rusqlite::Result<_>>()?;
+            let cuts = db.prepare_cached(CUTS)?.query_map(next, cut)?.collect::<rusqlite::Result<_>>()?;
+            Ok(Stretch::of(records, cuts, STRETCH))
         };
         self.readers.read_long(read).await
     }
@@ -82,52 +104,48 @@ fn chains(db: &Connection) -> Result<Chains> {
     Ok(Chains { newest, checkpoints })
 }
 
-fn unchained(db: &Connection) -> Result<Unchained> {
+/// Returns the first row that has a place in a chain, and how many rows are before it.
+fn older(db: &Connection) -> Result<(u64, u64)> {
     let first: Option<u64> =
         db.query_row("SELECT min(id) FROM audit WHERE number IS NOT NULL", [], |row| row.get(0))?;
     let first = first.unwrap_or(u64::MAX >> 1);
-    let older =
-        db.query_row("SELECT count(*) FROM audit WHERE number IS NULL AND id < ?", [first], |row| {
-            row.get(0)
-        })?;
-    let mut added =
-        db.prepare_cached("SELECT id, at FROM audit WHERE number IS NULL AND id > ? ORDER BY id LIMIT 100")?;
-    let added = added.query_map([first], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Unchained { older, added: added.collect::<rusqlite::Result<_>>()? })
+    let older = "SELECT count(*) FROM audit WHERE number IS NULL AND id < ?";
+    Ok((first, db.query_row(older, [first], |row| row.get(0))?))
+}
+
+/// Looks at the next rows after this one. Returns those without a place in a chain, and the last row that it looked at.
+fn added_after(db: &Connection, after: u64) -> Result<(Vec<(u64, UnixSeconds)>, Option<u64>)> {
+    let mut query = db.prepare_cached(AFTER)?;
+    let mut rows = query.query((after, STRETCH))?;
+    let (mut added, mut last) = (vec![], None);
+    while let Some(row) = rows.next()? {
+        let id = row.get("id")?;
+        last = Some(id);
+        if row.get("is_added")? {
+            added.push((id, row.get("at")?));
+        }
+    }
+    Ok((added, last))
 }
 
 /// Returns the last link of a chain.
 pub(super) fn newest(db: &Connection, chain: &str) -> Result<Link> {
-    let mut newest = db.prepare_cached(
-        "SELECT * FROM (
-             SELECT number, hash FROM audit WHERE node = ?1 AND number IS NOT NULL
-             UNION ALL SELECT last, hash FROM audit_cut WHERE chain = ?1)
-         ORDER BY number DESC LIMIT 1",
-    )?;
+    let mut newest = db.prepare_cached(NEWEST)?;
     Ok(newest.query_row([chain], |row| link(row, "number")).optional()?.unwrap_or_default())
 }
 
 /// Writes the cuts of deleted rows, and takes in those that lie next to them.
 pub(super) fn cut_out(db: &Connection, key: &AuditKey, deleted: Vec<Record>) -> Result<()> {
-    let mut rows_beside =
-        db.prepare_cached("SELECT * FROM audit WHERE node = ?1 AND number IN (?2 - 1, ?2 + 1)")?;
-    let mut cuts_beside = db.prepare_cached(
-        "DELETE FROM audit_cut WHERE chain = ?1 AND (last = ?2 - 1 OR first = ?2 + 1) RETURNING *",
-    )?;
+    let mut rows_beside = db.prepare_cached(ROWS_BESIDE)?;
+    let mut cuts_beside = db.prepare_cached(CUTS_BESIDE)?;
     let mut insert = db.prepare_cached(
         "INSERT INTO audit_cut (chain, first, last, before, hash, signature) VALUES (?, ?, ?, ?, ?, ?)",
     )?;
-    let mut chains = BTreeMap::<String, Deleted>::new();
-    for row in deleted.into_iter().filter(|row| row.link.is_some()) {
-        chains.entry(row.node.clone()).or_default().rows.push(row);
-    }
-    for (chain, mut deleted) in chains {
-        for number in deleted.rows.iter().filter_map(|row| Some(row.link?.number)) {
-            let found = rows_beside.query_map(params![chain, number], record)?;
-            deleted.beside.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
-            let found = cuts_beside.query_map(params![chain, number], cut)?;
-            deleted.cuts.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
-        }
+    for (chain, mut deleted) in Deleted::by_chain(deleted) {
+        let numbers = format!("{:?}", deleted.numbers().collect::<Vec<_>>());
+        let of = params![chain, numbers];
+        deleted.beside = rows_beside.query_map(of, record)?.collect::<rusqlite::Result<_>>()?;
+        deleted.cuts = cuts_beside.query_map(of, cut)?.collect::<rusqlite::Result<_>>()?;
         for Cut { chain, first, before, last, signature } in deleted.cuts(key, &chain) {
             insert.execute(params![chain, first, last.number, before.0, last.hash.0, signature])?;
         }
