@@ -1,5 +1,7 @@
 //! Whose records are deleted when callers have too many.
 
+use super::{RECORDS_SWEPT, Result};
+
 /// The clients that have too many records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Eviction {
@@ -32,6 +34,23 @@ impl Eviction {
         }
         None
     }
+}
+
+/// Has `delete` delete a batch, of one client after the other: it is told the client, how many records to delete at most and
+/// how many of the newest to keep, and returns how many it has deleted. Returns whether no more remain to be deleted.
+pub(super) fn evict(
+    eviction: Option<Eviction>,
+    mut delete: impl FnMut((u64, u64, u64)) -> Result<u64>,
+) -> Result<bool> {
+    let Some(Eviction { clients, keep, excess }) = eviction else { return Ok(true) };
+    let mut gone = 0;
+    for client in clients {
+        gone += delete((client, RECORDS_SWEPT - gone, keep))?;
+        if gone == RECORDS_SWEPT {
+            break;
+        }
+    }
+    Ok(gone >= excess)
 }
 
 #[cfg(test)]

@@ -42,7 +42,6 @@ pub use answers::{Copied, Found, Loaded, SessionPart, Swept};
 pub use chain::{Chains, Unchained};
 pub use error::{Result, StoreError};
 use error::{ended, guarded};
-use eviction::Eviction;
 pub use history::{HistoryStatus, Known, Mark, Position, Repeated};
 pub use postgres::{
     Change, ChangedRow, DatabaseUrl, LeaseConnection, NodeRow, Place, Postgres, PostgresOptions, Renewed,

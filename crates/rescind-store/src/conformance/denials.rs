@@ -67,11 +67,16 @@ pub(super) async fn denials_are_found_by_all_that_they_are_asked_for(home: &Home
     assert_eq!(of(DenialFilter { limit: 2, ..ALL }).await, ["c\t\"", "b"]);
     assert_eq!(of(DenialFilter { before: Some(found[1].id), ..ALL }).await, ["a"]);
     assert_eq!(of(DenialFilter { request: Some("a".into()), ..ALL }).await, ["a"]);
+    assert_eq!(of(DenialFilter { request: Some("a\0b".into()), ..ALL }).await, [""; 0]);
     assert_eq!(of(DenialFilter { clients: Some(vec![client.id, 99]), ..ALL }).await, ["b", "a"]);
     assert_eq!(of(DenialFilter { clients: Some(vec![]), ..ALL }).await, [""; 0]);
     assert_eq!(of(DenialFilter { address: Some("192.0.2.1".into()), ..ALL }).await, ["b", "a"]);
     assert_eq!(of(DenialFilter { reason: Some("throttled".into()), ..ALL }).await, ["b"]);
     assert_eq!(of(DenialFilter { since: 1000, until: 2000, ..ALL }).await, ["a"]);
+    assert_eq!(of(DenialFilter { since: 2000, ..ALL }).await, ["c\t\"", "b"]);
+    assert_eq!(of(DenialFilter { since: 2000, before: Some(found[0].id), ..ALL }).await, ["b"]);
+    assert_eq!(of(DenialFilter { since: 3001, ..ALL }).await, [""; 0]);
+    assert_eq!(of(DenialFilter { since: 1000, request: Some("b".into()), ..ALL }).await, ["b"]);
     // They are read again by the next process.
     drop(store);
     assert_eq!(home.open().await.denials(ALL).await.unwrap(), expected);

@@ -2,14 +2,15 @@
 
 use rescind_base::model::{AuditKey, Event, EventFilter, Page, Retention, UnixSeconds};
 use serde_json::{Value, json};
+use tokio_postgres::Row;
 
 use super::{
     Postgres, SNAPSHOT, chain,
-    connection::Parameters,
+    connection::{Connection, Parameters},
     rows::{self, Number, maybe_number, number},
     statements::decisive,
 };
-use crate::{Eviction, RECORDS_SWEPT, Result};
+use crate::{RECORDS_SWEPT, Result, eviction::Eviction};
 
 /// Locks the head, so that events are committed in the order of their ids. A reader that has seen an id then misses
 /// no lower one.
@@ -98,27 +99,35 @@ impl Postgres {
         key: AuditKey,
     ) -> Result<bool> {
         let mut tx = self.transaction().await?;
-        let batch = Number(RECORDS_SWEPT);
         let before = Number(now.saturating_sub(retention.keep));
         tx.batch(chain::BEGIN_SWEEP).await?;
-        let mut deleted = tx.fetch(SWEEP_OLD, &[&before, &batch]).await?;
+        let mut deleted = tx.fetch(SWEEP_OLD, &[&before, &Number(RECORDS_SWEPT)]).await?;
         let old = deleted.len() as u64;
-        let counts = tx.fetch(BY_CLIENT, &[&Number(retention.max_rows)]).await?;
-        let counts = rows::read(&counts, |row| Ok((number(row, "client")?, number(row, "count")?)))?;
-        let (too_many, excess) = match Eviction::of(counts, retention.max_rows) {
-            Some(Eviction { clients, keep, excess }) => {
-                let clients: Vec<_> = clients.into_iter().map(Number).collect();
-                let swept = tx.fetch(SWEEP_TOO_MANY, &[&clients, &Number(keep), &batch]).await?;
-                let count = swept.len() as u64;
-                deleted.extend(swept);
-                (count, excess)
-            }
-            None => (0, 0),
-        };
+        let (evicted, is_evicted) = evict(&mut tx, BY_CLIENT, SWEEP_TOO_MANY, retention.max_rows).await?;
+        deleted.extend(evicted);
         chain::cut_out(&mut tx, &key, rows::read(&deleted, chain::record)?).await?;
         tx.commit().await?;
-        Ok(old < RECORDS_SWEPT && too_many >= excess)
+        Ok(old < RECORDS_SWEPT && is_evicted)
     }
+}
+
+/// Deletes a batch of the records of the clients with too many: one statement counts each client's, and one deletes and
+/// returns. Returns the deleted, and whether no more remain to be deleted.
+pub(super) async fn evict(
+    db: &mut Connection,
+    count: &'static str,
+    delete: &'static str,
+    most: u64,
+) -> Result<(Vec<Row>, bool)> {
+    let counts = db.fetch(count, &[&Number(most)]).await?;
+    let counts = rows::read(&counts, |row| Ok((number(row, "client")?, number(row, "count")?)))?;
+    let Some(Eviction { clients, keep, excess }) = Eviction::of(counts, most) else {
+        return Ok((vec![], true));
+    };
+    let clients: Vec<_> = clients.into_iter().map(Number).collect();
+    let evicted = db.fetch(delete, &[&clients, &Number(keep), &Number(RECORDS_SWEPT)]).await?;
+    let is_all = evicted.len() as u64 >= excess;
+    Ok((evicted, is_all))
 }
 
 /// Returns the parameter of [`INSERT`]: one statement inserts any number of events.

@@ -6,12 +6,13 @@ use tokio_postgres::Row;
 
 use super::{
     Postgres,
+    audit::evict,
     connection::Parameters,
     rows::{self, Number, get, maybe_number, number},
     statements::decisive,
 };
 use crate::{
-    Eviction, RECORDS_SWEPT, Result, StoreError,
+    RECORDS_SWEPT, Result, StoreError,
     values::{details_text, read_details},
 };
 
@@ -34,23 +35,25 @@ const SWEEP_OLD: &str =
     "DELETE FROM denial WHERE id IN (SELECT id FROM denial WHERE at < $1 ORDER BY at LIMIT $2)";
 // Counts nothing while all are among the newest $1: then they are not too many.
 const BY_OWNER: &str = "
-    SELECT owner, count(*) AS count FROM denial
+    SELECT owner AS client, count(*) AS count FROM denial
     WHERE EXISTS (SELECT FROM denial WHERE id <= (SELECT max(id) FROM denial) - $1) GROUP BY owner";
 const SWEEP_TOO_MANY: &str = "
     DELETE FROM denial WHERE id IN (
         SELECT own.id FROM unnest($1::bigint[]) AS evicted (owner), LATERAL (
             SELECT id FROM denial WHERE denial.owner = evicted.owner ORDER BY id DESC OFFSET $2) AS own
-        LIMIT $3)";
+        LIMIT $3)
+     RETURNING id";
 
 impl Postgres {
     pub(crate) async fn keep_denials(&self, denials: Vec<Denial>) -> Result<()> {
-        let mut tx = self.transaction().await?;
-        tx.batch("BEGIN").await?;
-        tx.run(INSERT, &[&as_json(&denials)]).await?;
-        tx.commit().await
+        self.write(INSERT, &[&as_json(&denials)]).await
     }
 
     pub(crate) async fn denials(&self, wanted: DenialFilter) -> Result<Vec<Denial>> {
+        // No text of PostgreSQL has a NUL, so no request has such an id.
+        if wanted.request.as_ref().is_some_and(|id| id.contains('\0')) {
+            return Ok(vec![]);
+        }
         let clients: Option<Vec<_>> = wanted.clients.map(|clients| clients.into_iter().map(Number).collect());
         let which: Parameters<'_> = &[
             &Number(wanted.before.unwrap_or(u64::MAX >> 1)),
@@ -70,19 +73,10 @@ impl Postgres {
 
     pub(crate) async fn sweep_denials(&self, before: UnixSeconds, most: u64) -> Result<bool> {
         let mut tx = self.transaction().await?;
-        let batch = Number(RECORDS_SWEPT);
-        let old = tx.run(SWEEP_OLD, &[&Number(before), &batch]).await?;
-        let counts = tx.fetch(BY_OWNER, &[&Number(most)]).await?;
-        let counts = rows::read(&counts, |row| Ok((number(row, "owner")?, number(row, "count")?)))?;
-        let (too_many, excess) = match Eviction::of(counts, most) {
-            Some(Eviction { clients, keep, excess }) => {
-                let owners: Vec<_> = clients.into_iter().map(Number).collect();
-                (tx.run(SWEEP_TOO_MANY, &[&owners, &Number(keep), &batch]).await?, excess)
-            }
-            None => (0, 0),
-        };
+        let old = tx.run(SWEEP_OLD, &[&Number(before), &Number(RECORDS_SWEPT)]).await?;
+        let (_, is_evicted) = evict(&mut tx, BY_OWNER, SWEEP_TOO_MANY, most).await?;
         tx.done();
-        Ok(old < RECORDS_SWEPT && too_many >= excess)
+        Ok(old < RECORDS_SWEPT && is_evicted)
     }
 }
 

@@ -6,7 +6,38 @@ use rescind_base::model::{AuditKey, Event, EventFilter, Page, Record, Retention,
 use rusqlite::{CachedStatement, Connection, Params, named_params};
 
 use super::{Sqlite, chain};
-use crate::{Eviction, RECORDS_SWEPT, Result};
+use crate::{
+    RECORDS_SWEPT, Result,
+    eviction::{Eviction, evict},
+};
+
+/// The rows of a time are found by their ids if there are fewer.
+const FEW: u64 = 10_000;
+
+macro_rules! select {
+    ($order:literal) => {
+        concat!(
+            "SELECT * FROM audit
+             WHERE id > :after AND id < :before AND (:kind IS NULL OR kind = :kind)
+               AND (:client IS NULL OR client_id = :client) AND at >= :since AND at < :until
+             ORDER BY id ",
+            $order,
+            " LIMIT :limit"
+        )
+    };
+}
+pub(super) const OLDEST_FIRST: &str = select!("");
+pub(super) const NEWEST_FIRST: &str = select!("DESC");
+pub(super) const IDS_OF_TIME: &str = "
+    SELECT min(id), max(id), count(*) FROM (
+        SELECT id FROM audit WHERE at >= ? AND at < ? AND id > 0 LIMIT ?)";
+pub(super) const SWEEP_OLD: &str = "
+    DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2) RETURNING *";
+pub(super) const SWEEP_TOO_MANY: &str = "
+    DELETE FROM audit WHERE id IN (
+        SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1
+        ORDER BY id DESC LIMIT ?2 OFFSET ?3)
+    RETURNING *";
 
 impl Sqlite {
     pub(crate) async fn record(&self, events: Vec<Event>) -> Result<()> {
@@ -37,29 +68,12 @@ impl Sqlite {
                 return Ok(true);
             }
             let mut deleted = vec![];
-            let mut old = db.prepare_cached(
-                "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)
-                 RETURNING *",
-            )?;
+            let mut old = db.prepare_cached(SWEEP_OLD)?;
             let old = delete(&mut old, (now.saturating_sub(retention.keep), RECORDS_SWEPT), &mut deleted)?;
-            let mut too_many = db.prepare_cached(
-                "DELETE FROM audit WHERE id IN (
-                     SELECT id FROM audit WHERE actor = 'caller' AND coalesce(client_id, 0) = ?1
-                     ORDER BY id DESC LIMIT ?2 OFFSET ?3)
-                 RETURNING *",
-            )?;
-            let (mut gone, mut excess) = (0, 0);
-            if let Some(Eviction { clients, keep, excess: more }) = eviction {
-                excess = more;
-                for client in clients {
-                    gone += delete(&mut too_many, (client, RECORDS_SWEPT - gone, keep), &mut deleted)?;
-                    if gone == RECORDS_SWEPT {
-                        break;
-                    }
-                }
-            }
+            let mut too_many = db.prepare_cached(SWEEP_TOO_MANY)?;
+            let is_evicted = evict(eviction, |which| delete(&mut too_many, which, &mut deleted))?;
             chain::cut_out(db, &key, deleted)?;
-            Ok(old < RECORDS_SWEPT && gone >= excess)
+            Ok(old < RECORDS_SWEPT && is_evicted)
         };
         self.writer.write(job).await
     }
@@ -119,17 +133,13 @@ pub(super) fn insert(db: &Connection, events: &[Event]) -> Result<()> {
 }
 
 fn select(db: &Connection, wanted: &EventFilter) -> Result<Vec<Record>> {
-    let order = if wanted.after.is_some() { "" } else { "DESC" };
-    let mut query = db.prepare_cached(&format!(
-        "SELECT * FROM audit
-         WHERE id > :after AND id < :before AND (:kind IS NULL OR kind = :kind)
-           AND (:client IS NULL OR client_id = :client) AND at >= :since AND at < :until
-         ORDER BY id {order} LIMIT :limit"
-    ))?;
+    let select = if wanted.after.is_some() { OLDEST_FIRST } else { NEWEST_FIRST };
+    let (after, before) = ids_around(db, IDS_OF_TIME, wanted.since, wanted.until)?;
+    let mut query = db.prepare_cached(select)?;
     let records = query.query_map(
         named_params! {
-            ":after": wanted.after.unwrap_or(0),
-            ":before": wanted.before.unwrap_or(u64::MAX >> 1),
+            ":after": wanted.after.unwrap_or(0).max(after),
+            ":before": wanted.before.unwrap_or(before).min(before),
             ":kind": wanted.kind.map(|kind| kind.name()),
             ":client": wanted.client,
             ":since": wanted.since,
@@ -139,4 +149,27 @@ fn select(db: &Connection, wanted: &EventFilter) -> Result<Vec<Record>> {
         chain::record,
     )?;
     Ok(records.collect::<Result<_, _>>()?)
+}
+
+/// Returns the ids before and after those of a time's rows, by a statement that finds the lowest and the highest in an index; of
+/// a time with many rows, those before and after all. Ids are not quite in the order of the times, so a page between these
+/// compares the times too. But it does not walk over all other rows in search of a few.
+pub(super) fn ids_around(
+    db: &Connection,
+    sql: &str,
+    since: UnixSeconds,
+    until: UnixSeconds,
+) -> Result<(u64, u64)> {
+    let all = (0, u64::MAX >> 1);
+    if since == 0 {
+        return Ok(all);
+    }
+    let ids = db.prepare_cached(sql)?.query_row((since, until, FEW), |row| {
+        Ok((row.get::<_, Option<u64>>(0)?, row.get::<_, Option<u64>>(1)?, row.get(2)?))
+    });
+    Ok(match ids? {
+        (_, _, FEW) => all,
+        (Some(first), Some(last), _) => (first - 1, last + 1),
+        _ => (0, 0),
+    })
 }

@@ -3,11 +3,37 @@
 use rescind_base::model::{Denial, DenialFilter, UnixSeconds};
 use rusqlite::{Connection, Row, named_params};
 
-use super::Sqlite;
+use super::{Sqlite, audit::ids_around};
 use crate::{
-    Eviction, RECORDS_SWEPT, Result,
+    RECORDS_SWEPT, Result,
+    eviction::{Eviction, evict},
     values::{details_text, read_details},
 };
+
+macro_rules! select {
+    ($request:literal) => {
+        concat!(
+            "SELECT * FROM denial
+             WHERE ",
+            $request,
+            " AND id > :after AND id < :before
+               AND (:clients IS NULL OR client_id IN (SELECT value FROM json_each(:clients)))
+               AND (:address IS NULL OR address = :address) AND (:reason IS NULL OR reason = :reason)
+               AND at >= :since AND at < :until
+             ORDER BY id DESC LIMIT :limit"
+        )
+    };
+}
+pub(super) const NEWEST_FIRST: &str = select!(":request IS NULL");
+pub(super) const OF_REQUEST: &str = select!("request_id = :request");
+pub(super) const IDS_OF_TIME: &str = "
+    SELECT min(id), max(id), count(*) FROM (
+        SELECT id FROM denial WHERE at >= ? AND at < ? AND id > 0 LIMIT ?)";
+pub(super) const SWEEP_OLD: &str =
+    "DELETE FROM denial WHERE id IN (SELECT id FROM denial WHERE at < ?1 ORDER BY at LIMIT ?2)";
+pub(super) const SWEEP_TOO_MANY: &str = "
+    DELETE FROM denial WHERE id IN (
+        SELECT id FROM denial WHERE owner = ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3)";
 
 impl Sqlite {
     pub(crate) async fn keep_denials(&self, denials: Vec<Denial>) -> Result<()> {
@@ -15,30 +41,18 @@ impl Sqlite {
     }
 
     pub(crate) async fn denials(&self, wanted: DenialFilter) -> Result<Vec<Denial>> {
-        self.readers.read_long(move |db| select(db, &wanted)).await
+        self.readers.read_long(move |db| select(&*db.unchecked_transaction()?, &wanted)).await
     }
 
     pub(crate) async fn sweep_denials(&self, before: UnixSeconds, most: u64) -> Result<bool> {
         // A reader counts, not the writer: there may be many rows.
         let eviction = self.readers.read_long(move |db| eviction(db, most)).await?;
         let job = move |db: &Connection| {
-            let mut old = db.prepare_cached(
-                "DELETE FROM denial WHERE id IN (SELECT id FROM denial WHERE at < ?1 ORDER BY at LIMIT ?2)",
-            )?;
+            let mut old = db.prepare_cached(SWEEP_OLD)?;
             let old = old.execute((before, RECORDS_SWEPT))? as u64;
-            let Some(Eviction { clients, keep, excess }) = eviction else { return Ok(old < RECORDS_SWEPT) };
-            let mut too_many = db.prepare_cached(
-                "DELETE FROM denial WHERE id IN (
-                     SELECT id FROM denial WHERE owner = ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3)",
-            )?;
-            let mut gone = 0;
-            for owner in clients {
-                gone += too_many.execute((owner, RECORDS_SWEPT - gone, keep))? as u64;
-                if gone == RECORDS_SWEPT {
-                    break;
-                }
-            }
-            Ok(old < RECORDS_SWEPT && gone >= excess)
+            let mut too_many = db.prepare_cached(SWEEP_TOO_MANY)?;
+            let is_evicted = evict(eviction, |which| Ok(too_many.execute(which)? as u64))?;
+            Ok(old < RECORDS_SWEPT && is_evicted)
         };
         self.writer.write(job).await
     }
@@ -77,17 +91,13 @@ fn insert(db: &Connection, denial: &Denial) -> Result<()> {
 }
 
 fn select(db: &Connection, wanted: &DenialFilter) -> Result<Vec<Denial>> {
-    let mut query = db.prepare_cached(
-        "SELECT * FROM denial
-         WHERE id < :before AND (:request IS NULL OR request_id = :request)
-           AND (:clients IS NULL OR client_id IN (SELECT value FROM json_each(:clients)))
-           AND (:address IS NULL OR address = :address) AND (:reason IS NULL OR reason = :reason)
-           AND at >= :since AND at < :until
-         ORDER BY id DESC LIMIT :limit",
-    )?;
+    let (after, before) = ids_around(db, IDS_OF_TIME, wanted.since, wanted.until)?;
+    let select = if wanted.request.is_some() { OF_REQUEST } else { NEWEST_FIRST };
+    let mut query = db.prepare_cached(select)?;
     let found = query.query_and_then(
         named_params! {
-            ":before": wanted.before.unwrap_or(u64::MAX >> 1),
+            ":after": after,
+            ":before": wanted.before.unwrap_or(before).min(before),
             ":request": wanted.request,
             ":clients": wanted.clients.as_ref().map(|clients| format!("{clients:?}")),
             ":address": wanted.address,

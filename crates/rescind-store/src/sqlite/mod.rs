@@ -16,6 +16,8 @@ mod mark;
 mod migrate;
 mod operators;
 mod pepper;
+#[cfg(test)]
+mod plans;
 mod readers;
 mod rows;
 mod usage;
