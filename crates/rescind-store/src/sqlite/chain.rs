@@ -10,8 +10,7 @@ use crate::{
     values::chain_hash,
 };
 
-pub(super) const AFTER: &str =
-    "SELECT id, at, number IS NULL AS is_added FROM audit WHERE id > ? ORDER BY id LIMIT ?";
+pub(super) const AFTER: &str = "SELECT id, at, number IS NULL FROM audit WHERE id > ? ORDER BY id LIMIT ?";
 /// The most rows without a place that are told of.
 const ADDED_TOLD: usize = 100;
 pub(super) const RECORDS: &str = "SELECT * FROM audit WHERE node = ? AND number > ? ORDER BY number LIMIT ?";
@@ -40,10 +39,10 @@ impl Sqlite {
     pub(crate) async fn unchained(&self) -> Result<Unchained> {
         let (first, older) = self.readers.read_long(|db| older(&*db.unchecked_transaction()?)).await?;
         let (mut added, mut next) = (vec![], Some(first));
-        while let Some(after) = next.filter(|_| added.len() < ADDED_TOLD) {
-            let (found, last) = self.readers.read_long(move |db| added_after(db, after)).await?;
-            added.extend(found);
-            next = last;
+        while let Some(id) = next.filter(|_| added.len() < ADDED_TOLD) {
+            let rows = self.readers.read_long(move |db| after(db, id)).await?;
+            next = rows.last().map(|&(id, ..)| id);
+            added.extend(rows.into_iter().filter_map(|(id, at, is_added)| is_added.then_some((id, at))));
         }
         added.truncate(ADDED_TOLD);
         Ok(Unchained { older, added })
@@ -113,19 +112,11 @@ fn older(db: &Connection) -> Result<(u64, u64)> {
     Ok((first, db.query_row(older, [first], |row| row.get(0))?))
 }
 
-/// Looks at the next rows after this one. Returns those without a place in a chain, and the last row that it looked at.
-fn added_after(db: &Connection, after: u64) -> Result<(Vec<(u64, UnixSeconds)>, Option<u64>)> {
-    let mut query = db.prepare_cached(AFTER)?;
-    let mut rows = query.query((after, STRETCH))?;
-    let (mut added, mut last) = (vec![], None);
-    while let Some(row) = rows.next()? {
-        let id = row.get("id")?;
-        last = Some(id);
-        if row.get("is_added")? {
-            added.push((id, row.get("at")?));
-        }
-    }
-    Ok((added, last))
+/// Returns the next rows after this one: ids, times, and whether they have no place in a chain.
+fn after(db: &Connection, id: u64) -> Result<Vec<(u64, UnixSeconds, bool)>> {
+    let mut rows = db.prepare_cached(AFTER)?;
+    let rows = rows.query_map((id, STRETCH), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Returns the last link of a chain.
