@@ -1,7 +1,7 @@
 //! Operations of webhooks.
 
 use rescind_base::{
-    model::{Delivery, UnixSeconds, WebhookState},
+    model::{ChangeOrigin, Delivery, UnixSeconds, WebhookState},
     telemetry::step,
 };
 use tracing::Instrument;
@@ -72,9 +72,9 @@ impl Store {
         &self,
         webhook: &str,
         event: Option<u64>,
-        now: UnixSeconds,
+        origin: ChangeOrigin,
     ) -> Result<u64> {
-        ask!(self, replay_deliveries(webhook.to_owned(), event, now))
+        ask!(self, replay_deliveries(webhook.to_owned(), event, origin))
     }
 
     /// Returns how far each webhook has come.

@@ -239,6 +239,15 @@ pub fn of_handover(handover: &Handover, origin: &ChangeOrigin) -> Event {
     Event { client: Some(*client), api_key: Some(api_key.clone()), detail, ..origin.event(kind) }
 }
 
+/// Returns the event of a webhook's events that are sent anew. `None`: there are none.
+pub fn of_replay(webhook: &str, events: u64, origin: &ChangeOrigin) -> Option<Event> {
+    let event = Event {
+        detail: Some(format!("{webhook}, {events} events")),
+        ..origin.event(EventKind::WebhookReplayed)
+    };
+    Some(event).filter(|_| events > 0)
+}
+
 /// Returns the events of the revocation of every token, in a store that may have lost revocations.
 pub fn of_end(
     keys: &[SigningKeyRecord],

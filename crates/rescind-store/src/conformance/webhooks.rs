@@ -1,6 +1,6 @@
 //! Webhooks.
 
-use rescind_base::model::{Delivery, Retention};
+use rescind_base::model::{Delivery, EventFilter, Retention};
 
 use super::{
     audit::{audit_key, noted},
@@ -68,8 +68,16 @@ pub(super) async fn what_a_receiver_has_not_accepted_is_kept_until_it_has(home: 
     store.save_delivery(Delivery { tries: 2, ..delivery(2, Some(2000)) }).await.unwrap();
     store.forget_delivery("a", 1).await.unwrap();
     assert_eq!(due(1999).await, []);
-    assert_eq!(store.replay_deliveries("a", Some(2), 1020).await.unwrap(), 0);
-    assert_eq!(store.replay_deliveries("a", None, 1020).await.unwrap(), 1);
+    let replay = async |event| {
+        let origin = ChangeOrigin { at: 1020, ..origin() };
+        let events = store.replay_deliveries("a", event, origin).await.unwrap();
+        let newest = store.records(EventFilter::newest(1)).await.unwrap().records.pop().unwrap();
+        (events, Some(newest.kind).filter(|kind| kind == "webhook_replayed"), newest.detail, newest.operator)
+    };
+    assert_eq!(replay(Some(2)).await.0, 0);
+    assert_eq!(replay(Some(2)).await.1, None);
+    let (kind, detail, by) = ("webhook_replayed".into(), "a, 1 events".into(), "alice".into());
+    assert_eq!(replay(None).await, (1, Some(kind), Some(detail), Some(by)));
     assert_eq!(due(1020).await, [Delivery { tries: 0, ..delivery(3, Some(1020)) }]);
     // With its record, a delivery goes.
     let retention = Retention { keep: 0, max_rows: 1000 };

@@ -1,10 +1,10 @@
 //! Webhooks.
 
-use rescind_base::model::{Delivery, UnixSeconds, WebhookState};
+use rescind_base::model::{ChangeOrigin, Delivery, UnixSeconds, WebhookState, changes::of_replay};
 use tokio_postgres::Row;
 
 use super::{
-    Postgres,
+    Postgres, audit,
     connection::Parameters,
     rows::{self, Number, get, maybe_number, number},
     statements::decisive,
@@ -36,7 +36,7 @@ const DEAD: &str = decisive!(
 );
 const REPLAY: &str = "
     UPDATE webhook_delivery SET tries = 0, next_at = $3
-    WHERE webhook = $1 AND next_at IS NULL AND ($2::bigint IS NULL OR event = $2) RETURNING event";
+    WHERE webhook = $1 AND next_at IS NULL AND ($2::bigint IS NULL OR event = $2)";
 const STATES: &str = decisive!(
     "name, cursor, claimed_by, claimed_until,
      (SELECT count(*) FROM webhook_delivery WHERE webhook = name AND next_at IS NOT NULL) AS waiting,
@@ -99,10 +99,17 @@ impl Postgres {
         &self,
         webhook: String,
         event: Option<u64>,
-        now: UnixSeconds,
+        origin: ChangeOrigin,
     ) -> Result<u64> {
-        let replayed = self.fetch(REPLAY, &[&webhook, &event.map(Number), &Number(now)]).await?;
-        Ok(replayed.len() as u64)
+        let mut tx = self.transaction().await?;
+        let [record] = tx.prepared([audit::INSERT]).await?;
+        tx.batch("BEGIN").await?;
+        let events = tx.run(REPLAY, &[&webhook, &event.map(Number), &Number(origin.at)]).await?;
+        match of_replay(&webhook, events, &origin) {
+            Some(replayed) => tx.commit_and_record(&record, &[replayed]).await?,
+            None => tx.commit_as_missing().await?,
+        }
+        Ok(events)
     }
 
     pub(crate) async fn webhooks(&self) -> Result<Vec<WebhookState>> {

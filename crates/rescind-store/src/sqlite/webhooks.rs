@@ -1,9 +1,9 @@
 //! Webhooks.
 
-use rescind_base::model::{Delivery, UnixSeconds, WebhookState};
+use rescind_base::model::{ChangeOrigin, Delivery, UnixSeconds, WebhookState, changes::of_replay};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
-use super::Sqlite;
+use super::{Sqlite, audit};
 use crate::Result;
 
 impl Sqlite {
@@ -75,12 +75,18 @@ impl Sqlite {
         &self,
         webhook: String,
         event: Option<u64>,
-        now: UnixSeconds,
+        origin: ChangeOrigin,
     ) -> Result<u64> {
-        const REPLAY: &str = "
-            UPDATE webhook_delivery SET tries = 0, next_at = ?3
-            WHERE webhook = ?1 AND next_at IS NULL AND (?2 IS NULL OR event = ?2)";
-        self.change(REPLAY, (webhook, event, now)).await
+        let replay = move |db: &Connection| {
+            let mut replay = db.prepare_cached(
+                "UPDATE webhook_delivery SET tries = 0, next_at = ?3
+                 WHERE webhook = ?1 AND next_at IS NULL AND (?2 IS NULL OR event = ?2)",
+            )?;
+            let events = replay.execute((&webhook, event, origin.at))? as u64;
+            audit::insert(db, of_replay(&webhook, events, &origin).as_slice())?;
+            Ok(events)
+        };
+        self.writer.write(replay).await
     }
 
     pub(crate) async fn webhooks(&self) -> Result<Vec<WebhookState>> {

@@ -6,14 +6,7 @@
 mod operate;
 mod send;
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, mem, sync::Arc, time::Duration};
 
 use data_encoding::HEXLOWER;
 use futures_util::future::join_all;
@@ -50,9 +43,9 @@ const ASK_EVERY: u64 = 15;
 pub struct Delivering {
     app: Arc<App>,
     hook: Hook,
-    claim: Mutex<Claim>,
+    claim: Claim,
     /// The last attempt failed.
-    failing: AtomicBool,
+    is_failing: bool,
 }
 
 /// What this node knows of its claim.
@@ -90,10 +83,10 @@ pub fn open(app: &App) -> Result<Vec<Hook>, HookError> {
 
 impl Delivering {
     pub fn new(app: Arc<App>, hook: Hook) -> Delivering {
-        Delivering { app, hook, claim: Mutex::new(Claim::Elsewhere(0)), failing: AtomicBool::new(false) }
+        Delivering { app, hook, claim: Claim::Elsewhere(0), is_failing: false }
     }
 
-    async fn go_on(self) {
+    async fn go_on(mut self) {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_away = false;
@@ -120,11 +113,14 @@ impl Delivering {
     /// # Errors
     ///
     /// Fails if the store is unavailable. What was not sent is sent later.
-    pub async fn look(&self) -> Result<(), StoreError> {
+    pub async fn look(&mut self) -> Result<(), StoreError> {
         while let Some(cursor) = self.claim().await? {
             let wanted = EventFilter { after: Some(cursor), ..EventFilter::newest(PAGE) };
             let Page { records, last, .. } = self.app.store.records(wanted).await?;
-            for record in records.iter().filter(|record| self.wants(record)) {
+            for record in &records {
+                if !self.wants(record) {
+                    continue;
+                }
                 self.attempt(record, None).await?;
                 if !self.seen(record.id).await? || self.claim().await?.is_none() {
                     return Ok(());
@@ -144,12 +140,12 @@ impl Delivering {
     }
 
     /// Sends again what is due.
-    async fn again(&self) -> Result<(), StoreError> {
-        let store = &self.app.store;
-        for due in store.due_deliveries(self.name(), self.app.clock.now(), PAGE).await? {
+    async fn again(&mut self) -> Result<(), StoreError> {
+        let now = self.app.clock.now();
+        for due in self.app.store.due_deliveries(self.name(), now, PAGE).await? {
             match record(&self.app, due.event).await? {
                 Some(record) => self.attempt(&record, Some(due.tries)).await?,
-                None => store.forget_delivery(self.name(), due.event).await?,
+                None => self.app.store.forget_delivery(self.name(), due.event).await?,
             }
             if self.claim().await?.is_none() {
                 return Ok(());
@@ -159,16 +155,16 @@ impl Delivering {
     }
 
     /// Claims the webhook, or renews the claim where half of it is over. Returns the cursor.
-    async fn claim(&self) -> Result<Option<u64>, StoreError> {
+    async fn claim(&mut self) -> Result<Option<u64>, StoreError> {
         let now = self.app.clock.now();
-        match *self.known() {
+        match self.claim {
             Claim::Here { until, cursor } if until > now + CLAIM / 2 => return Ok(Some(cursor)),
             Claim::Elsewhere(ask_at) if now < ask_at => return Ok(None),
             _ => {}
         }
         let (node, until) = (self.app.audit.node(), now + CLAIM);
         let cursor = self.app.store.claim_webhook(self.name(), node, now, until).await?;
-        *self.known() = match cursor {
+        self.claim = match cursor {
             Some(cursor) => Claim::Here { until, cursor },
             None => Claim::Elsewhere(now + ASK_EVERY),
         };
@@ -176,18 +172,13 @@ impl Delivering {
     }
 
     /// Saves that the log was looked at up to this record. Returns whether this node still has the claim.
-    async fn seen(&self, record: u64) -> Result<bool, StoreError> {
+    async fn seen(&mut self, record: u64) -> Result<bool, StoreError> {
         let is_ours = self.app.store.webhook_seen(self.name(), self.app.audit.node(), record).await?;
-        let mut claim = self.known();
-        *claim = match *claim {
+        self.claim = match self.claim {
             Claim::Here { until, .. } if is_ours => Claim::Here { until, cursor: record },
             _ => Claim::Elsewhere(self.app.clock.now() + ASK_EVERY),
         };
         Ok(is_ours)
-    }
-
-    fn known(&self) -> MutexGuard<'_, Claim> {
-        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wants(&self, record: &Record) -> bool {
@@ -196,12 +187,11 @@ impl Delivering {
     }
 
     /// Sends an event, and notes the outcome. `tries`: how often it was tried, if it is sent again.
-    async fn attempt(&self, record: &Record, tries: Option<u64>) -> Result<(), StoreError> {
+    async fn attempt(&mut self, record: &Record, tries: Option<u64>) -> Result<(), StoreError> {
         let App { store, clock, random, metrics, .. } = &*self.app;
-        let name = self.name();
         let sent = self.hook.send(&id(record), clock.now(), body(record.clone())).await;
-        let is_failing = sent.is_err();
-        let was_failing = self.failing.swap(is_failing, Ordering::Relaxed);
+        let was_failing = mem::replace(&mut self.is_failing, sent.is_err());
+        let name = self.name();
         let Err(error) = sent else {
             metrics.webhooks.delivered(name);
             if was_failing {

@@ -1,5 +1,7 @@
 //! What operators do with webhooks.
 
+use std::sync::Arc;
+
 use rescind_admin::Error;
 use rescind_base::{
     clock::rfc3339,
@@ -8,6 +10,7 @@ use rescind_base::{
 };
 use rescind_node::{app::App, config::Webhook};
 use serde::{Deserialize, Serialize};
+use tracing::info;
 use utoipa::ToSchema;
 
 use super::{Hook, body};
@@ -139,7 +142,7 @@ pub async fn dead(app: &App, name: &str, DeadQuery { after, limit }: DeadQuery) 
 ///
 /// If there is no such webhook or event, or the store is unavailable.
 pub async fn replay(
-    app: &App,
+    app: &Arc<App>,
     name: &str,
     ReplayQuestion { event }: ReplayQuestion,
 ) -> Result<Replayed, Error> {
@@ -147,16 +150,14 @@ pub async fn replay(
     if event.is_some_and(|event| i64::try_from(event).is_err()) {
         return Err(Error::NotFound("dead event"));
     }
-    let events = app.store.replay_deliveries(name, event, app.clock.now()).await?;
-    if event.is_some() && events == 0 {
-        return Err(Error::NotFound("dead event"));
-    }
-    if events > 0 {
-        let mut replayed = app.by_operator().event(EventKind::WebhookReplayed);
-        replayed.detail = Some(format!("{name}, {events} events"));
-        app.store.record(vec![replayed]).await?;
-    }
-    Ok(Replayed { events })
+    let (origin, name) = (app.by_operator(), name.to_owned());
+    let replay = async move |app: Arc<App>| {
+        let events = app.store.replay_deliveries(&name, event, origin).await?;
+        let is_there = event.is_none() || events > 0;
+        Ok(is_there.then_some(Replayed { events }).ok_or(Error::NotFound("dead event")))
+    };
+    let log = |_: &App, Replayed { events }: &_, _| info!(events, "dead events are sent anew");
+    Ok(app.commit(replay, log).await??.0)
 }
 
 /// Sends an event that is not in the audit log.

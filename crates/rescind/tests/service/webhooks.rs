@@ -3,13 +3,15 @@
 use std::{
     collections::VecDeque,
     path::Path,
+    pin::pin,
     sync::{Arc, Mutex},
+    task::{Context, Waker},
 };
 
 use rescind::webhooks::{self, DeadQuery, Delivering, Hook, ReplayQuestion};
 use rescind_base::{
     clock::Clock,
-    model::{Actor, EventKind},
+    model::{Actor, Delivery, EventFilter, EventKind},
     random::Random,
 };
 use rescind_node::{
@@ -151,7 +153,7 @@ async fn events_of_the_wanted_kinds_are_sent_once_through_restarts() {
     let hooks = [hook("siem", &receiver, folder.path(), &[EventKind::ClientSuspended])];
     let app = open(&folder, &hooks, &clock).await;
     happen(&app, EventKind::ClientSuspended, "before").await;
-    let siem = delivering(&app, "siem");
+    let mut siem = delivering(&app, "siem");
     siem.look().await.unwrap();
     happen(&app, EventKind::ClientSuspended, "one").await;
     happen(&app, EventKind::ClientResumed, "two").await;
@@ -182,7 +184,7 @@ async fn what_is_not_accepted_is_sent_again_and_dead_after_the_last_attempt() {
         (tempfile::tempdir().unwrap(), Clock::manual(NOW), Receiver::start().await);
     let hooks = [hook("siem", &receiver, folder.path(), &[EventKind::ClientSuspended])];
     let app = open(&folder, &hooks, &clock).await;
-    let siem = delivering(&app, "siem");
+    let mut siem = delivering(&app, "siem");
     siem.look().await.unwrap();
     receiver.will(["500 Internal Server Error", "302 Found"].map(Answer::Status));
     happen(&app, EventKind::ClientSuspended, "one").await;
@@ -218,6 +220,29 @@ async fn what_is_not_accepted_is_sent_again_and_dead_after_the_last_attempt() {
     assert_eq!(receiver.received(), ["client_suspended three"]);
     let view = &webhooks::webhooks(&app).await.unwrap()[0];
     assert_eq!((view.waiting, view.dead), (0, 0));
+}
+
+#[tokio::test]
+async fn a_replay_whose_caller_has_gone_is_in_the_audit_log() {
+    let (folder, clock, receiver) =
+        (tempfile::tempdir().unwrap(), Clock::manual(NOW), Receiver::start().await);
+    let hooks = [hook("siem", &receiver, folder.path(), &[EventKind::ClientSuspended])];
+    let app = open(&folder, &hooks, &clock).await;
+    happen(&app, EventKind::ClientSuspended, "one").await;
+    delivering(&app, "siem").look().await.unwrap();
+    let error = "the receiver answered 500".to_owned();
+    let dead = Delivery { webhook: "siem".into(), event: 1, tries: 9, next_at: None, tried_at: NOW, error };
+    app.store.save_delivery(dead).await.unwrap();
+    {
+        let mut replay = pin!(webhooks::replay(&app, "siem", ReplayQuestion::default()));
+        assert!(replay.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    // The store makes changes in their order.
+    happen(&app, EventKind::ClientSuspended, "two").await;
+    assert_eq!(webhooks::webhooks(&app).await.unwrap()[0].waiting, 1);
+    let records = app.store.records(EventFilter::newest(10)).await.unwrap().records;
+    let replayed = records.iter().find(|record| record.kind == "webhook_replayed").unwrap();
+    assert_eq!(replayed.detail.as_deref(), Some("siem, 1 events"));
 }
 
 #[tokio::test]
