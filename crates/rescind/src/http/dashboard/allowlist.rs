@@ -2,12 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use axum::{
-    Router,
-    extract::{Path, Request},
-    response::Response,
-    routing::post,
-};
+use axum::{Router, extract::Request, response::Response, routing::post};
 use ipnet::IpNet;
 use maud::{Markup, html};
 use rescind_admin::{AddressCheck, ClientView, DenialView, UseView, shut_out};
@@ -20,7 +15,7 @@ use super::{
     form::{self, Form},
     page::{check, field, hidden, lines, time},
     shown_client::ShownClient,
-    visit::{Answered, Visit},
+    visit::{Answered, Of, Visit},
 };
 use crate::http::error::ApiError;
 
@@ -133,7 +128,7 @@ fn offered(shown: &ShownClient<'_>, denied: &[IpAddr]) -> Markup {
 }
 
 /// Shows what a list would change. Changes nothing.
-async fn review(mut visit: Visit, Path(id): Path<u64>, request: Request) -> Response {
+async fn review(mut visit: Visit, Of(id): Of<u64>, request: Request) -> Response {
     let (headers, back) = (request.headers().clone(), format!("/dashboard/clients/{id}"));
     let reviewed = async {
         let fields = visit.form(request, Operator).await?;

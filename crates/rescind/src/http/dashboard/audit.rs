@@ -134,7 +134,7 @@ fn words(kind: &str) -> String {
 }
 
 /// Sends the events of the filters, the oldest first, page after page.
-async fn file(visit: Visit) -> Answered {
+async fn file(mut visit: Visit) -> Answered {
     let wanted = visit.query_with(&[("limit", &MOST.to_string()), ("after", "0"), ("before", "")]);
     // A wrong filter is told before the file begins.
     let mut page: EventsView = visit.api.get(&format!("/audit?{wanted}")).await?;
@@ -154,7 +154,12 @@ async fn file(visit: Visit) -> Answered {
                 ("after", &page.last.to_string()),
                 ("before", ""),
             ]);
-            page = match visit.api.get(&format!("/audit?{wanted}")).await {
+            // Whoever reads slowly may have lost the sign-in meanwhile.
+            let next = async {
+                visit.still().await?;
+                visit.api.get(&format!("/audit?{wanted}")).await
+            };
+            page = match next.await {
                 Ok(page) => page,
                 Err(refused) => return sender.abort(io::Error::other(refused.detail)),
             };

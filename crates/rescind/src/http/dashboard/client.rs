@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::Path, routing::get};
+use axum::{Router, routing::get};
 use maud::{Markup, html};
 use rescind_admin::{ClientView, CredentialView, SessionView, SessionsView, UsageView, UseView};
 use rescind_base::model::{Role::Operator, Status};
@@ -15,7 +15,7 @@ use super::{
     page::{check, field, hidden, lines, time, time_or},
     shown_client::ShownClient,
     usage,
-    visit::{Answered, Visit},
+    visit::{Answered, Of, Visit},
 };
 
 pub(super) fn routes() -> Router<Arc<Dashboard>> {
@@ -45,7 +45,7 @@ async fn new(visit: Visit) -> Answered {
     Ok(visit.view("New client", body))
 }
 
-async fn show(visit: Visit, Path(id): Path<u64>) -> Answered {
+async fn show(visit: Visit, Of(id): Of<u64>) -> Answered {
     let (client, answer): (ClientView, _) = visit.api.read(&format!("/clients/{id}")).await?;
     let credentials: Vec<CredentialView> = visit.api.get(&format!("/clients/{id}/credentials")).await?;
     let uses: Vec<UseView> = visit.api.get(&format!("/clients/{id}/uses")).await?;

@@ -3,12 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use axum::{
-    Router,
-    extract::{Path, Request},
-    response::Response,
-    routing::post,
-};
+use axum::{Router, extract::Request, response::Response, routing::post};
 use data_encoding::HEXLOWER;
 use hyper::{
     HeaderMap, Method,
@@ -21,7 +16,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Dashboard, page, shown_once,
-    visit::{self, Answered, Visit},
+    visit::{Answered, Of, Visit},
 };
 use crate::http::{
     admin::{Answer, Beside, Known, Refused, suffices},
@@ -116,7 +111,7 @@ pub(super) fn routes() -> Router<Arc<Dashboard>> {
     Router::new().route("/do/{operation}", post(ask)).route("/do/{operation}/{parameter}", post(ask))
 }
 
-async fn ask(mut visit: Visit, Path(path): Path<HashMap<String, String>>, request: Request) -> Response {
+async fn ask(mut visit: Visit, Of(path): Of<HashMap<String, String>>, request: Request) -> Response {
     let (headers, dashboard) = (request.headers().clone(), Arc::clone(&visit.dashboard));
     let operation = path.get("operation").map(String::as_str).unwrap_or_default();
     let parameter = path.get("parameter").map(String::as_str).unwrap_or_default();
@@ -189,10 +184,8 @@ impl Visit {
     ) -> Result<Fields, ApiError> {
         suffices(needed, self.administrator().role, "your role")?;
         let fields = Fields::read(request).await?;
-        let ended = || ApiError::new(Class::Unauthorized, "Your sign-in has ended. Sign in again");
-        let administrator = visit::signed_in(&self.dashboard, &self.cookie).await?.ok_or_else(ended)?;
-        suffices(needed, administrator.role, "your role")?;
-        self.api.administrator = administrator;
+        self.still().await?;
+        suffices(needed, self.administrator().role, "your role")?;
         Ok(fields)
     }
 }

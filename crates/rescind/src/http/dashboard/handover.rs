@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -16,7 +16,7 @@ use super::{
     Dashboard,
     page::{time, whole},
     shown_once,
-    visit::Answered,
+    visit::{Answered, Of},
 };
 use crate::auth::Caller;
 
@@ -25,7 +25,7 @@ pub(super) fn routes() -> Router<Arc<Dashboard>> {
 }
 
 /// Does not read the secret: programs that look at links ahead would use them up.
-async fn ask(State(dashboard): State<Arc<Dashboard>>, Path(link): Path<String>) -> Answered {
+async fn ask(State(dashboard): State<Arc<Dashboard>>, Of(link): Of<String>) -> Answered {
     Ok(match admin::link_state(&dashboard.app, &link).await? {
         LinkState::Waiting => {
             let body = html! {
@@ -44,7 +44,7 @@ async fn ask(State(dashboard): State<Arc<Dashboard>>, Path(link): Path<String>) 
 async fn read(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(caller): Extension<Caller>,
-    Path(link): Path<String>,
+    Of(link): Of<String>,
 ) -> Answered {
     let app = &dashboard.app;
     Ok(match admin::read_handover(app, &link, caller.peer).await? {

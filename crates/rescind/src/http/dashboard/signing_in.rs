@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::{Path, Query, Request, State},
+    extract::{RawQuery, Request, State},
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
@@ -13,14 +13,13 @@ use maud::{Markup, html};
 use qrcodegen::{QrCode, QrCodeEcc};
 use rescind_admin::{self as admin, Invited, OfferedSecret, Shown, SignInError};
 use rescind_base::secret::ApiSecret;
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
     Dashboard,
     form::{self, Fields},
     page::{self, field, hidden, whole},
-    visit::{self, Answered, Visit},
+    visit::{self, Answered, Of, Visit},
 };
 use crate::{
     auth::Caller,
@@ -49,13 +48,10 @@ impl From<SignInError> for ApiError {
     }
 }
 
-#[derive(Deserialize)]
-struct Then {
-    #[serde(default)]
-    then: String,
-}
-
-async fn sign_in_page(Query(Then { then }): Query<Then>) -> Response {
+async fn sign_in_page(RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let mut query = form_urlencoded::parse(query.as_bytes());
+    let then = query.find(|(name, _)| name == "then").map(|(_, then)| then).unwrap_or_default();
     let body = html! {
         h1 { "Sign in" }
         form #sign-in.narrow method="post" action="/dashboard/sign-in" hx-post="/dashboard/sign-in"
@@ -129,7 +125,7 @@ fn gone() -> Refused {
     ApiError::new(Class::NotFound, "This link is unknown, was used, or has ended. Ask for a new one").into()
 }
 
-async fn enrolment_page(State(dashboard): State<Arc<Dashboard>>, Path(link): Path<String>) -> Answered {
+async fn enrolment_page(State(dashboard): State<Arc<Dashboard>>, Of(link): Of<String>) -> Answered {
     let app = &dashboard.app;
     let invited = admin::invited(app, &link).await?.ok_or_else(gone)?;
     let OfferedSecret { secret, sealed } = admin::offer_secret(app, &link)?;
@@ -173,7 +169,7 @@ async fn enrolment_page(State(dashboard): State<Arc<Dashboard>>, Path(link): Pat
 async fn enrol(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(caller): Extension<Caller>,
-    Path(link): Path<String>,
+    Of(link): Of<String>,
     request: Request,
 ) -> Response {
     let (headers, app) = (request.headers().clone(), &dashboard.app);

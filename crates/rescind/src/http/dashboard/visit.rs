@@ -6,12 +6,12 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    extract::{FromRequestParts, OriginalUri},
+    extract::{FromRequestParts, OriginalUri, Path},
     response::{IntoResponse, Redirect, Response},
 };
 use data_encoding::BASE64URL_NOPAD;
 use hyper::{
-    HeaderMap,
+    HeaderMap, Method,
     header::{COOKIE, HeaderValue, SET_COOKIE},
     http::request::Parts,
 };
@@ -19,6 +19,7 @@ use maud::Markup;
 use rescind_admin as admin;
 use rescind_base::model::{Administrator, Role};
 use rescind_node::cluster::Receipt;
+use serde::de::DeserializeOwned;
 
 use super::{
     Dashboard,
@@ -50,6 +51,18 @@ pub(super) struct Visit {
     headers: HeaderMap,
 }
 
+/// The parameters of a path. If they cannot be read, there is no such page.
+pub(super) struct Of<P>(pub(super) P);
+
+impl<P: DeserializeOwned + Send> FromRequestParts<Arc<Dashboard>> for Of<P> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, dashboard: &Arc<Dashboard>) -> Result<Of<P>, Response> {
+        let read = Path::from_request_parts(parts, dashboard).await;
+        read.map(|Path(parameters)| Of(parameters)).map_err(|_| page::refused(crate::http::not_found()))
+    }
+}
+
 impl FromRequestParts<Arc<Dashboard>> for Visit {
     type Rejection = Response;
 
@@ -61,7 +74,9 @@ impl FromRequestParts<Arc<Dashboard>> for Visit {
         let cookie = cookie(&parts.headers, COOKIE_NAME).unwrap_or_default();
         let administrator = signed_in(dashboard, cookie).await.map_err(page::refused)?;
         let Some(administrator) = administrator else {
-            return Err(wanted(&parts.headers, &path));
+            // A form is gone, and what it leads to is no page.
+            let is_page = [Method::GET, Method::HEAD].contains(&parts.method);
+            return Err(wanted(&parts.headers, if is_page { &path } else { page::FIRST }));
         };
         let said = self::cookie(&parts.headers, SAID_NAME)
             .and_then(|said| BASE64URL_NOPAD.decode(said.as_bytes()).ok())
@@ -100,6 +115,17 @@ impl Visit {
         query.extend_pairs(kept.filter(|(_, value)| !value.is_empty()));
         query.extend_pairs(changed.iter().filter(|(_, value)| !value.is_empty()));
         query.finish()
+    }
+
+    /// Reads the sign-in again, which may have ended since the request began.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended, or nobody can say safely whether it has.
+    pub(super) async fn still(&mut self) -> Result<(), ApiError> {
+        let ended = || ApiError::new(Class::Unauthorized, "Your sign-in has ended. Sign in again");
+        self.api.administrator = signed_in(&self.dashboard, &self.cookie).await?.ok_or_else(ended)?;
+        Ok(())
     }
 
     /// Answers with a page.

@@ -1,9 +1,14 @@
 //! Section H of the security checks.
 
+use std::{collections::BTreeSet, fs};
+
+use axum::{body::Body, extract::Request};
+use http_body_util::BodyExt;
 use regex::Regex;
 use reqwest::Method;
+use rescind::http::{self, Door, client_ip::Peer};
 use rescind_admin::{self as admin, NewClient};
-use rescind_base::model::Role;
+use rescind_base::model::{Actor, EventKind, Role};
 
 use super::browser::Browser;
 use crate::{app::TestApp, raw};
@@ -248,4 +253,100 @@ async fn who_is_removed_while_a_form_arrives_does_nothing_by_it() {
     let answer = raw::continued(app.management, &head, removed, body).await;
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("Your sign-in has ended"), "{answer}");
     assert!(app.stands(&pair.access).await);
+}
+
+#[tokio::test]
+async fn a_form_that_is_sent_after_the_sign_in_has_ended_leads_to_a_page() {
+    let app = TestApp::start().await;
+    app.client().await;
+    let browser = Browser::signed_in(&app, Role::Operator).await;
+    let (signed_in, ended) = (browser.cookies.borrow().clone(), Browser::of(&app));
+    let page = ended.get("/dashboard/clients/1?tab=a").await;
+    page.has("value=\"/dashboard/clients/1?tab=a\"");
+    for path in ["/dashboard/do/renameClient/1", "/dashboard/account/password", "/dashboard/clients/1/allow"]
+    {
+        let page = ended.post(path, &[("name", "other")]).await;
+        assert_eq!(page.status, 200, "{path}");
+        let then = page.find(r#"name="then" value="([^"]*)""#);
+        *browser.cookies.borrow_mut() = signed_in.clone();
+        assert_eq!(browser.get(&then).await.status, 200, "{path}: {then}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_a_page_whatever_its_path_and_query_say() {
+    let app = TestApp::start().await;
+    app.client().await;
+    let (browser, stranger) = (Browser::signed_in(&app, Role::Admin).await, Browser::of(&app));
+    for path in ["/dashboard/clients/abc", "/dashboard/enrol/%ff", "/dashboard/handover/%ff"] {
+        browser.get(path).await.is_refused(404, "No such path");
+    }
+    for path in [
+        "/dashboard/do/renameClient/%ff",
+        "/dashboard/enrol/%ff",
+        "/dashboard/handover/%ff",
+        "/dashboard/clients/a/allow",
+    ] {
+        browser.post(path, &[]).await.is_refused(404, "No such path");
+    }
+    let route = Regex::new(r#"\.route\(\s*"([^"]*)""#).unwrap();
+    let mut routes = BTreeSet::new();
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/dashboard")).unwrap() {
+        let file = file.unwrap().path();
+        // `mod.rs` has what leads here from elsewhere.
+        let Some(text) = fs::read_to_string(&file).ok().filter(|_| !file.ends_with("mod.rs")) else {
+            continue;
+        };
+        routes.extend(route.captures_iter(&text).map(|found| format!("/dashboard{}", &found[1])));
+    }
+    assert!(routes.contains("/dashboard/clients/{id}/allow") && routes.len() > 20, "{routes:?}");
+    let parameter = Regex::new(r"\{[a-z]+\}").unwrap();
+    // The sign-in ends by the last one.
+    let (last, others): (Vec<_>, _) = routes.iter().partition(|route| route.ends_with("/sign-out"));
+    for route in others.into_iter().chain(last) {
+        for value in ["%ff", "abc", "1", "%00"] {
+            let path = parameter.replace_all(route, value);
+            for query in ["", "?then=a&then=b", "?id=%ff"] {
+                let path = format!("{path}{query}");
+                for browser in [&browser, &stranger] {
+                    let put = browser.follow(&path, browser.request(Method::PUT, &path)).await;
+                    for page in [browser.get(&path).await, browser.post(&path, &[]).await, put] {
+                        let media_type = page.headers["content-type"].to_str().unwrap();
+                        let is_file = page.status == 200 && media_type.starts_with("text/csv");
+                        let is_page = media_type.starts_with("text/html") && page.body.contains("<html");
+                        assert!(is_file || is_page, "{path}: {page:?}");
+                    }
+                }
+            }
+        }
+    }
+    // Of a query, the first value counts.
+    stranger.get("/dashboard/sign-in?then=/dashboard/a&then=b").await.has("value=\"/dashboard/a\"");
+}
+
+#[tokio::test]
+async fn an_export_ends_with_the_sign_in_that_it_was_begun_by() {
+    let app = TestApp::start().await;
+    let browser = Browser::signed_in(&app, Role::Viewer).await;
+    let event = app.app.audit.origin(Actor::Operator, None).event(EventKind::Throttled);
+    app.app.store.record(vec![event; 5000]).await.unwrap();
+    let id = app.app.store.administrators().await.unwrap()[0].id;
+    let request = browser.request(Method::GET, "/dashboard/audit.csv").build().unwrap();
+    let mut asked = Request::builder().uri("/dashboard/audit.csv").header("host", "localhost");
+    asked = asked.header("cookie", &request.headers()["cookie"]);
+    let routes = http::management(app.app.clone(), Door::Loopback);
+    let answer = routes.serve(asked.body(Body::empty()).unwrap(), &Peer::LOCAL).await;
+    assert_eq!(answer.status(), 200);
+    // Nobody has read the first page of it.
+    admin::remove_administrator(&app.app, id).await.unwrap();
+    let (mut body, mut rows) = (answer.into_body(), 0);
+    let ended = loop {
+        match body.frame().await {
+            Some(Ok(frame)) => rows += frame.into_data().unwrap().iter().filter(|&&b| b == b'\n').count(),
+            Some(Err(_)) => break "cut off",
+            None => break "whole",
+        }
+    };
+    assert_eq!(ended, "cut off");
+    assert!(rows <= 2001, "{rows}");
 }
