@@ -176,9 +176,7 @@ impl Error {
             | Error::OverQuota(_) => None,
         }
     }
-}
 
-impl Error {
     /// The check that the request has failed.
     fn check(&self) -> Check {
         match self {

@@ -119,11 +119,9 @@ pub(super) fn read(
 
 /// Returns an operator's request when its JSON body has arrived.
 pub(super) async fn arrived(request: Request) -> Result<Request, ApiError> {
-    if !wanted(&request, "application/json", MAX_ADMIN_LENGTH)? {
-        return Ok(request);
-    }
     let (head, body) = request.into_parts();
-    let body = whole(Limited::new(body, MAX_ADMIN_LENGTH).collect().await, MAX_ADMIN_LENGTH)?;
+    let request = Request::from_parts(head.clone(), body);
+    let body = read_up_to(request, "application/json", MAX_ADMIN_LENGTH).await?;
     Ok(Request::from_parts(head, body.into()))
 }
 

@@ -226,13 +226,13 @@ impl Server {
             tasks.run_to_end(NODE, keep_node(Arc::clone(&app), async { _ = giving_up.await }));
         }
         let (write_all, writing_all) = oneshot::channel::<()>();
+        let writing_all = writing_all.map(drop).shared();
         let audited = Arc::clone(&app);
         let write = async move || audited.audit.write(&audited.store).await;
-        tasks.run_to_end(AUDIT, write_every(audit::WRITE_EVERY, write, async { _ = writing_all.await }));
-        let (count_all, counting_all) = oneshot::channel::<()>();
+        tasks.run_to_end(AUDIT, write_every(audit::WRITE_EVERY, write, writing_all.clone()));
         let counted = Arc::clone(&app);
         let write = async move || counted.usage.write(&counted.store).await;
-        tasks.run_to_end(USAGE, write_every(usage::WRITE_EVERY, write, async { _ = counting_all.await }));
+        tasks.run_to_end(USAGE, write_every(usage::WRITE_EVERY, write, writing_all));
         let endpoints = [&public.1, &management.1, &local.1].map(Arc::clone);
         tasks.run("public listener", accept_tcp(public.0, public.1));
         tasks.run("management listener", accept_tcp(management.0, management.1));
@@ -274,7 +274,7 @@ impl Server {
             warn!(after = ?drain_timeout, "requests under way were cut off");
         }
         webhooks::release(&app).await;
-        drop((write_all, count_all));
+        drop(write_all);
         // The node gives up its lease only now, because the requests that were just answered needed it.
         drop(give_up);
         while let Some(TaskEnded { name, panicked }) = tasks.finished().await {
