@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::{DAY, TestApp},
+    metrics::Samples,
     raw,
     reply::Reply,
 };
@@ -540,6 +541,56 @@ async fn a_token_is_bound_only_to_clients_that_are_there() {
         for body in [Value::Null, json!({}), json!({"role": "viewer"}), json!({"name": "x"})] {
             let reply = manager.ask(&operation.method, &path, &body).await;
             assert!([400, 404].contains(&reply.status), "{} {path}: {reply:?}", operation.method);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_of_a_backup_makes_none() {
+    let app = TestApp::start().await;
+    let admin = Manager::new(&app, Role::Admin, &[]).await;
+    let before = admin.get("/audit").await["last"].clone();
+    let head = admin.request(Method::HEAD, "/backup").send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    let media_type = head.headers()["content-type"].clone();
+    assert_eq!(admin.get("/audit").await["last"], before);
+    assert_eq!(Samples::of(&app).await.get("rescind_backup_timestamp_seconds"), 0.0);
+    let get = admin.request(Method::GET, "/backup").send().await.unwrap();
+    assert_eq!(get.headers()["content-type"], media_type);
+    assert!(get.bytes().await.unwrap().starts_with(b"SQLite format 3"));
+    assert_eq!(
+        admin.get("/audit").await["events"].as_array().unwrap().last().unwrap()["kind"],
+        "store_backed_up"
+    );
+}
+
+#[tokio::test]
+async fn what_an_operation_does_not_know_is_refused_and_changes_nothing() {
+    let app = TestApp::start().await;
+    app.client().await;
+    let admin = Manager::new(&app, Role::Admin, &[]).await;
+    let before = admin.get("/audit").await["last"].clone();
+    let parameter = regex::Regex::new(r"\{[a-z_]+\}").unwrap();
+    for Operation { method, path, .. } in operations() {
+        let path = parameter.replace(&path, "1");
+        let reply = match method.as_str() {
+            "GET" | "DELETE" => admin.ask(&method, &format!("{path}?nope=1"), &Value::Null).await,
+            _ => admin.ask(&method, &path, &json!({"nope": 1})).await,
+        };
+        assert_eq!(reply.status, 400, "{method} {path}: {reply:?}");
+        assert!(reply.body.contains("unknown field `nope`"), "{method} {path}: {reply:?}");
+    }
+    assert_eq!(admin.get("/audit").await["last"], before);
+}
+
+#[test]
+fn every_operation_may_fail() {
+    let document = rescind::http::document();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for status in ["500", "503"] {
+                assert!(operation["responses"][status].is_object(), "{method} {path} {status}");
+            }
         }
     }
 }

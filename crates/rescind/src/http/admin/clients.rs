@@ -51,6 +51,7 @@ macro_rules! act {
 pub(super) use act;
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct Address {
     /// An IP address.
     #[schema(example = "203.0.113.7")]

@@ -15,7 +15,7 @@ const ABOUT: &str = "What operators do: the same operations as the command line'
     attached verifier applies it; the header `Rescind-Receipt` of the answer tells who acknowledged it.";
 
 /// What each status of an error means here.
-const ERRORS: [(&str, &str); 10] = [
+const ERRORS: [(&str, &str); 11] = [
     ("400", "The request is invalid, or a rule forbids the action"),
     ("401", "The management token is missing, unknown, revoked or expired"),
     (
@@ -28,6 +28,7 @@ const ERRORS: [(&str, &str); 10] = [
     ("413", "The body is too large"),
     ("415", "The body is not JSON"),
     ("431", "The headers are too large"),
+    ("500", "A fault of the service, whose log has the cause. A change may have been made"),
     ("503", "The service cannot answer safely now. A change may have been made"),
 ];
 

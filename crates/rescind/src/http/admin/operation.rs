@@ -1,14 +1,15 @@
 //! An operation of the admin API: its route, who may call it, its handler, and what the document says of it. All follow
 //! from one value, so none can differ from the others.
 
-use std::{error::Error as _, sync::Arc};
+use std::{convert::Infallible, error::Error as _, sync::Arc};
 
 use axum::{
+    body::{Body, Bytes},
     extract::{FromRequestParts, OriginalUri, Path, Query, Request, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture, stream::empty};
 use hyper::{
     Method,
     header::{CONTENT_TYPE, ETAG, HeaderValue, LINK},
@@ -86,6 +87,7 @@ fn shape<T: ToSchema>() -> Shape {
 
 /// The input of an operation that has none.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
 /// What a request gives to an operation: its path with a parameter, its headers, and the query of a GET or DELETE, or else the
@@ -242,13 +244,26 @@ impl Operation {
         Operation { pages: true, ..self.with::<(), B>(Output::Json(Box::new(shape::<Vec<A>>())), handler) }
     }
 
-    /// Answers with a file of this media type.
-    pub(super) fn sends<F, Fut>(self, media_type: &'static str, send: F) -> Operation
+    /// Answers with a file of this media type, which `make` makes. So a HEAD, which gets none, changes nothing.
+    pub(super) fn sends<F, Fut>(self, media_type: &'static str, make: F) -> Operation
     where
-        F: Fn(Arc<App>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Response, Problem>> + Send + 'static,
+        F: Fn(Arc<App>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Body, Problem>> + Send,
     {
-        self.with::<(), Nothing>(Output::File(media_type), move |app, _| send(app).boxed())
+        let handler = move |app, mut given: Given| {
+            let make = make.clone();
+            async move {
+                let Nothing {} = given.input()?;
+                let body = match given.parts.method {
+                    // Its length is not known.
+                    Method::HEAD => Body::from_stream(empty::<Result<Bytes, Infallible>>()),
+                    _ => make(app).await?,
+                };
+                Ok(([(CONTENT_TYPE, media_type)], body).into_response())
+            }
+            .boxed()
+        };
+        self.with::<(), Nothing>(Output::File(media_type), handler)
     }
 
     fn with<P: PartialSchema, B: ToSchema>(

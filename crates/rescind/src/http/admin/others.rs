@@ -5,13 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::channel::{Channel, Sender};
-use hyper::{Method, header::CONTENT_TYPE};
+use hyper::Method;
 use rescind_admin::{self as admin, CreatedManagementToken, CreatedVerifier};
 use rescind_base::{
     files::delete_gently,
@@ -160,7 +157,7 @@ pub(super) fn operations() -> Vec<Operation> {
 const CHUNK: usize = 64 * 1024;
 
 /// Streams the file of a new backup.
-async fn backup(app: Arc<App>) -> Result<Response, Problem> {
+async fn backup(app: Arc<App>) -> Result<Body, Problem> {
     let mut file = admin::backup(&app).await?;
     let (sender, body) = Channel::<Bytes, io::Error>::new(1);
     let runtime = Handle::current();
@@ -170,7 +167,7 @@ async fn backup(app: Arc<App>) -> Result<Response, Problem> {
             warn!(%error, "the copy of a backup could not be deleted");
         }
     });
-    Ok(([(CONTENT_TYPE, BACKUP)], Body::new(body)).into_response())
+    Ok(Body::new(body))
 }
 
 /// Sends a file, until its end or until the caller disconnects.
