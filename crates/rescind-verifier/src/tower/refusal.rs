@@ -48,7 +48,7 @@ impl Refusal {
                 body: envelope!(
                     "ServiceUnavailableError",
                     "SERVICE_UNAVAILABLE",
-                    "The service cannot answer safely now. Retry after 1 seconds."
+                    "The service cannot answer safely now. Retry after 1 second."
                 ),
                 challenge: None,
             },
@@ -128,7 +128,7 @@ mod tests {
         assert!(!response.headers().contains_key(WWW_AUTHENTICATE));
         assert_eq!(
             *response.body(),
-            r#"{"error":{"name":"ServiceUnavailableError","code":"SERVICE_UNAVAILABLE","message":"The service cannot answer safely now. Retry after 1 seconds."}}"#
+            r#"{"error":{"name":"ServiceUnavailableError","code":"SERVICE_UNAVAILABLE","message":"The service cannot answer safely now. Retry after 1 second."}}"#
         );
     }
 }

@@ -342,7 +342,7 @@ async fn every_reason_has_its_answer() {
     answer(Denied::Expired).await.is_invalid_token("Token expired");
     answer(Denied::AddressNotAllowed).await.is_address_not_authorized();
     let undecided = answer(Denied::Stale).await;
-    let message = "The service cannot answer safely now. Retry after 1 seconds.";
+    let message = "The service cannot answer safely now. Retry after 1 second.";
     undecided.is(503, "ServiceUnavailableError", "SERVICE_UNAVAILABLE", message, None);
     assert_eq!(undecided.header("retry-after"), Some("1"));
     let challenge = Some(r#"Bearer realm="rescind", error="insufficient_scope""#);

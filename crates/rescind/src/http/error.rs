@@ -1,5 +1,7 @@
 //! Errors as the contract's envelope, and the only place where a failure becomes a status code.
 
+mod oauth;
+
 use std::{borrow::Cow, error::Error as StdError, sync::Arc};
 
 use axum::{
@@ -12,14 +14,14 @@ use hyper::{
 };
 use rescind_admin as admin;
 use rescind_base::telemetry::{metrics::Route, with_causes};
-use rescind_node::cluster::TooMany;
+use rescind_node::{app::App, config::OnUnavailable};
 use rescind_store::StoreError;
 use rescind_verifier::Denied;
 use serde::Serialize;
-use serde_json::json;
 use tracing::debug;
 
 use crate::auth;
+pub(super) use oauth::OAuthError;
 
 /// An answer other than success.
 #[derive(Debug)]
@@ -131,7 +133,8 @@ impl ApiError {
             class,
             message: message.into(),
             challenge: None,
-            retry_after: None,
+            // Whoever is refused for now is always told when to come again.
+            retry_after: matches!(class, Class::TooManyRequests | Class::Unavailable).then_some(1),
             created: None,
             cause: None,
         }
@@ -178,11 +181,32 @@ impl ApiError {
 
     /// No place is free for another of these. The request had no effect.
     pub(super) fn too_many(what: &str) -> ApiError {
-        let message = format!("Too many {what}. Retry after 1 seconds.");
-        ApiError::new(Class::Unavailable, message).retry_after(1)
+        ApiError::new(Class::Unavailable, format!("Too many {what}. Retry after 1 second."))
     }
 
-    /// Adds the time after which the caller may retry.
+    /// The error as operators get it. They are told why an embedded store refuses, as `rescind status` tells it.
+    pub(super) fn for_operators(mut self, app: &App) -> ApiError {
+        let store = app.store.embedded().filter(|_| self.class == Class::Unavailable);
+        let why = store
+            .and_then(|store| store.unwritable().or(self.cause.as_deref().map(|cause| with_causes(cause))));
+        if let Some(why) = why {
+            self.message = format!("The service cannot answer safely now: {why}").into();
+        }
+        self
+    }
+
+    /// The error as a verdict of `/verify`.
+    pub(super) fn undecided(self, answer: OnUnavailable) -> ApiError {
+        let message = Cow::Borrowed("Not able to decide now");
+        match answer {
+            OnUnavailable::Forbidden => {
+                ApiError { class: Class::Forbidden, message, retry_after: None, ..self }
+            }
+            OnUnavailable::Unavailable => self,
+        }
+    }
+
+    /// Sets the time after which the caller may retry.
     pub(super) fn retry_after(mut self, seconds: u64) -> ApiError {
         self.retry_after = Some(seconds);
         self
@@ -265,62 +289,6 @@ pub(super) fn only_verdicts(response: Response) -> Response {
     }
 }
 
-/// An error of an OAuth endpoint (RFC 6749 §5.2).
-#[derive(Debug)]
-pub(super) struct OAuthError {
-    code: &'static str,
-    error: ApiError,
-}
-
-impl OAuthError {
-    /// An error by its OAuth code.
-    pub(super) fn new(class: Class, code: &'static str, message: impl Into<Cow<'static, str>>) -> OAuthError {
-        OAuthError { code, error: ApiError::new(class, message) }
-    }
-
-    /// Invalid or missing client authentication.
-    pub(super) fn invalid_client() -> OAuthError {
-        let error = ApiError::new(Class::Unauthorized, "Client authentication failed");
-        OAuthError { code: "invalid_client", error: error.challenge("Basic realm=\"rescind\"") }
-    }
-
-    /// The error without a challenge, for a client that did not use HTTP Basic (RFC 6749 §5.2): openid-client does not
-    /// read the body beside a challenge.
-    pub(super) fn unchallenged(mut self) -> OAuthError {
-        self.error.challenge = None;
-        self
-    }
-}
-
-impl From<ApiError> for OAuthError {
-    fn from(error: ApiError) -> OAuthError {
-        let code = match error.class {
-            Class::Validation
-            | Class::BadRequest
-            | Class::NotFound
-            | Class::MethodNotAllowed
-            | Class::Conflict
-            | Class::PreconditionFailed
-            | Class::PayloadTooLarge
-            | Class::UnsupportedMediaType
-            | Class::UnsupportedEncoding
-            | Class::HeadersTooLarge => "invalid_request",
-            Class::Unauthorized => "invalid_token",
-            Class::Forbidden => "insufficient_scope",
-            Class::TooManyRequests | Class::Unavailable => "temporarily_unavailable",
-            Class::Internal => "server_error",
-        };
-        OAuthError { code, error }
-    }
-}
-
-impl IntoResponse for OAuthError {
-    fn into_response(self) -> Response {
-        let OAuthError { code, error } = self;
-        respond(&error, json!({ "error": code, "error_description": error.message }))
-    }
-}
-
 fn respond(error: &ApiError, body: impl Serialize) -> Response {
     let (status, ..) = error.class.parts();
     let mut response = (status, Json(body)).into_response();
@@ -345,17 +313,11 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
             StoreError::Unavailable(_) | StoreError::Unsuitable(_) => {
-                let message = "The service cannot answer safely now. Retry after 1 seconds.";
-                ApiError::new(Class::Unavailable, message).retry_after(1).caused_by(error)
+                let message = "The service cannot answer safely now. Retry after 1 second.";
+                ApiError::new(Class::Unavailable, message).caused_by(error)
             }
             StoreError::Unreadable(_) | StoreError::Damaged(_) => ApiError::internal(error),
         }
-    }
-}
-
-impl From<TooMany> for ApiError {
-    fn from(error: TooMany) -> ApiError {
-        ApiError::new(Class::TooManyRequests, error.to_string())
     }
 }
 
@@ -386,8 +348,9 @@ impl From<admin::Error> for ApiError {
     fn from(error: admin::Error) -> ApiError {
         match error {
             admin::Error::Invalid { .. } => ApiError::new(Class::Validation, error.to_string()),
-            admin::Error::NotFound(_) => ApiError::new(Class::NotFound, error.to_string()),
-            admin::Error::NotKept(_) => ApiError::new(Class::NotFound, error.to_string()),
+            admin::Error::NotFound(_) | admin::Error::NotKept(_) => {
+                ApiError::new(Class::NotFound, error.to_string())
+            }
             admin::Error::Changed => ApiError::new(Class::PreconditionFailed, error.to_string()),
             admin::Error::Refused(message) => ApiError::new(Class::BadRequest, message),
             admin::Error::Store(error) => error.into(),

@@ -19,7 +19,7 @@ use rescind_base::model::{Counted, VerifierRecord};
 use rescind_node::{
     app::{App, Holder, Stage},
     audit,
-    cluster::{FollowerId, Lapsed},
+    cluster::{FollowerId, Lapsed, TooMany},
     memory::Changed,
 };
 use rescind_store::StoreError;
@@ -102,7 +102,11 @@ async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>,
         AckMode::Bounded => false,
         AckMode::Exact { follower } => {
             let acked = if ack.applied.epoch == feed.head().epoch { ack.applied.seq } else { 0 };
-            app.cluster.followers.renew(follower_id(verifier, follower)?, acked)?;
+            // A place is free when the lease of another follower has ended.
+            let lease = app.cluster.terms.lease.as_secs().max(1);
+            let too_many =
+                |error: TooMany| ApiError::new(Class::TooManyRequests, error.to_string()).retry_after(lease);
+            app.cluster.followers.renew(follower_id(verifier, follower)?, acked).map_err(too_many)?;
             app.cluster.before_lending().await?;
             true
         }

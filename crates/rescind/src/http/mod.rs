@@ -22,12 +22,7 @@ mod well_known;
 
 use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    body::Body,
-    extract::Request,
-    response::{IntoResponse, Response},
-};
+use axum::{Router, body::Body, extract::Request, response::Response};
 use futures_util::{
     FutureExt,
     future::{Either, ready},
@@ -56,7 +51,7 @@ use rescind_base::{
     secret,
     telemetry::{metrics::Route, step},
 };
-use rescind_node::{app::App, audit, config::OnUnavailable};
+use rescind_node::{app::App, audit};
 
 use crate::{auth::Caller, traces};
 
@@ -275,12 +270,8 @@ impl Exchange {
 
 /// The answer if too many requests are under way. At `/verify` it is a status that a proxy takes for a refusal.
 fn turned_away(app: &App, route: Route) -> Response {
-    match (route, app.on_unavailable) {
-        (Route::Verify, OnUnavailable::Forbidden) => {
-            ApiError::new(Class::Forbidden, "Not able to decide now").into_response()
-        }
-        _ => ApiError::too_many("requests").at(route),
-    }
+    let refused = ApiError::too_many("requests");
+    if route == Route::Verify { refused.undecided(app.on_unavailable).at(route) } else { refused.at(route) }
 }
 
 fn is_sane(id: &HeaderValue) -> bool {

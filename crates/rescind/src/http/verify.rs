@@ -23,7 +23,7 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 use rescind_base::model::Check;
-use rescind_node::{app::App, audit, config::OnUnavailable};
+use rescind_node::{app::App, audit};
 use rescind_verifier::{Denied, VerifiedToken};
 use tracing::warn;
 
@@ -108,7 +108,7 @@ fn judge(
     verdict: Result<VerifiedToken, auth::Error>,
 ) -> Result<VerifiedToken, ApiError> {
     let token = verdict.map_err(|error| match error {
-        auth::Error::Store(cause) => undecided(app.on_unavailable, cause),
+        auth::Error::Store(cause) => ApiError::from(cause).undecided(app.on_unavailable),
         error => asked.announced(app, ApiError::bearer(error)),
     })?;
     for needed in &asked.scopes {
@@ -205,15 +205,6 @@ fn slipped(app: &App, caller: &Caller, Slip(parameter): Slip<'_>) -> ApiError {
         );
     }
     ApiError::new(Class::Forbidden, "Unknown or empty query parameter")
-}
-
-fn undecided(answer: OnUnavailable, cause: rescind_store::StoreError) -> ApiError {
-    match answer {
-        OnUnavailable::Forbidden => {
-            ApiError::new(Class::Forbidden, "Not able to decide now").caused_by(cause)
-        }
-        OnUnavailable::Unavailable => cause.into(),
-    }
 }
 
 /// Whether this is an identity header, or a name that a CGI-like upstream reads as one. Such an upstream treats all

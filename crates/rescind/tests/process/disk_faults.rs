@@ -176,6 +176,43 @@ async fn status_says_that_nothing_can_be_written_until_something_was() {
     assert_eq!(unwritable(), None);
 }
 
+#[tokio::test]
+async fn operators_are_told_that_the_disk_is_full_and_callers_are_not() {
+    let disk = Disk::new();
+    let server = start(&disk);
+    let credential = Credential::from_json(&create(&admin(&disk), "kept").await);
+    let token = process::json(&disk.data(), "admin token create --name ci --role admin");
+    let token = token["token"].as_str().unwrap();
+    let (there, full) = (disk.data().join("rescind.db"), "database or disk is full");
+    disk.fails(Fault::Full);
+    let login = json!({ "username": credential.api_key, "password": credential.api_secret });
+    is_unavailable(post(&server, "/auth/login", &login, None).await).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = http.post(format!("{}/admin/v1/keys/rotate", server.management));
+    let answer = request.json(&json!({})).bearer_auth(token).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    let told: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    let why = told["detail"].as_str().unwrap();
+    assert!(why.contains(full) && why.contains(there.to_str().unwrap()), "{told}");
+    let backup = disk.data().with_file_name("b.db");
+    let commands = [
+        &["client", "create", "--name", "x"][..],
+        &["key", "rotate"],
+        &["db", "backup", backup.to_str().unwrap()],
+    ];
+    for command in commands {
+        process::cli(&disk.data(), command).refused(1, full);
+    }
+    disk.fails(Fault::None);
+    server.stop(Signal::TERM).await;
+    // Without a server there is no log that says it.
+    disk.fails(Fault::Full);
+    for command in commands {
+        let mut command = process::command(&disk.data(), command);
+        process::run(command.envs(disk.variables())).refused(1, there.to_str().unwrap());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_disk_holds_up_nobody_but_those_who_change_something() {
     let disk = Disk::new();
@@ -347,7 +384,7 @@ async fn is_unavailable(response: Response) {
     let told = json!({ "error": {
         "name": "ServiceUnavailableError",
         "code": "SERVICE_UNAVAILABLE",
-        "message": "The service cannot answer safely now. Retry after 1 seconds.",
+        "message": "The service cannot answer safely now. Retry after 1 second.",
     } });
     assert_eq!(body, told);
 }

@@ -270,7 +270,14 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
 
 /// Runs `rescind --data-dir DIR ARGS`.
 pub(crate) fn cli<S: AsRef<OsStr>>(data_dir: &Path, args: impl IntoIterator<Item = S>) -> Outcome {
-    run(rescind().arg("--data-dir").arg(data_dir).args(args))
+    run(&mut command(data_dir, args))
+}
+
+/// `rescind --data-dir DIR ARGS`.
+pub(crate) fn command<S: AsRef<OsStr>>(data_dir: &Path, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = rescind();
+    command.arg("--data-dir").arg(data_dir).args(args);
+    command
 }
 
 /// Runs `rescind --data-dir DIR --json ARGS`, ARGS separated by spaces.

@@ -8,7 +8,7 @@ use crate::{
     reply::Reply,
 };
 
-const UNAVAILABLE: &str = "The service cannot answer safely now. Retry after 1 seconds.";
+const UNAVAILABLE: &str = "The service cannot answer safely now. Retry after 1 second.";
 
 /// A second connection to the store, with which a test breaks it.
 pub(crate) fn store(app: &TestApp) -> Connection {

@@ -117,6 +117,10 @@ impl Reply {
         let id = self.header("x-request-id").expect("a request id");
         assert!((1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()), "{id:?}");
         assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
+        if [429, 503].contains(&self.status) {
+            let seconds = self.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
+            assert!(seconds.is_some_and(|seconds| seconds > 0), "{self:?}");
+        }
         if !self.body.is_empty() && !self.is_problem() {
             assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         }

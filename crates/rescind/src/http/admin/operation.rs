@@ -282,7 +282,8 @@ impl Operation {
         let filter = MethodFilter::try_from(self.method).unwrap_or(MethodFilter::GET);
         let handler = self.handler;
         on(filter, async move |State(app): State<Arc<App>>, request: Request| {
-            handler(app, Given::read(request).await?).await
+            let answered = handler(Arc::clone(&app), Given::read(request).await?).await;
+            answered.map_err(|Problem(error)| Problem(error.for_operators(&app)))
         })
     }
 }

@@ -69,7 +69,7 @@ async fn one_address_has_so_many_and_is_told_when_it_wants_more() {
         open.push(stream);
     }
     let reply = refusal(from("127.0.0.1", app.address).await).await;
-    reply.is_error(503, "Too many connections. Retry after 1 seconds.");
+    reply.is_error(503, "Too many connections. Retry after 1 second.");
     assert_eq!((reply.header("retry-after"), reply.header("connection")), (Some("1"), Some("close")));
 
     assert!(is_served(&mut from("127.0.0.2", app.address).await).await);
@@ -98,7 +98,7 @@ async fn when_full_an_address_that_has_many_makes_room_for_one_that_has_few() {
     }
     // Who is refused has been seen after all of them.
     let full = refusal(from("127.0.0.1", app.address).await).await;
-    full.is_error(503, "Too many connections. Retry after 1 seconds.");
+    full.is_error(503, "Too many connections. Retry after 1 second.");
     let mut live = vec![];
     for _ in 0..5 {
         let mut stream = from("127.0.0.2", app.address).await;
@@ -136,7 +136,7 @@ async fn trusted_proxies_are_counted_in_all_only() {
     for address in ["127.0.0.1", "127.0.0.2"] {
         refusal(from(address, app.address).await)
             .await
-            .is_error(503, "Too many connections. Retry after 1 seconds.");
+            .is_error(503, "Too many connections. Retry after 1 second.");
     }
     for stream in &mut open {
         assert!(is_served(stream).await);
@@ -153,7 +153,7 @@ async fn operators_get_in_whatever_goes_on_in_public() {
     }
     refusal(from("127.0.0.1", app.address).await)
         .await
-        .is_error(503, "Too many connections. Retry after 1 seconds.");
+        .is_error(503, "Too many connections. Retry after 1 second.");
     let ready =
         raw::answer(app.management, "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!(ready.status, 200);

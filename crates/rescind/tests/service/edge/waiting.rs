@@ -22,7 +22,7 @@ use crate::{
 const HEAD: &str = "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
     Content-Length: 60\r\nExpect: 100-continue\r\n\r\n";
 const WAITS: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-const TOO_MANY: &str = "Too many requests. Retry after 1 seconds.";
+const TOO_MANY: &str = "Too many requests. Retry after 1 second.";
 
 fn requests(in_all: usize, per_address: usize) -> impl FnOnce(&mut Config) {
     move |config| {
