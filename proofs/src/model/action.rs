@@ -32,6 +32,7 @@ pub enum Action {
 pub enum NodeStep {
     Join { server: Server },
     Load { server: Server },
+    Beat { server: Server },
     ReadClock,
     ReadHead { server: Server },
     CommitRenewal,
@@ -138,6 +139,9 @@ impl fmt::Display for NodeStep {
         match self {
             NodeStep::Join { server } => write!(f, "commits its row on {server}"),
             NodeStep::Load { server } => write!(f, "has its row confirmed, and loads from {server}"),
+            NodeStep::Beat { server } => {
+                write!(f, "is loading, and renews its row on {server} without a lease")
+            }
             NodeStep::ReadClock => write!(f, "renews: reads t0"),
             NodeStep::ReadHead { server } => write!(f, "updates its row and reads the head on {server}"),
             NodeStep::CommitRenewal => write!(f, "commits the renewal"),

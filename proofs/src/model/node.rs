@@ -33,6 +33,9 @@ impl Protocol {
                 Standing::Joining { wait } => {
                     if wait == 0 {
                         state.store.servers().for_each(|server| may(NodeStep::Load { server }));
+                        if self.scenario.gc && self.may_commit(state) {
+                            state.store.servers().for_each(|server| may(NodeStep::Beat { server }));
+                        }
                     } else {
                         may(NodeStep::GiveUp);
                     }
@@ -121,6 +124,14 @@ impl Protocol {
                     history = History { known, remembers: true, ..history };
                 }
                 *node = Node { standing: Standing::Joined, id: node.id, memory, history, ..Node::out() };
+            }
+            NodeStep::Beat { server } => {
+                let id = usize::from(state.nodes[index].id);
+                self.commit(state, server, |content| {
+                    if let Row::Present { beat, .. } = &mut content.rows[id] {
+                        *beat += 1;
+                    }
+                });
             }
             NodeStep::ReadClock => state.nodes[index].renewal = Renewal::Sent { since: 0 },
             NodeStep::ReadHead { server } => self.read_head(state, index, server),

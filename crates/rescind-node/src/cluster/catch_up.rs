@@ -1,9 +1,10 @@
 //! Applies the changes of other nodes to memory.
 
-use std::{collections::BTreeSet, fmt::Display};
+use std::{collections::BTreeSet, fmt::Display, sync::Arc};
 
 use rescind_base::model::SigningKeyRecord;
-use rescind_store::{ChangedRow, LeaseConnection, Postgres, StoreError};
+use rescind_store::{ChangedRow, LeaseConnection, Place, Postgres, StoreError};
+use tokio::{sync::OwnedRwLockWriteGuard, task::JoinSet, time::sleep};
 
 use super::{
     Cluster,
@@ -12,14 +13,24 @@ use super::{
 use crate::memory::{Memory, new_epoch};
 
 /// If more clients and sessions than this changed, everything is loaded instead.
-const ONE_BY_ONE: usize = 256;
+const MOST: usize = 256;
+/// How many of them are read at once. The time for an answer is limited, and a client may have a long allowlist.
+const AT_ONCE: usize = 64;
+
+/// A node's row, and what it acknowledges.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    pub(super) id: u64,
+    pub(super) acked: u64,
+}
 
 /// Applies the changes after `applied` in their order, and returns the last change that memory has now. A
 /// change names the row; its present value is read, which is as new or newer.
 pub(super) async fn catch_up(
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     postgres: &Postgres,
     connection: &mut LeaseConnection,
+    row: Row,
     applied: u64,
 ) -> Result<u64, Broken> {
     let changes = in_time(cluster, connection.changes(applied)).await?;
@@ -29,65 +40,90 @@ pub(super) async fn catch_up(
     for change in &changes {
         match change.what {
             ChangedRow::Client(client) => _ = clients.insert(client),
-            ChangedRow::Session { client, session } => _ = sessions.insert((client, session)),
+            ChangedRow::Session { session, .. } => _ = sessions.insert(session),
             ChangedRow::Keys => keys = true,
             ChangedRow::Verifiers => verifiers = true,
         }
     }
     let whole = (applied + 1..).zip(&changes).all(|(seq, change)| change.seq == seq);
-    if !whole || clients.len() + sessions.len() > ONE_BY_ONE {
-        let _alone = cluster.memory.alone().await;
-        return load(cluster, postgres, connection).await;
+    if !whole || clients.len() + sessions.len() > MOST {
+        let alone = cluster.memory.alone().await;
+        return load(cluster, connection, row, alone).await;
     }
-    let stamp = cluster.memory.registry.stamp();
-    in_time(cluster, async {
-        // Before the credentials whose hashes are under a new pepper; what has ended goes after them.
-        if keys {
-            cluster.memory.add_peppers(connection.secrets()).await?.map_err(unusable)?;
-        }
-        for client in clients {
-            if let Some(client) = connection.find(client, 0).await?.client {
-                cluster.memory.registry.apply(&client);
-            }
-        }
-        for (client, session) in sessions {
-            if let Some(session) = connection.find(client, session).await?.session {
-                cluster.memory.registry.fill(&session, stamp);
-            }
-        }
-        if keys {
-            cluster.memory.take_peppers(connection.secrets()).await?.map_err(unusable)?;
-            take_keys(&cluster.memory, connection.keys()).await?;
-        }
-        if verifiers {
-            cluster.memory.take_verifiers(connection.verifiers()).await?;
-        }
-        Ok(())
-    })
-    .await?;
+    let (clients, sessions) = (Vec::from_iter(clients), Vec::from_iter(sessions));
+    let memory = &cluster.memory;
+    // A load that was given up may still be replacing memory, by what is older.
+    let _changing = memory.changing().await;
+    let stamp = memory.registry.stamp();
+    // Before the credentials whose hashes are under a new pepper; what has ended goes after them.
+    if keys {
+        in_time(cluster, memory.add_peppers(connection.secrets())).await?.map_err(unusable)?;
+    }
+    // Each answer has a time of its own: many that are slow are no silence.
+    for some in clients.chunks(AT_ONCE) {
+        let clients = in_time(cluster, connection.clients(some)).await?;
+        clients.iter().for_each(|client| memory.registry.apply(client));
+    }
+    for some in sessions.chunks(AT_ONCE) {
+        let sessions = in_time(cluster, connection.sessions(some)).await?;
+        sessions.iter().for_each(|session| memory.registry.fill(session, stamp));
+    }
+    if keys {
+        in_time(cluster, memory.take_peppers(connection.secrets())).await?.map_err(unusable)?;
+        in_time(cluster, take_keys(memory, connection.keys())).await?;
+    }
+    if verifiers {
+        in_time(cluster, memory.take_verifiers(connection.verifiers())).await?;
+    }
     postgres.note_known(last.known);
     Ok(last.seq)
 }
 
-/// Replaces memory by the store's content; the caller holds [`Memory::alone`]. Returns the last change that
-/// memory has now.
+/// Replaces memory by the store's content, which may take longer than a lease. Meanwhile the row is renewed, so
+/// that the other nodes do not forget this one, but not the lease, and nothing more is acknowledged. Returns the last
+/// change that memory has now.
 pub(super) async fn load(
-    cluster: &Cluster,
-    postgres: &Postgres,
+    cluster: &Arc<Cluster>,
     connection: &mut LeaseConnection,
+    row: Row,
+    alone: OwnedRwLockWriteGuard<()>,
 ) -> Result<u64, Broken> {
-    // No time limit: this node has no lease that could end.
-    let loaded = cluster.store.load().await?;
-    if loaded.place.as_ref() != Some(connection.place()) {
-        return Err(StoreError::Unavailable("another server has taken over meanwhile".into()).into());
+    // A task of its own, because replacing memory occupies a thread. It is aborted if this function ends first.
+    let mut loading = JoinSet::new();
+    loading.spawn(replace_memory(Arc::clone(cluster), connection.place().clone(), alone));
+    loop {
+        tokio::select! {
+            Some(loaded) = loading.join_next() => {
+                return Ok(loaded.map_err(|e| StoreError::Unavailable(e.into()))??);
+            }
+            () = sleep(cluster.terms.renewal()) => {
+                in_time(cluster, connection.renew(row.id, row.acked)).await?.ok_or(Broken::Fenced)?;
+            }
+        }
+    }
+}
+
+/// The guard, of [`Memory::alone`], is held until this ends, also if nobody waits for it any more.
+async fn replace_memory(
+    cluster: Arc<Cluster>,
+    place: Place,
+    _alone: OwnedRwLockWriteGuard<()>,
+) -> Result<u64, StoreError> {
+    let (store, memory) = (&cluster.store, &cluster.memory);
+    // No time limit: the lease is not extended before the end.
+    let loaded = store.load().await?;
+    if loaded.place != Some(place) {
+        return Err(StoreError::Unavailable("another server has taken over meanwhile".into()));
     }
     let secrets = loaded.secrets.clone();
-    cluster.memory.add_peppers(async { Ok(secrets) }).await?.map_err(unusable)?;
-    cluster.memory.registry.replace(&loaded.clients, loaded.ended, new_epoch(&cluster.random));
-    cluster.memory.take_peppers(async { Ok(loaded.secrets) }).await?.map_err(unusable)?;
-    take_keys(&cluster.memory, async { Ok(loaded.keys) }).await?;
-    cluster.memory.take_verifiers(async { Ok(loaded.verifiers) }).await?;
-    postgres.set_known(loaded.head);
+    memory.add_peppers(async { Ok(secrets) }).await?.map_err(unusable)?;
+    memory.registry.replace(&loaded.clients, loaded.ended, new_epoch(&cluster.random));
+    memory.take_peppers(async { Ok(loaded.secrets) }).await?.map_err(unusable)?;
+    take_keys(memory, async { Ok(loaded.keys) }).await?;
+    memory.take_verifiers(async { Ok(loaded.verifiers) }).await?;
+    if let Some(postgres) = store.postgres() {
+        postgres.set_known(loaded.head);
+    }
     Ok(loaded.head.seq)
 }
 

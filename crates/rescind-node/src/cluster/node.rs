@@ -9,13 +9,10 @@ use tracing::{error, info, warn};
 use super::{
     Cluster, Membership, PAUSE,
     broken::{Away, Broken, in_time},
-    catch_up::{catch_up, load},
+    catch_up::{Row, catch_up, load},
     clock::ahead_of,
     history::{self, History},
 };
-
-/// How often a lease is renewed within its term.
-const RENEWALS: u32 = 4;
 
 /// Keeps this process a node until `stop`, through outages of the database.
 pub async fn run(cluster: &Arc<Cluster>, postgres: &Postgres, stop: impl Future<Output = ()>) {
@@ -152,7 +149,7 @@ impl Node<'_> {
                 biased;
                 seq = settled(&mut self.settling) => self.acked = seq,
                 notified = connection.notified() => notified?,
-                () = sleep(self.cluster.terms.lease / RENEWALS) => {}
+                () = sleep(self.cluster.terms.renewal()) => {}
             }
         }
     }
@@ -179,7 +176,7 @@ impl Node<'_> {
             self.cluster.propagate().await?;
         }
         // At the first start this comes after the approval: a task that waits for it may hold `changing`.
-        let _alone = match alone {
+        let alone = match alone {
             Some(alone) => alone,
             None => self.cluster.memory.alone().await,
         };
@@ -192,7 +189,7 @@ impl Node<'_> {
             .await?;
         self.unused = Some((connection.place().clone(), id));
         (self.acked, self.settling) = (0, None);
-        self.applied = load(self.cluster, self.postgres, connection).await?;
+        self.applied = load(self.cluster, connection, Row { id, acked: 0 }, alone).await?;
         (self.id, self.unused, self.remembers) = (Some(id), None, true);
         (self.lost, self.has_joined) = (None, false);
         Ok(id)
@@ -211,7 +208,7 @@ impl Node<'_> {
             self.postgres.approve(connection.place());
         }
         // This write also acknowledges the changes that are applied before it.
-        self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
+        self.catch_up(connection, id).await?;
         self.propagate_to_followers();
         tokio::select! {
             biased;
@@ -226,7 +223,7 @@ impl Node<'_> {
             return Err(Broken::WentBack { now: renewed.head, known: self.applied });
         }
         while self.applied < renewed.head {
-            self.applied = catch_up(self.cluster, self.postgres, connection, self.applied).await?;
+            self.catch_up(connection, id).await?;
         }
         self.watch(connection, id, &renewed.nodes).await?;
         self.cluster.lease.extend(self.cluster.terms.deadline(asked_at));
@@ -244,6 +241,13 @@ impl Node<'_> {
             history: self.history.map(History::text).unwrap_or_default(),
         };
         self.cluster.roll.store(Some(Arc::new(roll)));
+        Ok(())
+    }
+
+    /// Takes over what the other nodes have changed.
+    async fn catch_up(&mut self, connection: &mut LeaseConnection, id: u64) -> Result<(), Broken> {
+        let row = Row { id, acked: self.acked };
+        self.applied = catch_up(self.cluster, self.postgres, connection, row, self.applied).await?;
         Ok(())
     }
 
@@ -342,13 +346,14 @@ impl Node<'_> {
 
     /// Removes this node's row after its lease has ended, so that no change waits for it.
     async fn leave(&mut self) {
-        let Some(id) = self.id.take() else { return };
+        let serving = self.id.take().and_then(|id| Some((self.postgres.place()?, id)));
+        let Some((place, id)) = serving.or_else(|| self.unused.take()) else { return };
         // Verifiers that follow this node may decide until their lent leases end.
         self.cluster.followers.settled(u64::MAX).await;
         let left = async {
             let mut connection = self.postgres.lease_connection(self.cluster.terms.lease).await?;
             // On another server this id may be another node's.
-            if self.postgres.place().as_ref() != Some(connection.place()) {
+            if place != *connection.place() {
                 return Err(StoreError::Unavailable("another server has taken over".into()));
             }
             connection.leave(id).await

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How often a lease is renewed within its term.
+const RENEWALS: u32 = 4;
+
 /// The terms of a node's lease.
 ///
 /// A clock is assumed to run at between 1 − ρ and 1 + ρ of real time. A node that sent its renewal at `t0`,
@@ -22,6 +25,11 @@ impl Terms {
     /// Until when a node that sent its renewal at `asked_at` may answer, on its own clock.
     pub fn deadline(&self, asked_at: Duration) -> Duration {
         asked_at + self.lease.saturating_sub(self.margin)
+    }
+
+    /// How long after one renewal of the row the next is due.
+    pub fn renewal(&self) -> Duration {
+        self.lease / RENEWALS
     }
 
     /// W: after this time on any clock, every lease requested before has ended.

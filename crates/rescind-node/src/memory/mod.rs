@@ -20,7 +20,7 @@ use rescind_base::{
     secret::{MasterKey, Peppers, SealError, SealedSecrets},
 };
 use rescind_store::{Loaded, StoreError};
-use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{Mutex, OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
 
 pub use feed::{Changed, Feed, new_epoch};
 pub use issuer::{
@@ -43,7 +43,7 @@ pub struct Memory {
     changing_verifiers: Mutex<()>,
     /// Shared by tasks that change the store and then memory. A task that holds it exclusively finds every
     /// committed change in memory.
-    changing: RwLock<()>,
+    changing: Arc<RwLock<()>>,
     /// The highest ids of keys and verifiers that memory has ever had.
     highest_key: AtomicU64,
     highest_verifier: AtomicU64,
@@ -73,7 +73,7 @@ impl Memory {
             master,
             changing_keys: Mutex::default(),
             changing_verifiers: Mutex::default(),
-            changing: RwLock::default(),
+            changing: Arc::default(),
         }
     }
 
@@ -83,8 +83,8 @@ impl Memory {
     }
 
     /// Held while memory is read as a whole or replaced: no result is on its way from the store to memory.
-    pub async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.changing.write().await
+    pub async fn alone(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.changing).write_owned().await
     }
 
     /// Takes over the signing keys that the store returns after this change, or after another node's.

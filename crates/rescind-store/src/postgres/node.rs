@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use rescind_base::{
-    model::{ClientId, SessionId, SigningKeyRecord, VerifierRecord},
+    model::{Client, ClientId, Session, SessionId, SigningKeyRecord, VerifierRecord},
     secret::SealedSecrets,
 };
 use tokio::{time::timeout, try_join};
 use tokio_postgres::Row;
 
 use super::{
-    Postgres,
+    Postgres, SNAPSHOT,
     authority::Replication,
     changed::ChangedRow,
     connection::{Connection, Parameters},
@@ -22,7 +22,7 @@ use super::{
     statements::decisive,
     waits,
 };
-use crate::{Found, Known, Position, Result, StoreError};
+use crate::{Known, Position, Result, StoreError};
 
 /// The channel on which nodes notify each other of changes.
 const LISTEN: &str = "LISTEN rescind";
@@ -79,7 +79,7 @@ pub struct NodeRow {
     pub wait: Duration,
     /// The node and its attached verifiers have applied every change up to this one.
     pub acked: u64,
-    /// How often the lease was renewed.
+    /// How often the row was renewed, with the lease or while the node loaded.
     pub beat: u64,
     /// The newest migration that the node's program knows.
     pub schema_version: i32,
@@ -243,12 +243,32 @@ impl LeaseConnection {
         rows::read(&self.connection.fetch(CHANGES, &[&Number(after)]).await?, change)
     }
 
-    /// Returns a client and a session, as they are now.
+    /// Returns these clients, as they are now.
     ///
     /// # Errors
     /// Fails if the connection fails.
-    pub async fn find(&mut self, client: ClientId, session: SessionId) -> Result<Found> {
-        super::find(&mut self.connection, client, session).await
+    pub async fn clients(&mut self, ids: &[ClientId]) -> Result<Vec<Client>> {
+        let ids: Vec<_> = ids.iter().copied().map(Number).collect();
+        let [clients, credentials] =
+            self.connection.prepared([rows::CLIENTS_OF, rows::CREDENTIALS_OF]).await?;
+        let of_these: Parameters<'_> = &[&ids];
+        let ((), clients, credentials, ()) = try_join!(
+            biased;
+            self.connection.batch(SNAPSHOT),
+            self.connection.query(&clients, of_these),
+            self.connection.query(&credentials, of_these),
+            self.connection.batch("COMMIT"),
+        )?;
+        rows::clients(&clients, &credentials)
+    }
+
+    /// Returns these sessions, as they are now.
+    ///
+    /// # Errors
+    /// Fails if the connection fails.
+    pub async fn sessions(&mut self, ids: &[SessionId]) -> Result<Vec<Session>> {
+        let ids: Vec<_> = ids.iter().copied().map(Number).collect();
+        rows::read(&self.connection.fetch(rows::SESSIONS_OF, &[&ids]).await?, rows::session)
     }
 
     /// Returns every signing key.

@@ -48,8 +48,12 @@ pub(super) const CLIENT_LOCKED: &str =
 pub(super) const CLIENTS: &str = decisive!(client!(), "FROM client ORDER BY id");
 pub(super) const CREDENTIALS_OF_CLIENT: &str =
     decisive!(credential!(), "FROM credential WHERE client_id = $1", "id");
+pub(super) const CLIENTS_OF: &str = decisive!(client!(), "FROM client WHERE id = ANY($1)");
+pub(super) const CREDENTIALS_OF: &str =
+    decisive!(credential!(), "FROM credential WHERE client_id = ANY($1)", "client_id, id");
 pub(super) const CREDENTIALS: &str = decisive!(credential!(), "FROM credential", "client_id, id");
 pub(super) const SESSION: &str = decisive!(session!(), "FROM session WHERE id = $1");
+pub(super) const SESSIONS_OF: &str = decisive!(session!(), "FROM session WHERE id = ANY($1)");
 pub(super) const SESSIONS_OF_CLIENT: &str =
     decisive!(session!(), "FROM session WHERE client_id = $1 AND id >= $2 AND id < $3", "id DESC");
 pub(super) const ENDED: &str = decisive!("id, refresh_expires_at", "FROM session WHERE phase = 2");

@@ -23,6 +23,8 @@ use crate::{
     process::{Server, cli, json},
 };
 
+const MASTER_KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
+
 pub(crate) struct Node {
     pub(crate) dir: TempDir,
     pub(crate) server: Server,
@@ -46,18 +48,20 @@ impl Node {
     }
 
     /// Starts a node with more settings, and waits for this line.
-    fn start_until(database: &str, settings: &[(&str, &str)], line: &str) -> Node {
+    pub(crate) fn start_until(database: &str, settings: &[(&str, &str)], line: &str) -> Node {
         Node::start_there(tempfile::tempdir().unwrap(), database, settings, line)
     }
 
-    fn start_there(dir: TempDir, database: &str, settings: &[(&str, &str)], line: &str) -> Node {
-        let master_key = "5a".repeat(32);
-        let variables = [
+    pub(crate) fn variables(database: &str) -> [(&str, &str); 3] {
+        [
             ("RESCIND_DATABASE__URL", database),
-            ("RESCIND_MASTER_KEY", &master_key),
+            ("RESCIND_MASTER_KEY", MASTER_KEY),
             ("RESCIND_LIMITS__FAILED_LOGINS_PER_MINUTE", "0"),
-        ];
-        let mut server = Server::start_with(dir.path(), &[&variables, settings].concat());
+        ]
+    }
+
+    fn start_there(dir: TempDir, database: &str, settings: &[(&str, &str)], line: &str) -> Node {
+        let mut server = Server::start_with(dir.path(), &[&Node::variables(database), settings].concat());
         server.wait_for_log(line);
         let api = Api::new(&server.url);
         Node { dir, server, api }
@@ -92,7 +96,7 @@ impl Cluster {
     }
 }
 
-fn receipt(node: &Node, command: &str) -> Receipt {
+pub(crate) fn receipt(node: &Node, command: &str) -> Receipt {
     serde_json::from_value(json(node.dir.path(), command)["receipt"].clone()).unwrap()
 }
 

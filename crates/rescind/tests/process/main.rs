@@ -46,6 +46,7 @@ mod secret_files;
 mod secrets;
 mod servers;
 mod signals;
+mod slow_database;
 mod tls;
 #[cfg(feature = "otel")]
 mod traces;

@@ -149,6 +149,12 @@ async fn whatever_memory_holds_is_told_of_and_nothing_else() {
     let newest = store.load().await.unwrap().head;
     assert_eq!((newest.seq, Some(newest)), (8, changes.last().map(|change| change.known)));
     assert_eq!(store.postgres().unwrap().head().await.unwrap(), 8);
+    // What is told of is read on the same connection, many at once.
+    let other = conformance::create(&store, "rk_2").await;
+    let found = store.find(client.id, session.id).await.unwrap();
+    let clients = lease.clients(&[other.id, 99, client.id]).await.unwrap();
+    assert_eq!(clients, [found.client.unwrap(), other]);
+    assert_eq!(lease.sessions(&[99, session.id]).await.unwrap(), [found.session.unwrap()]);
 }
 
 #[tokio::test]
