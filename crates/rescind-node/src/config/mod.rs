@@ -185,7 +185,6 @@ impl Config {
         let Tokens { access_ttl, refresh_ttl, session_max_age, refresh_grace, .. } = &self.tokens;
         let Server { request_timeout, idle_timeout, .. } = &self.server;
         let at_least_one_second = [
-            ("database.statement_timeout", Some(&self.database.statement_timeout)),
             ("server.request_timeout", Some(request_timeout)),
             ("server.idle_timeout", Some(idle_timeout)),
             ("tokens.access_ttl", Some(access_ttl)),
@@ -247,17 +246,30 @@ impl Config {
             let rows = 1000..=1_000_000_000;
             rule(rows.contains(&kept.max_rows), key, "expected between 1000 and 1000000000")?;
         }
-        rule(self.database.pool_size > 0, "database.pool_size", "expected at least 1")?;
+        let in_time = 1..=86_400;
+        rule(
+            in_time.contains(&self.database.statement_timeout.seconds()),
+            "database.statement_timeout",
+            "expected between 1s and 1d",
+        )?;
+        let connections = 1..=10_000;
+        rule(
+            connections.contains(&self.database.pool_size),
+            "database.pool_size",
+            "expected between 1 and 10000",
+        )?;
         rule(
             !(self.database.require_synchronous && self.database.accept_lost_commits),
             "database.require_synchronous",
             "expected false beside database.accept_lost_commits = true",
         )?;
-        for (key, connections) in [
+        for (key, most) in [
             ("server.max_connections", self.server.max_connections),
             ("server.max_connections_per_address", self.server.max_connections_per_address),
+            ("server.max_requests", self.server.max_requests),
+            ("server.max_requests_per_address", self.server.max_requests_per_address),
         ] {
-            rule((1..=1_000_000).contains(&connections), key, "expected between 1 and 1000000")?;
+            rule((1..=1_000_000).contains(&most), key, "expected between 1 and 1000000")?;
         }
         for (key, quota) in [
             ("limits.logins_per_minute", self.limits.logins_per_minute),

@@ -136,6 +136,23 @@ fn a_bad_key_or_value_is_named_with_what_would_be_right() {
             "server.max_connections = 0 (/rescind.toml): expected between 1 and 1000000",
         ),
         (
+            "[server]\nmax_requests = 0",
+            "server.max_requests = 0 (/rescind.toml): expected between 1 and 1000000",
+        ),
+        (
+            "[server]\nmax_requests_per_address = 1000001",
+            "server.max_requests_per_address = 1000001 (/rescind.toml): expected between 1 and 1000000",
+        ),
+        ("[database]\npool_size = 0", "database.pool_size = 0 (/rescind.toml): expected between 1 and 10000"),
+        (
+            "[database]\npool_size = 1000000000000",
+            "database.pool_size = 1000000000000 (/rescind.toml): expected between 1 and 10000",
+        ),
+        (
+            "[database]\nstatement_timeout = '25d'",
+            "database.statement_timeout = \"25d\" (/rescind.toml): expected between 1s and 1d",
+        ),
+        (
             "[tls]\ncertificate = 'c.pem'",
             "tls.key = \"\" (default): expected the file of the certificate's key",
         ),
