@@ -93,7 +93,6 @@ async fn acknowledge(
 }
 
 async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>, ApiError> {
-    ack.usage.into_iter().for_each(|counted| reported(app, counted));
     let feed = app.memory.registry.feed();
     // The order matters. First the follower is recorded, so that every change after the head waits for it, also in the
     // next process. Then the lease is checked, and only then the head is read: every change that any node answered for
@@ -120,13 +119,19 @@ async fn acknowledged(app: &App, verifier: u64, ack: Ack) -> Result<Json<Acked>,
         return Err(StoreError::from(Lapsed).into());
     }
     let lease_ms = exact.then(|| u64::try_from(app.cluster.terms.lend(left).as_millis()).unwrap_or(0));
+    // After all that can fail: a follower that is refused reports the same again.
+    ack.usage.into_iter().for_each(|counted| reported(app, counted));
     Ok(Json(Acked { head: feed.head(), lease_ms }))
 }
 
-/// Counts what a follower has counted, of the clients and credentials that there are.
+/// Counts what a follower has counted, of the clients and credentials that there are. What it had no room for, of client
+/// 0, counts for all clients together.
 fn reported(app: &App, counted: Counted) {
-    let Some(client) = app.memory.registry.policy(counted.client) else { return };
-    let is_known = client.credentials.contains(&counted.credential);
+    let client = app.memory.registry.policy(counted.client);
+    if client.is_none() && counted.client != 0 {
+        return;
+    }
+    let is_known = client.is_some_and(|client| client.credentials.contains(&counted.credential));
     let credential = if is_known { counted.credential } else { 0 };
     app.metrics.verifications_reported.inc_by(app.usage.reported(Counted { credential, ..counted }));
 }

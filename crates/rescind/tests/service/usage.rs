@@ -20,7 +20,7 @@ use tokio::{task::yield_now, time::timeout};
 
 use crate::{
     app::{Client, DAY, HOUR, NOW, TestApp},
-    follow::{CALLER, Followed, PATIENCE, verdict, verifier_token},
+    follow::{CALLER, Followed, PATIENCE, exact, feed::management, verdict, verifier_token},
     metrics::Samples,
     oauth::{Who, introspect},
     raw,
@@ -226,8 +226,41 @@ async fn a_report_counts_for_clients_that_there_are_and_in_hours_that_were() {
     let last = used.last_verification.unwrap();
     let expected = ("2025-01-15T12:00:00Z", Some([192, 0, 2, 1].into()));
     assert_eq!((last.at.as_str(), last.address), expected);
+    // What a follower had no room for, of client 0, counts for all together.
     let all = raw::local(&app.socket(), "GET", "/admin/v1/usage", "").await.json();
-    assert_eq!(all["total"]["verifications"], u64::from(u32::MAX) + 5);
+    assert_eq!(all["total"]["verifications"], u64::from(u32::MAX) + 5 + 7);
+    assert_eq!(reported(&app).await, u64::from(u32::MAX) as f64 + 5.0 + 7.0);
+}
+
+async fn reported(app: &TestApp) -> f64 {
+    Samples::of(app).await.get("rescind_verifications_reported_total")
+}
+
+// Its follower counts what it reported again.
+#[tokio::test]
+async fn a_report_that_is_refused_counts_nothing() {
+    let app = TestApp::start().await;
+    let (client, token) = (app.client().await, verifier_token(&app, false).await);
+    let credential = app.stored(&client).await.credentials[0].id;
+    let report = async |mode: &str, follower: &str| {
+        let ack = json!({"epoch": "x", "seq": 0, "mode": mode, "follower": follower, "usage": [
+            {"client": client.id, "credential": credential, "hour": NOW / 3600, "verifications": 2},
+        ]});
+        app.send(management(&app, Method::POST, ACK_PATH).bearer_auth(&token).json(&ack)).await.status
+    };
+    assert_eq!(report("exact", "no name").await, 400);
+    for n in 0..1000 {
+        assert_eq!(exact::renew(&app, &token, &n.to_string()).await.status, 200);
+    }
+    assert_eq!(report("exact", "one-more").await, 429);
+    assert_eq!(reported(&app).await, 0.0);
+    assert_eq!(report("exact", "7").await, 200);
+    assert_eq!(reported(&app).await, 2.0);
+    app.app.cluster.lease.end();
+    for (mode, follower) in [("exact", "7"), ("bounded", ""), ("leave", "7")] {
+        assert_eq!(report(mode, follower).await, 503, "{mode}");
+    }
+    assert_eq!(reported(&app).await, 2.0);
 }
 
 #[tokio::test]
