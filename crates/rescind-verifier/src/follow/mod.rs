@@ -206,22 +206,27 @@ impl Follower {
     ///
     /// As [`verify`](Self::verify). [`Denied::Stale`]: the server did not answer in time either.
     pub async fn verify_or_ask(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
-        match (self.verify(token, caller), &self.shared.options.introspection) {
-            (Err(Denied::Stale | Denied::NotKnown), Some(server)) => {
-                let (claims, policy) = self.read(token)?;
-                introspect::ask(&self.shared, server, token, claims, policy, caller).await
-            }
+        let now = clock::wall();
+        let decided = match (self.shared.decide(token, caller, now), &self.shared.options.introspection) {
+            (Err(Denied::Stale | Denied::NotKnown), Some(server)) => match self.read(token, now) {
+                // The server counts what it decides.
+                Ok((claims, policy)) => {
+                    return introspect::ask(&self.shared, server, token, claims, policy, caller).await;
+                }
+                Err(denied) => Err(denied),
+            },
             (decided, _) => decided,
-        }
+        };
+        self.shared.counted(token, caller, now, decided)
     }
 
     /// The token's claims, by the keys of the newest snapshot, and its client's policy there.
-    fn read(&self, token: &str) -> Result<(Claims, Option<Arc<ClientPolicy>>), Denied> {
+    fn read(&self, token: &str, now: UnixSeconds) -> Result<(Claims, Option<Arc<ClientPolicy>>), Denied> {
         let (verifier, known) = self.shared.read(|snapshots| {
             let newest = snapshots.newest().ok_or(Denied::Stale)?;
             Ok((Arc::clone(&newest.verifier), Arc::clone(&newest.known)))
         })?;
-        let claims = verifier.authenticate(token, Kind::Access, clock::wall())?;
+        let claims = verifier.authenticate(token, Kind::Access, now)?;
         let policy = known.client(claims.client);
         Ok((claims, policy))
     }

@@ -243,7 +243,17 @@ impl Shared {
     /// Decides about a token that a caller presents, and counts that.
     pub(super) fn presented(&self, token: &str, caller: Option<IpAddr>) -> Result<VerifiedToken, Denied> {
         let now = clock::wall();
-        let verdict = self.decide(token, caller, now);
+        self.counted(token, caller, now, self.decide(token, caller, now))
+    }
+
+    /// Counts a verdict, and returns it.
+    pub(super) fn counted(
+        &self,
+        token: &str,
+        caller: Option<IpAddr>,
+        now: UnixSeconds,
+        verdict: Result<VerifiedToken, Denied>,
+    ) -> Result<VerifiedToken, Denied> {
         match &verdict {
             Ok(token) => {
                 let &Claims { client, credential, .. } = token.claims();

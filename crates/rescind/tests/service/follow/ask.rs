@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rescind_admin::{self as admin, CountsView, UsageQuery};
 use rescind_verifier::{
     Denied,
     follow::{Follower, Mode, Options},
@@ -60,4 +61,26 @@ async fn what_is_too_old_to_decide_is_asked_for() {
     drop(app);
     until("gone", || std::net::TcpStream::connect(&address).is_err()).await;
     assert_eq!(ask(&asking, &pair.access, CALLER).await, Err(Denied::Stale));
+}
+
+#[tokio::test]
+async fn a_token_that_the_server_finds_valid_is_no_denial() {
+    let app = TestApp::today(|_| {}).await;
+    let proxy = Proxy::before(app.management).await;
+    let options = Options::new(proxy.address.to_string(), verifier_token(&app, true).await)
+        .with_mode(Mode::Bounded(PATIENCE))
+        .with_introspection(app.address.to_string());
+    let follower = Follower::start(options);
+    timeout(PATIENCE, follower.ready()).await.unwrap();
+    proxy.set(Weather { hold_feed: true, ..Weather::default() });
+    let client = app.client().await;
+    let pair = app.grant(&client).await;
+    // Newer than what the follower knows.
+    assert_eq!(verdict(&follower, &pair.access), Err(Denied::NotKnown));
+    follower.verify_or_ask(&pair.access, CALLER).await.unwrap();
+    // The service has counted what it was asked, and this is the denial of the verdict before.
+    follower.leave().await;
+    let used = admin::usage(&app.app, client.id, UsageQuery::default()).await.unwrap();
+    let CountsView { verifications, denials, .. } = used.hours.total;
+    assert_eq!((verifications, denials), (1, 1));
 }
