@@ -99,7 +99,7 @@ pub use keys::{Algorithm, Key, KeyError, KeySet, MAX_TOKEN_LENGTH, header_segmen
 pub use policy::{ClientPolicy, SessionState, State};
 pub use resources::{ResourceError, Resources};
 pub use scopes::{ScopeError, Scopes};
-pub use verifier::{MAX_CLOCK_DIFFERENCE, Refused, StandingToken, VerifiedToken, Verifier};
+pub use verifier::{CACHED_TOKENS, MAX_CLOCK_DIFFERENCE, Refused, StandingToken, VerifiedToken, Verifier};
 
 /// The number that names a client, as `sub` carries it.
 pub type ClientId = u64;

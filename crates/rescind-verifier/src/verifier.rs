@@ -9,6 +9,9 @@ use crate::{
 /// nodes may have. Expiry has no such leeway.
 pub const MAX_CLOCK_DIFFERENCE: UnixSeconds = 60;
 
+/// How many tokens a process usually caches ([`Verifier::with_token_cache`]). They take 7 MB, and at most 14 MB.
+pub const CACHED_TOKENS: usize = 8192;
+
 /// The room for a payload that is no longer than most are, and for the longest payload, in bytes.
 const USUAL_PAYLOAD: usize = 512;
 const LONGEST_PAYLOAD: usize = MAX_TOKEN_LENGTH / 4 * 3;

@@ -1,10 +1,6 @@
 //! The keys that verify what the signing keys have signed.
 
-use rescind_verifier::{ClientId, Denied, Key, Kind, Profile, Refused, Verifier};
-
-/// How many tokens are cached, so that the signature of a repeated token is checked once. They take 7 MB, and at most
-/// 14 MB.
-const CACHED_TOKENS: usize = 8192;
+use rescind_verifier::{CACHED_TOKENS, ClientId, Denied, Key, Kind, Profile, Refused, Verifier};
 
 /// The keys that verify the tokens of one signing key.
 #[derive(Clone)]

@@ -16,13 +16,9 @@ use super::{
     wire::{Change, Client, EndedSession, Hello, Position, What, WireKey},
 };
 use crate::{
-    ClientId, ClientPolicy, Denied, KeySet, Kind, Profile, SessionId, SessionState, StandingToken, State,
-    UnixSeconds, VerifiedToken, Verifier,
+    CACHED_TOKENS, ClientId, ClientPolicy, Denied, KeySet, Kind, Profile, SessionId, SessionState,
+    StandingToken, State, UnixSeconds, VerifiedToken, Verifier,
 };
-
-/// How many tokens a follower caches, so that the signature of a repeated token is checked once. They take 7 MB,
-/// and at most 14 MB.
-const CACHED_TOKENS: usize = 8192;
 
 /// What a follower has of the server's state.
 #[derive(Debug, Default)]

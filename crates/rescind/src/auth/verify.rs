@@ -116,7 +116,7 @@ async fn look_up(app: &App, token: &str) -> Result<StandingToken, Unverified> {
 
 fn fill(app: &App, found: &Found, stamp: ReadStamp) {
     if let Some(client) = &found.client {
-        app.memory.registry.fill_client(client, stamp);
+        app.memory.registry.apply(client);
     }
     if let Some(session) = &found.session {
         app.memory.registry.fill(session, stamp);

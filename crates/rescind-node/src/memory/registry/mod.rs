@@ -43,8 +43,6 @@ pub struct Registry {
     shard_capacity: usize,
     /// Counts the session endings; a [`ReadStamp`] is a value of this count.
     endings: AtomicU64,
-    /// The count when everything was last replaced.
-    replaced: AtomicU64,
     feed: Feed,
     credential_table: CredentialTable,
     highest_client: AtomicU64,
@@ -113,20 +111,6 @@ impl Registry {
     /// tombstone, so that an older change cannot restore it.
     pub fn apply(&self, client: &Client) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        self.put_if_newer(client);
-    }
-
-    /// Takes over a client that was only read, unless memory was replaced since the stamp: the new store may
-    /// never have had what was read.
-    pub fn fill_client(&self, client: &Client, stamp: ReadStamp) {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.replaced.load(Ordering::Relaxed) <= stamp.endings {
-            self.put_if_newer(client);
-        }
-    }
-
-    /// The caller holds `applying`.
-    fn put_if_newer(&self, client: &Client) {
         if self.clients.pin().get(&client.id).is_none_or(|known| known.policy.revision < client.revision) {
             self.put(client);
             self.feed.publish(Changed::Client(client.id));
@@ -151,7 +135,6 @@ impl Registry {
             self.put(client);
         }
         let last_ending = self.count_ending();
-        self.replaced.store(last_ending, Ordering::Relaxed);
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             *shard = Shard { last_ending, ..Shard::default() };

@@ -91,9 +91,8 @@ fn what_a_store_that_took_over_never_had_is_forgotten() {
     assert!(registry.client(2).is_none() && registry.session(7).is_none());
     // A result from before the replacement is dropped.
     registry.fill(&session(7, 1, Phase::Live), stamp);
-    registry.fill_client(&client(5, Status::Active), stamp);
-    assert!(registry.session(7).is_none() && registry.client(1).unwrap().revision == 4);
-    registry.fill_client(&client(5, Status::Active), registry.stamp());
+    assert!(registry.session(7).is_none());
+    registry.apply(&client(5, Status::Active));
     assert_eq!(registry.client(1).unwrap().revision, 5);
     registry.replace(&[Client { credentials: vec![], ..older }], vec![], "g".into());
     assert!(registry.credential("rk_a").is_none());
