@@ -4,7 +4,12 @@ use std::{collections::BTreeSet, fmt::Display, sync::Arc};
 
 use rescind_base::model::SigningKeyRecord;
 use rescind_store::{ChangedRow, LeaseConnection, Place, Postgres, StoreError};
-use tokio::{sync::OwnedRwLockWriteGuard, task::JoinSet, time::sleep};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedRwLockWriteGuard, oneshot},
+    task::spawn_blocking,
+    time::sleep,
+};
 
 use super::{
     Cluster,
@@ -88,14 +93,23 @@ pub(super) async fn load(
     row: Row,
     alone: OwnedRwLockWriteGuard<()>,
 ) -> Result<u64, Broken> {
-    // A task of its own, because replacing memory occupies a thread. It is aborted if this function ends first.
-    let mut loading = JoinSet::new();
-    loading.spawn(replace_memory(Arc::clone(cluster), connection.place().clone(), alone));
+    let replaced = replace_memory(Arc::clone(cluster), connection.place().clone(), alone);
+    // It ends when this function has ended.
+    let (_here, given_up) = oneshot::channel::<()>();
+    let runtime = Handle::current();
+    // On a thread of its own: what many rows need would occupy one of the runtime's, and nobody would look at the
+    // timers.
+    let mut loading = spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                loaded = replaced => loaded,
+                _ = given_up => Err(StoreError::Unavailable("the load was given up".into())),
+            }
+        })
+    });
     loop {
         tokio::select! {
-            Some(loaded) = loading.join_next() => {
-                return Ok(loaded.map_err(|e| StoreError::Unavailable(e.into()))??);
-            }
+            loaded = &mut loading => return Ok(loaded.map_err(|e| StoreError::Unavailable(e.into()))??),
             () = sleep(cluster.terms.renewal()) => {
                 in_time(cluster, connection.renew(row.id, row.acked)).await?.ok_or(Broken::Fenced)?;
             }
