@@ -117,7 +117,7 @@ async fn a_database_that_is_not_there_is_told() {
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(outcome.stderr.contains("\"nowhere\" does not exist"), "{outcome:?}");
     assert!(!outcome.stderr.contains("canary"), "{outcome:?}");
-    cli(dir.path(), ["db", "migrate"]).refused(1, "there is no store in");
+    cli(dir.path(), ["db", "migrate"]).refused(1, "there is no data in");
     cli(dir.path(), ["db", "copy"]).refused(2, "--to URL");
     let bad = cli(dir.path(), ["db", "copy", "--to", "postgres://u:can@ary@db/x"]);
     bad.refused(2, "--to: expected postgres://");
