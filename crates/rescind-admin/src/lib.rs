@@ -122,7 +122,7 @@ pub enum Error {
     #[error("{0}")]
     NotKept(String),
     /// The client is not as the request supposes.
-    #[error("the client has changed meanwhile: read it again, and its ETag")]
+    #[error("the client has changed meanwhile: read it again")]
     Changed,
     /// The request is valid, but a rule forbids the action.
     #[error("{0}")]

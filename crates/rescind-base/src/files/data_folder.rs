@@ -34,8 +34,8 @@ pub struct DataFolder {
 /// The file of a master key under which the store may have been sealed already.
 const NEXT_KEY: &str = "master.key.next";
 
-/// How the names of temporary files and folders begin. They are of no use to another process.
-const TEMPORARY: &str = "rescind.tmp-";
+/// How the names of temporary files and folders in it begin. They are of no use to another process.
+pub const TEMPORARY: &str = "rescind.tmp-";
 
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
@@ -191,7 +191,7 @@ impl DataFolder {
 
     /// Writes the whole file or nothing, even if there is a power cut.
     fn write_durably(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        let mut file = NamedTempFile::new_in(&self.path)?;
+        let mut file = self.temporary_file()?;
         file.write_all(text)?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;

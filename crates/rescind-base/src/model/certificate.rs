@@ -102,10 +102,14 @@ impl Deref for CertificateNames {
 }
 
 impl CertificateNames {
-    /// Returns whether this certificate is sufficient now, or none is needed.
+    /// Returns whether this certificate is sufficient now, or none is shown and none is needed. One that has expired since the
+    /// handshake is sufficient for nobody: a new handshake with it would fail.
     pub fn admit(&self, shown: Option<&PeerCertificate>, now: UnixSeconds) -> bool {
         let has_one = |shown: &PeerCertificate| shown.names.iter().any(|name| self.contains(name));
-        self.is_empty() || shown.is_some_and(|shown| now <= shown.until && has_one(shown))
+        match shown {
+            Some(shown) => now <= shown.until && (self.is_empty() || has_one(shown)),
+            None => self.is_empty(),
+        }
     }
 }
 
@@ -220,7 +224,8 @@ mod tests {
         ] {
             assert_eq!(names.admit(Some(&shown(certificate)), 100), expected, "{certificate}");
             assert!(!names.admit(Some(&shown(certificate)), 101), "{certificate}");
-            assert!(CertificateNames::default().admit(Some(&shown(certificate)), 101));
+            assert!(CertificateNames::default().admit(Some(&shown(certificate)), 100));
+            assert!(!CertificateNames::default().admit(Some(&shown(certificate)), 101));
         }
         assert!(!names.admit(None, 0));
         assert!(CertificateNames::default().admit(None, 0));

@@ -1,13 +1,13 @@
 //! Applies the changes of other nodes to memory.
 
-use std::{collections::BTreeSet, fmt::Display, sync::Arc};
+use std::{collections::BTreeSet, fmt::Display, panic::resume_unwind, sync::Arc, time::Duration};
 
 use rescind_base::model::SigningKeyRecord;
-use rescind_store::{ChangedRow, LeaseConnection, Place, Postgres, StoreError};
+use rescind_store::{ChangedRow, Known, LeaseConnection, Place, Postgres, StoreError};
 use tokio::{
     runtime::Handle,
     sync::{OwnedRwLockWriteGuard, oneshot},
-    task::spawn_blocking,
+    task::{JoinError, spawn_blocking},
     time::sleep,
 };
 
@@ -65,11 +65,14 @@ pub(super) async fn catch_up(
         in_time(cluster, memory.add_peppers(connection.secrets())).await?.map_err(unusable)?;
     }
     // Each answer has a time of its own: many that are slow are no silence.
+    let mut renewed_at = cluster.clock.elapsed();
     for some in clients.chunks(AT_ONCE) {
+        renew_in_time(cluster, connection, row, &mut renewed_at).await?;
         let clients = in_time(cluster, connection.clients(some)).await?;
         clients.iter().for_each(|client| memory.registry.apply(client));
     }
     for some in sessions.chunks(AT_ONCE) {
+        renew_in_time(cluster, connection, row, &mut renewed_at).await?;
         let sessions = in_time(cluster, connection.sessions(some)).await?;
         sessions.iter().for_each(|session| memory.registry.fill(session, stamp));
     }
@@ -82,6 +85,25 @@ pub(super) async fn catch_up(
     }
     postgres.note_known(last.known);
     Ok(last.seq)
+}
+
+/// Renews the row, and not the lease, if that is due: the other nodes forget one whose row does not change.
+async fn renew_in_time(
+    cluster: &Cluster,
+    connection: &mut LeaseConnection,
+    row: Row,
+    renewed_at: &mut Duration,
+) -> Result<(), Broken> {
+    if cluster.clock.elapsed().saturating_sub(*renewed_at) >= cluster.terms.renewal() {
+        renew(cluster, connection, row).await?;
+        *renewed_at = cluster.clock.elapsed();
+    }
+    Ok(())
+}
+
+async fn renew(cluster: &Cluster, connection: &mut LeaseConnection, row: Row) -> Result<(), Broken> {
+    in_time(cluster, connection.renew(row.id, row.acked)).await?.ok_or(Broken::Fenced)?;
+    Ok(())
 }
 
 /// Replaces memory by the store's content, which may take longer than a lease. Meanwhile the row is renewed, so
@@ -107,14 +129,22 @@ pub(super) async fn load(
             }
         })
     });
-    loop {
+    let loaded = loop {
         tokio::select! {
-            loaded = &mut loading => return Ok(loaded.map_err(|e| StoreError::Unavailable(e.into()))??),
-            () = sleep(cluster.terms.renewal()) => {
-                in_time(cluster, connection.renew(row.id, row.acked)).await?.ok_or(Broken::Fenced)?;
-            }
+            loaded = &mut loading => break loaded,
+            () = sleep(cluster.terms.renewal()) => renew(cluster, connection, row).await?,
         }
+    };
+    let head = match loaded.map_err(JoinError::try_into_panic) {
+        Ok(loaded) => loaded?,
+        // Memory may be half replaced, and the task that ends with this ends the service.
+        Err(Ok(panic)) => resume_unwind(panic),
+        Err(Err(error)) => return Err(StoreError::Unavailable(error.into()).into()),
+    };
+    if let Some(postgres) = cluster.store.postgres() {
+        postgres.set_known(head);
     }
+    Ok(head.seq)
 }
 
 /// The guard, of [`Memory::alone`], is held until this ends, also if nobody waits for it any more.
@@ -122,7 +152,7 @@ async fn replace_memory(
     cluster: Arc<Cluster>,
     place: Place,
     _alone: OwnedRwLockWriteGuard<()>,
-) -> Result<u64, StoreError> {
+) -> Result<Known, StoreError> {
     let (store, memory) = (&cluster.store, &cluster.memory);
     // No time limit: the lease is not extended before the end.
     let loaded = store.load().await?;
@@ -135,10 +165,7 @@ async fn replace_memory(
     memory.take_peppers(async { Ok(loaded.secrets) }).await?.map_err(unusable)?;
     take_keys(memory, async { Ok(loaded.keys) }).await?;
     memory.take_verifiers(async { Ok(loaded.verifiers) }).await?;
-    if let Some(postgres) = store.postgres() {
-        postgres.set_known(loaded.head);
-    }
-    Ok(loaded.head.seq)
+    Ok(loaded.head)
 }
 
 /// Applies the database's keys. A node that cannot use them does not serve.

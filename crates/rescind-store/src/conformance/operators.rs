@@ -85,7 +85,9 @@ pub(super) async fn the_sessions_of_a_client_are_listed(home: &Home) {
     assert_eq!(store.client_of_session(other.id).await.unwrap(), Some(two.id));
     assert_eq!(store.client_of_session(third.id + 1).await.unwrap(), None);
     assert_eq!(store.client_of_credential("rk_2").await.unwrap(), Some(two.id));
-    assert_eq!(store.client_of_credential("rk_3").await.unwrap(), None);
+    for nobodys in ["rk_3", "rk\0"] {
+        assert_eq!(store.client_of_credential(nobodys).await.unwrap(), None);
+    }
 }
 
 pub(super) async fn the_uses_of_credentials_are_added_up_and_the_last_one_stays(home: &Home) {

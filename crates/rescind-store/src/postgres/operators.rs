@@ -133,6 +133,10 @@ impl Postgres {
     }
 
     pub(crate) async fn client_of_credential(&self, api_key: &str) -> Result<Option<ClientId>> {
+        // No text of PostgreSQL has a NUL, so no credential has such a key.
+        if api_key.contains('\0') {
+            return Ok(None);
+        }
         let found = self.fetch(CLIENT_OF_CREDENTIAL, &[&api_key]).await?;
         found.first().map(|row| number(row, "client_id")).transpose()
     }

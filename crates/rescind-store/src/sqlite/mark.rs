@@ -20,7 +20,7 @@ use std::{
 };
 
 use rescind_base::{
-    files::{circumstances::circumstances, folder_of},
+    files::{circumstances::circumstances, data_folder::TEMPORARY, folder_of},
     random::Random,
 };
 use rusqlite::Connection;
@@ -256,7 +256,7 @@ impl Marker {
                 file
             }
             None => {
-                let mut file = NamedTempFile::new_in(folder_of(&self.path))?;
+                let mut file = NamedTempFile::with_prefix_in(TEMPORARY, folder_of(&self.path))?;
                 file.write_all(text.as_bytes())?;
                 file.as_file().sync_all()?;
                 file.persist(&path)?

@@ -76,7 +76,7 @@ impl Sqlite {
 
     fn open_files(path: &Path, random: &Random) -> Result<Sqlite> {
         let lost = |beside: &Path| {
-            StoreError::Unreadable(format!(
+            StoreError::Unsuitable(format!(
                 "{} is here, and {} that it belongs to is not: put that back, or `rescind db restore` a backup",
                 beside.display(),
                 path.display()

@@ -53,7 +53,7 @@ struct Patience {
     otherwise: &'static str,
 }
 
-/// A long list, or a large audit log, takes its time.
+/// A long list, a large audit log or a backup takes its time.
 const READ: Patience = Patience { most: None, reason: "", otherwise: "" };
 /// Longer than any lease that a change may have to wait for.
 const CHANGE: Patience = Patience {
@@ -61,13 +61,6 @@ const CHANGE: Patience = Patience {
     reason: "; a change is answered when every node and verifier has it, or its lease has ended",
     otherwise: "; a change that was asked for may have been made",
 };
-/// The copy is made before the first byte is sent.
-const COPY: Patience = Patience {
-    most: Some(Duration::from_secs(6 * 3600)),
-    reason: "; a backup is sent when its copy is made",
-    otherwise: "",
-};
-const PART_OF_COPY: Patience = Patience { most: CHANGE.most, ..COPY };
 /// After this time the command says that it waits, and then each time that this has passed again.
 const SOON: Duration = Duration::from_secs(3);
 const THEN_EVERY: Duration = Duration::from_secs(10);
@@ -163,9 +156,9 @@ impl Backend {
 
     /// Writes the answer to `to`, and returns its number of bytes.
     pub(super) async fn download(&mut self, path: &str, to: &mut impl Write) -> anyhow::Result<u64> {
-        let mut body = self.ask(Method::GET, path, Body::empty(), COPY).await?;
+        let mut body = self.ask(Method::GET, path, Body::empty(), READ).await?;
         let (mut written, mut told) = (0, Clock::System.elapsed());
-        while let Some(frame) = patiently(&self.server, PART_OF_COPY, body.frame()).await? {
+        while let Some(frame) = patiently(&self.server, READ, body.frame()).await? {
             if let Ok(data) = frame?.into_data() {
                 to.write_all(&data)?;
                 written += data.len() as u64;

@@ -271,7 +271,8 @@ impl Exchange {
 /// The answer if too many requests are under way. At `/verify` it is a status that a proxy takes for a refusal.
 fn turned_away(app: &App, route: Route) -> Response {
     let refused = ApiError::too_many("requests");
-    if route == Route::Verify { refused.undecided(app.on_unavailable).at(route) } else { refused.at(route) }
+    let refused = if route == Route::Verify { refused.undecided(app.on_unavailable) } else { refused };
+    refused.at(route)
 }
 
 fn is_sane(id: &HeaderValue) -> bool {

@@ -2,9 +2,9 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -112,8 +112,9 @@ pub(super) struct Reload {
 /// Why a certificate cannot be read.
 pub(super) type Unreadable = Box<dyn std::error::Error + Send + Sync>;
 
-/// A file's modification time and length. A different stamp means that the file has changed.
-type Stamp = Option<(SystemTime, u64)>;
+/// A file's number, the time at which anything of it changed, and its length. A different stamp means that the file has
+/// changed. The time of its content would not do: tools that copy files set it.
+type Stamp = Option<(u64, i64, i64, u64)>;
 
 /// Reads the configured files as [`open`] does.
 pub(super) fn check(config: &config::Tls, now: u64) -> Result<(), TlsError> {
@@ -171,7 +172,7 @@ impl Files {
     fn stamps(&self) -> Vec<Stamp> {
         let stamp = |path: &PathBuf| {
             let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
+            Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.len()))
         };
         [&self.certificate, &self.key].into_iter().chain(&self.client_ca).map(stamp).collect()
     }

@@ -1,7 +1,7 @@
 //! Certificates: which ones prevent a start, and what SIGHUP does.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     path::{Path, PathBuf},
 };
 
@@ -66,8 +66,8 @@ fn files_that_cannot_be_used_stop_the_start_naming_the_key() {
 async fn sighup_takes_up_a_new_certificate_and_leaves_a_bad_one() {
     let dir = tempfile::tempdir().unwrap();
     let put = |(certificate, key): (String, String)| {
-        let key = write(dir.path(), "key.pem", &key);
-        (write(dir.path(), "certificate.pem", &certificate), key)
+        let key = write(dir.path(), "key.pem", &format!("{key:\n<4096}"));
+        (write(dir.path(), "certificate.pem", &format!("{certificate:\n<4096}")), key)
     };
     let (certificate_file, key_file) =
         put(certificate(|params| params.not_after = date_time_ymd(2100, 1, 1)));
@@ -83,8 +83,16 @@ async fn sighup_takes_up_a_new_certificate_and_leaves_a_bad_one() {
     put(certificate(|params| params.not_after = date_time_ymd(2101, 1, 1)));
     server.signal(Signal::HUP);
     while server.wait_for_log("a new certificate is in force")["until"] != "2101-01-01T00:00:00Z" {}
+    // Unasked, files of the same length and time of modification are read too, as tools that copy files leave them.
+    let files = [&certificate_file, &key_file];
+    let times = files.map(|file| fs::metadata(file).unwrap().modified().unwrap());
+    put(certificate(|params| params.not_after = date_time_ymd(2101, 1, 2)));
+    for (file, time) in files.into_iter().zip(times) {
+        OpenOptions::new().write(true).open(file).unwrap().set_modified(time).unwrap();
+    }
+    while server.wait_for_log("a new certificate is in force")["until"] != "2101-01-02T00:00:00Z" {}
     let metrics = reqwest::get(format!("{}/metrics", server.management)).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("\nrescind_certificate_expires_timestamp_seconds 4133980800\n"), "{metrics}");
+    assert!(metrics.contains("\nrescind_certificate_expires_timestamp_seconds 4134067200\n"), "{metrics}");
     fs::remove_file(&certificate_file).unwrap();
     server.signal(Signal::HUP);
     let kept = server.wait_for_log("the certificate was not replaced: the one before stays in force");

@@ -499,7 +499,7 @@ async fn an_authority_that_is_taken_out_is_refused_in_resumed_sessions_too() {
 #[tokio::test]
 async fn a_certificate_that_has_run_out_since_the_handshake_is_none() {
     let site = Site::start().await;
-    let client = site.bound(&[DNS]).await;
+    let (client, unbound) = (site.bound(&[DNS]).await, site.app.client().await);
     for version in VERSIONS {
         let until_2100 = |params: &mut CertificateParams| params.not_after = date_time_ymd(2100, 1, 1);
         let caller = site.caller_by(version, Some(identity(&site.clients, &[DNS], until_2100))).await;
@@ -507,8 +507,10 @@ async fn a_certificate_that_has_run_out_since_the_handshake_is_none() {
         let seconds = 4_102_444_800 - site.app.clock.now().cast_signed();
         site.app.advance(seconds);
         assert_eq!(caller.login(&client).await.status, 200);
+        assert_eq!(caller.login(&unbound).await.status, 200);
         site.app.advance(1);
         caller.login(&client).await.is_error(401, "Invalid credentials");
+        caller.login(&unbound).await.is_error(401, "Invalid credentials");
         assert_eq!(caller.handshakes.lock().unwrap().last(), Some(&HandshakeKind::Resumed));
         site.app.advance(-seconds - 1);
     }
