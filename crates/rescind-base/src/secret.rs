@@ -259,7 +259,7 @@ pub fn is_within(text: &str) -> bool {
     words.any(|word| word.len() >= SECRET_LENGTH && BEGINNINGS.iter().any(|prefix| word.starts_with(prefix)))
 }
 
-/// Returns serde's message about a bad value, without the value that serde quotes.
+/// Returns serde's message about a bad value, or that of the value's own type, without the value that serde quotes.
 pub fn without_value(problem: &str) -> String {
     let quotes = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
     let quoted =
@@ -271,6 +271,15 @@ pub fn without_value(problem: &str) -> String {
         Some((_, "a boolean")) => "expected true or false".into(),
         Some((_, "a sequence")) => "expected a list".into(),
         Some((_, expected)) => format!("expected {expected}"),
+        None if matches!(
+            problem,
+            "invalid digit found in string" | "cannot parse integer from empty string"
+        ) =>
+        {
+            "expected a whole number, 0 or more".into()
+        }
+        None if problem == "number too large to fit in target type" => "expected a smaller number".into(),
+        None if problem.starts_with("provided string was not `true`") => "expected true or false".into(),
         // This message is our own.
         None if problem.starts_with("expected ") => problem.to_owned(),
         None => shown(problem),

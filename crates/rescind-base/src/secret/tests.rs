@@ -115,3 +115,13 @@ fn debug_shows_nothing() {
     let secret = ApiSecret::generate(&Random::seeded(4));
     assert_eq!(format!("{secret:?}"), "ApiSecret(…)");
 }
+
+#[test]
+fn a_value_that_cannot_be_read_is_answered_with_what_would_be_right() {
+    let number = |text: &str| without_value(&text.parse::<u64>().unwrap_err().to_string());
+    assert_eq!(number("abc"), "expected a whole number, 0 or more");
+    assert_eq!(number(""), "expected a whole number, 0 or more");
+    assert_eq!(number(&"9".repeat(30)), "expected a smaller number");
+    assert_eq!(without_value(&"1".parse::<bool>().unwrap_err().to_string()), "expected true or false");
+    assert_eq!(without_value("invalid type: string \"x\", expected a boolean"), "expected true or false");
+}
