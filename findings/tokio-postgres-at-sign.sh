@@ -18,16 +18,7 @@ import psycopg.conninfo
 
 print("libpq asks the host", psycopg.conninfo.conninfo_to_dict(sys.argv[1])["host"])
 PYTHON
-mkdir -p client/src
-cat >client/Cargo.toml <<TOML
-[package]
-name = "client"
-edition = "2024"
-[dependencies]
-tokio-postgres = "=0.7.18"
-[workspace]
-TOML
-cat >client/src/main.rs <<'RUST'
+program=$(rust_program client 'tokio-postgres = "=0.7.18"' <<'RUST'
 fn main() {
     let url = std::env::args().nth(1).unwrap_or_default();
     match url.parse::<tokio_postgres::Config>() {
@@ -39,7 +30,8 @@ fn main() {
     }
 }
 RUST
-(cd client && RUSTFLAGS='' cargo run --quiet -- "$url") >>seen
+)
+"$program" "$url" >>seen
 cat seen
 grep -qx 'libpq asks the host 127.0.0.1' seen || changed 'libpq'
 grep -qx 'tokio-postgres asks the host word' seen || changed 'tokio-postgres'

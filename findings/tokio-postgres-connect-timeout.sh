@@ -25,25 +25,15 @@ url="postgres://postgres@127.0.0.1:$silent,127.0.0.1:$port/postgres?connect_time
 timeout 4 "$programs/psql" -X "$url" -Atc 'SELECT 1' >/dev/null || changed 'libpq does not go on to the second host'
 echo 'libpq, first host silent, connect_timeout=2:          connected to the second within 4 s'
 
-mkdir -p client/src
-cat >client/Cargo.toml <<TOML
-[package]
-name = "client"
-edition = "2024"
-[dependencies]
-tokio = { version = "1", features = ["macros", "rt", "net"] }
-tokio-postgres = "=0.7.18"
-[workspace]
-TOML
-cat >client/src/main.rs <<'RUST'
+program=$(rust_program client 'tokio = { version = "1", features = ["macros", "rt", "net"] }' 'tokio-postgres = "=0.7.18"' <<'RUST'
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), tokio_postgres::Error> {
     let url = std::env::args().nth(1).unwrap_or_default();
     tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map(drop)
 }
 RUST
-(cd client && RUSTFLAGS='' cargo build --quiet)
+)
 outcome=0
-timeout 20 client/target/debug/client "$url" || outcome=$?
+timeout 20 "$program" "$url" || outcome=$?
 [ "$outcome" = 124 ] || changed "tokio-postgres ends by itself, exit code $outcome"
 echo 'tokio-postgres, first host silent, connect_timeout=2: still waiting after 20 s'

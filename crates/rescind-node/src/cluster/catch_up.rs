@@ -53,7 +53,7 @@ pub(super) async fn catch_up(
     let whole = (applied + 1..).zip(&changes).all(|(seq, change)| change.seq == seq);
     if !whole || clients.len() + sessions.len() > MOST {
         let alone = cluster.memory.alone().await;
-        return load(cluster, connection, row, alone).await;
+        return load(cluster, postgres, connection, row, alone).await;
     }
     let (clients, sessions) = (Vec::from_iter(clients), Vec::from_iter(sessions));
     let memory = &cluster.memory;
@@ -111,6 +111,7 @@ async fn renew(cluster: &Cluster, connection: &mut LeaseConnection, row: Row) ->
 /// change that memory has now.
 pub(super) async fn load(
     cluster: &Arc<Cluster>,
+    postgres: &Postgres,
     connection: &mut LeaseConnection,
     row: Row,
     alone: OwnedRwLockWriteGuard<()>,
@@ -141,9 +142,7 @@ pub(super) async fn load(
         Err(Ok(panic)) => resume_unwind(panic),
         Err(Err(error)) => return Err(StoreError::Unavailable(error.into()).into()),
     };
-    if let Some(postgres) = cluster.store.postgres() {
-        postgres.set_known(head);
-    }
+    postgres.set_known(head);
     Ok(head.seq)
 }
 

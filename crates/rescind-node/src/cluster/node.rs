@@ -189,7 +189,7 @@ impl Node<'_> {
             .await?;
         self.unused = Some((connection.place().clone(), id));
         (self.acked, self.settling) = (0, None);
-        self.applied = load(self.cluster, connection, Row { id, acked: 0 }, alone).await?;
+        self.applied = load(self.cluster, self.postgres, connection, Row { id, acked: 0 }, alone).await?;
         (self.id, self.unused, self.remembers) = (Some(id), None, true);
         (self.lost, self.has_joined) = (None, false);
         Ok(id)

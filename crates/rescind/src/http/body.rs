@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::{
     BoxError,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, Request},
 };
 use futures_util::{
@@ -13,6 +13,7 @@ use futures_util::{
 };
 use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use hyper::{
+    HeaderMap,
     body::Body as _,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
@@ -64,15 +65,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 impl JsonObject {
     /// Reads a request's body as JSON.
     pub(super) fn read(request: Request) -> impl Future<Output = Result<JsonObject, ApiError>> + Send {
-        JsonObject::read_up_to(request, MAX_LENGTH)
+        let (head, body) = request.into_parts();
+        JsonObject::read_up_to(&head.headers, body, MAX_LENGTH)
     }
 
     /// Like [`JsonObject::read`], with at most so many bytes.
     pub(super) fn read_up_to(
-        request: Request,
+        headers: &HeaderMap,
+        body: Body,
         most: usize,
-    ) -> impl Future<Output = Result<JsonObject, ApiError>> + Send {
-        read_up_to(request, "application/json", most).map(|bytes| {
+    ) -> impl Future<Output = Result<JsonObject, ApiError>> + Send + use<> {
+        read_up_to(headers, body, "application/json", most).map(|bytes| {
             let bytes = bytes?;
             if bytes.is_empty() {
                 return Ok(JsonObject(serde_json::Map::new()));
@@ -114,49 +117,47 @@ pub(super) fn read(
     request: Request,
     media_type: &'static str,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + Send {
-    read_up_to(request, media_type, MAX_LENGTH)
+    let (head, body) = request.into_parts();
+    read_up_to(&head.headers, body, media_type, MAX_LENGTH)
 }
 
 /// Returns an operator's request when its JSON body has arrived.
 pub(super) async fn arrived(request: Request) -> Result<Request, ApiError> {
     let (head, body) = request.into_parts();
-    let request = Request::from_parts(head.clone(), body);
-    let body = read_up_to(request, "application/json", MAX_ADMIN_LENGTH).await?;
+    let body = read_up_to(&head.headers, body, "application/json", MAX_ADMIN_LENGTH).await?;
     Ok(Request::from_parts(head, body.into()))
 }
 
 /// Like [`read`], with at most so many bytes.
 pub(super) fn read_up_to(
-    request: Request,
+    headers: &HeaderMap,
+    body: Body,
     media_type: &'static str,
     most: usize,
-) -> impl Future<Output = Result<Bytes, ApiError>> + Send {
-    match wanted(&request, media_type, most) {
-        Ok(true) => {
-            Either::Left(Limited::new(request.into_body(), most).collect().map(move |body| whole(body, most)))
-        }
+) -> impl Future<Output = Result<Bytes, ApiError>> + Send + use<> {
+    match wanted(headers, &body, media_type, most) {
+        Ok(true) => Either::Left(Limited::new(body, most).collect().map(move |body| whole(body, most))),
         Ok(false) => Either::Right(ready(Ok(Bytes::new()))),
         Err(refused) => Either::Right(ready(Err(refused))),
     }
 }
 
 /// Whether the request has a body to wait for.
-fn wanted(request: &Request, media_type: &str, most: usize) -> Result<bool, ApiError> {
-    if request.body().is_end_stream() {
+fn wanted(headers: &HeaderMap, body: &Body, media_type: &str, most: usize) -> Result<bool, ApiError> {
+    if body.is_end_stream() {
         return Ok(false);
     }
-    let content_type =
-        request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case(media_type) {
         return Err(ApiError::new(Class::UnsupportedMediaType, format!("Content-Type must be {media_type}")));
     }
-    let encodings = request.headers().get_all(CONTENT_ENCODING);
+    let encodings = headers.get_all(CONTENT_ENCODING);
     if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(ApiError::new(Class::UnsupportedEncoding, "Content-Encoding must be identity"));
     }
     // A length that is announced can be refused before the body arrives.
-    if request.body().size_hint().lower() > most as u64 {
+    if body.size_hint().lower() > most as u64 {
         return Err(too_large(most));
     }
     Ok(true)

@@ -205,7 +205,8 @@ impl Fields {
     }
 
     async fn read_up_to(request: Request, bytes: usize, most: usize) -> Result<Fields, ApiError> {
-        let body = body::read_up_to(request, "application/x-www-form-urlencoded", bytes).await?;
+        let (head, body) = request.into_parts();
+        let body = body::read_up_to(&head.headers, body, "application/x-www-form-urlencoded", bytes).await?;
         let fields: Vec<_> = form_urlencoded::parse(&body).into_owned().take(most + 1).collect();
         if fields.len() > most {
             let problem = format!("This form has at most {most} fields");
